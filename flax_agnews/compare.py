@@ -1,0 +1,34 @@
+"""A whole comparison for people: the experiment, its report, the final table on the screen."""
+
+from collections.abc import Sequence
+
+from flax_agnews.config import Config
+from flax_agnews.display import Display
+from flax_agnews.experiment import Experiment, Stopped
+from flax_agnews.report import final_table, read_results, write_report
+from flax_agnews.strategies.base import Entry, Strategy
+
+
+def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: bool = False) -> None:
+    """Runs the experiment, writes its report and prints its table.
+
+    Raises:
+        UserError: bad input.
+        KeyboardInterrupt: with the signal's number, after saving.
+    """
+    display = Display()
+    experiment = Experiment(config, strategies, display, overwrite)
+    try:
+        experiment.run()
+    except Stopped as stop:
+        display.note(f"{stop.where}; run the same command to go on")
+        raise KeyboardInterrupt(stop.signal) from None
+    folder = experiment.folder.path
+    written = write_report(folder)
+    experiment.publish(folder / "accuracy_curves.png")
+    display.console.print("", final_table(read_results(folder)), "")
+    display.note(
+        " · ".join(
+            [str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")]
+        )
+    )

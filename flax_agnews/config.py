@@ -1,0 +1,193 @@
+"""The shared settings, once: name, type, default, unit and range. Strategies bring their own sections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flax_agnews.errors import UserError
+
+
+@dataclass
+class ModelConfig:
+    """Which GPT-2, and how it computes.
+
+    Args:
+        name: Hub id or local directory with config.json and model.safetensors (or flax_model.msgpack).
+        from_config: Random weights instead: a config.json, a directory with one, or its fields as a mapping.
+        tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
+            tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
+        dtype: Compute type; master weights and optimizer state are always float32.
+        dropout: One rate for all of GPT-2's dropout sites, 0 to 1; by default those of the model's config.json.
+        dropout_frozen: Keep dropout in layers in which nothing trains (the original experiment's way).
+    """
+
+    name: str = "gpt2"
+    from_config: str | dict[str, Any] | None = None
+    tokenizer: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    dropout: float | None = None
+    dropout_frozen: bool = False
+
+
+@dataclass
+class DataConfig:
+    """Which texts and labels.
+
+    Args:
+        source: Hub data set, local file or folder (CSV, JSONL, Parquet), or `builtin` (generated, offline).
+        test_source: Test file, where `source` is a single file.
+        text_column: Column of the text.
+        label_column: Column of the label: class numbers, or class names as text.
+        max_length: Most tokens of a text; longer ones are cut and counted.
+        validation_fraction: Share of the training rows that validates, above 0 and below 1.
+        split_seed: Seed of the validation split, the same for all runs.
+        limit_train: Use only the first so many training rows (before the validation split).
+        limit_test: Use only the first so many test rows.
+    """
+
+    source: str = "fancyzhx/ag_news"
+    test_source: str | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    max_length: int = 256
+    validation_fraction: float = 0.1
+    split_seed: int = 42
+    limit_train: int | None = None
+    limit_test: int | None = None
+
+
+@dataclass
+class PretrainConfig:
+    """Language-model adaptation of the body on the training texts, before the comparison.
+
+    Args:
+        epochs: Passes over the training texts; 0 is none.
+        learning_rate: Peak rate of AdamW (warm-up of 5 %, then cosine to zero).
+        batch_size: Texts an update.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 5e-4
+    batch_size: int = 32
+
+
+@dataclass
+class TrainConfig:
+    """How every strategy trains.
+
+    Args:
+        epochs: Passes over the training texts.
+        batch_size: Texts an update, over all devices.
+        eval_batch_size: Texts a forward pass in evaluation, over all devices.
+        seed: Seed of the first run; run k has seed + k.
+        runs: Runs (seeds) of each strategy.
+        weight_decay: AdamW's decoupled decay.
+        weight_decay_mask: Which trained leaves decay: all (as torch's AdamW), or matrices only.
+        schedule: Shape of the learning rate over the run, after warm-up.
+        warmup_fraction: Share of all steps in which the rate climbs from 0, 0 to 1.
+        clip_norm: Largest global norm of the trained gradients; none by default.
+        micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
+        shapes: Most compiled shapes of a training step; more waste less padding and compile longer.
+    """
+
+    epochs: int = 5
+    batch_size: int = 128
+    eval_batch_size: int = 128
+    seed: int = 42
+    runs: int = 3
+    weight_decay: float = 0.01
+    weight_decay_mask: Literal["all", "matrices"] = "all"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_fraction: float = 0.0
+    clip_norm: float | None = None
+    micro_batch_tokens: int = 16384
+    shapes: int = 6
+
+
+@dataclass
+class ParallelConfig:
+    """How the step is laid over the devices.
+
+    Args:
+        mode: `jit` over a mesh (NamedSharding), or `pmap`; both compile the same step.
+        devices: How many local devices to use; by default all.
+    """
+
+    mode: Literal["jit", "pmap"] = "jit"
+    devices: int | None = None
+
+
+@dataclass
+class CheckpointConfig:
+    """When training state is saved.
+
+    Args:
+        enabled: Save at the end of each epoch and when interrupted; without it a stopped run starts over.
+        every_steps: Save every so many steps as well; 0 is never.
+    """
+
+    enabled: bool = True
+    every_steps: int = 0
+
+
+@dataclass
+class TrackingConfig:
+    """Where metrics go besides the output folder.
+
+    Args:
+        wandb: Weights & Biases: `auto` is online where a key is configured, otherwise off.
+        project: Its project name.
+    """
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "flax_agnews"
+
+
+@dataclass
+class Config:
+    """A whole experiment. `strategies` holds the settings of each strategy, by its name."""
+
+    strategy: str = "all"
+    output: str = "runs/ag_news"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    strategies: dict[str, Any] = field(default_factory=dict)
+
+
+# setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
+_RANGES: Mapping[str, tuple[Any, str]] = {
+    "model.dropout": (lambda v: v is None or 0 <= v < 1, "at least 0 and below 1"),
+    "data.max_length": (lambda v: v >= 1, "1 or more"),
+    "data.validation_fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
+    "data.limit_train": (lambda v: v is None or v >= 2, "2 or more"),
+    "data.limit_test": (lambda v: v is None or v >= 1, "1 or more"),
+    "pretrain.epochs": (lambda v: v >= 0, "0 or more"),
+    "pretrain.learning_rate": (lambda v: v > 0, "above 0"),
+    "pretrain.batch_size": (lambda v: v >= 1, "1 or more"),
+    "train.epochs": (lambda v: v >= 1, "1 or more"),
+    "train.batch_size": (lambda v: v >= 1, "1 or more"),
+    "train.eval_batch_size": (lambda v: v >= 1, "1 or more"),
+    "train.seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
+    "train.runs": (lambda v: v >= 1, "1 or more"),
+    "train.weight_decay": (lambda v: v >= 0, "0 or more"),
+    "train.warmup_fraction": (lambda v: 0 <= v <= 1, "0 to 1"),
+    "train.clip_norm": (lambda v: v is None or v > 0, "above 0"),
+    "train.micro_batch_tokens": (lambda v: v >= 1, "1 or more"),
+    "train.shapes": (lambda v: v >= 1, "1 or more"),
+    "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
+}
+
+
+def check_ranges(config: Config) -> None:
+    """Raises a `UserError` that names the first setting outside its range."""
+    for name, (allowed, words) in _RANGES.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if not allowed(value):
+            raise UserError(f"--{name} {value}: must be {words}")

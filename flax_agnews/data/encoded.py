@@ -1,0 +1,75 @@
+"""A corpus as token ids: what training and evaluation read."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from flax_agnews.data.sources import Corpus, Texts
+from flax_agnews.data.tokens import Ragged, Tokenizer, encode_cached
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts that train, validate or test.
+
+    Attributes:
+        tokens: ids of each text.
+        labels: [texts] int32.
+    """
+
+    tokens: Ragged
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """All splits of a corpus.
+
+    Attributes:
+        name: of the source.
+        classes: names; a label is an index.
+        train, validation, test: splits.
+    """
+
+    name: str
+    classes: list[str]
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def truncated(self) -> int:
+        """Texts of all splits that were longer than the most allowed."""
+        return sum(split.tokens.truncated for split in (self.train, self.validation, self.test))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of every split's ids and labels, and of the class names."""
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        for split in (self.train, self.validation, self.test):
+            for array in (split.tokens.ids, split.tokens.offsets, split.labels):
+                digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Test accuracy of always answering the class that is most frequent in training."""
+        majority = np.bincount(self.train.labels, minlength=len(self.classes)).argmax()
+        return float((self.test.labels == majority).mean())
+
+
+def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data:
+    """Texts -> ids, from the disk's cache where it has them."""
+
+    def split(texts: Texts) -> Split:
+        return Split(encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32))
+
+    return Data(
+        corpus.name, corpus.classes, split(corpus.train), split(corpus.validation), split(corpus.test)
+    )

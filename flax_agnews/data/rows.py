@@ -1,0 +1,164 @@
+"""What every source hands over: the rows of its splits as they stand; and the checks that all share."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flax_agnews.config import DataConfig
+from flax_agnews.errors import UserError, listed, nearest
+
+MOST_CLASSES = 10_000
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split as its source has it; texts and labels are not checked yet.
+
+    Args:
+        place: File, or hub id and split, for messages.
+        texts: Values of the text column.
+        labels: Values of the label column.
+        numbers: Where in `place` each row stands, counted from 1.
+        unit: What `numbers` count.
+    """
+
+    place: str
+    texts: Sequence[object]
+    labels: Sequence[object]
+    numbers: Sequence[int]
+    unit: str = "row"
+
+    def at(self, index: int) -> str:
+        """`data/train.csv line 7`: where row `index` (from 0) stands."""
+        return f"{self.place} {self.unit} {self.numbers[index]}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source has: `splits` train, test and perhaps validation; class names where it knows them."""
+
+    splits: Mapping[str, Rows]
+    names: list[str] | None = None
+
+
+def shown(value: object, most: int = 40) -> str:
+    """`value` for a message: one line of at most `most` characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def check_columns(config: DataConfig, place: str, columns: Sequence[str]) -> None:
+    """Raises a `UserError` unless `place` has the text and the label column, each once."""
+    for setting in ("text_column", "label_column"):
+        column = getattr(config, setting)
+        count = list(columns).count(column)
+        if count != 1:
+            have = listed(map(shown, columns)) if count == 0 else f"{column} {count} times"
+            raise UserError(f"--data.{setting} {column}: {place} has the columns {have}")
+
+
+def checked_texts(rows: Rows) -> list[str]:
+    """The texts, unchanged; a `UserError` where one is missing or is no text. An empty text is one."""
+    if not rows.texts:
+        raise UserError(f"{rows.place} has no rows: at least one text and its label are needed")
+    texts = []
+    for index, text in enumerate(rows.texts):
+        if text is None:
+            raise UserError(f"{rows.at(index)}: the text is missing (an empty one would be allowed)")
+        if not isinstance(text, str):
+            raise UserError(f"{rows.at(index)}: {shown(text)} is no text; --data.text_column names the texts")
+        if not text.isascii() and not _encodable(text):
+            raise UserError(f"{rows.at(index)}: the text is no valid Unicode (half of a surrogate pair)")
+        texts.append(text)
+    return texts
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a corpus: `names`, and which class each label means (`index`: label -> class)."""
+
+    names: list[str]
+    index: Mapping[int | str, int]
+
+    def numbers(self, rows: Rows) -> np.ndarray:
+        """[rows] int32, the class of each row; a `UserError` at the first label that is no class."""
+        labels = _read_labels(rows)
+        for position, label in enumerate(labels):
+            if label not in self.index:
+                raise UserError(
+                    f"{rows.at(position)}: label {shown(label)} is no class.{self._allowed(label)}"
+                )
+        return np.array([self.index[label] for label in labels], np.int32)
+
+    def _allowed(self, label: int | str) -> str:
+        if isinstance(next(iter(self.index)), int):
+            return f" Classes: 0 to {len(self.index) - 1}"
+        return nearest(str(label), self.names) if len(self.names) <= 20 else f" Known: {listed(self.names)}"
+
+
+def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
+    """The classes that the training labels make: numbers 0 to their largest, or names in sorted order.
+
+    `names`, where the source knows them, are the classes in order; labels are these names or their positions.
+    Raises a `UserError` for a label that is missing or neither, for a mix, and for fewer than two classes.
+    """
+    labels = _read_labels(train)
+    distinct = set(labels)
+    if len(distinct) < 2:
+        raise UserError(f"{train.place}: every label is {shown(labels[0])}; at least 2 classes are needed")
+    numbers = sum(isinstance(label, int) for label in labels)
+    if not numbers:
+        names = names or sorted(str(label) for label in distinct)
+        return Classes(names, {name: number for number, name in enumerate(names)})
+    if numbers < len(labels):
+        raise _mixed(train, labels, int if 2 * numbers < len(labels) else str)
+    largest = _largest(train, labels)
+    names = names or [str(number) for number in range(largest + 1)]
+    return Classes(names, {number: number for number in range(len(names))})
+
+
+def _mixed(rows: Rows, labels: list[int | str], odd: type) -> UserError:
+    """Numbers among names or the other way round: points at the first of the rarer kind."""
+    index = next(index for index, label in enumerate(labels) if isinstance(label, odd))
+    kinds = "is a number, but most are names" if odd is int else "is no number, but most are"
+    return UserError(f"{rows.at(index)}: label {shown(labels[index])} {kinds}: all must be of one kind")
+
+
+def _largest(rows: Rows, labels: list[int | str]) -> int:
+    """The largest of labels that are all numbers; a `UserError` for one out of range."""
+    numbers = [int(label) for label in labels]
+    for index, number in enumerate(numbers):
+        if not 0 <= number < MOST_CLASSES:
+            raise UserError(f"{rows.at(index)}: label {shown(number)}: must be 0 to {MOST_CLASSES - 1}")
+    return max(numbers)
+
+
+def _read_labels(rows: Rows) -> list[int | str]:
+    return [_read_label(rows, index, label) for index, label in enumerate(rows.labels)]
+
+
+def _read_label(rows: Rows, index: int, label: object) -> int | str:
+    """A class number (3, 3.0, "3") as an int, a class name as it is."""
+    if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
+        raise UserError(f"{rows.at(index)}: the label is missing: must be a class number or name")
+    if isinstance(label, bool):
+        return str(label)
+    if isinstance(label, int):
+        return label
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    if isinstance(label, str):
+        return int(label.split(".")[0]) if _NUMBER.fullmatch(label) else label
+    raise UserError(f"{rows.at(index)}: label {shown(label)}: must be a class number (from 0) or name")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

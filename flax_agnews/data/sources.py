@@ -1,0 +1,83 @@
+"""Where texts and labels come from: the builtin corpus, local files, or the hub; checked and split here."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from flax_agnews.config import DataConfig
+from flax_agnews.data import builtin, files, hub
+from flax_agnews.data.rows import Found, checked_texts, find_classes
+from flax_agnews.errors import UserError
+
+
+class Source(Protocol):
+    """A module that knows one kind of data set."""
+
+    def claims(self, source: str) -> bool:
+        """Whether `source` (the setting) is of this kind."""
+
+    def load(self, config: DataConfig) -> Found:
+        """Its rows, as they stand."""
+
+
+SOURCES: tuple[Source, ...] = (builtin, files, hub)  # the first that claims a source loads it
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows of one split: `texts`, unchanged, and `labels` ([rows] int32)."""
+
+    texts: list[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: np.ndarray) -> "Texts":
+        """The rows at `indices`, in that order."""
+        return Texts([self.texts[index] for index in indices], self.labels[indices])
+
+    def first(self, limit: int | None) -> "Texts":
+        """The first `limit` rows, or all."""
+        return Texts(self.texts[:limit], self.labels[:limit])
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set ready for tokens: `classes` are the class names, a label is an index into them."""
+
+    name: str
+    classes: list[str]
+    train: Texts
+    validation: Texts
+    test: Texts
+
+
+def load_corpus(config: DataConfig) -> Corpus:
+    """The texts and labels that `config` names; a `UserError` of one line where something is wrong with them.
+
+    The limits keep the first rows. The source's validation split is used as it is; where it has none, one is
+    split off the (limited) training rows.
+    """
+    if config.test_source is not None and not files.is_single_file(config.source):
+        raise UserError(f"--data.test_source is for a single file as --data.source; {config.source} is none")
+    found = next(kind for kind in SOURCES if kind.claims(config.source)).load(config)
+    texts = {split: checked_texts(rows) for split, rows in found.splits.items()}
+    classes = find_classes(found.splits["train"], found.names)
+    splits = {split: Texts(texts[split], classes.numbers(rows)) for split, rows in found.splits.items()}
+    train, validation = splits["train"].first(config.limit_train), splits.get("validation")
+    if validation is None:
+        train, validation = split_off(train, config.validation_fraction, config.split_seed)
+    return Corpus(config.source, classes.names, train, validation, splits["test"].first(config.limit_test))
+
+
+def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:
+    """Training and validation rows, as `datasets.Dataset.train_test_split(test_size=fraction, seed=seed)`."""
+    held_out = math.ceil(fraction * len(rows))
+    if held_out >= len(rows):
+        left = f"leaves none of {len(rows)} training rows to train on; lower it, or give more rows"
+        raise UserError(f"--data.validation_fraction {fraction}: {left}")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return rows.take(order[held_out:]), rows.take(order[:held_out])

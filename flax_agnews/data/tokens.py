@@ -1,0 +1,194 @@
+"""Texts -> ragged token ids: GPT-2's byte-level BPE, cached on disk by text, tokenizer and length."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flax_agnews.errors import UserError, first_line
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Token ids of many texts, one behind the other.
+
+    Attributes:
+        ids: [all tokens] int32.
+        offsets: [texts + 1] int64; text i is `ids[offsets[i]:offsets[i + 1]]`.
+        truncated: texts that were longer than the most allowed, and were cut.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[texts] int64, tokens of each text."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]], truncated: int = 0) -> "Ragged":
+        """From one sequence of ids a text."""
+        rows = [np.asarray(row, np.int32) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        return cls(np.concatenate([*rows, np.zeros(0, np.int32)]), offsets, truncated)
+
+
+class Tokenizer:
+    """A byte-level BPE for whole texts: special tokens in a text are plain text, an empty text is end-of-text.
+
+    Args:
+        backend: a `tokenizers.Tokenizer`.
+        end_of_text: id that stands for an empty text and ends a text in language modelling.
+    """
+
+    def __init__(self, backend: Any, end_of_text: int) -> None:
+        self.backend, self.end_of_text = backend, end_of_text
+        self.backend.encode_special_tokens = True
+        self.backend.no_truncation()
+        self.backend.no_padding()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the ids."""
+        described = f"{self.backend.to_str()} {self.end_of_text}"
+        return hashlib.sha256(described.encode()).hexdigest()
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id that a text can get."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values())
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Ragged:
+        """Ids of each text, at most `max_length` of them (the first ones)."""
+        truncated, rows = 0, []
+        for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False):
+            ids = encoding.ids or [self.end_of_text]
+            truncated += len(ids) > max_length
+            rows.append(ids[:max_length])
+        return Ragged.of(rows, truncated)
+
+    def save(self, folder: Path) -> None:
+        """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.model.save(str(folder))
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`)."""
+    from transformers import GPT2Tokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not ((folder / "vocab.json").exists() or (folder / "tokenizer.json").exists()):
+        raise UserError(f"--model.tokenizer {name}: the folder has neither vocab.json nor tokenizer.json")
+    try:
+        tokenizer = GPT2Tokenizer.from_pretrained(name)
+    except Exception as error:  # the client raises what it likes: OSError, ValueError, errors of its parser
+        if folder.is_dir():
+            raise UserError(f"--model.tokenizer {name}: cannot be read ({first_line(error)})") from error
+        raise UserError(
+            f"tokenizer {name} is not in the cache and the hub can't be reached, or has no such tokenizer. "
+            "Offline: --model.tokenizer DIR, or --config configs/quickstart.yaml"
+        ) from error
+    end = tokenizer.eos_token_id
+    if end is None or tokenizer.backend_tokenizer.token_to_id(str(tokenizer.eos_token)) is None:
+        raise UserError(f"--model.tokenizer {name}: has no end-of-text token ({END_OF_TEXT})")
+    return Tokenizer(tokenizer.backend_tokenizer, int(end))
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE of at most `vocabulary` entries from the texts (256 bytes and end-of-text are always in it)."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    if vocabulary < 257:
+        raise UserError(
+            f"model.from_config: vocab_size {vocabulary} is too small for a tokenizer; 257 or more"
+        )
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(
+        texts, vocab_size=vocabulary, min_frequency=2, special_tokens=[END_OF_TEXT], show_progress=False
+    )
+    return Tokenizer(trained._tokenizer, trained.token_to_id(END_OF_TEXT))
+
+
+def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
+    """Ids beyond the model's table would silently read a wrong row: an error before anything is compiled."""
+    largest = max(tokenizer.largest_id, tokenizer.end_of_text)
+    if largest >= vocabulary:
+        raise UserError(
+            f"{where}: the tokenizer has ids up to {largest}, the model's vocabulary only {vocabulary} entries. "
+            "Choose the model's own tokenizer with --model.tokenizer"
+        )
+
+
+def cache_folder() -> Path:
+    """Where tokens and adapted bodies are kept: FLAX_AGNEWS_CACHE, or flax_agnews in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FLAX_AGNEWS_CACHE") or Path(base) / "flax_agnews")
+
+
+def encode_cached(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Ragged:
+    """`tokenizer.encode`, from disk where the same texts were encoded in the same way before."""
+    key = _digest(tokenizer.fingerprint, str(max_length), *texts)
+    path = cache_folder() / "tokens" / f"{key}.npz"
+    cached = _read(path)
+    if cached is None:
+        cached = tokenizer.encode(texts, max_length)
+        _write(path, cached)
+    return cached
+
+
+def _digest(*parts: str) -> str:
+    """SHA-256 of strings, told apart from each other by their lengths."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def _checksum(ragged: Ragged) -> str:
+    return hashlib.sha256(ragged.ids.tobytes() + ragged.offsets.tobytes()).hexdigest()
+
+
+def _read(path: Path) -> Ragged | None:
+    """A cache file's tokens; None where it is absent or damaged (then it is made anew)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(str(file["meta"]))
+            ragged = Ragged(file["ids"], file["offsets"], meta["truncated"])
+        return ragged if meta["sha256"] == _checksum(ragged) else None
+    except (
+        Exception
+    ):  # zipfile, NumPy and json each raise their own on a damaged file; all mean the same here
+        return None
+
+
+def _write(path: Path, ragged: Ragged) -> None:
+    """Writes beside and renames, so that no reader sees half a file. A cache that can't be written is no error."""
+    meta = json.dumps({"truncated": ragged.truncated, "sha256": _checksum(ragged)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, ids=ragged.ids, offsets=ragged.offsets, meta=np.array(meta))
+        os.replace(file.name, path)
+    except OSError:
+        return

@@ -1,0 +1,342 @@
+"""Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flax_agnews import __version__
+from flax_agnews.config import Config, check_ranges
+from flax_agnews.data.batches import EvalBatches
+from flax_agnews.data.encoded import encode_corpus
+from flax_agnews.data.sources import Corpus, load_corpus
+from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
+from flax_agnews.display import Display, Job, count
+from flax_agnews.files import write_json
+from flax_agnews.folder import OutputFolder, RunFolder, config_dict
+from flax_agnews.interrupt import Interrupt
+from flax_agnews.models.parameters import count as count_numbers
+from flax_agnews.models.pretrained import Base, load_base, read_config
+from flax_agnews.optim import Plan
+from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.tracking import Tracker, open_tracker
+from flax_agnews.training import pretrain
+from flax_agnews.training.checkpoint import Store
+from flax_agnews.shown import Shown, environment
+from flax_agnews.training.loop import Interrupted, Run, fit
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.state import Setup, set_up
+
+
+class Stopped(Exception):
+    """The experiment was asked to stop, and has.
+
+    Attributes:
+        where: in words.
+        signal: that asked.
+    """
+
+    def __init__(self, where: str, signal: int) -> None:
+        super().__init__(where, signal)
+        self.where, self.signal = where, signal
+
+
+class Experiment:
+    """A comparison of strategies on one data set and one body.
+
+    Args:
+        config: all settings.
+        strategies: what is compared: entries of the registry (built with their section of the settings), or
+            strategies of one's own.
+        display: where progress is shown; plain lines on standard output by default.
+        overwrite: start over in a folder that is in use.
+
+    Raises:
+        UserError: bad input, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        strategies: Sequence[Entry | Strategy],
+        display: Display | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        check_ranges(config)
+        self.config, self.display = config, display or Display()
+        self.names = [strategy.name for strategy in strategies]
+        for entry in strategies:
+            if isinstance(entry, Entry):
+                config.strategies.setdefault(entry.name, entry.settings())
+        self.folder = OutputFolder(Path(config.output).expanduser())
+        self.folder.claim(config, overwrite)
+        self.devices = Devices.of(config.parallel)
+        self._announce()
+        self._hints: set[str] = set()
+        with self.display.busy(f"reading {config.data.source}"):
+            corpus = load_corpus(config.data)
+        self.tokenizer = self._tokenizer(corpus)
+        with self.display.busy(f"loading {_model_name(config)}"):
+            base = load_base(config.model, config.train.seed)
+        check_vocabulary(self.tokenizer, base.config.vocab_size, _model_name(config))
+        self.strategies = [_built(strategy, base, config) for strategy in strategies]
+        with self.display.busy("tokenizing"):
+            self.data = encode_corpus(corpus, self.tokenizer, config.data.max_length)
+        self.seeds = [config.train.seed + run for run in range(config.train.runs)]
+        self.batches = plan_batches(self.data.train, config.train, self.seeds, self.devices)
+        setups = [self._set_up(strategy, base) for strategy in self.strategies]
+        self._describe(base)
+        self.base, self.adaptation = self._adapted(base)
+        self.setups = [replace(setup, base=self.base) for setup in setups]
+
+    def run(self) -> dict[str, Any]:
+        """Runs what isn't finished, and gives what results.json has.
+
+        Raises:
+            Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
+        """
+        todo = {
+            s.name: [k for k in self.seeds if self._folder(s.name, k).result is None] for s in self.strategies
+        }
+        epochs = self.config.train.epochs
+        self.display.plan([Job(name, f"seed {seed}", epochs) for name in todo for seed in todo[name]])
+        every = len(self.strategies) * len(self.seeds)
+        if done := every - sum(map(len, todo.values())):
+            self.display.note(f"{done} of {every} runs were done before")
+        with Interrupt() as interrupt, self.display:
+            shared = self.devices.shared(dict(self.base.parameters))
+            for setup in self.setups:
+                if seeds := todo[setup.strategy.name]:
+                    self._run_strategy(setup, shared, seeds, interrupt)
+        return self.folder.write_results(self._header(), self.names)
+
+    def _run_strategy(self, setup: Setup, shared: Any, seeds: Sequence[int], interrupt: Interrupt) -> None:
+        """Compiles a strategy once, and runs its seeds."""
+        name, train = setup.strategy.name, self.config.train
+        for seed in seeds:
+            self._folder(name, seed).claim(
+                {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash}
+            )
+        validation, test = (
+            EvalBatches(
+                split.tokens, split.labels, train.eval_batch_size, len(self.devices), train.micro_batch_tokens
+            )
+            for split in (self.data.validation, self.data.test)
+        )
+        with self.display.busy(f"compiling {name}"):
+            program = Program(
+                setup, self.devices, shared, self.batches, {"validation": validation, "test": test}
+            )
+        for seed in seeds:
+            if interrupt.asked:
+                raise Stopped("between runs", interrupt.asked)
+            self._run_one(program, seed, interrupt)
+            self.folder.write_results(self._header(), self.names)
+
+    def _run_one(self, program: Program, seed: int, interrupt: Interrupt) -> None:
+        """One run: trains, tests, writes its result."""
+        config, name = self.config, program.setup.strategy.name
+        folder = self._folder(name, seed)
+        tracker = self._tracker(f"{name} seed {seed}", name)
+        watch = Shown(
+            self.display, name, seed, self.config.train.epochs, self.batches.steps_per_epoch, interrupt
+        )
+        store = Store(folder.path / "checkpoints") if config.checkpoint.enabled else None
+        try:
+            run = fit(
+                program,
+                seed,
+                config.train.epochs,
+                store=store,
+                every_steps=config.checkpoint.every_steps,
+                metrics_path=folder.path / "metrics.jsonl",
+                tracker=tracker,
+                watch=watch,
+            )
+            last = self.batches.steps_per_epoch * config.train.epochs
+            tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
+            tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
+        except Interrupted as stop:
+            raise Stopped(f"saved at {name}/seed-{seed}, step {stop.step}", interrupt.asked) from None
+        finally:
+            tracker.finish()
+        write_json(folder.path / "result.json", self._result(program, seed, run))
+        if store:
+            store.finish()
+        watch.progress.finish(f"test {run.test.accuracy:.3f}")
+
+    def _result(self, program: Program, seed: int, run: Run) -> dict[str, Any]:
+        """A run as results.json has it; `cost` holds all that varies from machine to machine."""
+        history, setup = run.history, program.setup
+        return {
+            "strategy": setup.strategy.name,
+            "seed": seed,
+            "test_accuracy": run.test.accuracy,
+            "test_loss": run.test.loss,
+            "test_macro_f1": run.test.macro_f1,
+            "test_confusion": run.test.confusion,
+            "train_accuracy": history.train_accuracy,
+            "train_loss": history.train_loss,
+            "val_accuracy": history.val_accuracy,
+            "val_loss": history.val_loss,
+            "val_macro_f1": history.val_macro_f1,
+            "best_epoch": history.best_epoch,
+            "trainable_parameters": setup.trainable_parameters,
+            "total_parameters": setup.total_parameters,
+            "settings": dict(setup.strategy.settings),
+            "cost": {
+                "train_seconds": history.train_seconds,
+                "compile_seconds": program.compile_seconds,
+                "cache_seconds": 0.0,
+                "pretrain_seconds": self.adaptation.seconds if self.adaptation else 0.0,
+                "tokens_per_second": history.tokens / max(history.train_seconds, 1e-9),
+                "peak_memory_bytes": history.peak_memory_bytes,
+            },
+        }
+
+    def _header(self) -> dict[str, Any]:
+        """What results.json says beside the runs."""
+        config, data, body = self.config, self.data, self.base.config
+        lengths = data.train.tokens.lengths
+        adaptation = self.adaptation
+        return {
+            "flax_agnews": __version__,
+            "data": {
+                "source": data.name,
+                "classes": data.classes,
+                "train": len(data.train),
+                "validation": len(data.validation),
+                "test": len(data.test),
+                "tokens_per_text": float(lengths.mean()),
+                "longest": int(lengths.max()),
+                "truncated": data.truncated,
+                "majority_accuracy": data.majority_accuracy,
+                "padding_waste": self.batches.waste,
+                "hash": data.hash,
+            },
+            "model": {
+                "name": self.base.name,
+                "layers": body.n_layer,
+                "width": body.n_embd,
+                "parameters": count_numbers({p: v.shape for p, v in self.base.parameters.items()}),
+                "dtype": config.model.dtype,
+                "base": self.base.hash,
+            },
+            "pretrain": adaptation
+            and {"epochs": config.pretrain.epochs, "seconds": adaptation.seconds, "loss": adaptation.loss},
+            "environment": environment(self.devices),
+            "settings": asdict(config.train),
+        }
+
+    def publish(self, figure: Path) -> None:
+        """The final figure and table, to W&B where it is on."""
+        tracker = self._tracker("comparison", "comparison")
+        runs = self.folder.finished(self.names)
+        columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
+        tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
+        tracker.figure("accuracy_curves", figure)
+        tracker.finish()
+
+    def _folder(self, strategy: str, seed: int) -> RunFolder:
+        return self.folder.run(strategy, seed)
+
+    def _tracker(self, name: str, group: str) -> Tracker:
+        tracker, hint = open_tracker(
+            self.config.tracking,
+            name=name,
+            group=group,
+            settings=config_dict(self.config),
+            folder=self.folder.path,
+        )
+        if hint and hint not in self._hints:
+            self._hints.add(hint)
+            self.display.note(hint)
+        return tracker
+
+    def _tokenizer(self, corpus: Corpus) -> Tokenizer:
+        """The one that is named; for random weights without one, a vocabulary of the training texts."""
+        model = self.config.model
+        if model.tokenizer or model.from_config is None:
+            return load_tokenizer(model.tokenizer or model.name)
+        folder = self.folder.path / "tokenizer"
+        if not (folder / "merges.txt").exists():
+            vocabulary = read_config(model.from_config).vocab_size
+            with self.display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"):
+                train_tokenizer(corpus.train.texts, vocabulary).save(folder)
+        return load_tokenizer(str(folder))
+
+    def _set_up(self, strategy: Strategy, base: Base) -> Setup:
+        train, steps = self.config.train, self.batches.steps_per_epoch
+        plan = Plan(steps * train.epochs, steps, train.batch_size, base.config.n_layer, train)
+        longest = max(
+            int(s.tokens.lengths.max()) for s in (self.data.train, self.data.validation, self.data.test)
+        )
+        most = self.config.data.max_length if self.data.truncated else longest
+        return set_up(strategy, base, len(self.data.classes), plan, self.config.model, most)
+
+    def _adapted(self, base: Base) -> tuple[Base, pretrain.Adaptation | None]:
+        """The body after language-model adaptation, from where it was kept or computed now."""
+        config, home = self.config, self.folder.path / "base"
+        if not config.pretrain.epochs:
+            if not base.given_again and not (home / "model.safetensors").exists():
+                base.save(home)
+            return base, None
+        train, end, seed = self.data.train, self.tokenizer.end_of_text, config.train.seed
+        key = pretrain.adaptation_key(base, train, end, config.pretrain, config.model, seed)
+        cache = cache_folder() / "adapted" / key
+        found = pretrain.kept(base, key, [home, cache])
+        if found:
+            self.display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
+        else:
+            with self.display:
+                progress = self.display.start("pretrain", "", config.pretrain.epochs)
+                told = progress.step
+                found = pretrain.adapt(
+                    base, train, end, config.pretrain, config.model, self.devices, seed, told
+                )
+                progress.finish(f"loss {found[1].loss[0]:.2f} → {found[1].loss[-1]:.2f}")
+        for folder in (home, cache):
+            pretrain.keep(*found, folder)
+        return found
+
+    def _announce(self) -> None:
+        devices = f"{len(self.devices)} x {self.devices.devices[0].platform.upper()}"
+        self.display.note(
+            f"flax_agnews {__version__} · JAX {jax.__version__} · {devices} · {self.config.model.dtype} · "
+            f"output {self.folder.path}"
+        )
+
+    def _describe(self, base: Base) -> None:
+        data, train, display = self.data, self.config.train, self.display
+        lengths, numbers = data.train.tokens.lengths, sum(v.size for v in base.parameters.values())
+        sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
+        cut = f" · {data.truncated:,} cut at {self.config.data.max_length}" if data.truncated else ""
+        tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
+        display.say("data", f"{data.name}: {sizes} · {len(data.classes)} classes · {tokens}")
+        first = (
+            f"; {self.config.pretrain.epochs} epochs of language modelling first"
+            if self.config.pretrain.epochs
+            else ""
+        )
+        body = base.config
+        display.say(
+            "model", f"{base.name}: {body.n_layer} x {body.n_embd}, {count(numbers)} parameters{first}"
+        )
+        steps = self.batches.steps_per_epoch * train.epochs * len(self.seeds) * len(self.strategies)
+        counts = f"{len(self.strategies)} strategies x {len(self.seeds)} seeds x {train.epochs} epochs"
+        display.say(
+            "plan", f"{counts} · {steps:,} steps · {self.batches.waste:.1%} of computed tokens are padding"
+        )
+
+
+def _model_name(config: Config) -> str:
+    return config.model.name if config.model.from_config is None else "model.from_config"
+
+
+def _built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:
+    if isinstance(strategy, Strategy):
+        return strategy
+    return strategy.build(config.strategies[strategy.name], base.config)

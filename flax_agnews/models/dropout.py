@@ -1,0 +1,87 @@
+"""Dropout that belongs to a place: a mask is a function of (seed, step, site, text, position, unit), never of an
+arrangement, so packing, micro-batches, devices and vmapped seeds draw the same masks.
+
+The bits come from a counter-based hash: the 32-bit finalizer of MurmurHash3 (Appleby, 2011,
+https://github.com/aappleby/smhasher), folded over the coordinates.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+PROMPT_TEXT = 0xFFFFFFFF
+"""The text number of a soft prompt's tokens: they belong to no text, and stand once for all of them."""
+
+SITES = 4  # a layer's sites: 0 embedding (or unused), 1 attention weights, 2 attention output, 3 MLP output
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Dropout rates of GPT-2's three kinds of site, 0 to 1, and the depths that are noisy.
+
+    Attributes:
+        embd, attn, resid: `embd_pdrop`, `attn_pdrop`, `resid_pdrop` of config.json.
+        noisy: [layers + 1] whether the embedding (0) and each layer (1, 2, ...) draw dropout in training.
+    """
+
+    embd: float
+    attn: float
+    resid: float
+    noisy: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One step's source of masks.
+
+    Attributes:
+        seed, step: [] uint32, traced.
+        rates: static.
+    """
+
+    seed: Array
+    step: Array
+    rates: Rates
+
+    def rate(self, depth: int, site: int) -> float:
+        """The rate of a site; 0 where the depth is not noisy."""
+        if not self.rates.noisy[depth]:
+            return 0.0
+        return (self.rates.embd, self.rates.attn, self.rates.resid, self.rates.resid)[site]
+
+    def rows(self, depth: int, site: int, text: Array, position: Array) -> Array:
+        """A 32-bit key for each token: uint32 of the shape of `text` and `position`."""
+        key = fold(fold(jnp.uint32(depth * SITES + site), self.seed), self.step)
+        return fold(fold(key, text.astype(jnp.uint32)), position.astype(jnp.uint32))
+
+    def __call__(self, x: Array, depth: int, site: int, text: Array, position: Array) -> Array:
+        """Drops units of x [tokens, width] at a site: zero, or scaled by 1 / (1 - rate)."""
+        rate = self.rate(depth, site)
+        if rate == 0:
+            return x
+        units = jnp.arange(x.shape[-1], dtype=jnp.uint32)
+        return apply(x, keep(self.rows(depth, site, text, position)[:, None], units, rate), rate)
+
+
+def mix(h: Array) -> Array:
+    """MurmurHash3's 32-bit finalizer: a bijection of uint32 in which every input bit reaches every output bit."""
+    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
+
+
+def fold(h: Array, value: Array) -> Array:
+    """Folds one more coordinate into a hash; both uint32."""
+    return mix(h * jnp.uint32(5) + jnp.uint32(0xE6546B64) ^ value * jnp.uint32(0x9E3779B1))
+
+
+def keep(rows: Array, units: Array, rate: float) -> Array:
+    """Which units stay: bool of the broadcast shape of `rows` and `units` (both uint32)."""
+    return mix(rows ^ (units * jnp.uint32(0x9E3779B1))) >= jnp.uint32(min(rate * 2**32, 2**32 - 1))
+
+
+def apply(x: Array, kept: Array, rate: float) -> Array:
+    """x where kept, scaled so that its mean stays; zero elsewhere."""
+    return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))

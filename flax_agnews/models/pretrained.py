@@ -1,0 +1,154 @@
+"""A GPT-2 body by name: hub id, local directory, or random weights from a configuration."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flax_agnews.config import ModelConfig
+from flax_agnews.errors import UserError, first_line
+from flax_agnews.models import parameters
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
+
+BODY = "transformer/"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A body's weights, float32, on the host: what every run of a comparison starts from.
+
+    Attributes:
+        name: where they come from, for people.
+        config: of the body.
+        parameters: path -> array, all under `transformer/`.
+        given_again: whether `name` gives these weights again; otherwise the output folder keeps a copy.
+    """
+
+    name: str
+    config: GPT2Config
+    parameters: Mapping[str, np.ndarray]
+    given_again: bool = True
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the weights' content."""
+        return parameters.content_hash(self.parameters)
+
+    def classifier(self, classes: int, key: Array, body: Mapping[str, Array] | None = None) -> Classifier:
+        """A classifier on this body with a random head.
+
+        Args:
+            classes: how many.
+            key: of the head.
+            body: the same weights where they are on a device already; the classifier then shares them.
+        """
+        if body is None:
+            body = {path: jnp.asarray(value) for path, value in self.parameters.items()}
+        frame = parameters.abstract(lambda: Classifier(self.config, classes, key))
+        head = self.config.initializer_range * jax.random.normal(key, frame.shapes["score/kernel"])
+        return frame.merge({**body, "score/kernel": head})
+
+    def save(self, folder: Path) -> None:
+        """Writes config.json and model.safetensors, as transformers' GPT2Model has them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_safetensors(folder / "model.safetensors", self.parameters)
+        fields = {"model_type": "gpt2", "architectures": ["GPT2Model"], **asdict(self.config)}
+        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+
+
+def load_base(config: ModelConfig, seed: int = 0) -> Base:
+    """The body that the settings name. `seed` is for random weights."""
+    if config.from_config is not None:
+        body = read_config(config.from_config)
+        frame, random = parameters.split(Classifier(body, 2, jax.random.key(seed)))
+        numbers = {path: np.asarray(value) for path, value in random.items() if path.startswith(BODY)}
+        return Base(f"random GPT-2 {body.n_layer} x {body.n_embd}", body, numbers, given_again=False)
+    fetch = partial(fetch_file, config.name)
+    body = _parse_config(config.name, fetch)
+    weights = read_weights(fetch, body_shapes(body), config.name)
+    return Base(config.name, body, weights)
+
+
+def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
+    """A body's configuration from its fields, a config.json, a directory or a hub id."""
+    if not isinstance(source, str):
+        return GPT2Config.from_dict(source, "model.from_config")
+    if source.endswith(".json"):
+        folder, name = str(Path(source).parent), Path(source).name
+        return _parse_config(source, partial(fetch_file, folder), name)
+    return _parse_config(source, partial(fetch_file, source))
+
+
+def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of the body's parameters."""
+    shapes = parameters.abstract(lambda: Classifier(config, 2, jax.random.key(0))).shapes
+    return {path: shape for path, shape in shapes.items() if path.startswith(BODY)}
+
+
+def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GPT2Config:
+    file = fetch(file_name)
+    if file is None:
+        raise UserError(f"{name}: has no {file_name}")
+    try:
+        fields = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{name}: {file_name} is not JSON ({first_line(error)})") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{name}: {file_name} is not a JSON object")
+    return GPT2Config.from_dict(fields, f"{name}: {file_name}")
+
+
+def is_local(name: str) -> bool:
+    """Whether a model's name is meant as a directory rather than a hub id."""
+    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def fetch_file(name: str, file: str) -> Path | None:
+    """One file of a local directory, or of a hub repository by way of the hub's cache; None where it has no such file."""
+    if is_local(name):
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"--model.name {name}: no such directory")
+        return path if (path := folder / file).is_file() else None
+    return _fetch_from_hub(name, file)
+
+
+def _fetch_from_hub(name: str, file: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except LocalEntryNotFoundError as error:
+        raise _unreachable(name) from error
+    except EntryNotFoundError:
+        return None
+    except RepositoryNotFoundError as error:
+        raise UserError(f"--model.name {name}: the hub has no such model (or it is private)") from error
+    except HFValidationError as error:
+        raise UserError(f"--model.name {name}: neither a directory nor a hub id") from error
+    except (
+        Exception
+    ) as error:  # the client lets through errors of its HTTP library, which it has changed before
+        raise _unreachable(name) from error
+
+
+def _unreachable(name: str) -> UserError:
+    return UserError(
+        f"{name} is not in the cache and the hub can't be reached. "
+        "Offline: --model.name DIR, or --config configs/quickstart.yaml"
+    )

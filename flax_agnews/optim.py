@@ -1,0 +1,113 @@
+"""Labels and transformations -> one optax transformation over the trainable leaves; schedules. Knows pytrees, not strategies."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import optax
+
+from flax_agnews.config import TrainConfig
+from flax_agnews.errors import UserError, listed, nearest
+
+FROZEN: Literal["frozen"] = "frozen"
+
+Transform = optax.GradientTransformation | Literal["frozen"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known once data and batch size are: rates that warm up or decay wait for it.
+
+    Attributes:
+        steps: updates of the whole run.
+        steps_per_epoch: updates an epoch.
+        batch_size: texts an update.
+        layers: of the body.
+        train: the shared settings (weight decay, schedule, clipping).
+    """
+
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+    layers: int
+    train: TrainConfig
+
+    def schedule(self, peak: float) -> optax.Schedule:
+        """The rate by step: warm-up from 0 to `peak`, then as `train.schedule` says down to 0, or constant."""
+        warmup = round(self.train.warmup_fraction * self.steps)
+        rest = max(1, self.steps - warmup)
+        after = {
+            "constant": lambda: optax.constant_schedule(peak),
+            "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+            "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+        }[self.train.schedule]()
+        if warmup == 0:
+            return after
+        return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+    def adamw(self, peak: float) -> optax.GradientTransformation:
+        """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) with torch's defaults and the shared decay."""
+        mask = decays if self.train.weight_decay_mask == "matrices" else None
+        return optax.adamw(self.schedule(peak), weight_decay=self.train.weight_decay, mask=mask)
+
+    def clip(self) -> optax.GradientTransformation:
+        """Clips the global norm of all trained gradients, where `train.clip_norm` asks for it."""
+        norm = self.train.clip_norm
+        return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+
+
+def decays(tree: Any) -> Any:
+    """Which leaves decay under `weight_decay_mask: matrices`: no biases, norms and prompts."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim >= 2 and not str(path[-1].key).startswith("prompt/"), tree
+    )
+
+
+def make_optimizer(
+    name: str,
+    labels: Mapping[str, str | None],
+    transforms: Mapping[str, Transform],
+    around: optax.GradientTransformation | None = None,
+) -> tuple[frozenset[str], optax.GradientTransformation]:
+    """One transformation from labels and what each label does.
+
+    Args:
+        name: the strategy's, for errors.
+        labels: path -> label of every parameter of the model.
+        transforms: label -> optax transformation, or `FROZEN`. The label `frozen` needs no entry.
+        around: applied to all trained gradients before the labels' own.
+
+    Returns:
+        The trainable paths, and the transformation over the dictionary of just these leaves.
+
+    Raises:
+        UserError: a parameter without label, a label without transformation, a transformation that no parameter
+            gets, or nothing that trains; each with the names.
+    """
+    if unlabelled := [path for path, label in labels.items() if label is None]:
+        raise UserError(f"strategy {name}: no label for {listed(unlabelled)}")
+    actions: dict[str, Transform] = {FROZEN: FROZEN, **transforms}
+    if unknown := sorted({str(label) for label in labels.values()} - set(actions)):
+        examples = [path for path, label in labels.items() if label == unknown[0]]
+        raise UserError(
+            f"strategy {name}: label {unknown[0]} (of {listed(examples, 2)}) has no transformation.{nearest(unknown[0], actions)}"
+        )
+    if unused := [label for label in transforms if label not in labels.values()]:
+        raise UserError(f"strategy {name}: {unused[0]} matches no parameter.{_paths_like(unused[0], labels)}")
+    trainable = {path: str(label) for path, label in labels.items() if actions[str(label)] != FROZEN}
+    if not trainable:
+        raise UserError(
+            f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel"
+        )
+    used = {label: actions[label] for label in set(trainable.values())}
+    inner = optax.multi_transform(used, trainable)  # type: ignore[arg-type]
+    return frozenset(trainable), inner if around is None else optax.chain(around, inner)
+
+
+def _paths_like(label: str, paths: Mapping[str, Any]) -> str:
+    hint = nearest(label, paths)
+    return hint if "Did you mean" in hint else f" Parameters are called {listed(sorted(paths), 3)}"
+
+
+Around = Callable[[Plan], optax.GradientTransformation]

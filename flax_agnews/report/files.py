@@ -1,0 +1,120 @@
+"""An output folder's results.json, checked once."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flax_agnews.errors import UserError
+
+Results = Mapping[str, Any]
+SCHEMA = 1
+
+_NUMBER: tuple[type, ...] = (int, float)
+_CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
+_SECTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "data": {
+        "source": (str,),
+        "classes": (list,),
+        "train": (int,),
+        "validation": (int,),
+        "test": (int,),
+        "majority_accuracy": _NUMBER,
+    },
+    "model": {"name": (str,), "layers": (int,), "width": (int,), "parameters": (int,), "dtype": (str,)},
+    "environment": {},
+    "settings": {},
+}
+_PRETRAIN: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "seconds": _NUMBER, "loss": (list,)}
+_RUN: Mapping[str, tuple[type, ...]] = {
+    "strategy": (str,),
+    "seed": (int,),
+    "test_accuracy": _NUMBER,
+    "test_macro_f1": _NUMBER,
+    "test_confusion": (list,),
+    "trainable_parameters": (int,),
+    "total_parameters": (int,),
+    "cost": (dict,),
+    **dict.fromkeys(_CURVES, (list,)),
+}
+
+
+def read_results(folder: Path) -> Results:
+    """The checked content of `folder`/results.json. UserError, in one line, for a missing or broken file."""
+    path = folder / "results.json"
+    try:
+        # NaN and Infinity are no JSON, but a diverged loss may have been written so: null says the same.
+        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file. Give the output folder of an experiment with a finished run"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}). Run the experiment again to rewrite it") from None
+    fault = _fault(results)
+    if fault:
+        raise UserError(f"{path}: {fault}. Run the experiment again to rewrite it")
+    return results
+
+
+def _fault(results: Any) -> str | None:
+    """What is wrong with the content, in words, or None."""
+    if not isinstance(results, dict):
+        return "holds no JSON object"
+    if results.get("schema") != SCHEMA:
+        return f"has schema {results.get('schema')}, this version reads schema {SCHEMA}"
+    for name, fields in _SECTIONS.items():
+        fault = _lacking(name, results.get(name), fields)
+        if fault:
+            return fault
+    if results.get("pretrain") is not None:
+        fault = _lacking("pretrain", results["pretrain"], _PRETRAIN)
+        if fault:
+            return fault
+    runs = results.get("runs")
+    if not isinstance(runs, list) or not runs:
+        return "has no finished runs"
+    return _first(runs, lambda place, run: _run_fault(place, run, results)) or _repeated(runs)
+
+
+def _first(runs: list[Any], check: Callable[[str, Any], str | None]) -> str | None:
+    return next(filter(None, (check(f"runs[{index}]", run) for index, run in enumerate(runs))), None)
+
+
+def _run_fault(place: str, run: Any, results: Results) -> str | None:
+    fault = _lacking(place, run, _RUN)
+    if fault:
+        return fault
+    for curve in _CURVES:
+        if not run[curve] or len(run[curve]) != len(run["val_accuracy"]):
+            return f"{place}.{curve} has {len(run[curve])} epochs, val_accuracy {len(run['val_accuracy'])}"
+        if curve.endswith("accuracy") and not all(_is(value, _NUMBER) for value in run[curve]):
+            return f"{place}.{curve} holds something that is no number"
+    classes, table = len(results["data"]["classes"]), run["test_confusion"]
+    square = len(table) == classes and all(isinstance(row, list) and len(row) == classes for row in table)
+    if not square or not all(_is(cell, (int,)) for row in table for cell in row):
+        return f"{place}.test_confusion is no table of {classes} x {classes} counts"
+    return None
+
+
+def _lacking(place: str, section: Any, fields: Mapping[str, tuple[type, ...]]) -> str | None:
+    if not isinstance(section, dict):
+        return f"lacks {place}"
+    bad = next((name for name, types in fields.items() if not _is(section.get(name), types)), None)
+    return None if bad is None else f"{place}.{bad} is missing or of the wrong type"
+
+
+def _is(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool)
+
+
+def _repeated(runs: list[Any]) -> str | None:
+    seen: set[tuple[str, int]] = set()
+    for run in runs:
+        key = (run["strategy"], run["seed"])
+        if key in seen:
+            return f"has two runs of {key[0]} with seed {key[1]}"
+        seen.add(key)
+    return None

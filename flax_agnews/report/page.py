@@ -1,0 +1,251 @@
+"""The report of an output folder: results.json in; results.csv, accuracy_curves.png and report.md out."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flax_agnews.errors import listed
+from flax_agnews.report import plots
+from flax_agnews.report.differences import differences
+from flax_agnews.files import write_atomic
+from flax_agnews.report.files import Results, read_results
+from flax_agnews.report.tables import (
+    NOT_KNOWN,
+    bytes_text,
+    escape,
+    markdown_table,
+    model_text,
+    pipe_table,
+    ranked,
+    seconds_text,
+    seeds_text,
+    short_count,
+    table_title,
+    write_csv,
+)
+from flax_agnews.statistics import Run, by_strategy, summary, wilson_interval
+
+_FIGURE = "accuracy_curves.png"
+_MOST_CLASSES = 20
+
+
+def write_report(folder: Path) -> list[Path]:
+    """Writes results.csv, accuracy_curves.png and report.md into `folder`, and returns their paths.
+
+    UserError, in one line, where results.json is missing or broken or the folder cannot be written.
+    """
+    results = read_results(folder)
+    page = markdown_page(results)
+    return [
+        write_csv(results, folder / "results.csv"),
+        plots.write(results, folder / _FIGURE),
+        write_atomic(folder / "report.md", page.encode()),
+    ]
+
+
+def markdown_page(results: Results) -> str:
+    """The text of report.md."""
+    sections = (
+        _head(results),
+        _compared(results),
+        _accuracy(results),
+        _curves(results),
+        differences(results),
+        _confusion(results),
+        _costs(results),
+        _settings(results),
+        _environment(results),
+        _again(),
+    )
+    return "\n\n".join(part for section in sections for part in section) + "\n"
+
+
+def _head(results: Results) -> Iterator[str]:
+    count, best = len(by_strategy(results["runs"])), ranked(results)[0]
+    mean = _mean_accuracy(results, best)
+    compared = "1 strategy" if count == 1 else f"{count} strategies compared"
+    yield f"# {compared} on {escape(results['data']['source'])}"
+    first = "" if count == 1 else "Best mean test accuracy: "
+    yield f"{first}**{escape(best)}**, {_percent(mean)} ({_seeds(len(by_strategy(results['runs'])[best]))})."
+    if results["model"]["name"].startswith("random "):
+        yield (
+            "> **Random weights.** The body was not loaded from a trained GPT-2 but initialised at random: "
+            "these accuracies say nothing about GPT-2."
+        )
+    level = results["data"]["majority_accuracy"]
+    idle = [run for run in results["runs"] if run["test_accuracy"] <= level]
+    if idle:
+        names = listed(f"{escape(run['strategy'])} seed {run['seed']}" for run in idle)
+        yield (
+            f"> **No better than the majority class** ({_percent(level)}): {names}. "
+            "These runs learned nothing that the test shows; their other figures mean little."
+        )
+
+
+def _compared(results: Results) -> Iterator[str]:
+    data, model, pretrain = results["data"], results["model"], results.get("pretrain")
+    yield "## What was compared"
+    names = ", ".join(escape(name) for name in by_strategy(results["runs"]))
+    lines = [
+        f"Strategies: {names}; {seeds_text(results)} each.",
+        f"Data: {escape(data['source'])}; {data['train']:,} training, {data['validation']:,} validation and "
+        f"{data['test']:,} test texts in {len(data['classes'])} classes "
+        f"({listed(escape(str(name)) for name in data['classes'])}).{_lengths(data)}",
+        f"Always answering the most frequent class gives {_percent(data['majority_accuracy'])}.",
+        f"Model: {escape(model_text(model))}, {escape(model['dtype'])}.{_base(model)}",
+    ]
+    if pretrain:
+        lines.append(_pretraining(pretrain))
+    yield "\n".join(f"- {line}" for line in lines)
+
+
+def _pretraining(pretrain: Mapping[str, Any]) -> str:
+    epochs = f"{pretrain['epochs']} epoch{'' if pretrain['epochs'] == 1 else 's'}"
+    losses = " → ".join(f"{loss:.2f}" for loss in pretrain["loss"] if loss is not None)
+    return (
+        f"Before the comparison, once for all strategies: {epochs} of language modelling on the "
+        f"training texts, {seconds_text(pretrain['seconds'])}{f', loss {losses}' if losses else ''}."
+    )
+
+
+def _lengths(data: Mapping[str, Any]) -> str:
+    if data.get("tokens_per_text") is None:
+        return ""
+    cut = f", {data['truncated']:,} cut at the length limit" if data.get("truncated") else ""
+    return f" {data['tokens_per_text']:.0f} tokens a text, the longest {data.get('longest', NOT_KNOWN)}{cut}."
+
+
+def _base(model: Mapping[str, Any]) -> str:
+    return f" Base weights: {escape(str(model['base']))}." if model.get("base") else ""
+
+
+def _accuracy(results: Results) -> Iterator[str]:
+    yield f"## {table_title(results)}"
+    yield markdown_table(results)
+    best, texts = ranked(results)[0], results["data"]["test"]
+    mean = _mean_accuracy(results, best)
+    low, high = wilson_interval(mean, texts)
+    order = "Best first. " if len(ranked(results)) > 1 else ""
+    yield (
+        f"{order}The test set is a sample too: an accuracy of {_percent(mean)} on {texts:,} texts has "
+        f"the 95 % interval {100 * low:.1f} to {100 * high:.1f} % (Wilson), however many seeds there are."
+    )
+    groups = by_strategy(results["runs"])
+    epochs = {name: [run.get("best_epoch") for run in runs] for name, runs in groups.items()}
+    rows = [(name, ", ".join(_plain(epoch) for epoch in epochs[name]), _ran(groups[name])) for name in groups]
+    yield "Epoch of the best validation accuracy, by seed:"
+    yield pipe_table(("strategy", "best epoch", "epochs run"), rows)
+
+
+def _ran(runs: list[Run]) -> str:
+    counts = sorted({len(run["val_accuracy"]) for run in runs})
+    return ", ".join(map(str, counts))
+
+
+def _curves(results: Results) -> Iterator[str]:
+    repeated = any(len(runs) > 1 for runs in by_strategy(results["runs"]).values())
+    band = f"; bands are ± one standard deviation of the validation accuracy over {seeds_text(results)}"
+    yield f"![Training and validation accuracy by epoch, a line for every strategy]({_FIGURE})"
+    yield (
+        f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}. "
+        "The figure at each name is the validation accuracy after the last epoch."
+    )
+
+
+def _confusion(results: Results) -> Iterator[str]:
+    best, classes = ranked(results)[0], results["data"]["classes"]
+    runs = by_strategy(results["runs"])[best]
+    table = np.sum([run["test_confusion"] for run in runs], axis=0)
+    yield f"## What {escape(best)} confuses"
+    summed = "" if len(runs) == 1 else f", summed over {_seeds(len(runs))}"
+    if len(classes) > _MOST_CLASSES:
+        yield f"The ten most frequent confusions{summed}:"
+        yield pipe_table(("true class", "predicted", "texts"), _worst(table, classes))
+        return
+    yield f"Test texts{summed}; rows are true classes, columns predictions:"
+    recalls = np.diag(table) / np.maximum(table.sum(axis=1), 1)
+    rows = [
+        (str(name), *(f"{count:,}" for count in row), _percent(recall) if row.sum() else NOT_KNOWN)
+        for name, row, recall in zip(classes, table, recalls, strict=True)
+    ]
+    yield pipe_table(("true class", *map(str, classes), "recall"), rows)
+
+
+def _worst(table: np.ndarray, classes: list[str]) -> list[tuple[str, str, str]]:
+    off = table - np.diag(np.diag(table))
+    order = np.argsort(-off, axis=None, kind="stable")[:10]
+    cells = [divmod(int(index), len(classes)) for index in order]
+    return [(str(classes[i]), str(classes[j]), f"{off[i, j]:,}") for i, j in cells if off[i, j]]
+
+
+def _costs(results: Results) -> Iterator[str]:
+    numbers = summary(results["runs"])
+    seconds = ("train_seconds", "compile_seconds", "cache_seconds", "pretrain_seconds")
+    rows = [
+        (
+            name,
+            *(seconds_text(numbers[name][key]["mean"]) for key in seconds),
+            short_count(numbers[name]["tokens_per_second"]["mean"]),
+            bytes_text(numbers[name]["peak_memory_bytes"]["mean"]),
+        )
+        for name in ranked(results)
+    ]
+    yield "## What it cost"
+    yield pipe_table(
+        ("strategy", "training", "compiling", "caching", "pre-training", "tokens/s", "peak memory"), rows
+    )
+    shared = " Pre-training was done once and is shared by all runs." if results.get("pretrain") else ""
+    yield f"Means of a run. {NOT_KNOWN}: not measured in every run.{shared}"
+
+
+def _settings(results: Results) -> Iterator[str]:
+    rows = [(name, _plain(value)) for name, value in _flat(results["settings"])]
+    if rows:
+        yield "## Settings"
+        yield pipe_table(("setting", "value"), rows, left=2)
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _environment(results: Results) -> Iterator[str]:
+    version = {"flax_agnews": results.get("flax_agnews")}
+    rows = [(name, _plain(value)) for name, value in _flat({**version, **results["environment"]})]
+    yield "## Environment"
+    yield pipe_table(("what", "value"), rows, left=2)
+
+
+def _again() -> Iterator[str]:
+    yield "## Again"
+    yield "```\npython -m flax_agnews.main --config config.yaml\n```"
+    yield (
+        "`config.yaml` lies in this folder. Relative paths in it count from where the command is started. "
+        "Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. "
+        "`results.csv` has a row for every run, `results.json` everything."
+    )
+
+
+def _mean_accuracy(results: Results, name: str) -> float:
+    return float(summary(results["runs"])[name]["test_accuracy"]["mean"])
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return NOT_KNOWN
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,241 @@
+"""The accuracy curves: every strategy in one figure, one colour and marker a strategy everywhere."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+
+from flax_agnews.files import write_atomic
+from flax_agnews.report.files import Results
+from flax_agnews.report.tables import model_text, one_line, seeds_text, shorten
+from flax_agnews.statistics import Run, by_strategy
+
+# Okabe and Ito's palette for the colour-blind (2008) without its yellow, too pale for lines on white; the
+# last five extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.
+_STYLES: tuple[tuple[str, str], ...] = (
+    ("#000000", "o"),
+    ("#0072B2", "s"),
+    ("#E69F00", "^"),
+    ("#D55E00", "D"),
+    ("#56B4E9", "v"),
+    ("#009E73", "P"),
+    ("#CC79A7", "X"),
+    ("#882255", "<"),
+    ("#999933", ">"),
+    ("#332288", "p"),
+    ("#888888", "h"),
+    ("#661100", "*"),
+)
+# The three of the original experiment: black, dark and light stay apart in grey.
+_FIXED = {"full": 0, "partial": 1, "prompt": 2}
+
+Point = tuple[float, float]
+
+_WIDTH, _DPI = 10.0, 120  # inches; 1200 pixels, the width of a page
+_TEXT, _TITLE = 11.0, 14.0  # points
+_INK, _FAINT = "#222222", "#666666"
+_MOST_CHARACTERS = 22
+_LEAST_RANGE = 4.0  # points of accuracy; less would magnify noise
+_VALIDATION: Mapping[str, Any] = {"linewidth": 2.2, "markersize": 7, "markeredgecolor": "white"}
+_TRAINING: Mapping[str, Any] = {"linewidth": 1.1, "markersize": 4, "markerfacecolor": "white"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a strategy looks in every picture."""
+
+    color: str
+    marker: str
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style for each strategy: known ones have theirs, others take the free ones in the given order."""
+    names = list(names)
+    unused = [index for name, index in _FIXED.items() if name not in names]
+    free = [index for index in range(len(_STYLES)) if index not in _FIXED.values()] + unused
+    others = [name for name in names if name not in _FIXED]
+    chosen = _FIXED | {name: free[k % len(free)] for k, name in enumerate(others)}
+    return {name: Style(*_STYLES[chosen[name]]) for name in names}
+
+
+def accuracy_curves(results: Results) -> Figure:
+    """Training (dashed) and validation (solid) accuracy by epoch: mean over seeds, and its sd as a band."""
+    groups = by_strategy(results["runs"])
+    height = 6.0 + 0.15 * max(0, len(groups) - 6)
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    labels = _labels(groups)
+    right = _WIDTH - _widest(figure, labels.values()) - 0.45
+    axes = figure.add_axes((0.9 / _WIDTH, 0.6 / height, (right - 0.9) / _WIDTH, 1 - 1.7 / height))
+    looks = styles(groups)
+    ends = {
+        name: _draw(axes, runs, looks[name], place / (len(groups) + 1) - 0.5)
+        for place, (name, runs) in enumerate(groups.items(), start=1)
+    }
+    _frame(axes)
+    _majority(axes, results["data"]["majority_accuracy"])
+    _name_lines(axes, ends, labels, looks)
+    _legend(axes, results)
+    _titles(figure, results, height)
+    return figure
+
+
+def write(results: Results, path: Path) -> Path:
+    """Writes the accuracy curves as a PNG file, 1200 pixels wide."""
+    stream = io.BytesIO()
+    accuracy_curves(results).savefig(stream, format="png", dpi=_DPI)
+    return write_atomic(path, stream.getvalue())
+
+
+def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
+    """`positions` moved as little as possible (least squares), so that all are `gap` apart and in low..high.
+
+    Where they cannot all fit, the gap shrinks to what does. Returned in the order given.
+    """
+    wanted = np.asarray(positions, dtype=np.float64)
+    order = np.argsort(wanted, kind="stable")
+    steps = min(gap, (high - low) / max(len(wanted) - 1, 1)) * np.arange(len(wanted))
+    # With the gaps taken away, "apart" is "not decreasing": isotonic regression.
+    level = isotonic_regression(wanted[order] - steps).x
+    placed = np.empty_like(wanted)
+    placed[order] = np.clip(level, low, high - steps[-1]) + steps
+    return placed
+
+
+def _curves(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
+    """Accuracies in percent [runs, epochs], over the epochs that all runs have."""
+    epochs = min(len(run[key]) for run in runs)
+    return 100 * np.array([run[key][:epochs] for run in runs], dtype=np.float64)
+
+
+def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float) -> Point:
+    """The lines of one strategy; returns the end of its validation line.
+
+    A lone epoch is points, moved `aside` (-0.5 to 0.5) so that strategies don't hide each other.
+    """
+    train, validation = _curves(runs, "train_accuracy"), _curves(runs, "val_accuracy")
+    epochs = np.arange(1.0, validation.shape[1] + 1)
+    if len(epochs) == 1:
+        epochs += 0.5 * aside
+    mean = validation.mean(axis=0)
+    # In long runs a marker at every epoch would hide the line.
+    every = max(1, len(epochs) // 10)
+    look: dict[str, Any] = {"color": style.color, "marker": style.marker, "markevery": every}
+    axes.plot(epochs, train.mean(axis=0), "--", **_TRAINING, **look)
+    axes.plot(epochs, mean, "-", **_VALIDATION, **look, zorder=3)
+    sd = validation.std(axis=0, ddof=1) if len(runs) > 1 else None
+    if sd is not None and len(epochs) == 1:
+        axes.errorbar(epochs, mean, sd, color=style.color, elinewidth=6, alpha=0.25)
+    elif sd is not None:
+        axes.fill_between(epochs, mean - sd, mean + sd, color=style.color, alpha=0.15, linewidth=0)
+    return float(epochs[-1]), float(mean[-1])
+
+
+def _frame(axes: Axes) -> None:
+    longest = max(1, int(axes.dataLim.x1))
+    # One epoch is a column of points, which needs room on both sides.
+    edge = 0.5 if longest == 1 else 0.03 * (longest - 1)
+    axes.set_xlim(1 - edge, longest + edge)
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    margin = max(0.06 * (high - low), (_LEAST_RANGE - (high - low)) / 2)
+    bottom = max(low - margin, -1)
+    axes.set_ylim(bottom, min(high + margin, 100 + 0.03 * (100 - bottom)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axes.set_xlabel("epoch", fontsize=_TEXT, color=_INK)
+    axes.set_ylabel("accuracy", fontsize=_TEXT, color=_INK)
+    axes.tick_params(labelsize=_TEXT - 1, colors=_INK)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _majority(axes: Axes, share: float) -> None:
+    """The line to beat, where it is in sight."""
+    percent = 100 * share
+    low, high = axes.get_ylim()
+    if low < percent < high:
+        axes.axhline(percent, color=_FAINT, linewidth=1, linestyle=":")
+        look: dict[str, Any] = {"fontsize": _TEXT - 2, "color": _FAINT, "ha": "right", "va": "bottom"}
+        axes.text(0.99, percent, "majority class", transform=axes.get_yaxis_transform(), **look)
+
+
+def _labels(groups: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+    """What stands at the end of each line: the strategy and its last mean validation accuracy."""
+    last = {name: _curves(runs, "val_accuracy")[:, -1].mean() for name, runs in groups.items()}
+    return {name: f"{shorten(one_line(name), _MOST_CHARACTERS)}  {last[name]:.1f} %" for name in groups}
+
+
+def _widest(figure: Figure, labels: Iterable[str]) -> float:
+    """Width of the widest label, in inches."""
+    drawn = [figure.text(0, 0, label, fontsize=_TEXT, parse_math=False) for label in labels]
+    width = max(text.get_window_extent().width for text in drawn) / _DPI
+    for text in drawn:
+        text.remove()
+    return width
+
+
+def _name_lines(
+    axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str], looks: Mapping[str, Style]
+) -> None:
+    """Each line's label at its end, shifted apart, with a leader in its colour."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    width, height = (axes.bbox.width / _DPI, axes.bbox.height / _DPI)
+    places = spread(
+        [(y - low) / (high - low) for _, y in ends.values()], 1.35 * _TEXT / 72 / height, 0.0, 1.0
+    )
+    inch = (right - left) / width
+    for (name, (x, y)), place in zip(ends.items(), places, strict=True):
+        corners = [x, right, right + 0.22 * inch], [y, y, low + place * (high - low)]
+        axes.plot(*corners, color=looks[name].color, linewidth=0.9, alpha=0.8, clip_on=False, zorder=1)
+        look: dict[str, Any] = {
+            "fontsize": _TEXT,
+            "color": _INK,
+            "va": "center_baseline",
+            "parse_math": False,
+        }
+        axes.text(1 + 0.28 / width, place, labels[name], transform=axes.transAxes, **look)
+    # The leaders end outside the axes and must not widen them.
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def _legend(axes: Axes, results: Results) -> None:
+    """What the two kinds of line and the band are; the strategies carry their names."""
+    look: dict[str, Any] = {"color": _FAINT, "marker": "o"}
+    kinds: list[Line2D | Patch] = [
+        Line2D([], [], **look, **_VALIDATION, label="validation"),
+        Line2D([], [], **look, **_TRAINING, linestyle="--", label="training"),
+    ]
+    if any(len(runs) > 1 for runs in by_strategy(results["runs"]).values()):
+        label = f"± sd of {seeds_text(results)} (validation)"
+        kinds.append(Patch(facecolor=_FAINT, alpha=0.25, linewidth=0, label=label))
+    where: dict[str, Any] = {
+        "loc": "lower left",
+        "bbox_to_anchor": (-0.01, 1.0),
+        "ncols": 3,
+        "frameon": False,
+    }
+    axes.legend(handles=kinds, fontsize=_TEXT - 1, labelcolor=_INK, borderpad=0.2, **where)
+
+
+def _titles(figure: Figure, results: Results, height: float) -> None:
+    seeds, data = seeds_text(results), results["data"]
+    title = f"{'Accuracy' if seeds == '1 seed' else 'Mean accuracy'} by epoch, {seeds} a strategy"
+    texts = f"{data['train']:,} training and {data['validation']:,} validation texts"
+    subtitle = f"{shorten(one_line(data['source']), 36)}: {texts}  ·  {model_text(results['model'])}"
+    look: dict[str, Any] = {"parse_math": False, "va": "top"}
+    figure.text(0.02, 1 - 0.15 / height, title, fontsize=_TITLE, weight="bold", color=_INK, **look)
+    figure.text(0.02, 1 - 0.48 / height, subtitle, fontsize=_TEXT - 1, color=_FAINT, **look)

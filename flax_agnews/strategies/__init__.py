@@ -1,0 +1,28 @@
+"""The registry of strategies: a new one is a file here and its line below."""
+
+from flax_agnews.strategies.base import Entry, Registry, Strategy
+from flax_agnews.strategies.full import FULL
+from flax_agnews.strategies.partial import PARTIAL
+from flax_agnews.strategies.prompt import PROMPT
+
+REGISTRY = Registry(
+    FULL,
+    PROMPT,
+    PARTIAL,
+)
+
+ALL = ("full", "prompt", "partial")
+"""What `--strategy all` runs: the original experiment's three."""
+
+
+def chosen(names: str) -> list[Entry]:
+    """`all`, or names with commas between -> entries, in that order, each once."""
+    wanted = [part.strip() for part in names.split(",") if part.strip()]
+    expanded = [name for part in wanted for name in (ALL if part == "all" else (part,))]
+    entries = [REGISTRY[name] for name in dict.fromkeys(expanded)]
+    if not entries:
+        REGISTRY[names]
+    return entries
+
+
+__all__ = ["ALL", "REGISTRY", "Entry", "Registry", "Strategy", "chosen"]

@@ -1,0 +1,31 @@
+"""Full fine-tuning: everything trains, at one rate."""
+
+from dataclasses import dataclass
+
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.strategies.base import Entry, Strategy, require, settings_of
+
+
+@dataclass
+class FullSettings:
+    """Full fine-tuning.
+
+    Args:
+        learning_rate: of everything.
+    """
+
+    learning_rate: float = 5e-5
+
+
+def build(settings: FullSettings, config: GPT2Config) -> Strategy:
+    """One label for every parameter."""
+    require(settings.learning_rate > 0, "full.learning_rate", settings.learning_rate, "above 0")
+    return Strategy(
+        name="full",
+        label=lambda path, shape: "everything",
+        transforms=lambda plan: {"everything": plan.adamw(settings.learning_rate)},
+        settings=settings_of(settings),
+    )
+
+
+FULL = Entry("full", FullSettings, build, "everything")

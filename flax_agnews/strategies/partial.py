@@ -1,0 +1,56 @@
+"""Partial fine-tuning: the upper layers train, the topmost of them faster."""
+
+import math
+from dataclasses import dataclass
+
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+
+
+@dataclass
+class PartialSettings:
+    """Partial fine-tuning.
+
+    Args:
+        learning_rate: of the base group, the lower ones of the layers that train.
+        frozen_fraction: share of the layers, from below and rounded down, that is frozen with the embeddings.
+        top_layers: layers of the top group, which the final layer norm and the head are in too; by default a
+            quarter of all layers, rounded up. At most those that train.
+        top_multiplier: the top group's rate, in base rates.
+    """
+
+    learning_rate: float = 5e-5
+    frozen_fraction: float = 0.5
+    top_layers: int | None = None
+    top_multiplier: float = 5.0
+
+
+def build(settings: PartialSettings, config: GPT2Config) -> Strategy:
+    """Freezes embeddings and lower layers; the rest is a base and a top group. A group may end up empty."""
+    require(settings.learning_rate > 0, "partial.learning_rate", settings.learning_rate, "above 0")
+    require(0 <= settings.frozen_fraction <= 1, "partial.frozen_fraction", settings.frozen_fraction, "0 to 1")
+    require(settings.top_multiplier > 0, "partial.top_multiplier", settings.top_multiplier, "above 0")
+    layers = config.n_layer
+    top = math.ceil(layers / 4) if settings.top_layers is None else settings.top_layers
+    require(0 <= top <= layers, "partial.top_layers", top, f"0 to {layers}, the model's layers")
+    first_trained = math.floor(layers * settings.frozen_fraction)
+    first_top = max(first_trained, layers - top)
+
+    def label(path: str, shape: tuple[int, ...]) -> str:
+        parts = path.split("/")
+        if parts[:2] == ["transformer", "h"]:
+            layer = int(parts[2])
+            return FROZEN if layer < first_trained else "base" if layer < first_top else "top"
+        return FROZEN if parts[1] in ("wte", "wpe") else "top"
+
+    rates = {"base": settings.learning_rate, "top": settings.learning_rate * settings.top_multiplier}
+    groups = [group for group in rates if group == "top" or first_trained < first_top]
+    return Strategy(
+        name="partial",
+        label=label,
+        transforms=lambda plan: {group: plan.adamw(rates[group]) for group in groups},
+        settings=settings_of(settings),
+    )
+
+
+PARTIAL = Entry("partial", PartialSettings, build, "upper layers, final layer norm and head")

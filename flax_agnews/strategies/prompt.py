@@ -1,0 +1,70 @@
+"""Prompt tuning: soft vectors before every text, and the head (Lester et al. 2021, https://arxiv.org/abs/2104.08691)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+from flax import nnx
+from jax import Array
+
+from flax_agnews.models.classifier import Classifier, Prompt
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+
+
+@dataclass
+class PromptSettings:
+    """Prompt tuning.
+
+    Args:
+        learning_rate: of the prompt and the head.
+        tokens: soft vectors before every text.
+        initializer: their first values: rows of the vocabulary drawn without replacement (Lester et al., section
+            3.2.1), `normal` with the body's initializer range, `uniform` in [-0.5, 0.5] (Lester et al.), or
+            `unit_normal`, the original experiment's N(0, 1).
+    """
+
+    learning_rate: float = 5e-4
+    tokens: int = 20
+    initializer: Literal["vocabulary", "normal", "uniform", "unit_normal"] = "vocabulary"
+
+
+Initializer = Callable[[Classifier, Array, int], Array]
+
+
+def _from_vocabulary(model: Classifier, key: Array, tokens: int) -> Array:
+    table = model.transformer.wte.embedding[...]
+    return table[jax.random.choice(key, table.shape[0], (tokens,), replace=False)]
+
+
+# (model, key, tokens) -> [tokens, embd]
+INITIALIZERS: Mapping[str, Initializer] = {
+    "vocabulary": _from_vocabulary,
+    "normal": lambda m, key, n: m.config.initializer_range * jax.random.normal(key, (n, m.config.n_embd)),
+    "uniform": lambda m, key, n: jax.random.uniform(key, (n, m.config.n_embd), minval=-0.5, maxval=0.5),
+    "unit_normal": lambda m, key, n: jax.random.normal(key, (n, m.config.n_embd)),
+}
+
+
+def build(settings: PromptSettings, config: GPT2Config) -> Strategy:
+    """Adds a prompt; it and the head train, all of GPT-2 is frozen."""
+    require(settings.learning_rate > 0, "prompt.learning_rate", settings.learning_rate, "above 0")
+    most = min(config.n_positions - 1, config.vocab_size)
+    require(1 <= settings.tokens <= most, "prompt.tokens", settings.tokens, f"1 to {most} with this model")
+
+    def adapt(model: Classifier, key: Array) -> Classifier:
+        adapted = nnx.clone(model)
+        adapted.prompt = Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
+        return adapted
+
+    return Strategy(
+        name="prompt",
+        adapt=adapt,
+        label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prompt",
+        transforms=lambda plan: {"prompt": plan.adamw(settings.learning_rate)},
+        settings=settings_of(settings),
+    )
+
+
+PROMPT = Entry("prompt", PromptSettings, build, "soft prompt and head")

@@ -1,0 +1,296 @@
+"""Where metrics go: a JSON-lines file in the run's folder, and Weights & Biases where it is wanted."""
+
+import configparser
+import json
+import math
+import netrc
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from flax_agnews.config import TrackingConfig
+from flax_agnews.errors import UserError
+
+_INIT_SECONDS = 5.0  # longest wait for the server before training goes on without it
+_FINISH_SECONDS = 10.0  # longest wait for the upload at the end of a run
+_NO_KEY = "Weights & Biases is off: no key (wandb login, or --tracking.wandb offline)"
+_unreachable: dict[str, str] = {}  # host: the hint of its failure; no run of this process waits for it again
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON object a line, appended and flushed line by line; never NaN.
+
+    Args:
+        path: The file; its folder is made.
+        keep: On resuming, how many of the whole lines stay; by default all. The rest is cut off, as is
+            whatever follows the first line that is not a whole JSON object.
+    """
+
+    def __init__(self, path: Path, keep: int | None = None) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = _whole_lines(path.read_bytes() if path.exists() else b"")[:keep]
+        self._lines = len(whole)
+        if path.exists():
+            os.truncate(path, sum(len(line) for line in whole))
+
+    @property
+    def lines(self) -> int:
+        """Lines in the file."""
+        return self._lines
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one line. Floats that are not finite become null, and `nonfinite` lists their names."""
+        lost: list[str] = []
+        plain = _finite(record, "", lost)
+        if lost:
+            plain["nonfinite"] = lost
+        line = json.dumps(plain, allow_nan=False, ensure_ascii=False)
+        with self.path.open(
+            "a", encoding="utf-8", newline="\n"
+        ) as file:  # opened each time: nothing to close
+            file.write(line + "\n")
+        self._lines += 1
+
+
+class Tracker(Protocol):
+    """Takes metrics, pictures and tables of one run."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics by name at an update (from 0, never going back)."""
+
+    def figure(self, name: str, path: Path) -> None:
+        """A picture file."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table."""
+
+    def finish(self) -> None:
+        """Ends the run; waits a few seconds for the upload at most."""
+
+
+class NullTracker:
+    """Takes everything and keeps nothing."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def figure(self, name: str, path: Path) -> None:
+        """Nothing."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+class WandbTracker:
+    """A Weights & Biases run. Its first error is noted in one line, and from then on nothing is tracked."""
+
+    def __init__(self, run: Any, note: Callable[[str], None]) -> None:
+        self._run = run
+        self._note = note
+        self._step = 0
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics by name at an update; those of the same update become one row."""
+        self._step = step
+        self._safely(lambda run: run.log(dict(metrics), step=step))
+
+    def figure(self, name: str, path: Path) -> None:
+        """A picture file, at the last update."""
+        import wandb
+
+        self._safely(lambda run: run.log({name: wandb.Image(str(path))}, step=self._step))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table, at the last update."""
+        import wandb
+
+        data = [list(row) for row in rows]
+        self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
+
+    def finish(self) -> None:
+        """Ends the run; what isn't uploaded within seconds stays on disk, for `wandb sync`."""
+        self._safely(lambda run: run.finish())
+        self._run = None
+
+    def _safely(self, act: Callable[[Any], None]) -> None:
+        if self._run is None:
+            return
+        try:
+            act(self._run)
+        except Exception as error:  # tracking must never end a training run, whatever W&B raises
+            self._note(f"{_off(error)} (what was logged is in {Path(self._run.dir).parent}: wandb sync)")
+            self._run = None
+
+
+def open_tracker(
+    config: TrackingConfig,
+    *,
+    name: str,
+    group: str,
+    settings: Mapping[str, Any],
+    folder: Path,
+    note: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+) -> tuple[Tracker, str | None]:
+    """A tracker for one run, and a line for the person where there is something to say.
+
+    Never asks a question and waits for the network a few seconds at most.
+
+    Args:
+        config: The mode and the project.
+        name: Name of the run, such as `full-seed-42`.
+        group: What the runs of one experiment share.
+        settings: The run's settings, nested by section.
+        folder: The run's folder; W&B writes into `wandb` there.
+        note: Takes the one line that says that W&B failed later, while running.
+
+    Raises:
+        UserError: `online` without a key.
+    """
+    mode = _mode(config)
+    host = _host()
+    if mode == "disabled":
+        return NullTracker(), None
+    if mode != "offline" and not _has_key(host):
+        if mode == "online":
+            raise UserError(f"--tracking.wandb online: no key for {host}. Run wandb login, or choose offline")
+        return NullTracker(), _NO_KEY
+    if mode != "offline" and host in _unreachable:
+        return NullTracker(), _unreachable[host]
+    try:
+        run = _start_run(config.project, name, group, settings, folder, host, mode == "offline")
+    except Exception as error:  # tracking must never end a training run, whatever W&B raises
+        hint = _off(error)
+        if mode != "offline":
+            _unreachable[host] = hint
+        return NullTracker(), hint
+    return WandbTracker(run, note), None if mode == "offline" else f"Weights & Biases: {run.project_url}"
+
+
+def _start_run(
+    project: str, name: str, group: str, config: Mapping[str, Any], folder: Path, host: str, offline: bool
+) -> Any:
+    """A `wandb.Run`, silent, with nothing captured but what is logged."""
+    # its background service reports its own errors home: traffic even when offline, and a wait at exit
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted: dict[str, Any] = {
+        "silent": True,
+        "console": "off",
+        "base_url": host,
+        "init_timeout": _INIT_SECONDS,
+        "finish_timeout": _FINISH_SECONDS,
+        "finish_timeout_raises": True,
+        "reinit": "create_new",
+        "save_code": False,
+        "x_save_requirements": False,
+        "label_disable": True,
+        **dict.fromkeys(["disable_code", "disable_git"], True),
+        **dict.fromkeys(["x_disable_meta", "x_disable_machine_info", "x_disable_stats"], True),
+    }
+    known = wandb.Settings.model_fields  # an unknown setting is an error, and releases differ in the x_ ones
+    settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+    wandb.setup(wandb.Settings(silent=True))  # init says "loaded credentials" before it reads its settings
+    identity: dict[str, Any] = {} if offline else {"id": _run_id(folder), "resume": "allow"}
+    return wandb.init(
+        project=project,
+        name=name,
+        group=group,
+        config=dict(config),
+        dir=str(folder),
+        mode="offline" if offline else "online",
+        settings=settings,
+        **identity,
+    )
+
+
+def _mode(config: TrackingConfig) -> str:
+    """The mode asked for; `auto` gives way to what `wandb offline` or WANDB_MODE say."""
+    said = os.environ.get("WANDB_MODE") or _wandb_settings().get("mode", "")
+    obeyed = {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+    return obeyed.get(said, "auto") if config.wandb == "auto" else config.wandb
+
+
+def _host() -> str:
+    """The URL of the server that W&B is configured for."""
+    said = os.environ.get("WANDB_BASE_URL") or _wandb_settings().get("base_url")
+    return (said or "https://api.wandb.ai").rstrip("/")
+
+
+def _has_key(host: str) -> bool:
+    """Whether a key is where `wandb` looks for one; asked without importing it, which takes a second."""
+    told = (os.environ.get("WANDB_API_KEY"), os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
+    if any(told) or _wandb_settings().get("api_key"):
+        return True
+    names = [os.environ.get("NETRC") or "~/.netrc", "~/_netrc"]
+    path = next((path for name in names if (path := Path(name).expanduser()).is_file()), None)
+    try:
+        entry = netrc.netrc(path).authenticators(urlsplit(host).netloc) if path else None
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
+        return False
+    return bool(entry and entry[2])
+
+
+def _wandb_settings() -> dict[str, str]:
+    """W&B's settings files, the global one and the one of the working directory, which wins."""
+    home = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    local = Path(".wandb" if Path(".wandb").exists() else "wandb")
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read([home / "settings", local / "settings"], encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return {}
+    return dict(parser["default"]) if parser.has_section("default") else {}
+
+
+def _run_id(folder: Path) -> str:
+    """The W&B id of this run folder, so that a resumed run goes on in the same place."""
+    path = folder / "wandb" / "run-id.txt"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _off(error: Exception) -> str:
+    """One short line out of W&B's error."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"Weights & Biases is off: {lines[0][:160]}"
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    whole = []
+    for line in content.splitlines(keepends=True):
+        with suppress(ValueError):
+            if line.endswith(b"\n") and isinstance(json.loads(line), dict):
+                whole.append(line)
+                continue
+        break
+    return whole
+
+
+def _finite(value: Any, name: str, lost: list[str]) -> Any:
+    """`value` as JSON can say it, with null for floats that are not finite; their names go to `lost`."""
+    if isinstance(value, Mapping):
+        return {
+            str(key): _finite(item, f"{name}.{key}" if name else str(key), lost)
+            for key, item in value.items()
+        }
+    if hasattr(value, "tolist"):  # NumPy's scalars and arrays
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_finite(item, f"{name}.{place}", lost) for place, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        lost.append(name)
+        return None
+    return value

@@ -1,0 +1,159 @@
+"""What a run starts from and carries: a strategy set up on a model, and its training state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from flax_agnews.config import ModelConfig
+from flax_agnews.errors import UserError
+from flax_agnews.models import parameters
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Rates
+from flax_agnews.models.parameters import Frame, Parameters
+from flax_agnews.models.pretrained import Base
+from flax_agnews.optim import Plan, make_optimizer
+from flax_agnews.strategies.base import Strategy
+
+_HEAD, _ADAPT = 1, 2  # purposes of random keys
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "seed"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class TrainState:
+    """All that changes in a run; frozen weights are not in it.
+
+    Attributes:
+        params: path -> float32, the trainable leaves.
+        opt_state: optax's, of the same leaves.
+        step: [] uint32, updates so far.
+        seed: [] uint32, the run's.
+    """
+
+    params: Any
+    opt_state: Any
+    step: Any
+    seed: Any
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A strategy on a model, ready to be compiled: all that is the same for every seed.
+
+    Attributes:
+        strategy: the strategy.
+        base: the body that every run starts from.
+        classes: how many.
+        frame: of the adapted classifier.
+        trainable: paths that train.
+        labels: path -> label.
+        optimizer: over the trainable leaves.
+        rates: of dropout, and where.
+        dtype: of matrix products.
+    """
+
+    strategy: Strategy
+    base: Base
+    classes: int
+    frame: Frame[Classifier]
+    trainable: frozenset[str]
+    labels: Mapping[str, str | None]
+    optimizer: optax.GradientTransformation
+    rates: Rates
+    dtype: Any
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers train."""
+        return parameters.count({p: s for p, s in self.frame.shapes.items() if p in self.trainable})
+
+    @property
+    def total_parameters(self) -> int:
+        """How many numbers the adapted classifier has."""
+        return parameters.count(self.frame.shapes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of labels and settings."""
+        return self.strategy.fingerprint(self.labels)
+
+
+def set_up(
+    strategy: Strategy, base: Base, classes: int, plan: Plan, model: ModelConfig, max_length: int
+) -> Setup:
+    """Adapts the model (abstractly), labels its parameters and makes the optimizer.
+
+    Args:
+        max_length: most tokens of a text, which with the prompt must fit the model's positions.
+    """
+    frame = parameters.abstract(
+        lambda: _adapted(strategy, Classifier(base.config, classes, jax.random.key(0)), 0)
+    )
+    prompt = next((shape[0] for path, shape in frame.shapes.items() if path == "prompt/embedding"), 0)
+    if max_length + prompt > base.config.n_positions:
+        raise UserError(
+            f"--data.max_length {max_length}: with {prompt} prompt tokens above the model's {base.config.n_positions} "
+            f"positions; at most {base.config.n_positions - prompt} for strategy {strategy.name}"
+        )
+    labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
+    trainable, optimizer = make_optimizer(
+        strategy.name, labels, strategy.transforms(plan), strategy.around(plan)
+    )
+    return Setup(
+        strategy=strategy,
+        base=base,
+        classes=classes,
+        frame=frame,
+        trainable=trainable,
+        labels=labels,
+        optimizer=optimizer,
+        rates=dropout_rates(base, model, trainable),
+        dtype=jnp.dtype(model.dtype),
+    )
+
+
+def dropout_rates(base: Base, model: ModelConfig, trainable: frozenset[str]) -> Rates:
+    """The body's rates, or the one that is set; frozen depths are quiet unless `model.dropout_frozen`."""
+    config, layers = base.config, base.config.n_layer
+
+    def trains(*prefixes: str) -> bool:
+        return model.dropout_frozen or any(path.startswith(prefixes) for path in trainable)
+
+    noisy = (
+        trains("transformer/wte/", "transformer/wpe/"),
+        *(trains(f"transformer/h/{layer}/") for layer in range(layers)),
+    )
+    if model.dropout is not None:
+        return Rates(model.dropout, model.dropout, model.dropout, noisy)
+    return Rates(config.embd_pdrop, config.attn_pdrop, config.resid_pdrop, noisy)
+
+
+def create_state(setup: Setup, shared: Mapping[str, Array], seed: int) -> tuple[TrainState, Parameters]:
+    """The first state of a run, and the frozen weights that it reads.
+
+    Args:
+        shared: the body's weights on the device(s): frozen leaves are these very arrays, trainable ones are copies.
+        seed: of the run; decides head and adapter.
+
+    Returns:
+        (state, frozen): may be donated, must never be.
+    """
+    key = jax.random.key(seed)
+    model = setup.base.classifier(setup.classes, jax.random.fold_in(key, _HEAD), shared)
+    _, all_parameters = parameters.split(_adapted(setup.strategy, model, seed))
+    trainable = {p: jnp.array(v, copy=True) for p, v in all_parameters.items() if p in setup.trainable}
+    frozen = {p: v for p, v in all_parameters.items() if p not in setup.trainable}
+    state = TrainState(trainable, setup.optimizer.init(trainable), np.uint32(0), np.uint32(seed))
+    return state, frozen
+
+
+def _adapted(strategy: Strategy, model: Classifier, seed: int) -> Classifier:
+    return strategy.adapt(model, jax.random.fold_in(jax.random.key(seed), _ADAPT))

@@ -1,0 +1,127 @@
+"""The loss, the training step and the evaluation step, as one device sees them. Pure functions over pytrees.
+
+Losses are sums, divided once by the sum of weights over all devices and micro-batches: never a mean of means.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from flax_agnews.data.batches import PADDING, Batch
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Noise
+from flax_agnews.models.parameters import Parameters
+from flax_agnews.training.state import Setup, TrainState
+
+AXIS = "devices"
+"""Name of the axis over which a batch is dealt to devices."""
+
+Sums = dict[str, Array]
+"""`loss`, `correct` and `weight`: sums over what a device holds, [] float32."""
+
+Loss = Callable[[Classifier, Batch, Noise | None, Any], Sums]
+
+
+def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    """Cross-entropy of the texts' labels, in nats, summed over texts."""
+    logits = model(batch, noise, dtype)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
+    correct = logits.argmax(-1) == batch.label
+    return {
+        "loss": (losses * batch.weight).sum(),
+        "correct": (correct * batch.weight).sum(),
+        "weight": batch.weight.sum(),
+    }
+
+
+def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
+    """Causal language modelling: each token predicts the next of its text, the last one end-of-text.
+
+    Args:
+        end_of_text: id that ends a text.
+        chunk: tokens whose scores over the vocabulary are held at once.
+    """
+
+    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+        hidden = model.hidden(batch, noise, dtype)
+        table = model.transformer.wte.embedding[...]
+        same = jnp.append(batch.text[1:] == batch.text[:-1], False)
+        target = jnp.where(same, jnp.append(batch.ids[1:], 0), end_of_text)
+        real = (batch.text != PADDING).astype(jnp.float32)
+
+        @jax.checkpoint
+        def sums(hidden: Array, target: Array, real: Array) -> Array:
+            scores = jnp.matmul(
+                hidden.astype(dtype), table.T.astype(dtype), preferred_element_type=jnp.float32
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(scores, target)
+            correct = scores.argmax(-1) == target
+            return jnp.stack([(losses * real).sum(), (correct * real).sum(), real.sum()])
+
+        parts = [slice(i, i + chunk) for i in range(0, len(target), chunk)]
+        total = jnp.stack([sums(hidden[p], target[p], real[p]) for p in parts]).sum(0)
+        return {"loss": total[0], "correct": total[1], "weight": total[2]}
+
+    return loss
+
+
+def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
+    """A function (params, frozen, batch, noise) -> sums and gradients of the loss's sum, over all devices and micro-batches.
+
+    It runs under a mapped axis called `AXIS`; batch has a leading axis [micro_batches].
+    """
+
+    def one(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Array, Sums]:
+        sums = loss(setup.frame.merge({**frozen, **params}), batch, noise, setup.dtype)
+        return sums["loss"], sums
+
+    gradient = jax.grad(one, has_aux=True)
+
+    def gradients(
+        params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None
+    ) -> tuple[Sums, Parameters]:
+        first = jax.tree.map(lambda x: x[0], batch)
+        grads, sums = gradient(params, frozen, first, noise)
+        if len(batch.ids) > 1:
+
+            def add(carry: Any, micro: Batch) -> tuple[Any, None]:
+                return jax.tree.map(jnp.add, carry, gradient(params, frozen, micro, noise)), None
+
+            (grads, sums), _ = jax.lax.scan(add, (grads, sums), jax.tree.map(lambda x: x[1:], batch))
+        return jax.lax.psum((sums, grads), AXIS)
+
+    return gradients
+
+
+def make_train_step(setup: Setup, loss: Loss = classification_loss) -> Callable[..., tuple[TrainState, Sums]]:
+    """A function (state, frozen, batch) -> (state, metrics) under a mapped axis called `AXIS`.
+
+    Metrics: `loss`, `correct`, `weight` (sums over the batch) and `grad_norm`, the global norm of the trained gradients.
+    """
+    gradients = make_gradients(setup, loss)
+
+    def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
+        noise = Noise(state.seed, state.step, setup.rates)
+        sums, grads = gradients(state.params, frozen, batch, noise)
+        grads = jax.tree.map(lambda g: g / sums["weight"], grads)
+        updates, opt_state = setup.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {**sums, "grad_norm": optax.tree.norm(grads)}
+        return TrainState(params, opt_state, state.step + 1, state.seed), metrics
+
+    return train_step
+
+
+def make_eval_step(setup: Setup) -> Callable[..., Array]:
+    """A function (params, frozen, batch) -> logits [devices, micro_batches, slots, classes] of every device, under `AXIS`."""
+
+    def eval_step(params: Parameters, frozen: Parameters, batch: Batch) -> Array:
+        model = setup.frame.merge({**frozen, **params})
+        logits = jax.lax.map(lambda micro: model(micro, None, setup.dtype), batch)
+        return jax.lax.all_gather(logits, AXIS)
+
+    return eval_step
