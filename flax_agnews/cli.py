@@ -39,9 +39,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; flags after it win.")
     names = ", ".join(entry.name for entry in REGISTRY)
-    parser.add_argument(
-        "--strategy", type=str, default=default.strategy, help=f"all, or some of: {names} (a,b)."
-    )
+    parser.add_argument("--strategy", type=str, default=default.strategy, help=f"all, or some of: {names} (a,b).")
     parser.add_argument("--output", type=str, default=default.output, help="Folder for all that is made.")
     parser.add_argument("--overwrite", action="store_true", help="Start over in a folder that is in use.")
     for section in _sections():

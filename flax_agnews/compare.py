@@ -28,7 +28,5 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
     experiment.publish(folder / "accuracy_curves.png")
     display.console.print("", final_table(read_results(folder)), "")
     display.note(
-        " · ".join(
-            [str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")]
-        )
+        " · ".join([str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")])
     )

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.errors import LiveError
 from rich.live import Live
 from rich.spinner import Spinner
@@ -20,6 +20,7 @@ _LABEL_WIDTH = 5  # "model" in the header
 _TEXT_WIDTH = 24  # "val 0.902  21 k tokens/s"
 _TIME_WIDTH = 12  # "0:00:08 left"
 _BAR_WIDTH = (8, 30)  # least, most
+_ASCII = str.maketrans("━╸·→", "==->")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ class Progress:
         self.started = display.clock()
         self._display = display
         self.before = done_epochs  # by an earlier session
-        self._first: tuple[float, float] | None = (
-            None  # clock and epochs at the first step: compiling is over
-        )
+        self._first: tuple[float, float] | None = None  # clock and epochs at the first step: compiling is over
         self._last = self.started
 
     def step(self, epochs_done: float, tokens_per_second: float | None = None) -> None:
@@ -93,6 +92,7 @@ class Display:
         self.console = console or Console(highlight=False)
         self.clock = clock
         self.live: Live | None = None
+        self._unicode = self.console.encoding.startswith("utf")
         self._depth = 0
         self._stopping = False
         self._busy: list[str] = []
@@ -122,12 +122,9 @@ class Display:
         """A header line; `label` gets a column of its own."""
         head = self._clean(label).ljust(_LABEL_WIDTH) + "  "
         if not self.console.is_terminal:
-            self.note(head + text)
-            return
+            return self.note(head + text)
         line = Table.grid()
-        line.add_column(no_wrap=True, style="bold")
-        line.add_column(overflow="fold")
-        line.add_row(Text(head), Text(self._clean(text)))
+        line.add_row(Text(head, "bold", no_wrap=True), Text(self._clean(text), overflow="fold"))
         self.console.print(line)
 
     def note(self, text: str) -> None:
@@ -190,7 +187,8 @@ class Display:
         busy, running, waiting = self._busy[-1:], self._running[:], self._waiting[:]
         lines: list[RenderableType] = [self._running_row(progress) for progress in running]
         if not self._stopping:
-            lines += [Spinner("dots", Text(f"{self._clean(text)} ..."), style="cyan") for text in busy]
+            dots = "dots" if self._unicode else "line"
+            lines += [Spinner(dots, self._line(f"{self._clean(text)} ..."), style="cyan") for text in busy]
             lines += [self._waiting_row(waiting)] if waiting else []
         return Group(*lines)
 
@@ -198,10 +196,7 @@ class Display:
         speed = f"{count(progress.speed)} tokens/s" if progress.speed else ""
         first = progress.text.split("  ")[0] if speed else progress.text
         text = "  ".join(part for part in (first, speed) if part)
-        left = progress.seconds_left(self._rate(progress.job.name))
-        when = "" if left is None else f"{duration(left)} left"
-        if self._stopping:
-            when = "stopped"
+        when = "stopped" if self._stopping else _left(progress.seconds_left(self._rate(progress.job.name)))
         fraction = progress.done / progress.job.epochs if progress.job.epochs else 1.0
         return self._row(progress.job, fraction, int(progress.done + 1e-9), text, when)
 
@@ -212,24 +207,23 @@ class Display:
         padded = _padded(self._clean(text), _TEXT_WIDTH)
         rest = cell_len(f"{label}   {counted} {padded}  ") + _TIME_WIDTH
         width = min(max(self.console.width - rest, _BAR_WIDTH[0]), _BAR_WIDTH[1])
-        middle = f" {counted} {padded}  "
-        line = Text.assemble(label, "  ", self._bar(fraction, width), middle, (when, "cyan"))
-        line.no_wrap, line.overflow = True, "ellipsis"
-        return line
+        return self._line(label, "  ", self._bar(fraction, width), f" {counted} {padded}  ", (when, "cyan"))
 
     def _waiting_row(self, waiting: list[Job]) -> Text:
         """`prompt   2 to go · partial 2 to go      0:00:52 left`: the time of all that is left."""
         left = Counter(self._clean(job.name) for job in waiting)
         (first, number), *others = left.items()
         text = f"{_padded(first, self._widths[0])} {number} to go"
-        text += "".join(f" · {name} {number} to go" for name, number in others)
-        seconds = self._total_left()
-        when = "" if seconds is None else f"{duration(seconds)} left"
+        text = self._clean(text + "".join(f" · {name} {number} to go" for name, number in others))
+        when = _left(self._total_left())
         full = cell_len(self._label(Job("", "", 0))) + 2 + _BAR_WIDTH[1] + 1 + 5 + 1 + _TEXT_WIDTH + 2
         column = min(full, self.console.width - _TIME_WIDTH)  # under the times of the rows above
-        line = Text.assemble(set_cell_size(self._clean(text), column) if when else text, (when, "cyan"))
-        line.no_wrap, line.overflow, line.style = True, "ellipsis", "dim"
-        return line
+        return self._line(set_cell_size(text, column) if when else text, (when, "cyan"), style="dim")
+
+    def _line(self, *parts: str | Text | tuple[str, str], style: str = "") -> Text:
+        """One line, cut where the console ends."""
+        overflow: OverflowMethod = "ellipsis" if self._unicode else "crop"
+        return Text.assemble(*parts, style=style, no_wrap=True, overflow=overflow)
 
     def _total_left(self) -> float | None:
         """Seconds to the end of everything; None where nothing has been measured yet."""
@@ -246,8 +240,7 @@ class Display:
             seconds, epochs = self._costs[name]
             return seconds / epochs
         running = sorted(self._running, key=lambda progress: progress.job.name != name)
-        rates = [progress.seconds_per_epoch() for progress in running]
-        return next((rate for rate in rates if rate is not None), None)
+        return next((rate for progress in running if (rate := progress.seconds_per_epoch())), None)
 
     def _label(self, job: Job) -> str:
         name, detail = self._clean(job.name), self._clean(job.detail)
@@ -264,11 +257,16 @@ class Display:
     def _clean(self, text: str) -> str:
         """One line without control characters (texts come from data), in what the console can encode."""
         line = "".join(char if char.isprintable() else " " for char in text)
+        line = line if self._unicode else line.translate(_ASCII)
         return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 
 
 def _padded(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"{duration(seconds)} left"
 
 
 def _joined(job: Job) -> str:

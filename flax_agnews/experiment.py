@@ -20,11 +20,11 @@ from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.parameters import count as count_numbers
 from flax_agnews.models.pretrained import Base, load_base, read_config
 from flax_agnews.optim import Plan
+from flax_agnews.shown import Shown, environment
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import Tracker, open_tracker
 from flax_agnews.training import pretrain
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.shown import Shown, environment
 from flax_agnews.training.loop import Interrupted, Run, fit
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, plan_batches
@@ -98,9 +98,7 @@ class Experiment:
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
         """
-        todo = {
-            s.name: [k for k in self.seeds if self._folder(s.name, k).result is None] for s in self.strategies
-        }
+        todo = {s.name: [k for k in self.seeds if self._folder(s.name, k).result is None] for s in self.strategies}
         epochs = self.config.train.epochs
         self.display.plan([Job(name, f"seed {seed}", epochs) for name in todo for seed in todo[name]])
         every = len(self.strategies) * len(self.seeds)
@@ -121,15 +119,11 @@ class Experiment:
                 {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash}
             )
         validation, test = (
-            EvalBatches(
-                split.tokens, split.labels, train.eval_batch_size, len(self.devices), train.micro_batch_tokens
-            )
+            EvalBatches(split.tokens, split.labels, train.eval_batch_size, len(self.devices), train.micro_batch_tokens)
             for split in (self.data.validation, self.data.test)
         )
         with self.display.busy(f"compiling {name}"):
-            program = Program(
-                setup, self.devices, shared, self.batches, {"validation": validation, "test": test}
-            )
+            program = Program(setup, self.devices, shared, self.batches, {"validation": validation, "test": test})
         for seed in seeds:
             if interrupt.asked:
                 raise Stopped("between runs", interrupt.asked)
@@ -141,9 +135,7 @@ class Experiment:
         config, name = self.config, program.setup.strategy.name
         folder = self._folder(name, seed)
         tracker = self._tracker(f"{name} seed {seed}", name)
-        watch = Shown(
-            self.display, name, seed, self.config.train.epochs, self.batches.steps_per_epoch, interrupt
-        )
+        watch = Shown(self.display, name, seed, self.config.train.epochs, self.batches.steps_per_epoch, interrupt)
         store = Store(folder.path / "checkpoints") if config.checkpoint.enabled else None
         try:
             run = fit(
@@ -271,9 +263,7 @@ class Experiment:
     def _set_up(self, strategy: Strategy, base: Base) -> Setup:
         train, steps = self.config.train, self.batches.steps_per_epoch
         plan = Plan(steps * train.epochs, steps, train.batch_size, base.config.n_layer, train)
-        longest = max(
-            int(s.tokens.lengths.max()) for s in (self.data.train, self.data.validation, self.data.test)
-        )
+        longest = max(int(s.tokens.lengths.max()) for s in (self.data.train, self.data.validation, self.data.test))
         most = self.config.data.max_length if self.data.truncated else longest
         return set_up(strategy, base, len(self.data.classes), plan, self.config.model, most)
 
@@ -294,9 +284,7 @@ class Experiment:
             with self.display:
                 progress = self.display.start("pretrain", "", config.pretrain.epochs)
                 told = progress.step
-                found = pretrain.adapt(
-                    base, train, end, config.pretrain, config.model, self.devices, seed, told
-                )
+                found = pretrain.adapt(base, train, end, config.pretrain, config.model, self.devices, seed, told)
                 progress.finish(f"loss {found[1].loss[0]:.2f} → {found[1].loss[-1]:.2f}")
         for folder in (home, cache):
             pretrain.keep(*found, folder)
@@ -317,19 +305,13 @@ class Experiment:
         tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
         display.say("data", f"{data.name}: {sizes} · {len(data.classes)} classes · {tokens}")
         first = (
-            f"; {self.config.pretrain.epochs} epochs of language modelling first"
-            if self.config.pretrain.epochs
-            else ""
+            f"; {self.config.pretrain.epochs} epochs of language modelling first" if self.config.pretrain.epochs else ""
         )
         body = base.config
-        display.say(
-            "model", f"{base.name}: {body.n_layer} x {body.n_embd}, {count(numbers)} parameters{first}"
-        )
+        display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {count(numbers)} parameters{first}")
         steps = self.batches.steps_per_epoch * train.epochs * len(self.seeds) * len(self.strategies)
         counts = f"{len(self.strategies)} strategies x {len(self.seeds)} seeds x {train.epochs} epochs"
-        display.say(
-            "plan", f"{counts} · {steps:,} steps · {self.batches.waste:.1%} of computed tokens are padding"
-        )
+        display.say("plan", f"{counts} · {steps:,} steps · {self.batches.waste:.1%} of computed tokens are padding")
 
 
 def _model_name(config: Config) -> str:

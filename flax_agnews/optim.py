@@ -97,9 +97,7 @@ def make_optimizer(
         raise UserError(f"strategy {name}: {unused[0]} matches no parameter.{_paths_like(unused[0], labels)}")
     trainable = {path: str(label) for path, label in labels.items() if actions[str(label)] != FROZEN}
     if not trainable:
-        raise UserError(
-            f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel"
-        )
+        raise UserError(f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel")
     used = {label: actions[label] for label in set(trainable.values())}
     inner = optax.multi_transform(used, trainable)  # type: ignore[arg-type]
     return frozenset(trainable), inner if around is None else optax.chain(around, inner)

@@ -40,9 +40,7 @@ class Shown(Watch):
 
     def epoch(self, epoch: int, history: History) -> None:
         """Shows the validation accuracy, and the best so far."""
-        self.progress.epoch(
-            epoch, f"val {history.val_accuracy[-1]:.3f}  best {max(history.val_accuracy):.3f}"
-        )
+        self.progress.epoch(epoch, f"val {history.val_accuracy[-1]:.3f}  best {max(history.val_accuracy):.3f}")
 
     def resumed(self, step: int) -> None:
         """Says where a run goes on."""

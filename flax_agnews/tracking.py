@@ -51,9 +51,7 @@ class MetricsFile:
         if lost:
             plain["nonfinite"] = lost
         line = json.dumps(plain, allow_nan=False, ensure_ascii=False)
-        with self.path.open(
-            "a", encoding="utf-8", newline="\n"
-        ) as file:  # opened each time: nothing to close
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:  # opened each time: nothing to close
             file.write(line + "\n")
         self._lines += 1
 
@@ -282,10 +280,7 @@ def _whole_lines(content: bytes) -> list[bytes]:
 def _finite(value: Any, name: str, lost: list[str]) -> Any:
     """`value` as JSON can say it, with null for floats that are not finite; their names go to `lost`."""
     if isinstance(value, Mapping):
-        return {
-            str(key): _finite(item, f"{name}.{key}" if name else str(key), lost)
-            for key, item in value.items()
-        }
+        return {str(key): _finite(item, f"{name}.{key}" if name else str(key), lost) for key, item in value.items()}
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays
         value = value.tolist()
     if isinstance(value, list | tuple):

@@ -51,12 +51,10 @@ class Repository:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        self.files = {path.relative_to(folder).as_posix(): _file_entry(path, folder) for path in paths}
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        self.files = {name: _file_entry(folder / name, name) for name in names}
         parents = {parent.as_posix() for name in self.files for parent in Path(name).parents} - {"."}
-        self.folders = {
-            name: {"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in parents
-        }
+        self.folders = {name: {"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in parents}
         self.commit = hashlib.sha1(json.dumps(self.files).encode()).hexdigest()
 
     def file(self, name: str) -> dict[str, Any]:
@@ -78,19 +76,14 @@ class Repository:
         return [entry for name, entry in (self.files | self.folders).items() if name in paths]
 
 
-def _file_entry(path: Path, folder: Path) -> dict[str, Any]:
+def _file_entry(path: Path, name: str) -> dict[str, Any]:
     """A file as the hub lists it; its id is git's hash of a blob, which is also its ETag."""
     size = path.stat().st_size
     digest = hashlib.sha1(f"blob {size}\0".encode())
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    return {
-        "type": "file",
-        "path": path.relative_to(folder).as_posix(),
-        "oid": digest.hexdigest(),
-        "size": size,
-    }
+    return {"type": "file", "path": name, "oid": digest.hexdigest(), "size": size}
 
 
 class HubStandIn(ThreadingHTTPServer):

@@ -147,9 +147,7 @@ def test_model_files_arrive_byte_for_byte(served: Served, asked: Asked) -> None:
 
 
 def test_config_and_tokenizers_are_those_of_the_folder(served: Served, asked: Asked) -> None:
-    assert asked.online["config"] == json.loads(
-        json.dumps(AutoConfig.from_pretrained(served.model).to_diff_dict())
-    )
+    assert asked.online["config"] == json.loads(json.dumps(AutoConfig.from_pretrained(served.model).to_diff_dict()))
     ids = GPT2Tokenizer.from_pretrained(served.model)(TEXT)["input_ids"]
     assert asked.online["ids"] == [ids, ids]
     assert len(ids) > 1
@@ -192,9 +190,7 @@ def test_an_unreachable_hub_refuses_the_connection(tmp_path: Path) -> None:
 def test_a_moved_model_is_followed_and_a_dropped_download_resumed(served: Served, tmp_path: Path) -> None:
     content = (served.model / "model.safetensors").read_bytes()
     new = "openai-community/gpt2"
-    with HubStandIn(
-        {new: served.model}, moved={"gpt2": new}, fail_after_bytes=len(content) // 2, failures=1
-    ) as hub:
+    with HubStandIn({new: served.model}, moved={"gpt2": new}, fail_after_bytes=len(content) // 2, failures=1) as hub:
         got = run(DOWNLOAD, client_environment(hub.url, tmp_path))
         gets = hub.requests.count(f"GET /{new}/resolve/main/model.safetensors")
     assert bytes.fromhex(got["file"]) == content

@@ -37,12 +37,8 @@ def test_page_has_the_differences_of_scipys_paired_test() -> None:
     for name, mean, interval, p, seeds in rows[1:]:
         test = stats.ttest_rel(THREE[name], THREE["partial"])
         low, high = test.confidence_interval(0.95)
-        assert float(mean) == pytest.approx(
-            100 * np.mean(np.subtract(THREE[name], THREE["partial"])), abs=0.005
-        )
-        assert [float(end) for end in interval.split(" to ")] == pytest.approx(
-            [100 * low, 100 * high], abs=0.005
-        )
+        assert float(mean) == pytest.approx(100 * np.mean(np.subtract(THREE[name], THREE["partial"])), abs=0.005)
+        assert [float(end) for end in interval.split(" to ")] == pytest.approx([100 * low, 100 * high], abs=0.005)
         assert p == ("<0.001" if test.pvalue < 0.001 else f"{test.pvalue:.3f}")
         assert int(seeds) == 3
 

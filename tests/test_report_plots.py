@@ -71,9 +71,7 @@ def test_names_stand_apart_inside_the_picture(count: int) -> None:
     boxes = [label.get_window_extent() for label in labels]
     assert len(boxes) == count
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    assert all(
-        box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1 for box in boxes
-    )
+    assert all(box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1 for box in boxes)
 
 
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:

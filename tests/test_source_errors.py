@@ -10,9 +10,7 @@ from source_files import ROWS, SUFFIXES, folder, refusal, write
 from flax_agnews.data import files
 
 
-@pytest.mark.parametrize(
-    "source", ["./nothing", "../nothing", "/no/thing", "~/nothing", "nothing.csv", "a/b/c", ""]
-)
+@pytest.mark.parametrize("source", ["./nothing", "../nothing", "/no/thing", "~/nothing", "nothing.csv", "a/b/c", ""])
 def test_a_missing_path_is_never_a_hub_id(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refusal(source) == f"--data.source {source}: no such file or folder"

@@ -32,9 +32,7 @@ def test_every_format_gives_the_rows_unchanged(tmp_path, suffix):
 )
 def test_any_text_survives(tmp_path, suffix, texts, data):
     labels = data.draw(
-        st.lists(st.integers(0, 3), min_size=len(texts), max_size=len(texts)).filter(
-            lambda v: len(set(v)) > 1
-        )
+        st.lists(st.integers(0, 3), min_size=len(texts), max_size=len(texts)).filter(lambda v: len(set(v)) > 1)
     )
     rows = list(zip(texts, labels, strict=True))
     corpus = load(folder(tmp_path / "data", train=rows, test=rows, suffix=suffix), validation_fraction=0.5)
@@ -86,9 +84,7 @@ def test_home_and_relative_paths(tmp_path, monkeypatch):
     assert pairs(load("./data").test) == pairs(load("data").test) == ROWS
 
 
-@pytest.mark.parametrize(
-    ("rows", "fraction", "seed"), [(2, 0.1, 42), (7, 0.3, 0), (100, 0.1, 42), (999, 0.07, 5)]
-)
+@pytest.mark.parametrize(("rows", "fraction", "seed"), [(2, 0.1, 42), (7, 0.3, 0), (100, 0.1, 42), (999, 0.07, 5)])
 def test_the_split_is_the_librarys(rows, fraction, seed):
     texts, labels = [f"text {row}" for row in range(rows)], [row % 3 for row in range(rows)]
     reference = datasets.Dataset.from_dict({"text": texts, "label": labels})

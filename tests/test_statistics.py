@@ -20,9 +20,7 @@ def _labels(seed: int, classes: int = 4, n: int = 200) -> tuple[np.ndarray, np.n
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_scores_are_those_of_scikit_learn(seed: int) -> None:
     labels, predictions = _labels(seed)
-    assert statistics.accuracy(labels, predictions) == pytest.approx(
-        metrics.accuracy_score(labels, predictions)
-    )
+    assert statistics.accuracy(labels, predictions) == pytest.approx(metrics.accuracy_score(labels, predictions))
     np.testing.assert_array_equal(
         statistics.confusion(labels, predictions, 4), metrics.confusion_matrix(labels, predictions)
     )
@@ -40,9 +38,7 @@ def test_scores_are_those_of_scikit_learn(seed: int) -> None:
         ([1], [2]),
     ],
 )
-def test_a_class_without_hits_counts_zero_as_in_scikit_learn(
-    labels: list[int], predictions: list[int]
-) -> None:
+def test_a_class_without_hits_counts_zero_as_in_scikit_learn(labels: list[int], predictions: list[int]) -> None:
     expected = metrics.f1_score(labels, predictions, average="macro", labels=range(4), zero_division=0)
     assert statistics.macro_f1(labels, predictions, 4) == pytest.approx(expected)
 

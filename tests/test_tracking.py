@@ -178,9 +178,7 @@ def test_auto_without_a_key_is_off_and_says_how_to_have_it(clean, tmp_path):
 
 
 def test_online_without_a_key_is_one_line(clean, tmp_path):
-    with pytest.raises(
-        UserError, match=r"^--tracking\.wandb online: no key for https://\S+\. Run wandb login"
-    ):
+    with pytest.raises(UserError, match=r"^--tracking\.wandb online: no key for https://\S+\. Run wandb login"):
         _open(tmp_path, "online")
 
 
@@ -234,9 +232,7 @@ def test_a_key_is_found_where_wandb_finds_it(clean, tmp_path, put):
     assert not tracking._has_key(tracking._host())
     put(tmp_path, "wandb.example.org:8443", clean)
     assert tracking._has_key(tracking._host())
-    assert tracking._has_key("https://elsewhere.example.org") == (
-        put in (_key_in_environment, _key_in_settings)
-    )
+    assert tracking._has_key("https://elsewhere.example.org") == (put in (_key_in_environment, _key_in_settings))
     wandb.teardown()  # it reads its settings once a session
     found = wbauth.authenticate_session(host=host, source="test", prompt=False, update_session=False)
     assert found is not None

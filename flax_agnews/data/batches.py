@@ -63,9 +63,7 @@ class Shape(NamedTuple):
 
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order of the texts in an epoch: [size], uniform, a pure function of its arguments."""
-    return np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(
-        size
-    )
+    return np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(size)
 
 
 def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> list[np.ndarray]:

@@ -53,8 +53,7 @@ SHARED = Topic(
     "next month; again; over the next {n} months; at a news conference in {place}; for now; "
     "after a long fight; under heavy pressure; in a test of strength; with {n} days to go; "
     "after a strong start; in {town}; near {town}; as the year ends",
-    "officials; a spokesman; local media; organizers; {person}; a report from {place}; "
-    "a person close to the talks",
+    "officials; a spokesman; local media; organizers; {person}; a report from {place}; a person close to the talks",
 )
 
 WORLD = Topic(
@@ -103,8 +102,7 @@ WORLD = Topic(
     "for the third day in a row; at a summit in {place}; after a night of violence; in the disputed region; "
     "ahead of a key vote; in the north; with the backing of the United Nations; during a visit to {place}; "
     "after the attack; along the frontier",
-    "diplomats; a government spokesman; witnesses; hospital officials; the foreign ministry; "
-    "state television; police",
+    "diplomats; a government spokesman; witnesses; hospital officials; the foreign ministry; state television; police",
 )
 
 SPORTS = Topic(
@@ -150,8 +148,7 @@ SPORTS = Topic(
     "before the deadline; in the cup; for the rest of the season; at the Olympic stadium; on a wet pitch; "
     "with {n} seconds left; after two days of rain; in the group stage; at the open in {place}; "
     "for the third game in a row; on the road",
-    "the coach; the club; team doctors; the captain; league officials; his agent; the manager; "
-    "coach {person}",
+    "the coach; the club; team doctors; the captain; league officials; his agent; the manager; coach {person}",
 )
 
 BUSINESS = Topic(
@@ -199,8 +196,7 @@ BUSINESS = Topic(
     "ahead of its annual meeting; at a loss; on strong sales; in a deal worth ${n} million; "
     "before the market opens; as investors take profits; this quarter; after two days of talks; "
     "for a third month in a row; on the {place} exchange; to calm shareholders",
-    "analysts; the company; traders; a bank report; economists; its chief executive; dealers; "
-    "a company spokesman",
+    "analysts; the company; traders; a bank report; economists; its chief executive; dealers; a company spokesman",
 )
 
 SCIENCE = Topic(
@@ -230,8 +226,7 @@ SCIENCE = Topic(
     ),
     (
         Scene(
-            "a computer virus; a worm; the software flaw; spam; a fake web site; the attack; "
-            "a broken update; hackers",
+            "a computer virus; a worm; the software flaw; spam; a fake web site; the attack; a broken update; hackers",
             """
             infect; slow; target; crash | home computers; the network; thousands of web sites; mobile phones;
                 bank sites
@@ -281,10 +276,6 @@ NAME_STARTS = (
 SURNAME_ENDS = (
     "berg; den; dini; ero; etti; ford; gren; ić; ira; kov; lund; man; mann; nov; ova; sen; ski; son; ton; ura"
 )
-TOWN_ENDS = (
-    "bridge; burg; bury; dale; field; ford; ham; haven; low; mouth; port; stad; ton; vale; ville; wick"
-)
+TOWN_ENDS = "bridge; burg; bury; dale; field; ford; ham; haven; low; mouth; port; stad; ton; vale; ville; wick"
 TEAM_ENDS = "Rovers; Wanderers; Hawks; Bears; Kings; Giants; Tigers; Rangers; Wolves; Eagles; Pirates; Comets"
-COMPANY_ENDS = (
-    "Corp; Group; Holding; Motor; Bank; Energy; Air; Media; Mining; Foods; Micro; Telecom; Software; Data"
-)
+COMPANY_ENDS = "Corp; Group; Holding; Motor; Bank; Energy; Air; Media; Mining; Foods; Micro; Telecom; Software; Data"

@@ -70,6 +70,4 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data
     def split(texts: Texts) -> Split:
         return Split(encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32))
 
-    return Data(
-        corpus.name, corpus.classes, split(corpus.train), split(corpus.validation), split(corpus.test)
-    )
+    return Data(corpus.name, corpus.classes, split(corpus.train), split(corpus.validation), split(corpus.test))

@@ -34,9 +34,7 @@ def load(config: DataConfig) -> Found:
     if path.is_dir():
         return _load_folder(path, config)
     if config.test_source is None:
-        raise UserError(
-            f"--data.source {config.source}: one file trains; name the other: --data.test_source FILE"
-        )
+        raise UserError(f"--data.source {config.source}: one file trains; name the other: --data.test_source FILE")
     test = _existing(config.test_source, "test_source")
     return Found({"train": read_file(path, config), "test": read_file(test, config)})
 
@@ -63,9 +61,7 @@ def _split_file(folder: Path, split: str) -> Path | None:
     names = [split + suffix for suffix in _READERS]
     files = [folder / name for name in names if (folder / name).exists()]
     if len(files) > 1:
-        raise UserError(
-            f"--data.source {folder}: has {listed(file.name for file in files)}; keep one of them"
-        )
+        raise UserError(f"--data.source {folder}: has {listed(file.name for file in files)}; keep one of them")
     if not files and split != "validation":
         raise UserError(f"--data.source {folder}: has none of {listed(names)}")
     return files[0] if files else None
@@ -90,9 +86,7 @@ def _csv(path: Path, config: DataConfig) -> Rows:
     check_columns(config, str(path), columns)
     for line, fields in records:
         if len(fields) != len(columns):
-            raise UserError(
-                f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}"
-            )
+            raise UserError(f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}")
     text, label = columns.index(config.text_column), columns.index(config.label_column)
     texts, labels = [fields[text] for _, fields in records], [fields[label] for _, fields in records]
     return Rows(str(path), texts, labels, [line for line, _ in records], "line")
@@ -162,9 +156,7 @@ def _decoded(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path} line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8"
-        ) from error
+        raise UserError(f"{path} line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8") from error
     if not text.strip():
         raise UserError(f"{path} is empty: rows with a text and a label are needed")
     return text

@@ -89,9 +89,7 @@ class Classes:
         labels = _read_labels(rows)
         for position, label in enumerate(labels):
             if label not in self.index:
-                raise UserError(
-                    f"{rows.at(position)}: label {shown(label)} is no class.{self._allowed(label)}"
-                )
+                raise UserError(f"{rows.at(position)}: label {shown(label)} is no class.{self._allowed(label)}")
         return np.array([self.index[label] for label in labels], np.int32)
 
     def _allowed(self, label: int | str) -> str:

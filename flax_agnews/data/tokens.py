@@ -119,9 +119,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     from tokenizers import ByteLevelBPETokenizer
 
     if vocabulary < 257:
-        raise UserError(
-            f"model.from_config: vocab_size {vocabulary} is too small for a tokenizer; 257 or more"
-        )
+        raise UserError(f"model.from_config: vocab_size {vocabulary} is too small for a tokenizer; 257 or more")
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(
         texts, vocab_size=vocabulary, min_frequency=2, special_tokens=[END_OF_TEXT], show_progress=False
@@ -176,9 +174,7 @@ def _read(path: Path) -> Ragged | None:
             meta = json.loads(str(file["meta"]))
             ragged = Ragged(file["ids"], file["offsets"], meta["truncated"])
         return ragged if meta["sha256"] == _checksum(ragged) else None
-    except (
-        Exception
-    ):  # zipfile, NumPy and json each raise their own on a damaged file; all mean the same here
+    except Exception:  # zipfile, NumPy and json each raise their own on a damaged file; all mean the same here
         return None
 
 

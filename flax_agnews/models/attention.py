@@ -70,9 +70,7 @@ class Layout:
         )
 
 
-def attend(
-    q: Array, k: Array, v: Array, layout: Layout, scale: float, noise: Noise | None, depth: int
-) -> Array:
+def attend(q: Array, k: Array, v: Array, layout: Layout, scale: float, noise: Noise | None, depth: int) -> Array:
     """Softmax attention, scores and weights in float32.
 
     Args:
@@ -113,9 +111,7 @@ def _attend_prompt(q: Array, k: Array, v: Array, noise: Noise | None, depth: int
     if noise is not None and (rate := noise.rate(depth, 1)):
         place = jnp.arange(p)
         rows = noise.rows(depth, 1, jnp.full(p, PROMPT_TEXT, jnp.uint32), place)
-        weights = dropout.apply(
-            weights, dropout.keep(rows[:, None], _units(len(weights), place[None]), rate), rate
-        )
+        weights = dropout.apply(weights, dropout.keep(rows[:, None], _units(len(weights), place[None]), rate), rate)
     return _mix("hqk,khd->qhd", weights.astype(v.dtype), v)
 
 

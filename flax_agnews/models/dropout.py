@@ -7,7 +7,6 @@ https://github.com/aappleby/smhasher), folded over the coordinates.
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -83,5 +82,5 @@ def keep(rows: Array, units: Array, rate: float) -> Array:
 
 
 def apply(x: Array, kept: Array, rate: float) -> Array:
-    """x where kept, scaled so that its mean stays; zero elsewhere."""
+    """X where kept, scaled so that its mean stays; zero elsewhere."""
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))

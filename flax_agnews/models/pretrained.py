@@ -141,9 +141,7 @@ def _fetch_from_hub(name: str, file: str) -> Path | None:
         raise UserError(f"--model.name {name}: the hub has no such model (or it is private)") from error
     except HFValidationError as error:
         raise UserError(f"--model.name {name}: neither a directory nor a hub id") from error
-    except (
-        Exception
-    ) as error:  # the client lets through errors of its HTTP library, which it has changed before
+    except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
         raise _unreachable(name) from error
 
 

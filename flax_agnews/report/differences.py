@@ -15,8 +15,7 @@ def differences(results: Results) -> Iterator[str]:
     if not others:
         return
     scores = {
-        name: {run["seed"]: run["test_accuracy"] for run in runs}
-        for name, runs in by_strategy(results["runs"]).items()
+        name: {run["seed"]: run["test_accuracy"] for run in runs} for name, runs in by_strategy(results["runs"]).items()
     }
     pairs = {name: paired_difference(scores[name], scores[best]) for name in others}
     yield f"## Differences from {escape(best)}"

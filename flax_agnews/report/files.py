@@ -46,9 +46,7 @@ def read_results(folder: Path) -> Results:
         # NaN and Infinity are no JSON, but a diverged loss may have been written so: null says the same.
         results = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file. Give the output folder of an experiment with a finished run"
-        ) from None
+        raise UserError(f"{path}: no such file. Give the output folder of an experiment with a finished run") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

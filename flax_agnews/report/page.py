@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import listed
+from flax_agnews.files import write_atomic
 from flax_agnews.report import plots
 from flax_agnews.report.differences import differences
-from flax_agnews.files import write_atomic
 from flax_agnews.report.files import Results, read_results
 from flax_agnews.report.tables import (
     NOT_KNOWN,
@@ -194,9 +194,7 @@ def _costs(results: Results) -> Iterator[str]:
         for name in ranked(results)
     ]
     yield "## What it cost"
-    yield pipe_table(
-        ("strategy", "training", "compiling", "caching", "pre-training", "tokens/s", "peak memory"), rows
-    )
+    yield pipe_table(("strategy", "training", "compiling", "caching", "pre-training", "tokens/s", "peak memory"), rows)
     shared = " Pre-training was done once and is shared by all runs." if results.get("pretrain") else ""
     yield f"Means of a run. {NOT_KNOWN}: not measured in every run.{shared}"
 

@@ -187,15 +187,11 @@ def _widest(figure: Figure, labels: Iterable[str]) -> float:
     return width
 
 
-def _name_lines(
-    axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str], looks: Mapping[str, Style]
-) -> None:
+def _name_lines(axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str], looks: Mapping[str, Style]) -> None:
     """Each line's label at its end, shifted apart, with a leader in its colour."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = (axes.bbox.width / _DPI, axes.bbox.height / _DPI)
-    places = spread(
-        [(y - low) / (high - low) for _, y in ends.values()], 1.35 * _TEXT / 72 / height, 0.0, 1.0
-    )
+    places = spread([(y - low) / (high - low) for _, y in ends.values()], 1.35 * _TEXT / 72 / height, 0.0, 1.0)
     inch = (right - left) / width
     for (name, (x, y)), place in zip(ends.items(), places, strict=True):
         corners = [x, right, right + 0.22 * inch], [y, y, low + place * (high - low)]

@@ -77,9 +77,7 @@ class Strategy:
 
     def fingerprint(self, labels: Mapping[str, str | None]) -> str:
         """SHA-256 of labels by path and declared settings, so that an edited scheme isn't resumed unnoticed."""
-        described = json.dumps(
-            [self.name, sorted(labels.items()), dict(self.settings)], sort_keys=True, default=str
-        )
+        described = json.dumps([self.name, sorted(labels.items()), dict(self.settings)], sort_keys=True, default=str)
         return hashlib.sha256(described.encode()).hexdigest()
 
 

@@ -146,13 +146,9 @@ def fit(
             store.save(int(program.devices.first(state.step)), program.devices.first(state), asdict(history))
 
     for epoch in range(len(history.val_loss), epochs):
-        state = _train_epoch(
-            program, state, frozen, seed, epoch, history, every_steps, save, metrics, tracker, watch
-        )
+        state = _train_epoch(program, state, frozen, seed, epoch, history, every_steps, save, metrics, tracker, watch)
         params = program.devices.first(state.params)
-        scores = score(
-            program.evaluate(state.params, frozen, "validation"), program.evaluated["validation"].labels
-        )
+        scores = score(program.evaluate(state.params, frozen, "validation"), program.evaluated["validation"].labels)
         if _record(history, scores):
             best = _keep_best(store, params, epoch + 1)
         _log_epoch(history, epoch, metrics, tracker, program.batches.steps_per_epoch)
@@ -168,9 +164,7 @@ def fit(
     return Run(history, score(logits, program.evaluated["test"].labels), best, logits)
 
 
-def _begin(
-    program: Program, seed: int, store: Store | None, watch: Watch
-) -> tuple[TrainState, Parameters, History]:
+def _begin(program: Program, seed: int, store: Store | None, watch: Watch) -> tuple[TrainState, Parameters, History]:
     """A run's first state, or the one that it left off with."""
     state, frozen = program.start(seed)
     saved = store.restore(program.devices.first(state)) if store else None
@@ -287,6 +281,4 @@ def _log_epoch(
     if metrics:
         metrics.write({"epoch": epoch + 1, **record})
     if tracker:
-        tracker.log(
-            {**record, "epoch_time": history.train_seconds / (epoch + 1)}, (epoch + 1) * steps_per_epoch
-        )
+        tracker.log({**record, "epoch_time": history.train_seconds / (epoch + 1)}, (epoch + 1) * steps_per_epoch)

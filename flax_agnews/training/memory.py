@@ -17,9 +17,7 @@ def reset_peak() -> None:
 def peak_bytes(devices: Any) -> int | None:
     """The most that one device, or this process, has held since the reset; None where nobody counts."""
     counts = [
-        stats["peak_bytes_in_use"]
-        for d in devices
-        if (stats := d.memory_stats()) and "peak_bytes_in_use" in stats
+        stats["peak_bytes_in_use"] for d in devices if (stats := d.memory_stats()) and "peak_bytes_in_use" in stats
     ]
     if counts:
         return max(counts)

@@ -62,9 +62,7 @@ class Devices:
         def one_device(state: Any, frozen: Any, batch: Any) -> Any:
             return function(state, frozen, jax.tree.map(lambda x: x[0], batch))
 
-        mapped = jax.shard_map(
-            one_device, mesh=self.mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=False
-        )
+        mapped = jax.shard_map(one_device, mesh=self.mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=False)
         return jax.jit(mapped, donate_argnums=donated).lower(*examples).compile()
 
     def shared(self, tree: Any) -> Any:

@@ -24,9 +24,7 @@ from flax_agnews.strategies.base import Strategy
 _HEAD, _ADAPT = 1, 2  # purposes of random keys
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "seed"], meta_fields=[]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "seed"], meta_fields=[])
 @dataclass(frozen=True)
 class TrainState:
     """All that changes in a run; frozen weights are not in it.
@@ -86,17 +84,13 @@ class Setup:
         return self.strategy.fingerprint(self.labels)
 
 
-def set_up(
-    strategy: Strategy, base: Base, classes: int, plan: Plan, model: ModelConfig, max_length: int
-) -> Setup:
+def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: ModelConfig, max_length: int) -> Setup:
     """Adapts the model (abstractly), labels its parameters and makes the optimizer.
 
     Args:
         max_length: most tokens of a text, which with the prompt must fit the model's positions.
     """
-    frame = parameters.abstract(
-        lambda: _adapted(strategy, Classifier(base.config, classes, jax.random.key(0)), 0)
-    )
+    frame = parameters.abstract(lambda: _adapted(strategy, Classifier(base.config, classes, jax.random.key(0)), 0))
     prompt = next((shape[0] for path, shape in frame.shapes.items() if path == "prompt/embedding"), 0)
     if max_length + prompt > base.config.n_positions:
         raise UserError(
@@ -104,9 +98,7 @@ def set_up(
             f"positions; at most {base.config.n_positions - prompt} for strategy {strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
-    trainable, optimizer = make_optimizer(
-        strategy.name, labels, strategy.transforms(plan), strategy.around(plan)
-    )
+    trainable, optimizer = make_optimizer(strategy.name, labels, strategy.transforms(plan), strategy.around(plan))
     return Setup(
         strategy=strategy,
         base=base,

@@ -55,9 +55,7 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
 
         @jax.checkpoint
         def sums(hidden: Array, target: Array, real: Array) -> Array:
-            scores = jnp.matmul(
-                hidden.astype(dtype), table.T.astype(dtype), preferred_element_type=jnp.float32
-            )
+            scores = jnp.matmul(hidden.astype(dtype), table.T.astype(dtype), preferred_element_type=jnp.float32)
             losses = optax.softmax_cross_entropy_with_integer_labels(scores, target)
             correct = scores.argmax(-1) == target
             return jnp.stack([(losses * real).sum(), (correct * real).sum(), real.sum()])
@@ -81,9 +79,7 @@ def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parame
 
     gradient = jax.grad(one, has_aux=True)
 
-    def gradients(
-        params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None
-    ) -> tuple[Sums, Parameters]:
+    def gradients(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Sums, Parameters]:
         first = jax.tree.map(lambda x: x[0], batch)
         grads, sums = gradient(params, frozen, first, noise)
         if len(batch.ids) > 1:

@@ -1,0 +1,1 @@
+"""Measurements; what they printed is kept in `benchmarks/results/`."""

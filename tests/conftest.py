@@ -1,0 +1,26 @@
+"""Settings of every test: four simulated CPU devices, a compilation cache, no network, nothing written to the user's folders."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["JAX_PLATFORMS"] = "cpu"
+CACHE = Path(__file__).resolve().parents[1] / ".jax_cache"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # subprocesses share it
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ["FLAX_AGNEWS_CACHE"] = tempfile.mkdtemp(prefix="flax_agnews-tests-")
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data; tests that need it skip where a clone has none."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder ../shared with real data isn't here")
+    return SHARED.resolve()
