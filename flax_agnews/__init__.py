@@ -1,3 +1,61 @@
-"""Fine-tune GPT-2 for text classification by several strategies, and compare them fairly."""
+"""Fine-tune GPT-2 for text classification by several strategies, and compare them fairly.
+
+The public face: what is listed here is documented, typed and stable; the rest is private. Names are loaded when they
+are first used, so that reading a report needs no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, TrainConfig
+    from flax_agnews.errors import UserError
+    from flax_agnews.experiment import Experiment
+    from flax_agnews.library import Fitted, fit
+    from flax_agnews.models.classifier import Classifier
+    from flax_agnews.models.pretrained import Base, load_base
+    from flax_agnews.optim import Plan, make_optimizer
+    from flax_agnews.report import write_report
+    from flax_agnews.strategies import REGISTRY, Entry, Strategy
+
+_HOMES = {
+    "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "TrainConfig"),
+    "errors": ("UserError",),
+    "experiment": ("Experiment",),
+    "library": ("Fitted", "fit"),
+    "models.classifier": ("Classifier",),
+    "models.pretrained": ("Base", "load_base"),
+    "optim": ("Plan", "make_optimizer"),
+    "report": ("write_report",),
+    "strategies": ("REGISTRY", "Entry", "Strategy"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "REGISTRY",
+    "Base",
+    "Classifier",
+    "Config",
+    "DataConfig",
+    "Entry",
+    "Experiment",
+    "Fitted",
+    "ModelConfig",
+    "Plan",
+    "PretrainConfig",
+    "Strategy",
+    "TrainConfig",
+    "UserError",
+    "fit",
+    "load_base",
+    "make_optimizer",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def _check_name(name: str, known: set[str], shown: str, prefix: str) -> None:
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
-    files += [b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--config"]
+    files += [b for a, b in pairwise(arguments) if a == "--config"]
     return [Path(file).expanduser() for file in files]
 
 

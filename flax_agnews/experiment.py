@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
 from flax_agnews.display import Display, Job, count
 from flax_agnews.files import write_json
-from flax_agnews.folder import OutputFolder, RunFolder, config_dict
+from flax_agnews.folder import OutputFolder, config_dict
 from flax_agnews.interrupt import Interrupt
-from flax_agnews.models.parameters import count as count_numbers
+from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base, read_config
 from flax_agnews.optim import Plan
-from flax_agnews.shown import Shown, environment
+from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
+from flax_agnews.shown import Shown
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import Tracker, open_tracker
 from flax_agnews.training import pretrain
@@ -72,7 +74,7 @@ class Experiment:
             if isinstance(entry, Entry):
                 config.strategies.setdefault(entry.name, entry.settings())
         self.folder = OutputFolder(Path(config.output).expanduser())
-        self.folder.claim(config, overwrite)
+        self.folder.check(config, overwrite)
         self.devices = Devices.of(config.parallel)
         self._announce()
         self._hints: set[str] = set()
@@ -88,6 +90,7 @@ class Experiment:
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.batches = plan_batches(self.data.train, config.train, self.seeds, self.devices)
         setups = [self._set_up(strategy, base) for strategy in self.strategies]
+        self.folder.claim(config)
         self._describe(base)
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
@@ -98,44 +101,52 @@ class Experiment:
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
         """
-        todo = {s.name: [k for k in self.seeds if self._folder(s.name, k).result is None] for s in self.strategies}
+        todo = {s.name: [k for k in self.seeds if self.folder.run(s.name, k).result is None] for s in self.strategies}
         epochs = self.config.train.epochs
         self.display.plan([Job(name, f"seed {seed}", epochs) for name in todo for seed in todo[name]])
         every = len(self.strategies) * len(self.seeds)
         if done := every - sum(map(len, todo.values())):
             self.display.note(f"{done} of {every} runs were done before")
         with Interrupt() as interrupt, self.display:
-            shared = self.devices.shared(dict(self.base.parameters))
             for setup in self.setups:
                 if seeds := todo[setup.strategy.name]:
-                    self._run_strategy(setup, shared, seeds, interrupt)
+                    self._run_strategy(setup, seeds, interrupt)
         return self.folder.write_results(self._header(), self.names)
 
-    def _run_strategy(self, setup: Setup, shared: Any, seeds: Sequence[int], interrupt: Interrupt) -> None:
+    def _run_strategy(self, setup: Setup, seeds: Sequence[int], interrupt: Interrupt) -> None:
         """Compiles a strategy once, and runs its seeds."""
-        name, train = setup.strategy.name, self.config.train
-        for seed in seeds:
-            self._folder(name, seed).claim(
-                {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash}
-            )
-        validation, test = (
-            EvalBatches(split.tokens, split.labels, train.eval_batch_size, len(self.devices), train.micro_batch_tokens)
-            for split in (self.data.validation, self.data.test)
-        )
-        with self.display.busy(f"compiling {name}"):
-            program = Program(setup, self.devices, shared, self.batches, {"validation": validation, "test": test})
+        program = self.compile(setup)
         for seed in seeds:
             if interrupt.asked:
                 raise Stopped("between runs", interrupt.asked)
-            self._run_one(program, seed, interrupt)
+            self.train(program, seed, interrupt)
             self.folder.write_results(self._header(), self.names)
 
-    def _run_one(self, program: Program, seed: int, interrupt: Interrupt) -> None:
-        """One run: trains, tests, writes its result."""
-        config, name = self.config, program.setup.strategy.name
-        folder = self._folder(name, seed)
+    def compile(self, setup: Setup) -> Program:
+        """A strategy's compiled steps, for any of the experiment's seeds."""
+        train = self.config.train
+        splits = {"validation": self.data.validation, "test": self.data.test}
+        evaluated = {
+            name: EvalBatches(
+                split.tokens, split.labels, train.eval_batch_size, len(self.devices), train.micro_batch_tokens
+            )
+            for name, split in splits.items()
+        }
+        with self.display.busy(f"compiling {setup.strategy.name}"):
+            return Program(setup, self.devices, self.shared, self.batches, evaluated)
+
+    def train(self, program: Program, seed: int, interrupt: Interrupt) -> Run:
+        """One run, from where its checkpoints left off: trains, tests, writes its result.
+
+        Raises:
+            Stopped: `interrupt` was asked for; the run is saved.
+        """
+        config, setup = self.config, program.setup
+        name = setup.strategy.name
+        folder = self.folder.run(name, seed)
+        folder.claim({"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash})
         tracker = self._tracker(f"{name} seed {seed}", name)
-        watch = Shown(self.display, name, seed, self.config.train.epochs, self.batches.steps_per_epoch, interrupt)
+        watch = Shown(self.display, name, seed, config.train.epochs, self.batches.steps_per_epoch, interrupt)
         store = Store(folder.path / "checkpoints") if config.checkpoint.enabled else None
         try:
             run = fit(
@@ -148,80 +159,23 @@ class Experiment:
                 tracker=tracker,
                 watch=watch,
             )
-            last = self.batches.steps_per_epoch * config.train.epochs
             tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
+            last = self.batches.steps_per_epoch * config.train.epochs
             tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
         except Interrupted as stop:
             raise Stopped(f"saved at {name}/seed-{seed}, step {stop.step}", interrupt.asked) from None
         finally:
             tracker.finish()
-        write_json(folder.path / "result.json", self._result(program, seed, run))
+        write_json(folder.path / "result.json", run_record(program, seed, run, self.adaptation))
         if store:
             store.finish()
         watch.progress.finish(f"test {run.test.accuracy:.3f}")
+        return run
 
-    def _result(self, program: Program, seed: int, run: Run) -> dict[str, Any]:
-        """A run as results.json has it; `cost` holds all that varies from machine to machine."""
-        history, setup = run.history, program.setup
-        return {
-            "strategy": setup.strategy.name,
-            "seed": seed,
-            "test_accuracy": run.test.accuracy,
-            "test_loss": run.test.loss,
-            "test_macro_f1": run.test.macro_f1,
-            "test_confusion": run.test.confusion,
-            "train_accuracy": history.train_accuracy,
-            "train_loss": history.train_loss,
-            "val_accuracy": history.val_accuracy,
-            "val_loss": history.val_loss,
-            "val_macro_f1": history.val_macro_f1,
-            "best_epoch": history.best_epoch,
-            "trainable_parameters": setup.trainable_parameters,
-            "total_parameters": setup.total_parameters,
-            "settings": dict(setup.strategy.settings),
-            "cost": {
-                "train_seconds": history.train_seconds,
-                "compile_seconds": program.compile_seconds,
-                "cache_seconds": 0.0,
-                "pretrain_seconds": self.adaptation.seconds if self.adaptation else 0.0,
-                "tokens_per_second": history.tokens / max(history.train_seconds, 1e-9),
-                "peak_memory_bytes": history.peak_memory_bytes,
-            },
-        }
-
-    def _header(self) -> dict[str, Any]:
-        """What results.json says beside the runs."""
-        config, data, body = self.config, self.data, self.base.config
-        lengths = data.train.tokens.lengths
-        adaptation = self.adaptation
-        return {
-            "flax_agnews": __version__,
-            "data": {
-                "source": data.name,
-                "classes": data.classes,
-                "train": len(data.train),
-                "validation": len(data.validation),
-                "test": len(data.test),
-                "tokens_per_text": float(lengths.mean()),
-                "longest": int(lengths.max()),
-                "truncated": data.truncated,
-                "majority_accuracy": data.majority_accuracy,
-                "padding_waste": self.batches.waste,
-                "hash": data.hash,
-            },
-            "model": {
-                "name": self.base.name,
-                "layers": body.n_layer,
-                "width": body.n_embd,
-                "parameters": count_numbers({p: v.shape for p, v in self.base.parameters.items()}),
-                "dtype": config.model.dtype,
-                "base": self.base.hash,
-            },
-            "pretrain": adaptation
-            and {"epochs": config.pretrain.epochs, "seconds": adaptation.seconds, "loss": adaptation.loss},
-            "environment": environment(self.devices),
-            "settings": asdict(config.train),
-        }
+    @cached_property
+    def shared(self) -> Parameters:
+        """The body's weights on the devices, once for all runs."""
+        return self.devices.shared(dict(self.base.parameters))
 
     def publish(self, figure: Path) -> None:
         """The final figure and table, to W&B where it is on."""
@@ -232,8 +186,17 @@ class Experiment:
         tracker.figure("accuracy_curves", figure)
         tracker.finish()
 
-    def _folder(self, strategy: str, seed: int) -> RunFolder:
-        return self.folder.run(strategy, seed)
+    def _header(self) -> dict[str, Any]:
+        made = pretrain_record(self.adaptation, self.config.pretrain.epochs)
+        data = data_record(self.data, self.batches)
+        return {
+            "flax_agnews": __version__,
+            "data": data,
+            "model": model_record(self.base, self.config.model.dtype),
+            "pretrain": made,
+            "environment": environment(self.devices),
+            "settings": asdict(self.config.train),
+        }
 
     def _tracker(self, name: str, group: str) -> Tracker:
         tracker, hint = open_tracker(
@@ -242,6 +205,7 @@ class Experiment:
             group=group,
             settings=config_dict(self.config),
             folder=self.folder.path,
+            note=self.display.note,
         )
         if hint and hint not in self._hints:
             self._hints.add(hint)

@@ -10,11 +10,11 @@ import yaml
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, listed
-from flax_agnews.files import read_json, write_json
+from flax_agnews.files import read_json, write_atomic, write_json
 from flax_agnews.statistics import summary
 
 # Settings that may change between calls on one folder: they add runs, or don't touch the numbers.
-_FREE = ("strategy", "output", "train.runs", "tracking.", "checkpoint.")
+_FREE = ("train.runs", "tracking.", "checkpoint.")
 _WRITTEN = (
     "config.yaml",
     "results.json",
@@ -68,31 +68,45 @@ class OutputFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def claim(self, config: Config, overwrite: bool = False) -> None:
-        """Writes config.yaml, or refuses a folder that belongs to another configuration (and shows the difference)."""
-        path = self.path / "config.yaml"
+    def check(self, config: Config, overwrite: bool = False) -> None:
+        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing.
+
+        With `overwrite`, removes what an experiment wrote there, and nothing else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--output {self.path}: is a file; name a folder")
         if overwrite:
             self._clear()
-        now = config_dict(config)
+        elif before := self._before():
+            self._compare(before, config_dict(config))
+
+    def claim(self, config: Config) -> None:
+        """Writes config.yaml: these settings, with the strategies and the number of runs that were there before."""
+        now, before = config_dict(config), self._before()
+        if before:
+            names = [*before["strategy"].split(","), *now["strategy"].split(",")]
+            now["strategy"] = ",".join(dict.fromkeys(names))
+            now["train"]["runs"] = max(now["train"]["runs"], before["train"]["runs"])
+            now = {**before, **now}
+        write_atomic(self.path / "config.yaml", yaml.safe_dump(now, sort_keys=False).encode())
+
+    def _before(self) -> dict[str, Any] | None:
+        """The folder's config.yaml; None where there is none."""
+        path = self.path / "config.yaml"
         try:
-            if path.is_file():
-                before = yaml.safe_load(path.read_text("utf-8")) or {}
-                self._compare(before, now)
-                names = [*str(before.get("strategy", "")).split(","), *now["strategy"].split(",")]
-                now["strategy"] = ",".join(dict.fromkeys(name for name in names if name))
-                now["train"]["runs"] = max(now["train"]["runs"], before["train"]["runs"])
-                now = {**before, **now}
-            self.path.mkdir(parents=True, exist_ok=True)
-            path.write_text(yaml.safe_dump(now, sort_keys=False), "utf-8")
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path}: is not a configuration of this program. Choose another --output, or --overwrite"
-            ) from error
+            content = yaml.safe_load(path.read_text("utf-8"))
+            if isinstance(content["strategy"], str) and isinstance(content["train"]["runs"], int):
+                return content
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            raise UserError(f"--output {self.path}: can't be written ({error.strerror})") from error
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except (yaml.YAMLError, KeyError, TypeError, ValueError):
+            pass
+        raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        old, new = _flat(before), _flat(now)
+        old, new = _settings(before), _settings(now)
         changed = [
             f"{name} was {old[name]}, now {new[name]}"
             for name in new
@@ -100,7 +114,8 @@ class OutputFolder:
         ]
         if changed:
             raise UserError(
-                f"{self.path} belongs to another configuration: {listed(changed)}. Choose another --output, or --overwrite"
+                f"{self.path} belongs to another configuration: {listed(changed)}. "
+                "Choose another --output, or --overwrite"
             )
 
     def _clear(self) -> None:
@@ -134,9 +149,11 @@ class OutputFolder:
         return results
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+def _settings(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """`section.field` -> value."""
+    return {
+        f"{section}.{name}": value
+        for section, fields in sections.items()
+        if isinstance(fields, Mapping)
+        for name, value in fields.items()
+    }

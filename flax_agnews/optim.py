@@ -1,8 +1,8 @@
-"""Labels and transformations -> one optax transformation over the trainable leaves; schedules. Knows pytrees, not strategies."""
+"""Labels and transformations -> one optax transformation over the trainable leaves; schedules."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import optax
@@ -12,7 +12,7 @@ from flax_agnews.errors import UserError, listed, nearest
 
 FROZEN: Literal["frozen"] = "frozen"
 
-Transform = optax.GradientTransformation | Literal["frozen"]
+Transform: TypeAlias = optax.GradientTransformation | Literal["frozen"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
         return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
     def adamw(self, peak: float) -> optax.GradientTransformation:
-        """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) with torch's defaults and the shared decay."""
+        """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), torch's defaults and the shared decay."""
         mask = decays if self.train.weight_decay_mask == "matrices" else None
         return optax.adamw(self.schedule(peak), weight_decay=self.train.weight_decay, mask=mask)
 
@@ -91,7 +91,8 @@ def make_optimizer(
     if unknown := sorted({str(label) for label in labels.values()} - set(actions)):
         examples = [path for path, label in labels.items() if label == unknown[0]]
         raise UserError(
-            f"strategy {name}: label {unknown[0]} (of {listed(examples, 2)}) has no transformation.{nearest(unknown[0], actions)}"
+            f"strategy {name}: label {unknown[0]} (of {listed(examples, 2)}) has no transformation."
+            + nearest(unknown[0], actions)
         )
     if unused := [label for label in transforms if label not in labels.values()]:
         raise UserError(f"strategy {name}: {unused[0]} matches no parameter.{_paths_like(unused[0], labels)}")
@@ -99,13 +100,10 @@ def make_optimizer(
     if not trainable:
         raise UserError(f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel")
     used = {label: actions[label] for label in set(trainable.values())}
-    inner = optax.multi_transform(used, trainable)  # type: ignore[arg-type]
+    inner = optax.multi_transform(used, trainable)
     return frozenset(trainable), inner if around is None else optax.chain(around, inner)
 
 
 def _paths_like(label: str, paths: Mapping[str, Any]) -> str:
     hint = nearest(label, paths)
     return hint if "Did you mean" in hint else f" Parameters are called {listed(sorted(paths), 3)}"
-
-
-Around = Callable[[Plan], optax.GradientTransformation]

@@ -1,15 +1,10 @@
-"""What a run tells, on the display; and what machine it runs on."""
+"""What a run tells, on the display."""
 
-import os
-import platform
 from functools import cached_property
-
-import jax
 
 from flax_agnews.display import Display, Progress
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.training.loop import History, Watch
-from flax_agnews.training.parallel import Devices
 
 
 class Shown(Watch):
@@ -50,14 +45,3 @@ class Shown(Watch):
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
         return bool(self.interrupt.asked)
-
-
-def environment(devices: Devices) -> dict[str, str]:
-    """Versions and machine, for results.json."""
-    first = devices.devices[0]
-    return {
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }

@@ -1,4 +1,4 @@
-"""Settings of every test: four simulated CPU devices, a compilation cache, no network, nothing written to the user's folders."""
+"""Settings of every test: four simulated CPU devices, a compilation cache, no network, no writing to user folders."""
 
 import os
 import tempfile

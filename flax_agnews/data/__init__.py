@@ -1,0 +1,1 @@
+"""Texts and labels, from their source to fixed-shape batches."""

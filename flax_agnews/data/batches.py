@@ -1,4 +1,4 @@
-"""Ragged texts -> fixed-shape batches: a pure function of (seed, epoch, step), with every shape planned before training.
+"""Ragged texts -> fixed-shape batches: pure functions of (seed, epoch, step), every shape planned before training.
 
 A batch is laid out on one flat token axis per device and micro-batch: texts stand one behind the other, without padding
 but for the axis's end. Attention sees at most `lookback` earlier blocks of `BLOCK` tokens, as far as a text reaches.

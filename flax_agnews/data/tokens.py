@@ -45,9 +45,9 @@ class Ragged:
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], truncated: int = 0) -> "Ragged":
         """From one sequence of ids a text."""
-        rows = [np.asarray(row, np.int32) for row in rows]
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        return cls(np.concatenate([*rows, np.zeros(0, np.int32)]), offsets, truncated)
+        arrays = [np.asarray(row, np.int32) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
+        return cls(np.concatenate([*arrays, np.zeros(0, np.int32)]), offsets, truncated)
 
 
 class Tokenizer:

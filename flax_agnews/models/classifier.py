@@ -50,7 +50,7 @@ class Classifier(nnx.Module):
         return 0 if self.prompt is None else self.prompt.embedding.shape[0]
 
     def hidden(self, batch: Batch, noise: Noise | None = None, dtype: Any = jnp.float32) -> Array:
-        """Hidden states of the texts' tokens: [tokens, embd] float32. The soft prompt is computed once for all texts."""
+        """Hidden states of the texts' tokens: [tokens, embd] float32. A soft prompt is computed once for all texts."""
         x = self.transformer.wte(batch.ids)
         if self.prompt is not None:
             x = jnp.concatenate([self.prompt.embedding[...], x])

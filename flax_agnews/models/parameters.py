@@ -1,4 +1,4 @@
-"""Module <-> flat dictionary of parameters. A parameter's path is the library's vocabulary: `transformer/h/6/mlp/c_fc/kernel`."""
+"""Module <-> flat dictionary of parameters, by path (`transformer/h/6/mlp/c_fc/kernel`): the library's vocabulary."""
 
 import hashlib
 from collections.abc import Callable, Mapping

@@ -69,7 +69,7 @@ def load_base(config: ModelConfig, seed: int = 0) -> Base:
     """The body that the settings name. `seed` is for random weights."""
     if config.from_config is not None:
         body = read_config(config.from_config)
-        frame, random = parameters.split(Classifier(body, 2, jax.random.key(seed)))
+        _, random = parameters.split(Classifier(body, 2, jax.random.key(seed)))
         numbers = {path: np.asarray(value) for path, value in random.items() if path.startswith(BODY)}
         return Base(f"random GPT-2 {body.n_layer} x {body.n_embd}", body, numbers, given_again=False)
     fetch = partial(fetch_file, config.name)
@@ -113,7 +113,7 @@ def is_local(name: str) -> bool:
 
 
 def fetch_file(name: str, file: str) -> Path | None:
-    """One file of a local directory, or of a hub repository by way of the hub's cache; None where it has no such file."""
+    """One file of a local directory, or of a hub repository through its cache; None where it has no such file."""
     if is_local(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Weight files <-> parameters by path: safetensors (sharded too) as on the hub, and FlaxGPT2's msgpack. Never unpickles."""
+"""Weight files <-> parameters by path: safetensors (sharded too) as on the hub, FlaxGPT2's msgpack. Never unpickles."""
 
 import json
 import re
@@ -45,8 +45,9 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
         return _select(_read_msgpack(file, where), shapes, f"{where}: {file.name}")
     if fetch("pytorch_model.bin") or fetch("pytorch_model.bin.index.json"):
         raise UserError(
-            f"{where}: has only pytorch_model.bin, a pickle, which could run code and is never loaded. Convert it once where you "
-            "trust it: python -c \"from transformers import AutoModel; AutoModel.from_pretrained('DIR').save_pretrained('NEW')\""
+            f"{where}: has only pytorch_model.bin, a pickle, which could run code and is never loaded. Convert it once "
+            'where you trust it: python -c "from transformers import AutoModel; '
+            "AutoModel.from_pretrained('DIR').save_pretrained('NEW')\""
         )
     raise UserError(f"{where}: has neither model.safetensors nor flax_model.msgpack")
 

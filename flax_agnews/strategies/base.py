@@ -68,10 +68,7 @@ class Strategy:
 
         def transforms(plan: Plan) -> Mapping[str, Transform]:
             fixed = (str, optax.GradientTransformation)
-            return {
-                pattern: what if isinstance(what, fixed) else what(plan)  # type: ignore[operator,misc]
-                for pattern, what in patterns.items()
-            }
+            return {pattern: what if isinstance(what, fixed) else what(plan) for pattern, what in patterns.items()}
 
         return cls(name, label, transforms, adapt, around, {"patterns": list(patterns)})
 

@@ -1,0 +1,1 @@
+"""A strategy's way from a plan to a finished run."""

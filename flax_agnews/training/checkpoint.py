@@ -1,7 +1,8 @@
 """Training state on disk, by Orbax; the only file that knows Orbax.
 
-A folder `step-N` holds the state after N updates and `step-N.json` what the host knows beside it (written first, so
-that a state without it is never taken). `best` holds the trainable leaves of the best epoch so far.
+A folder `step-N` holds the state after N updates, `best-epoch-N` the trainable leaves of the best epoch so far. Beside
+each stands a JSON file, written first, so that a folder without it is never taken: the leaves' paths and shapes, and
+what the host knows. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from flax_agnews.errors import UserError, first_line
+from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.files import read_json, write_json
 
 T = TypeVar("T")
@@ -32,8 +33,7 @@ class Store:
         """Saves a state (any pytree of arrays) and JSON notes, then removes the older ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"step-{step:08d}"
-        write_json(self.folder / f"{name}.json", notes)
-        _save(self.folder / name, state)
+        _save(self.folder / name, state, notes)
         for old in self._steps():
             if old.name != name:
                 _remove(old)
@@ -41,22 +41,22 @@ class Store:
     def restore(self, example: T) -> tuple[T, dict[str, Any]] | None:
         """The newest state, in the form of `example`, and its notes; None where nothing was saved."""
         for path in reversed(self._steps()):
-            if (notes := read_json(path.with_suffix(".json"))) is not None:
-                return _load(path, example), notes
+            if path.with_suffix(".json").is_file():
+                return _load(path, example)
         return None
 
     def save_best(self, params: Any, epoch: int) -> None:
         """Keeps the trainable leaves of the best epoch so far, and drops those of the one before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         new = self.folder / f"best-epoch-{epoch}"
-        _save(new, params)
+        _save(new, params, {})
         for old in self.folder.glob("best-epoch-*"):
-            if old != new:
+            if old != new and old.is_dir():
                 _remove(old)
 
     def restore_best(self, example: T, epoch: int) -> T:
         """The trainable leaves of the best epoch."""
-        return _load(self.folder / f"best-epoch-{epoch}", example)
+        return _load(self.folder / f"best-epoch-{epoch}", example)[0]
 
     def finish(self) -> None:
         """Drops what only an unfinished run needs: all but the best weights."""
@@ -75,26 +75,39 @@ def _orbax() -> Any:
     return v1
 
 
-def _save(path: Path, tree: Any) -> None:
+def _save(path: Path, tree: Any, notes: dict[str, Any]) -> None:
+    write_json(path.with_suffix(".json"), {"leaves": _described(tree), "notes": notes})
     ocp = _orbax()
     context = ocp.Context()
     # Float32 weights hardly compress: without compression a save takes a tenth of the time.
     context.array.saving.use_ocdbt = False
     context.array.saving.use_compression = False
     with context:
-        ocp.save(path, jax.tree.map(jnp.asarray, tree), overwrite=True)
+        ocp.save(path, {str(i): jnp.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}, overwrite=True)
 
 
-def _load(path: Path, example: T) -> T:
-    ocp = _orbax()
+def _load(path: Path, example: T) -> tuple[T, dict[str, Any]]:
+    """A tree in the form of `example`, and its notes. Missing, extra and reshaped leaves are listed."""
+    beside = read_json(path.with_suffix(".json"))
+    found, wanted = beside["leaves"], _described(example)
+    if changed := [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]:
+        raise UserError(f"{path}: the checkpoint is of another model or strategy: {listed(changed)} differ")
+    leaves, structure = jax.tree.flatten(example)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), example)
+    abstract = {str(i): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for i, leaf in enumerate(leaves)}
     try:
-        return ocp.load(path, wanted)
-    except Exception as error:  # Orbax and TensorStore raise many kinds on a damaged or foreign checkpoint
+        loaded = _orbax().load(path, abstract)
+    except Exception as error:  # Orbax and TensorStore raise many kinds on a damaged checkpoint
         raise UserError(
             f"{path}: the checkpoint can't be read ({first_line(error)}); remove it to start that run over"
         ) from error
+    return jax.tree.unflatten(structure, [loaded[str(i)] for i in range(len(leaves))]), beside["notes"]
+
+
+def _described(tree: Any) -> dict[str, list[Any]]:
+    """Path -> [shape, type] of every leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
 
 
 def _remove(path: Path) -> None:

@@ -60,7 +60,7 @@ class Program:
         compile_ = devices.compile
         examples = {shape: devices.batch(_example(shape, batches, len(devices))) for shape in batches.shapes}
         self._train = {s: compile_(step, state, frozen, batch, donate=True) for s, batch in examples.items()}
-        self._evaluate = {}
+        self._evaluate: dict[Shape, Any] = {}
         for split in evaluated.values():
             for shape in split.shapes:
                 batch = devices.batch(_example(shape, split, len(devices)))

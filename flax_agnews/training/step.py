@@ -68,7 +68,7 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
 
 
 def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
-    """A function (params, frozen, batch, noise) -> sums and gradients of the loss's sum, over all devices and micro-batches.
+    """A function (params, frozen, batch, noise) -> sums, and the gradients of the summed loss, over all devices.
 
     It runs under a mapped axis called `AXIS`; batch has a leading axis [micro_batches].
     """
@@ -96,7 +96,7 @@ def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parame
 def make_train_step(setup: Setup, loss: Loss = classification_loss) -> Callable[..., tuple[TrainState, Sums]]:
     """A function (state, frozen, batch) -> (state, metrics) under a mapped axis called `AXIS`.
 
-    Metrics: `loss`, `correct`, `weight` (sums over the batch) and `grad_norm`, the global norm of the trained gradients.
+    Metrics: `loss`, `correct`, `weight` (sums over the batch) and `grad_norm`, the trained gradients' global norm.
     """
     gradients = make_gradients(setup, loss)
 
@@ -113,7 +113,7 @@ def make_train_step(setup: Setup, loss: Loss = classification_loss) -> Callable[
 
 
 def make_eval_step(setup: Setup) -> Callable[..., Array]:
-    """A function (params, frozen, batch) -> logits [devices, micro_batches, slots, classes] of every device, under `AXIS`."""
+    """A function (params, frozen, batch) -> logits [devices, micro_batches, slots, classes], under `AXIS`."""
 
     def eval_step(params: Parameters, frozen: Parameters, batch: Batch) -> Array:
         model = setup.frame.merge({**frozen, **params})

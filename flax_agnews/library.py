@@ -1,0 +1,93 @@
+"""The library's one call: fine-tune once, and have the classifier."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flax_agnews.config import Config, DataConfig, ModelConfig, TrainConfig
+from flax_agnews.errors import UserError, nearest
+from flax_agnews.experiment import Experiment
+from flax_agnews.interrupt import Interrupt
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.training.loop import History, Scores
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished run.
+
+    Attributes:
+        test: loss, accuracy, macro-F1 and confusion matrix of the best-on-validation weights on the test split.
+        history: losses and accuracies by epoch.
+        model: the classifier with these weights.
+        logits: [test texts, classes] float32.
+        classes: their names.
+    """
+
+    test: Scores
+    history: History
+    model: Classifier
+    logits: np.ndarray = field(repr=False)
+    classes: list[str]
+
+
+def fit(
+    strategy: Strategy | str,
+    data: str | DataConfig = "fancyzhx/ag_news",
+    model: str | ModelConfig = "gpt2",
+    seed: int = 42,
+    output: str | Path | None = None,
+    config: Config | None = None,
+    **train: Any,
+) -> Fitted:
+    """Fine-tunes GPT-2 by one strategy from one seed.
+
+    Args:
+        strategy: one of your own, or the name of a registered one.
+        data: a hub data set, a local folder or file, `builtin`, or all data settings.
+        model: a hub id, a directory, or all model settings.
+        seed: of head, adapter, batches and dropout.
+        output: folder for checkpoints and metrics, from which an interrupted call resumes; a temporary one by default.
+        config: settings to start from instead of the defaults.
+        **train: fields of `TrainConfig`, such as epochs=3, batch_size=32.
+
+    Raises:
+        UserError: bad input, in one line.
+    """
+    chosen = strategy if isinstance(strategy, Strategy) else REGISTRY[strategy]
+    _check_names(train)
+    settings = config or Config()
+    settings = replace(
+        settings,
+        strategy=chosen.name,
+        data=DataConfig(source=data) if isinstance(data, str) else data,
+        model=ModelConfig(name=model) if isinstance(model, str) else model,
+        train=replace(settings.train, **{**train, "seed": seed, "runs": 1}),
+    )
+    if output is not None:
+        return _fit(replace(settings, output=str(output)), chosen, seed)
+    with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
+        return _fit(replace(settings, output=folder), chosen, seed)
+
+
+def _fit(config: Config, strategy: Any, seed: int) -> Fitted:
+    experiment = Experiment(config, [strategy])
+    setup = experiment.setups[0]
+    with Interrupt() as interrupt, experiment.display:
+        program = experiment.compile(setup)
+        run = experiment.train(program, seed, interrupt)
+    _, frozen = program.start(seed)
+    model = setup.frame.merge({**frozen, **run.params})
+    return Fitted(run.test, run.history, model, run.logits, experiment.data.classes)
+
+
+def _check_names(train: Mapping[str, Any]) -> None:
+    known = [f.name for f in fields(TrainConfig)]
+    for name in train:
+        if name not in known:
+            raise UserError(f"fit({name}=...): no such training setting.{nearest(name, known)}")
