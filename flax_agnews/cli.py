@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str]) -> Request:
     """
     parser = make_parser()
     known = _known_settings()
-    _check_flags(arguments, {"config", "print_config", "help", "overwrite", *known})
+    _check_flags(arguments, {"config", "print_config", "help", *known})
     for path in _config_files(arguments):
         _check_file(path, known)
     try:
@@ -82,6 +82,10 @@ def parse(arguments: Sequence[str]) -> Request:
     return Request(config, entries, values.overwrite)
 
 
+_PLAIN = ("strategy", "output", "overwrite")
+"""Settings that are no section."""
+
+
 def _sections() -> list[str]:
     """Names of the shared sections."""
     return [field.name for field in fields(Config) if is_dataclass(getattr(Config(), field.name))]
@@ -91,9 +95,7 @@ def _known_settings() -> set[str]:
     """`train.epochs` and all others, sections and plain ones included."""
     kinds = {section: type(getattr(Config(), section)) for section in _sections()}
     kinds |= {entry.name: entry.settings for entry in REGISTRY}
-    return {"strategy", "output", *kinds} | {
-        f"{section}.{field.name}" for section, kind in kinds.items() for field in fields(kind)
-    }
+    return {*_PLAIN, *kinds} | {f"{section}.{field.name}" for section, kind in kinds.items() for field in fields(kind)}
 
 
 def _check_flags(arguments: Iterable[str], known: set[str]) -> None:
@@ -132,6 +134,9 @@ def _check_file(path: Path, known: set[str]) -> None:
         raise UserError(f"--config {path}: must be a mapping of sections, such as train: {{epochs: 3}}")
     for name in _names(content, known):
         _check_name(name, known, f"{path}: {name}", "")
+    for name, value in content.items():
+        if name not in _PLAIN and not isinstance(value, Mapping):
+            raise UserError(f"{path}: {name} {value}: must be a mapping of settings, such as {name}: {{name: value}}")
 
 
 def _names(content: Mapping[Any, Any], known: set[str]) -> Iterable[str]:
@@ -143,10 +148,13 @@ def _names(content: Mapping[Any, Any], known: set[str]) -> Iterable[str]:
 def _one_line(message: str) -> str:
     """The parser's message in our form: `--train.epochs abc: expected int`."""
     flat = " ".join(message.split())
-    found = re.match(r'Parser key "([\w.]+)": (.*) Got value: (.*)$', flat)
-    if not found:
+    plain = re.match(r'Parser key "([\w.]+)": (.*) Got value: (.*)$', flat)
+    union = re.match(r'Parser key "([\w.]+)": .*Subtypes: \[(.*?)\] .*Given value: (.*)$', flat)
+    if not (found := union or plain):
         return flat
     key, expected, value = found.groups()
+    if union:
+        expected = "expected " + expected.replace("<class 'NoneType'>", "null").replace(", ", " or ")
     expected = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", expected)
     expected = re.sub(r"typing\.Literal\[(.*?)\]", lambda m: m.group(1).replace("'", ""), expected)
     expected = re.sub(r"^Expected an? ", "expected ", expected).rstrip(".")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -24,10 +25,11 @@ from flax_agnews.optim import Plan
 from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
 from flax_agnews.shown import Shown
 from flax_agnews.strategies.base import Entry, Strategy
-from flax_agnews.tracking import Tracker, open_tracker
+from flax_agnews.tracking import Tracker, check_key, open_tracker
 from flax_agnews.training import pretrain
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.loop import Interrupted, Run, fit
+from flax_agnews.training.memory import keep_freed
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
@@ -75,12 +77,15 @@ class Experiment:
                 config.strategies.setdefault(entry.name, entry.settings())
         self.folder = OutputFolder(Path(config.output).expanduser())
         self.folder.check(config, overwrite)
+        check_key(config.tracking)
+        if config.parallel.keep_memory:
+            keep_freed()  # before JAX starts its threads
         self.devices = Devices.of(config.parallel)
         self._announce()
         self._hints: set[str] = set()
         with self.display.busy(f"reading {config.data.source}"):
             corpus = load_corpus(config.data)
-        self.tokenizer = self._tokenizer(corpus)
+        self.tokenizer = self._tokenizer(corpus, anew=overwrite or not self.folder.in_use)
         with self.display.busy(f"loading {_model_name(config)}"):
             base = load_base(config.model, config.train.seed)
         check_vocabulary(self.tokenizer, base.config.vocab_size, _model_name(config))
@@ -90,7 +95,8 @@ class Experiment:
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.batches = plan_batches(self.data.train, config.train, self.seeds, self.devices)
         setups = [self._set_up(strategy, base) for strategy in self.strategies]
-        self.folder.claim(config)
+        self.folder.claim(config, overwrite)
+        self._keep_tokenizer()
         self._describe(base)
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
@@ -101,6 +107,10 @@ class Experiment:
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
         """
+        for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
+            for seed in self.seeds:
+                if (folder := self.folder.run(setup.strategy.name, seed)).path.exists():
+                    folder.claim(self._identity(setup))
         todo = {s.name: [k for k in self.seeds if self.folder.run(s.name, k).result is None] for s in self.strategies}
         epochs = self.config.train.epochs
         self.display.plan([Job(name, f"seed {seed}", epochs) for name in todo for seed in todo[name]])
@@ -118,7 +128,7 @@ class Experiment:
         program = self.compile(setup)
         for seed in seeds:
             if interrupt.asked:
-                raise Stopped("between runs", interrupt.asked)
+                raise Stopped("stopped between runs", interrupt.asked)
             self.train(program, seed, interrupt)
             self.folder.write_results(self._header(), self.names)
 
@@ -144,8 +154,8 @@ class Experiment:
         config, setup = self.config, program.setup
         name = setup.strategy.name
         folder = self.folder.run(name, seed)
-        folder.claim({"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash})
-        tracker = self._tracker(f"{name} seed {seed}", name)
+        folder.claim(self._identity(setup))
+        tracker = self._tracker(f"{name} seed {seed}", name, folder.path)
         watch = Shown(self.display, name, seed, config.train.epochs, self.batches.steps_per_epoch, interrupt)
         store = Store(folder.path / "checkpoints") if config.checkpoint.enabled else None
         try:
@@ -163,7 +173,12 @@ class Experiment:
             last = self.batches.steps_per_epoch * config.train.epochs
             tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
         except Interrupted as stop:
-            raise Stopped(f"saved at {name}/seed-{seed}, step {stop.step}", interrupt.asked) from None
+            where = (
+                f"saved at {name}/seed-{seed}, step {stop.step}"
+                if store
+                else f"stopped in {name}/seed-{seed}, not saved"
+            )
+            raise Stopped(where, interrupt.asked) from None
         finally:
             tracker.finish()
         write_json(folder.path / "result.json", run_record(program, seed, run, self.adaptation))
@@ -172,6 +187,10 @@ class Experiment:
         watch.progress.finish(f"test {run.test.accuracy:.3f}")
         return run
 
+    def _identity(self, setup: Setup) -> dict[str, str]:
+        """What a run is a run of."""
+        return {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash}
+
     @cached_property
     def shared(self) -> Parameters:
         """The body's weights on the devices, once for all runs."""
@@ -179,7 +198,7 @@ class Experiment:
 
     def publish(self, figure: Path) -> None:
         """The final figure and table, to W&B where it is on."""
-        tracker = self._tracker("comparison", "comparison")
+        tracker = self._tracker("comparison", "comparison", self.folder.path)
         runs = self.folder.finished(self.names)
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
         tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
@@ -198,13 +217,13 @@ class Experiment:
             "settings": asdict(self.config.train),
         }
 
-    def _tracker(self, name: str, group: str) -> Tracker:
+    def _tracker(self, name: str, group: str, folder: Path) -> Tracker:
         tracker, hint = open_tracker(
             self.config.tracking,
             name=name,
             group=group,
             settings=config_dict(self.config),
-            folder=self.folder.path,
+            folder=folder,
             note=self.display.note,
         )
         if hint and hint not in self._hints:
@@ -212,17 +231,25 @@ class Experiment:
             self.display.note(hint)
         return tracker
 
-    def _tokenizer(self, corpus: Corpus) -> Tokenizer:
+    def _tokenizer(self, corpus: Corpus, anew: bool) -> Tokenizer:
         """The one that is named; for random weights without one, a vocabulary of the training texts."""
-        model = self.config.model
+        model, kept = self.config.model, self.folder.path / "tokenizer"
         if model.tokenizer or model.from_config is None:
             return load_tokenizer(model.tokenizer or model.name)
-        folder = self.folder.path / "tokenizer"
-        if not (folder / "merges.txt").exists():
-            vocabulary = read_config(model.from_config).vocab_size
-            with self.display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"):
-                train_tokenizer(corpus.train.texts, vocabulary).save(folder)
-        return load_tokenizer(str(folder))
+        if (kept / "merges.txt").exists() and not anew:
+            return load_tokenizer(str(kept))
+        vocabulary = read_config(model.from_config).vocab_size
+        with (
+            self.display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"),
+            TemporaryDirectory() as d,
+        ):
+            train_tokenizer(corpus.train.texts, vocabulary).save(Path(d))
+            return load_tokenizer(d)
+
+    def _keep_tokenizer(self) -> None:
+        """The vocabulary that was made for this experiment stays in its folder."""
+        if self.config.model.from_config is not None and not self.config.model.tokenizer:
+            self.tokenizer.save(self.folder.path / "tokenizer")
 
     def _set_up(self, strategy: Strategy, base: Base) -> Setup:
         train, steps = self.config.train, self.batches.steps_per_epoch

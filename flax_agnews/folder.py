@@ -23,7 +23,9 @@ _WRITTEN = (
     "accuracy_curves.png",
     "base",
     "tokenizer",
+    "wandb",
 )
+_WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "identity.json")
 
 
 def config_dict(config: Config) -> dict[str, Any]:
@@ -68,20 +70,26 @@ class OutputFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def check(self, config: Config, overwrite: bool = False) -> None:
-        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing.
+    @property
+    def in_use(self) -> bool:
+        """Whether an experiment was begun here."""
+        return (self.path / "config.yaml").exists()
 
-        With `overwrite`, removes what an experiment wrote there, and nothing else.
-        """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--output {self.path}: is a file; name a folder")
-        if overwrite:
-            self._clear()
-        elif before := self._before():
+    def check(self, config: Config, overwrite: bool = False) -> None:
+        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""
+        file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
+        if file:
+            raise UserError(f"--output {self.path}: {file} is a file; name a folder")
+        if not overwrite and (before := self._before()):
             self._compare(before, config_dict(config))
 
-    def claim(self, config: Config) -> None:
-        """Writes config.yaml: these settings, with the strategies and the number of runs that were there before."""
+    def claim(self, config: Config, overwrite: bool = False) -> None:
+        """Writes config.yaml: these settings, with the strategies and the number of runs that were there before.
+
+        With `overwrite`, first removes what an experiment wrote there, and nothing else.
+        """
+        if overwrite:
+            self._clear()
         now, before = config_dict(config), self._before()
         if before:
             names = [*before["strategy"].split(","), *now["strategy"].split(",")]
@@ -120,16 +128,16 @@ class OutputFolder:
 
     def _clear(self) -> None:
         """Removes what an experiment wrote, and nothing else."""
-        for run in self.path.glob("*/seed-*"):
-            shutil.rmtree(run)
-            if not any(run.parent.iterdir()):
-                run.parent.rmdir()
-        for name in _WRITTEN:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for run in self._runs():
+            _remove(run.path, _WRITTEN_OF_RUN)
+            for folder in (run.path, run.path.parent):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        _remove(self.path, _WRITTEN)
+
+    def _runs(self) -> list[RunFolder]:
+        """The runs that were begun here, whichever settings began them."""
+        return [RunFolder(path.parent) for path in self.path.glob("*/seed-*/identity.json")]
 
     def run(self, strategy: str, seed: int) -> RunFolder:
         """The folder of one run."""
@@ -137,7 +145,7 @@ class OutputFolder:
 
     def finished(self, order: Sequence[str]) -> list[dict[str, Any]]:
         """Results of all finished runs, strategies in `order` first, seeds ascending."""
-        found = [result for p in self.path.glob("*/seed-*") if (result := RunFolder(p).result)]
+        found = [result for run in self._runs() if (result := run.result)]
         place = {name: i for i, name in enumerate(order)}
         return sorted(found, key=lambda r: (place.get(r["strategy"], len(place)), r["strategy"], r["seed"]))
 
@@ -147,6 +155,16 @@ class OutputFolder:
         results = {"schema": 1, **header, "runs": runs, "summary": summary(runs)}
         write_json(self.path / "results.json", results)
         return results
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    """Removes these files and folders of `folder`."""
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _settings(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,6 +129,12 @@ class WandbTracker:
             self._run = None
 
 
+def check_key(config: TrackingConfig) -> None:
+    """Raises a `UserError` for `online` without a key."""
+    if _mode(config) == "online" and not _has_key(host := _host()):
+        raise UserError(f"--tracking.wandb online: no key for {host}. Run wandb login, or choose offline")
+
+
 def open_tracker(
     config: TrackingConfig,
     *,
@@ -157,9 +163,8 @@ def open_tracker(
     host = _host()
     if mode == "disabled":
         return NullTracker(), None
+    check_key(config)
     if mode != "offline" and not _has_key(host):
-        if mode == "online":
-            raise UserError(f"--tracking.wandb online: no key for {host}. Run wandb login, or choose offline")
         return NullTracker(), _NO_KEY
     if mode != "offline" and host in _unreachable:
         return NullTracker(), _unreachable[host]

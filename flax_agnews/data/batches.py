@@ -102,34 +102,40 @@ class Need(NamedTuple):
     lookback: int
 
 
-def measure(lengths: np.ndarray, devices: int, micro_batch_tokens: int) -> tuple[Need, list[list[int]]]:
-    """How a batch of texts of these lengths is dealt, and what that needs.
+def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch_tokens: int) -> int:
+    """Micro-batches, of about equal size, so that each has `micro_batch_tokens` tokens a device in the largest batch.
 
-    A batch of more than `micro_batch_tokens` tokens a device becomes micro-batches of about equal size.
+    One number for all batches: dealt to more shards than it was measured for, a batch may need more slots.
     """
-    micro = max(1, -(-int(lengths.sum()) // (devices * micro_batch_tokens)))
-    dealt = deal(lengths, devices * micro)
+    most = max(int(lengths.sum()) for lengths in batches)
+    return max(1, -(-most // (devices * micro_batch_tokens)))
+
+
+def measure(lengths: np.ndarray, devices: int, micro_batches: int) -> Need:
+    """What a batch of texts of these lengths needs, dealt to devices and micro-batches."""
+    dealt = deal(lengths, devices * micro_batches)
     most = max(int(lengths[shard].sum()) for shard in dealt)
     lookback = -(-(int(lengths.max()) - 1) // BLOCK)
-    return Need(max(1, -(-most // BLOCK)), max(map(len, dealt)), micro, lookback), dealt
+    return Need(max(1, -(-most // BLOCK)), max(map(len, dealt)), micro_batches, lookback)
 
 
 def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
     """The few shapes, at most `most`, that hold every batch with the least waste.
 
-    Batches are split by what they cannot share without waste (micro-batches, and a lookback above the usual one), then
-    each class gets its share of the shapes, chosen by dynamic programming over its token counts.
+    Batches with a lookback above the usual one are a class of their own, where there are shapes for both; each class
+    gets its share of the shapes, chosen by dynamic programming over its token counts.
+
+    Args:
+        needs: of every batch, all with the same number of micro-batches.
+        most: shapes.
     """
     usual = int(np.quantile([need.lookback for need in needs], 0.5))
-    classes: dict[tuple[int, bool], list[Need]] = {}
+    classes: dict[bool, list[Need]] = {}
     for need in needs:
-        classes.setdefault((need.micro_batches, need.lookback > usual), []).append(need)
-    if len(classes) > most:
-        micro = max(need.micro_batches for need in needs)
-        classes = {(micro, True): [need._replace(micro_batches=micro) for need in needs]}
-    slots = max(need.slots for need in needs)
+        classes.setdefault(most > 1 and need.lookback > usual, []).append(need)
+    slots, micro = max(need.slots for need in needs), needs[0].micro_batches
     shapes = []
-    for (micro, _), members in sorted(classes.items()):
+    for _, members in sorted(classes.items()):
         lookback = max(need.lookback for need in members)
         for blocks in _cut_points(np.array([need.blocks for need in members]), most // len(classes)):
             shapes.append(Shape(blocks * BLOCK, slots, micro, lookback))
@@ -162,12 +168,12 @@ def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
         for s in shapes
         if s.tokens >= need.blocks * BLOCK
         and s.slots >= need.slots
-        and s.micro_batches >= need.micro_batches
+        and s.micro_batches == need.micro_batches
         and s.lookback >= need.lookback
     ]
     if not fits:
         raise ValueError(f"no planned shape of {list(shapes)} holds {need}")
-    return min(fits, key=lambda s: (s.tokens * s.micro_batches, s.lookback))
+    return min(fits, key=lambda s: (s.tokens, s.lookback))
 
 
 def assemble(data: Ragged, labels: np.ndarray, rows: np.ndarray, shape: Shape, devices: int) -> Batch:
@@ -233,10 +239,12 @@ class TrainBatches:
         most_shapes: int = 6,
     ) -> None:
         self.data, self.labels, self.batch_size, self.devices = data, labels, batch_size, devices
-        self._measure = partial(measure, devices=devices, micro_batch_tokens=micro_batch_tokens)
         size = len(labels)
-        every = (rows for s in seeds for e in range(epochs) for rows in epoch_batches(s, e, size, batch_size))
-        needs = [self._measure(data.lengths[rows])[0] for rows in every]
+        orders = (rows for s in seeds for e in range(epochs) for rows in epoch_batches(s, e, size, batch_size))
+        every = [data.lengths[rows] for rows in orders]
+        micro = count_micro_batches(every, devices, micro_batch_tokens)
+        self._measure = partial(measure, devices=devices, micro_batches=micro)
+        needs = [self._measure(lengths) for lengths in every]
         self.shapes = plan_shapes(needs, most_shapes)
         self.steps_per_epoch = -(-size // batch_size)
         computed = sum(s.tokens * s.micro_batches for s in (choose(need, self.shapes) for need in needs))
@@ -251,7 +259,7 @@ class TrainBatches:
     def batch(self, seed: int, epoch: int, step: int) -> tuple[Shape, Batch]:
         """The batch of an update, and its planned shape. Step counts from 0 in each epoch."""
         rows = self.rows(seed, epoch, step)
-        shape = choose(self._measure(self.data.lengths[rows])[0], self.shapes)
+        shape = choose(self._measure(self.data.lengths[rows]), self.shapes)
         return shape, assemble(self.data, self.labels, rows, shape, self.devices)
 
 
@@ -273,7 +281,9 @@ class EvalBatches:
         groups = -(-len(labels) // batch_size)
         self._groups = np.split(by_length, np.searchsorted(ends, ends[-1] * np.arange(1, groups) / groups))
         self._groups = [rows for rows in self._groups if len(rows)]
-        self._needs = [measure(data.lengths[rows], devices, micro_batch_tokens)[0] for rows in self._groups]
+        every = [data.lengths[rows] for rows in self._groups]
+        micro = count_micro_batches(every, devices, micro_batch_tokens)
+        self._needs = [measure(lengths, devices, micro) for lengths in every]
         self.shapes = plan_shapes(self._needs, most=2)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Shape, Batch]]:

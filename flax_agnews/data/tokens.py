@@ -101,6 +101,8 @@ def load_tokenizer(name: str) -> Tokenizer:
         raise UserError(f"--model.tokenizer {name}: the folder has neither vocab.json nor tokenizer.json")
     try:
         tokenizer = GPT2Tokenizer.from_pretrained(name)
+        if tokenizer.backend_tokenizer.get_vocab_size() < 257:  # where files are missing, it gives an empty one
+            raise ValueError("the vocabulary lacks the 256 bytes and end-of-text")
     except Exception as error:  # the client raises what it likes: OSError, ValueError, errors of its parser
         if folder.is_dir():
             raise UserError(f"--model.tokenizer {name}: cannot be read ({first_line(error)})") from error
@@ -170,7 +172,8 @@ def _checksum(ragged: Ragged) -> str:
 def _read(path: Path) -> Ragged | None:
     """A cache file's tokens; None where it is absent or damaged (then it is made anew)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since NumPy leaves a damaged file open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             ragged = Ragged(file["ids"], file["offsets"], meta["truncated"])
         return ragged if meta["sha256"] == _checksum(ragged) else None

@@ -3,6 +3,7 @@
 Names are GPT-2's own, as in the hub's checkpoints: wte, wpe, h/{i}/{ln_1, attn, ln_2, mlp}, ln_f.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,25 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
     "tanh": jnp.tanh,
+}
+
+
+def _number(least: float, below: float) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, float) and least <= value < below
+
+
+_WHOLE = (lambda value: type(value) is int and value >= 1, "a whole number, 1 or more")
+_RATE = (_number(0, 1), "a number, at least 0 and below 1")
+_SIZE = (_number(0, math.inf), "a number, 0 or more")
+_FLAG = (lambda value: type(value) is bool, "true or false")
+
+# config.json's field -> (whether a value is possible, which ones are).
+_POSSIBLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"), _WHOLE),
+    **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), _RATE),
+    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), _SIZE),
+    **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx"), _FLAG),
+    "activation_function": (lambda value: isinstance(value, str), "a name"),
 }
 
 
@@ -66,11 +86,11 @@ class GPT2Config:
         if (kind := fields.get("model_type", "gpt2")) != "gpt2":
             raise UserError(f"{where}: model_type is {kind}; only gpt2 is supported")
         known = {name: fields[name] for name in cls.__dataclass_fields__ if fields.get(name) is not None}
+        for name, value in known.items():
+            possible, words = _POSSIBLE[name]
+            if not possible(value):
+                raise UserError(f"{where}: {name} {value!r} must be {words}")
         config = cls(**known)
-        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-            value = getattr(config, name)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"{where}: {name} {value!r} must be a whole number, 1 or more")
         if config.n_embd % config.n_head:
             raise UserError(f"{where}: n_embd {config.n_embd} must be a multiple of n_head {config.n_head}")
         if config.activation_function not in ACTIVATIONS:

@@ -88,7 +88,7 @@ def _save(path: Path, tree: Any, notes: dict[str, Any]) -> None:
 
 def _load(path: Path, example: T) -> tuple[T, dict[str, Any]]:
     """A tree in the form of `example`, and its notes. Missing, extra and reshaped leaves are listed."""
-    beside = read_json(path.with_suffix(".json"))
+    beside = read_json(path.with_suffix(".json")) or {"leaves": {}, "notes": {}}
     found, wanted = beside["leaves"], _described(example)
     if changed := [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]:
         raise UserError(f"{path}: the checkpoint is of another model or strategy: {listed(changed)} differ")

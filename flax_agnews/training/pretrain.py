@@ -144,4 +144,4 @@ def adapt(
 
 
 def _adapted(base: Base, body: Mapping[str, np.ndarray]) -> Base:
-    return Base(f"{base.name}, adapted to the training texts", base.config, body, given_again=False)
+    return Base(f"{base.name}, adapted", base.config, body, given_again=False)

@@ -1,0 +1,111 @@
+"""GPT-2 the naive way, as a reference: one text, unpadded, full causal attention, a soft prompt as a plain prefix.
+
+Shares no code with the library but the parameters' names. Runs in NumPy (float64) or, for gradients, in jax.numpy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PROMPT = 2**32 - 1  # text number of a soft prompt's tokens
+GOLDEN = np.uint32(0x9E3779B1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a step's dropout masks are drawn from.
+
+    `rates`: embedding, attention weights, residual; `noisy`: whether the embedding and each layer draw.
+    """
+
+    seed: int
+    step: int
+    rates: tuple[float, float, float]
+    noisy: tuple[bool, ...]
+
+    def kept(self, depth: int, site: int, text: np.ndarray, position: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """Which units stay: [tokens, ...units]."""
+        key = np.array([depth * 4 + site], np.uint32)
+        for coordinate in (np.array([self.seed]), np.array([self.step]), text, position):
+            key = fold(key, coordinate.astype(np.uint32))
+        rows = key.reshape(-1, *[1] * units.ndim)
+        return finalizer(rows ^ units.astype(np.uint32) * GOLDEN) >= self._rate(site) * 2**32
+
+    def drop(self, x: Any, depth: int, site: int, text: np.ndarray, position: np.ndarray, units: np.ndarray) -> Any:
+        rate = self._rate(site) if self.noisy[depth] else 0.0
+        return x if rate == 0 else x * self.kept(depth, site, text, position, units) / (1 - rate)
+
+    def _rate(self, site: int) -> float:
+        return self.rates[min(site, 2)]
+
+
+def finalizer(h: np.ndarray) -> np.ndarray:
+    """MurmurHash3's 32-bit finalizer, as published."""
+    h = (h ^ h >> np.uint32(16)) * np.uint32(0x85EBCA6B)
+    h = (h ^ h >> np.uint32(13)) * np.uint32(0xC2B2AE35)
+    return h ^ h >> np.uint32(16)
+
+
+def fold(h: np.ndarray, value: np.ndarray) -> np.ndarray:
+    return finalizer((h * np.uint32(5) + np.uint32(0xE6546B64)) ^ (value * GOLDEN))
+
+
+def logits(
+    weights: Mapping[str, Any], ids: np.ndarray, config: Any, draws: Draws | None = None, number: int = 0, xp: Any = np
+) -> Any:
+    """Class scores of one text: [classes].
+
+    Args:
+        weights: path -> array; `prompt/embedding`, where present, is put before the text.
+        ids: [tokens] of the text.
+        config: of the body.
+        draws: dropout, if any.
+        number: the text's in its batch, which dropout is drawn by.
+        xp: numpy or jax.numpy.
+    """
+    x = weights["transformer/wte/embedding"][ids]
+    prefix = 0
+    if "prompt/embedding" in weights:
+        prefix = len(weights["prompt/embedding"])
+        x = xp.concatenate([weights["prompt/embedding"], x])
+    position = np.arange(len(x))
+    text = np.where(position < prefix, np.uint32(PROMPT), np.uint32(number))
+    width = np.arange(config.n_embd)
+
+    def drop(y: Any, depth: int, site: int, units: np.ndarray = width) -> Any:
+        return y if draws is None else draws.drop(y, depth, site, text, position, units)
+
+    x = drop(x + weights["transformer/wpe/embedding"][position], 0, 0)
+    for layer in range(config.n_layer):
+        at, depth = f"transformer/h/{layer}/", layer + 1
+        h = _norm(x, weights, at + "ln_1", config, xp)
+        x = x + drop(_attention(h, weights, at + "attn/", config, layer, drop, xp), depth, 2)
+        h = _linear(_norm(x, weights, at + "ln_2", config, xp), weights, at + "mlp/c_fc")
+        h = 0.5 * h * (1 + xp.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
+        x = x + drop(_linear(h, weights, at + "mlp/c_proj"), depth, 3)
+    return _norm(x, weights, "transformer/ln_f", config, xp)[-1] @ weights["score/kernel"]
+
+
+def _attention(x: Any, weights: Any, at: str, config: Any, layer: int, drop: Any, xp: Any) -> Any:
+    tokens, heads = len(x), config.n_head
+    q, k, v = (
+        xp.reshape(part, (tokens, heads, -1)) for part in xp.split(_linear(x, weights, at + "c_attn"), 3, axis=-1)
+    )
+    scores = xp.einsum("qhd,khd->qhk", q, k) / np.sqrt(config.n_embd // heads)
+    scores = xp.where(np.tri(tokens, dtype=bool)[:, None], scores, -np.inf)
+    powers = xp.exp(scores - scores.max(-1, keepdims=True))
+    share = powers / powers.sum(-1, keepdims=True)
+    share = drop(share, layer + 1, 1, np.arange(heads)[:, None] * 2**16 + np.arange(tokens))
+    return _linear(xp.reshape(xp.einsum("qhk,khd->qhd", share, v), (tokens, -1)), weights, at + "c_proj")
+
+
+def _linear(x: Any, weights: Any, at: str) -> Any:
+    return x @ weights[at + "/kernel"] + weights[at + "/bias"]
+
+
+def _norm(x: Any, weights: Any, at: str, config: Any, xp: Any) -> Any:
+    centred = x - x.mean(-1, keepdims=True)
+    deviation = xp.sqrt((centred**2).mean(-1, keepdims=True) + config.layer_norm_epsilon)
+    return centred / deviation * weights[at + "/scale"] + weights[at + "/bias"]

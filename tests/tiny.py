@@ -1,0 +1,113 @@
+"""A tiny GPT-2 whose every weight shows in its logits, ragged random texts, and strategies set up on them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from flax_agnews.config import ModelConfig, TrainConfig
+from flax_agnews.data.batches import Shape, TrainBatches, assemble
+from flax_agnews.data.encoded import Split
+from flax_agnews.data.tokens import Ragged
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.pretrained import Base, body_shapes
+from flax_agnews.optim import Plan
+from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.state import Setup, set_up
+
+CLASSES = 4
+LONGEST = 150  # three blocks of attention and a bit
+CONFIG = GPT2Config(vocab_size=101, n_positions=256, n_embd=32, n_layer=3, n_head=4)
+"""Three layers: `partial` then has frozen layers, a base group and a top group."""
+
+STRATEGIES = tuple(entry.name for entry in REGISTRY)
+
+
+def random_base(config: GPT2Config = CONFIG, seed: int = 0) -> Base:
+    """A body whose biases and norms differ from their first values, and whose attention is far from uniform."""
+    rng = np.random.default_rng(seed)
+    numbers = {}
+    for path, shape in body_shapes(config).items():
+        scale = 0.25 if path.endswith("kernel") else 0.1
+        centre = 1.0 if path.endswith("scale") else 0.0
+        numbers[path] = (centre + scale * rng.standard_normal(shape)).astype(np.float32)
+    return Base("tiny", config, numbers, given_again=False)
+
+
+def random_split(lengths: Sequence[int], seed: int = 0, classes: int = CLASSES) -> Split:
+    """Texts of these lengths, of random ids and labels."""
+    rng = np.random.default_rng(seed)
+    tokens = Ragged.of(rng.integers(0, CONFIG.vocab_size, length) for length in lengths)
+    return Split(tokens, rng.integers(0, classes, len(lengths)).astype(np.int32))
+
+
+def random_lengths(texts: int, longest: int = LONGEST, seed: int = 0) -> np.ndarray:
+    """Mostly short, as real texts are; the shortest is 1 and the longest is `longest`."""
+    lengths = np.random.default_rng(seed).gamma(1.5, longest / 6, texts).astype(int)
+    lengths[: min(2, texts)] = [1, longest][:texts]
+    return np.clip(lengths, 1, longest)
+
+
+def build(name: str, config: GPT2Config = CONFIG, **settings: Any) -> Strategy:
+    """A registered strategy; a prompt is short unless said otherwise."""
+    entry = REGISTRY[name]
+    if name == "prompt":
+        settings = {"tokens": 5, **settings}
+    return entry.build(entry.settings(**settings), config)
+
+
+def prepare(
+    strategy: Strategy | str,
+    base: Base | None = None,
+    *,
+    classes: int = CLASSES,
+    dropout: float = 0.1,
+    dropout_frozen: bool = False,
+    steps: int = 20,
+    **train: Any,
+) -> Setup:
+    """A strategy (or the registered one of a name) set up on the tiny body."""
+    base = base or random_base()
+    strategy = build(strategy, base.config) if isinstance(strategy, str) else strategy
+    plan = Plan(steps, steps, 8, base.config.n_layer, TrainConfig(**train))
+    model = ModelConfig(dropout=dropout, dropout_frozen=dropout_frozen)
+    longest = min(LONGEST, base.config.n_positions // 2)
+    return set_up(strategy, base, classes, plan, model, longest)
+
+
+def devices(count: int = 1, mode: Any = "jit") -> Devices:
+    """The first simulated devices."""
+    return Devices(mode, tuple(jax.local_devices()[:count]))
+
+
+def training(
+    setup: Setup,
+    split: Split,
+    where: Devices,
+    *,
+    batch_size: int = 8,
+    micro_batch_tokens: int = 16384,
+    shapes: int = 1,
+    seeds: Sequence[int] = (0,),
+    epochs: int = 1,
+    evaluated: Any = None,
+) -> Program:
+    """The library's own compiled program on a split."""
+    settings = TrainConfig(batch_size=batch_size, micro_batch_tokens=micro_batch_tokens, shapes=shapes, epochs=epochs)
+    batches = plan_batches(split, settings, seeds, where)
+    return Program(setup, where, where.shared(dict(setup.base.parameters)), batches, evaluated or {})
+
+
+def whole(split: Split, rows: Sequence[int], shape: Shape) -> Any:
+    """One device's micro-batch (no leading axes) of these rows."""
+    batch = assemble(split.tokens, split.labels, np.asarray(rows, int), shape, devices=1)
+    return jax.tree.map(lambda x: x[0, 0], batch)
+
+
+def planned(split: Split, **settings: Any) -> TrainBatches:
+    """Training batches of a split, for seeds and epochs as told."""
+    defaults: dict[str, Any] = {"batch_size": 8, "seeds": (0,), "epochs": 1}
+    return TrainBatches(split.tokens, split.labels, **{**defaults, **settings})
