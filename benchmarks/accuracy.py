@@ -77,7 +77,7 @@ def table(results: dict[str, Any], made: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Runs (or resumes) the comparison, and writes `results/accuracy.{json,md}`."""
+    """Runs (or resumes) the comparison, and writes `results/accuracy.{json,md,png}`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="../shared/mini_gpt2")
     parser.add_argument("--data", default="../shared/ag_news_large")
@@ -87,10 +87,12 @@ def main() -> None:
     config = configuration(arguments.model, arguments.data, arguments.output, arguments.runs)
     results = Experiment(config, [*chosen("full,prompt,partial"), HEAD]).run()
     write_report(Path(arguments.output))
+    figure = (Path(arguments.output) / "accuracy_curves.png").read_bytes()
     made = circumstances()
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "accuracy.json").write_text(json.dumps({"made": made, **results}, indent=1) + "\n", "utf-8")
     (RESULTS / "accuracy.md").write_text(table(results, made), "utf-8")
+    (RESULTS / "accuracy.png").write_bytes(figure)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import jax
-
 from flax_agnews import __version__
 from flax_agnews.config import Config, check_ranges
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
-from flax_agnews.display import Display, Job, count
+from flax_agnews.display import Display, Job
 from flax_agnews.files import write_json
 from flax_agnews.folder import OutputFolder, config_dict
 from flax_agnews.interrupt import Interrupt
@@ -23,7 +21,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base, read_config
 from flax_agnews.optim import Plan
 from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
-from flax_agnews.shown import Shown
+from flax_agnews.shown import Shown, announce, describe
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import Tracker, check_key, open_tracker
 from flax_agnews.training import pretrain
@@ -81,13 +79,13 @@ class Experiment:
         if config.parallel.keep_memory:
             keep_freed()  # before JAX starts its threads
         self.devices = Devices.of(config.parallel)
-        self._announce()
+        announce(self.display, config, self.devices)
         self._hints: set[str] = set()
         with self.display.busy(f"reading {config.data.source}"):
             corpus = load_corpus(config.data)
-        self.tokenizer = self._tokenizer(corpus, anew=overwrite or not self.folder.in_use)
         with self.display.busy(f"loading {_model_name(config)}"):
             base = load_base(config.model, config.train.seed)
+        self.tokenizer = self._tokenizer(corpus, anew=overwrite or not self.folder.in_use)
         check_vocabulary(self.tokenizer, base.config.vocab_size, _model_name(config))
         self.strategies = [_built(strategy, base, config) for strategy in strategies]
         with self.display.busy("tokenizing"):
@@ -97,7 +95,7 @@ class Experiment:
         setups = [self._set_up(strategy, base) for strategy in self.strategies]
         self.folder.claim(config, overwrite)
         self._keep_tokenizer()
-        self._describe(base)
+        describe(self.display, config, self.data, base, self.batches, len(strategies))
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
 
@@ -280,29 +278,6 @@ class Experiment:
         for folder in (home, cache):
             pretrain.keep(*found, folder)
         return found
-
-    def _announce(self) -> None:
-        devices = f"{len(self.devices)} x {self.devices.devices[0].platform.upper()}"
-        self.display.note(
-            f"flax_agnews {__version__} · JAX {jax.__version__} · {devices} · {self.config.model.dtype} · "
-            f"output {self.folder.path}"
-        )
-
-    def _describe(self, base: Base) -> None:
-        data, train, display = self.data, self.config.train, self.display
-        lengths, numbers = data.train.tokens.lengths, sum(v.size for v in base.parameters.values())
-        sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
-        cut = f" · {data.truncated:,} cut at {self.config.data.max_length}" if data.truncated else ""
-        tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
-        display.say("data", f"{data.name}: {sizes} · {len(data.classes)} classes · {tokens}")
-        first = (
-            f"; {self.config.pretrain.epochs} epochs of language modelling first" if self.config.pretrain.epochs else ""
-        )
-        body = base.config
-        display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {count(numbers)} parameters{first}")
-        steps = self.batches.steps_per_epoch * train.epochs * len(self.seeds) * len(self.strategies)
-        counts = f"{len(self.strategies)} strategies x {len(self.seeds)} seeds x {train.epochs} epochs"
-        display.say("plan", f"{counts} · {steps:,} steps · {self.batches.waste:.1%} of computed tokens are padding")
 
 
 def _model_name(config: Config) -> str:

@@ -1,10 +1,18 @@
-"""What a run tells, on the display."""
+"""What an experiment and its runs tell, on the display."""
 
 from functools import cached_property
 
-from flax_agnews.display import Display, Progress
+import jax
+
+from flax_agnews import __version__
+from flax_agnews.config import Config
+from flax_agnews.data.batches import TrainBatches
+from flax_agnews.data.encoded import Data
+from flax_agnews.display import Display, Progress, count
 from flax_agnews.interrupt import Interrupt
+from flax_agnews.models.pretrained import Base
 from flax_agnews.training.loop import History, Watch
+from flax_agnews.training.parallel import Devices
 
 
 class Shown(Watch):
@@ -45,3 +53,32 @@ class Shown(Watch):
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
         return bool(self.interrupt.asked)
+
+
+def announce(display: Display, config: Config, devices: Devices) -> None:
+    """The first line: versions, devices, output folder."""
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()} · {config.model.dtype}"
+    display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
+
+
+def describe(display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int) -> None:
+    """Data, model and plan, before anything is computed."""
+    lengths, body, train = data.train.tokens.lengths, base.config, config.train
+    sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
+    cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
+    tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
+    display.say("data", f"{data.name}: {sizes} · {len(data.classes)} classes · {tokens}")
+    numbers = count(sum(value.size for value in base.parameters.values()))
+    first = (
+        f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
+    )
+    display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}")
+    steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
+    counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
+    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · padding {batches.waste:.1%} of the computed tokens")
+
+
+def _counted(number: int, name: str) -> str:
+    """`1 seed`, `2 seeds`, `3 strategies`."""
+    plural = name if number == 1 else f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+    return f"{number} {plural}"

@@ -1,4 +1,4 @@
-"""The default way, model and data from the hub, against a stand-in on loopback; each command in a process of its own."""
+"""The default way, model and data from the hub, against a stand-in on loopback; commands in processes of their own."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from hub_standin import (
 )
 from small_experiments import results, settings, start, without_cost
 
-from flax_agnews.config import DataConfig
+from flax_agnews.config import DataConfig, ModelConfig
 from flax_agnews.data import builtin
 from flax_agnews.models.pretrained import load_base
 
@@ -46,11 +46,6 @@ class Served(NamedTuple):
     home: Path
 
 
-class Finished(NamedTuple):
-    output: Path
-    out: str
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A hub with a tiny gpt2 and a small AG News of generated texts; `home` keeps the clients' caches."""
@@ -63,48 +58,63 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(hub, model, folder / "home")
 
 
-def _finish(environment: dict[str, str], output: Path) -> Finished:
-    process = start([*LIMITS, "--output", str(output)], environment)
+def _finish(environment: dict[str, str], output: Path, *flags: str) -> Path:
+    process = start([*LIMITS, "--output", str(output), *flags], environment)
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, out + err
-    return Finished(output, out)
+    return output
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "subprocess.Popen[str]"]]:
+    """What is asked for -> the command that can't reach it; the clients try for half a minute, meanwhile others run."""
+    folder = tmp_path_factory.mktemp("unreachable")
+    environment, flags = client_environment(unreachable_url(), folder), ["--output", str(folder / "out")]
+    commands = {"gpt2": [*flags, "--data.source", "builtin"], "fancyzhx/ag_news": flags}
+    processes = {name: start(command, environment) for name, command in commands.items()}
+    yield processes
+    for process in processes.values():
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
-def online(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def online(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _finish(client_environment(served.hub.url, served.home), tmp_path_factory.mktemp("online") / "out")
 
 
-def test_no_flags_but_limits_run_the_original_experiment(served: Served, online: Finished) -> None:
-    found = results(online.output)
+def test_no_flags_but_limits_run_the_original_experiment(served: Served, online: Path) -> None:
+    found = results(online)
     assert [run["strategy"] for run in found["runs"]] == ["full", "prompt", "partial"]
     assert found["data"]["source"] == "fancyzhx/ag_news"
     assert found["data"]["classes"] == list(AG_NEWS_LABELS)
     assert (found["data"]["train"], found["data"]["validation"], found["data"]["test"]) == (54, 6, 30)
     assert all(len(run["val_accuracy"]) == 5 for run in found["runs"])
-    report = (online.output / "report.md").read_text()
+    report = (online / "report.md").read_text()
     assert all(name in report for name in AG_NEWS_LABELS)
-    config = settings(online.output)
+    config = settings(online)
     assert (config["model"]["name"], config["data"]["max_length"], config["prompt"]["tokens"]) == ("gpt2", 256, 20)
     requests = "\n".join(served.hub.requests)
     assert "/gpt2/resolve/main/model.safetensors" in requests
     assert "/datasets/fancyzhx/ag_news/" in requests
 
 
-def test_the_body_is_the_hubs(served: Served, online: Finished) -> None:
-    from flax_agnews.config import ModelConfig
-
-    model = results(online.output)["model"]
+def test_the_body_is_the_hubs(served: Served, online: Path) -> None:
+    model = results(online)["model"]
     assert model["name"] == "gpt2"
     assert model["base"] == load_base(ModelConfig(name=str(served.model))).hash
-    assert not (online.output / "base").exists()  # its name gives it again
+    assert not (online / "base").exists()  # its name gives it again
 
 
-def test_offline_the_cache_is_enough(served: Served, online: Finished, tmp_path: Path) -> None:
+def test_offline_the_cache_is_enough(served: Served, online: Path, tmp_path: Path) -> None:
     before = len(served.hub.requests)
-    again = _finish(client_environment(served.hub.url, served.home, HF_HUB_OFFLINE="1"), tmp_path / "out")
+    environment = client_environment(served.hub.url, served.home, HF_HUB_OFFLINE="1")
+    again = _finish(environment, tmp_path / "out", "--strategy", "full")
     assert len(served.hub.requests) == before
-    assert without_cost(results(again.output)) == without_cost(results(online.output))
+    first, second = without_cost(results(online)), without_cost(results(again))
+    assert second["runs"] == first["runs"][:1]
+    assert all(second[section] == first[section] for section in ("data", "model", "settings"))
 
 
 def _refusals(environment: dict[str, str], output: Path, *flags: list[str]) -> list[str]:
@@ -125,7 +135,7 @@ def _refusals(environment: dict[str, str], output: Path, *flags: list[str]) -> l
     return lines
 
 
-def test_names_that_the_hub_does_not_know(served: Served, online: Finished, tmp_path: Path) -> None:
+def test_names_that_the_hub_does_not_know(served: Served, online: Path, tmp_path: Path) -> None:
     environment = client_environment(served.hub.url, served.home)
     model, data, tokenizer = _refusals(
         environment,
@@ -139,10 +149,11 @@ def test_names_that_the_hub_does_not_know(served: Served, online: Finished, tmp_
     assert "tokenizer nobody/nothing" in tokenizer
 
 
-def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
-    environment = client_environment(unreachable_url(), tmp_path / "home")
-    model, data = _refusals(environment, tmp_path / "out", ["--data.source", "builtin"], [])
-    for line, name in ((model, "gpt2"), (data, "fancyzhx/ag_news")):
+def test_a_hub_that_cannot_be_reached(unreachable: dict[str, "subprocess.Popen[str]"]) -> None:
+    for name, process in unreachable.items():
+        out, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2, out
+        [line] = err.removeprefix("error: ").splitlines()
         assert line.startswith(f"{name} is not in the cache and the hub can't be reached. Offline: --")
         assert line.endswith("--config configs/quickstart.yaml")
 
@@ -153,5 +164,6 @@ def test_a_download_that_drops(served: Served, tmp_path: Path) -> None:
     with HubStandIn({"gpt2": served.model}, fail_after_bytes=half) as hub:
         environment = client_environment(hub.url, tmp_path / "home")
         [line] = _refusals(environment, tmp_path / "out", ["--data.source", "builtin"])
-    assert "gpt2" in line
+    assert line.startswith("gpt2: downloading model.safetensors failed (")
+    assert line.endswith("Run the same command to try again")
     assert any("model.safetensors" in request for request in hub.requests)

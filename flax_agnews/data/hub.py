@@ -40,7 +40,7 @@ def _load_dataset(name: str) -> Any:
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     try:
-        with _quiet():
+        with quiet():
             return datasets.load_dataset(name)
     except DatasetNotFoundError as error:
         kinds = "--data.source is a hub id, a local file or folder, or builtin"
@@ -55,8 +55,8 @@ def _load_dataset(name: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the libraries' bars and retry messages: the caller has a display of its own."""
+def quiet() -> Iterator[None]:
+    """Without the hub libraries' bars and retry messages: the caller has a display of its own."""
     import datasets.utils as datasets_utils
     import huggingface_hub.utils as hub_utils
 

@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flax_agnews.data.hub import quiet
 from flax_agnews.errors import UserError, first_line
 
 END_OF_TEXT = "<|endoftext|>"
@@ -100,7 +102,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     if folder.is_dir() and not ((folder / "vocab.json").exists() or (folder / "tokenizer.json").exists()):
         raise UserError(f"--model.tokenizer {name}: the folder has neither vocab.json nor tokenizer.json")
     try:
-        tokenizer = GPT2Tokenizer.from_pretrained(name)
+        with nullcontext() if folder.is_dir() else quiet():
+            tokenizer = GPT2Tokenizer.from_pretrained(name)
         if tokenizer.backend_tokenizer.get_vocab_size() < 257:  # where files are missing, it gives an empty one
             raise ValueError("the vocabulary lacks the 256 bytes and end-of-text")
     except Exception as error:  # the client raises what it likes: OSError, ValueError, errors of its parser

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from flax_agnews.config import ModelConfig
+from flax_agnews.data.hub import quiet
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
@@ -123,7 +124,7 @@ def fetch_file(name: str, file: str) -> Path | None:
 
 
 def _fetch_from_hub(name: str, file: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,
@@ -132,9 +133,15 @@ def _fetch_from_hub(name: str, file: str) -> Path | None:
     )
 
     try:
-        return Path(hf_hub_download(name, file))
+        with quiet():
+            return Path(hf_hub_download(name, file))
     except LocalEntryNotFoundError as error:
-        raise _unreachable(name) from error
+        if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # asked for before, and it wasn't there
+            return None
+        raise UserError(
+            f"{name} is not in the cache and the hub can't be reached. "
+            "Offline: --model.name DIR, or --config configs/quickstart.yaml"
+        ) from error
     except EntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:
@@ -142,11 +149,6 @@ def _fetch_from_hub(name: str, file: str) -> Path | None:
     except HFValidationError as error:
         raise UserError(f"--model.name {name}: neither a directory nor a hub id") from error
     except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
-        raise _unreachable(name) from error
-
-
-def _unreachable(name: str) -> UserError:
-    return UserError(
-        f"{name} is not in the cache and the hub can't be reached. "
-        "Offline: --model.name DIR, or --config configs/quickstart.yaml"
-    )
+        raise UserError(
+            f"{name}: downloading {file} failed ({first_line(error)}). Run the same command to try again"
+        ) from error

@@ -37,10 +37,10 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
     Returns:
         Path -> float32 array.
     """
-    if (index := fetch("model.safetensors.index.json")) and not fetch("model.safetensors"):
-        return _select(_read_shards(fetch, index, where), shapes, f"{where}: {index.name}")
     if file := fetch("model.safetensors"):
         return _select(_read_safetensors(file, where), shapes, f"{where}: {file.name}")
+    if index := fetch("model.safetensors.index.json"):
+        return _select(_read_shards(fetch, index, where), shapes, f"{where}: {index.name}")
     if file := fetch("flax_model.msgpack"):
         return _select(_read_msgpack(file, where), shapes, f"{where}: {file.name}")
     if fetch("pytorch_model.bin") or fetch("pytorch_model.bin.index.json"):

@@ -130,7 +130,8 @@ def _accuracy(results: Results) -> Iterator[str]:
     low, high = wilson_interval(mean, texts)
     order = "Best first. " if len(ranked(results)) > 1 else ""
     yield (
-        f"{order}The test set is a sample too: an accuracy of {_percent(mean)} on {texts:,} texts has "
+        f"{order}Each run was tested once, with the weights of its best epoch on validation. "
+        f"The test set is a sample too: an accuracy of {_percent(mean)} on {texts:,} texts has "
         f"the 95 % interval {100 * low:.1f} to {100 * high:.1f} % (Wilson), however many seeds there are."
     )
     groups = by_strategy(results["runs"])

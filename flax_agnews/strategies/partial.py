@@ -33,7 +33,8 @@ def build(settings: PartialSettings, config: GPT2Config) -> Strategy:
     layers = config.n_layer
     top = math.ceil(layers / 4) if settings.top_layers is None else settings.top_layers
     require(0 <= top <= layers, "partial.top_layers", top, f"0 to {layers}, the model's layers")
-    first_trained = math.floor(layers * settings.frozen_fraction)
+    # A share such as 15/22 of 22 layers is 14.999... in floating point, and means 15.
+    first_trained = math.floor(layers * settings.frozen_fraction + 1e-9)
     first_top = max(first_trained, layers - top)
 
     def label(path: str, shape: tuple[int, ...]) -> str:
