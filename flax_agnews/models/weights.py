@@ -1,6 +1,7 @@
 """Weight files <-> parameters by path: safetensors (sharded too) as on the hub, FlaxGPT2's msgpack. Never unpickles."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,7 +58,9 @@ def write_safetensors(file: Path, parameters: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
     tensors = {hub_key(path): np.ascontiguousarray(value, np.float32) for path, value in parameters.items()}
-    save_file(tensors, file, metadata={"format": "pt"})
+    beside = file.with_name(f".{file.name}.{os.getpid()}")  # so that nobody finds half a file
+    save_file(tensors, beside, metadata={"format": "pt"})
+    os.replace(beside, file)
 
 
 def _select(

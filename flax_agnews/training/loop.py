@@ -57,6 +57,7 @@ class History:
         partial: sums of the epoch under way: loss, correct, weight.
         lines: of the metrics file that belong to the state.
         train_seconds: spent on updates, compilation and evaluation apart.
+        epoch_seconds: the same by epoch.
         tokens: real ones, trained on.
         peak_memory_bytes: the most so far.
     """
@@ -70,6 +71,7 @@ class History:
     partial: dict[str, float] = field(default_factory=dict)
     lines: int = 0
     train_seconds: float = 0.0
+    epoch_seconds: list[float] = field(default_factory=list)
     tokens: int = 0
     peak_memory_bytes: int | None = None
 
@@ -255,6 +257,7 @@ def _record(history: History, validation: Scores) -> bool:
     history.val_accuracy.append(validation.accuracy)
     history.val_macro_f1.append(validation.macro_f1)
     history.partial = {}
+    history.epoch_seconds.append(history.train_seconds - sum(history.epoch_seconds))
     if better:
         history.best_epoch = len(history.val_accuracy)
     return better
@@ -281,4 +284,4 @@ def _log_epoch(
     if metrics:
         metrics.write({"epoch": epoch + 1, **record})
     if tracker:
-        tracker.log({**record, "epoch_time": history.train_seconds / (epoch + 1)}, (epoch + 1) * steps_per_epoch)
+        tracker.log({**record, "epoch_time": history.epoch_seconds[-1]}, (epoch + 1) * steps_per_epoch)
