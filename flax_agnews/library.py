@@ -14,7 +14,7 @@ from flax_agnews.experiment import Experiment
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import REGISTRY, Strategy
-from flax_agnews.training.loop import History, Scores
+from flax_agnews.training.history import History, Scores
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.display import Display, Progress, count
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
-from flax_agnews.training.loop import History, Watch
+from flax_agnews.training.history import History
+from flax_agnews.training.loop import Watch
 from flax_agnews.training.parallel import Devices
 
 

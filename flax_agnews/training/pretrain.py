@@ -110,6 +110,7 @@ def adapt(
         schedule="cosine",
         warmup_fraction=0.05,
         clip_norm=1.0,
+        shapes=2,  # it is short: more shapes would compile longer than their padding costs
     )
     batches = plan_batches(train, settings, [seed], devices)
     steps = batches.steps_per_epoch * config.epochs
