@@ -274,7 +274,8 @@ class Experiment:
                 progress = self.display.start("pretrain", "", config.pretrain.epochs)
                 told = progress.step
                 found = pretrain.adapt(base, train, end, config.pretrain, config.model, self.devices, seed, told)
-                progress.finish(f"loss {found[1].loss[0]:.2f} → {found[1].loss[-1]:.2f}")
+                ends = dict.fromkeys(f"{loss:.2f}" for loss in (found[1].loss[0], found[1].loss[-1]))
+                progress.finish(f"loss {' → '.join(ends)}")
         for folder in (home, cache):
             pretrain.keep(*found, folder)
         return found
