@@ -204,13 +204,11 @@ class Experiment:
         tracker.finish()
 
     def _header(self) -> dict[str, Any]:
-        made = pretrain_record(self.adaptation, self.config.pretrain.epochs)
-        data = data_record(self.data, self.batches)
         return {
             "flax_agnews": __version__,
-            "data": data,
+            "data": data_record(self.data, self.batches),
             "model": model_record(self.base, self.config.model.dtype),
-            "pretrain": made,
+            "pretrain": pretrain_record(self.adaptation, self.config.pretrain.epochs),
             "environment": environment(self.devices),
             "settings": asdict(self.config.train),
         }

@@ -7,7 +7,7 @@ but for the axis's end. Attention sees at most `lookback` earlier blocks of `BLO
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -61,9 +61,12 @@ class Shape(NamedTuple):
     lookback: int
 
 
+@lru_cache(maxsize=2)  # every step of an epoch asks for it
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of the texts in an epoch: [size], uniform, a pure function of its arguments."""
-    return np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(size)
+    """The order of the texts in an epoch: [size], uniform, a pure function of its arguments; read-only."""
+    order = np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(size)
+    order.setflags(write=False)
+    return order
 
 
 def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> list[np.ndarray]:

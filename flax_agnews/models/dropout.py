@@ -82,5 +82,5 @@ def keep(rows: Array, units: Array, rate: float) -> Array:
 
 
 def apply(x: Array, kept: Array, rate: float) -> Array:
-    """X where kept, scaled so that its mean stays; zero elsewhere."""
+    """x where kept, scaled so that its mean stays; zero elsewhere."""
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))

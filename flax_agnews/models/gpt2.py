@@ -107,7 +107,7 @@ class Linear(nnx.Module):
         self.bias = nnx.data(nnx.Param(jnp.zeros(n_out)) if bias else None)
 
     def __call__(self, x: Array, dtype: Any = jnp.float32) -> Array:
-        """X [tokens, in] -> [tokens, out] float32, the product's operands in `dtype`."""
+        """x [tokens, in] -> [tokens, out] float32, the product's operands in `dtype`."""
         y = jnp.matmul(x.astype(dtype), self.kernel[...].astype(dtype), preferred_element_type=jnp.float32)
         return y if self.bias is None else y + self.bias[...]
 
@@ -119,7 +119,7 @@ class Embed(nnx.Module):
         self.embedding = nnx.Param(std * jax.random.normal(key, (entries, width)))
 
     def __call__(self, ids: Array) -> Array:
-        """Ids [tokens] -> [tokens, embd]. Ids are checked against the table before anything is compiled."""
+        """ids [tokens] -> [tokens, embd]. Ids are checked against the table before anything is compiled."""
         return self.embedding[...].at[ids].get(mode="promise_in_bounds")
 
 
@@ -132,7 +132,7 @@ class LayerNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Array) -> Array:
-        """X [..., width] -> the same shape."""
+        """x [..., width] -> the same shape."""
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         return centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...] + self.bias[...]
@@ -150,7 +150,7 @@ class Attention(nnx.Module):
         self.heads, self.scale, self.depth = config.n_head, config.scale(layer), layer + 1
 
     def __call__(self, x: Array, layout: Layout, noise: Noise | None, dtype: Any) -> Array:
-        """X [tokens, embd] -> [tokens, embd] float32."""
+        """x [tokens, embd] -> [tokens, embd] float32."""
         qkv = self.c_attn(x, dtype).astype(dtype)
         q, k, v = (a.reshape(len(x), self.heads, -1) for a in jnp.split(qkv, 3, axis=-1))
         out = attend(q, k, v, layout, self.scale, noise, self.depth)
@@ -168,7 +168,7 @@ class MLP(nnx.Module):
         self.activation = config.activation_function
 
     def __call__(self, x: Array, dtype: Any) -> Array:
-        """X [tokens, embd] -> [tokens, embd] float32."""
+        """x [tokens, embd] -> [tokens, embd] float32."""
         return self.c_proj(ACTIVATIONS[self.activation](self.c_fc(x, dtype)), dtype)
 
 
@@ -184,7 +184,7 @@ class Block(nnx.Module):
         self.depth = layer + 1
 
     def __call__(self, x: Array, layout: Layout, noise: Noise | None, dtype: Any) -> Array:
-        """X [tokens, embd] float32 -> the same."""
+        """x [tokens, embd] float32 -> the same."""
         x = x + self._drop(self.attn(self.ln_1(x), layout, noise, dtype), 2, layout, noise)
         return x + self._drop(self.mlp(self.ln_2(x), dtype), 3, layout, noise)
 
