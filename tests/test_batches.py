@@ -10,20 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from flax_agnews.data.batches import (
-    BLOCK,
-    EvalBatches,
-    Need,
-    Shape,
-    TrainBatches,
-    assemble,
-    choose,
-    deal,
-    epoch_batches,
-    measure,
-    permutation,
-    plan_shapes,
-)
+from flax_agnews.config import DataConfig
+from flax_agnews.data.batches import EvalBatches, TrainBatches, assemble, deal, epoch_batches, measure, permutation
+from flax_agnews.data.shapes import BLOCK, LEVELS, Shape, choose, plan_shapes
+from flax_agnews.data.sources import load_corpus
+from flax_agnews.data.tokens import load_tokenizer
 from flax_agnews.models.attention import Layout
 
 # With at most 200 tokens at once, batches of 7 of these need different numbers of micro-batches; dealt to more of them
@@ -125,25 +116,36 @@ def test_two_texts_share_a_batch_as_often_as_chance_says():
 # Layout
 
 
+def seen_by(layout):
+    """Which token sees which, as pairs of places on the token axis; and that every token sees something."""
+    pairs = []
+    for region in layout.regions:
+        block, query, key = np.nonzero(np.asarray(region.mask))
+        first = region.start + block
+        pairs.append(np.stack([first * BLOCK + query, (first - region.lookback) * BLOCK + key], axis=1))
+    return np.concatenate(pairs)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, tiny.LONGEST), min_size=1, max_size=12))
-def test_attention_sees_the_same_text_up_to_itself_and_nothing_else(lengths):
-    tokens = 12 * tiny.LONGEST // BLOCK * BLOCK + BLOCK  # one size for all, so that little is compiled
+@given(st.lists(st.integers(1, tiny.LONGEST), min_size=1, max_size=12), st.integers(0, 3))
+def test_attention_sees_the_same_text_up_to_itself_and_nothing_else(lengths, spare):
     need = measure(np.array(lengths), devices=1, micro_batches=1)
-    batch = tiny.whole(tiny.random_split(lengths), range(len(lengths)), Shape(tokens, 12, 1, need.lookback))
-    mask = np.asarray(Layout.of(batch, 0).mask)
-    # Block, query, and key of the window -> places on the token axis.
-    block, query, key = np.nonzero(mask)
-    seen = np.stack([block * BLOCK + query, (block - need.lookback) * BLOCK + key], axis=1)
-    total = sum(lengths)
-    text = np.repeat(np.arange(len(lengths)), lengths)
+    shape = need._replace(reach=(need.reach[0] + spare, *need.reach[1:]), slots=12)
+    split = tiny.random_split(lengths)
+    layout = Layout.of(tiny.whole(split, range(len(lengths)), shape), 0)
+    seen, total = seen_by(layout), sum(lengths)
+    order = np.argsort(-np.array(lengths), kind="stable")  # the longest first
+    text = np.repeat(order, np.array(lengths)[order])
     allowed = (text[:, None] == text[None, :]) & np.tri(total, dtype=bool)
     ours = np.zeros_like(allowed)
     of_texts = seen[seen[:, 0] < total]
     assert of_texts.min() >= 0
     ours[of_texts[:, 0], of_texts[:, 1]] = True
     np.testing.assert_array_equal(ours, allowed)
-    assert len(np.unique(seen[:, 0])) == tokens  # padding sees something too, so that its softmax is finite
+    assert len(np.unique(seen[:, 0])) == shape.tokens  # padding sees something too, so that its softmax is finite
+    of_slot = np.zeros((12, shape.tokens), bool)
+    of_slot[np.repeat(np.arange(len(order)), np.array(lengths)[order]), np.arange(total)] = True
+    np.testing.assert_array_equal(np.asarray(layout.pooled), of_slot)
 
 
 @given(lengths_of_texts, st.sampled_from([1, 2, 3, 4, 8]))
@@ -199,8 +201,8 @@ def test_every_planned_batch_fits_one_of_the_few_shapes(lengths, batch_size, dev
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.integers(1, 4))
-def test_shapes_waste_least(blocks, most):
-    needs = [Need(blocks=b, slots=3, micro_batches=1, lookback=2) for b in blocks]
+def test_shapes_of_like_texts_cost_least(blocks, most):
+    needs = [tiny.even(b, slots=3, lookback=1) for b in blocks]
     shapes = plan_shapes(needs, most)
     assert len(shapes) <= most
     ours = sum(choose(need, shapes).tokens for need in needs)
@@ -212,6 +214,24 @@ def test_shapes_waste_least(blocks, most):
         if cuts[-1] == sizes[-1]
     )
     assert ours == best * BLOCK
+
+
+def test_a_batch_with_a_long_text_does_not_make_all_look_back():
+    usual, long = tiny.even(20, slots=8, lookback=2), tiny.even(20, slots=8, lookback=8)
+    shapes = plan_shapes([*[usual] * 99, long], most=2)
+    assert [choose(need, shapes) for need in (usual, long)] == [usual, long]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "most"), [(32, 1, 0.08), (128, 1, 0.08), (32, 4, 0.10), (128, 4, 0.10)]
+)
+def test_little_is_padding_on_news(shared, batch_size, devices, most):
+    corpus = load_corpus(DataConfig(source=str(shared / "ag_news")))
+    tokens = load_tokenizer(str(shared / "gpt2_tokenizer")).encode(corpus.train.texts, 256)
+    labels = np.zeros(len(tokens), np.int32)
+    batches = TrainBatches(tokens, labels, batch_size=batch_size, seeds=(42, 43, 44), epochs=5, devices=devices)
+    assert len(batches.shapes) <= 6
+    assert batches.waste <= most  # the issue's bounds; a flat axis has 2 to 6 %
 
 
 @settings(max_examples=60, deadline=None)
@@ -229,8 +249,10 @@ def test_a_micro_batch_holds_no_more_than_its_limit_and_a_text(lengths, batch_si
 def test_a_batch_above_the_micro_batch_limit_is_split():
     split = tiny.random_split([100] * 8)
     shapes = tiny.planned(split, devices=2, micro_batch_tokens=128).shapes
-    # 800 tokens over 2 devices with at most 128 at once: 4 micro-batches of one text each (100 tokens: two blocks).
-    assert shapes == [Shape(tokens=128, slots=1, micro_batches=4, lookback=2)]
+    # 800 tokens over 2 devices with at most 128 at once: 4 micro-batches of one text each. Its 100 tokens are four
+    # blocks, of which the last looks back three blocks (so four, the next level): all four do, longest text first.
+    reach = tuple(4 if level <= 4 else 0 for level in LEVELS)
+    assert shapes == [Shape(slots=1, micro_batches=4, reach=reach)]
 
 
 # Evaluation
@@ -253,6 +275,6 @@ def test_evaluation_sees_every_text_once(lengths, batch_size, devices, micro_bat
 
 def test_empty_slots_weigh_nothing():
     split = tiny.random_split([3, 4])
-    batch = assemble(split.tokens, split.labels, np.arange(2), Shape(BLOCK, 5, 1, 1), devices=1)
+    batch = assemble(split.tokens, split.labels, np.arange(2), tiny.even(1, slots=5, lookback=1), devices=1)
     assert batch.weight.tolist() == [[[1, 1, 0, 0, 0]]]
     assert (batch.text[0, 0, 7:] == -1).all()

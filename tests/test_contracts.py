@@ -13,7 +13,7 @@ from bounds import assert_same_leaves, assert_same_logits, assert_same_losses
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flax_agnews.data.batches import EvalBatches, Shape
+from flax_agnews.data.batches import EvalBatches
 from flax_agnews.models.dropout import Noise
 from flax_agnews.strategies import REGISTRY
 from flax_agnews.training.state import create_state
@@ -21,7 +21,7 @@ from flax_agnews.training.step import classification_loss, make_gradients, make_
 
 SEED, STEP = 3, 5
 RATES = (0.1, 0.5, 0.1)  # of embedding, attention weights and residual: contracts hold with any, and these differ
-SHAPE = Shape(tokens=512, slots=8, micro_batches=1, lookback=3)  # one for all drawn lengths: compiled once a model
+SHAPE = tiny.even(blocks=16, slots=8, lookback=5)  # one for all drawn lengths: compiled once a model
 
 every_strategy = pytest.mark.parametrize("name", tiny.STRATEGIES)
 
@@ -90,7 +90,8 @@ def test_a_text_has_the_logits_that_it_has_alone(name, noisy, lengths):
     weights, exact, forward, draws = packed(name, noisy)
     split = tiny.random_split(drawn_lengths(lengths), seed=sum(lengths))
     order = np.random.default_rng(len(lengths)).permutation(len(split))
-    ours = forward(weights, tiny.whole(split, order, SHAPE))[: len(split)]
+    batch = tiny.whole(split, order, SHAPE)
+    ours = tiny.by_number(forward(weights, batch), batch)
     alone = [naive.logits(exact, split.tokens[row], tiny.CONFIG, draws, number) for number, row in enumerate(order)]
     assert_same_logits(ours, alone)
 
@@ -117,7 +118,9 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
         noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
         return classification_loss(setup.frame.merge({**frozen, **params}), batch, noise, jnp.float32)["loss"]
 
-    gradient = jax.jit(jax.grad(ours))(state.params, tiny.whole(split, range(2), Shape(128, 2, 1, 2)))
+    gradient = jax.jit(jax.grad(ours))(
+        state.params, tiny.whole(split, range(2), tiny.even(blocks=4, slots=2, lookback=3))
+    )
     exact = doubles(frozen)
     with jax.enable_x64(True):
         expected = jax.jit(jax.grad(naive_loss))(doubles(state.params))

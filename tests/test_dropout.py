@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.data.batches import Shape
-from flax_agnews.models.dropout import PROMPT_TEXT, Noise, Rates, keep, mix
+from flax_agnews.models.dropout import PROMPT_TEXT, Noise, Place, Rates, keep, mix
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.state import create_state, dropout_rates
 
@@ -28,7 +27,7 @@ def mask(*, seed=42, step=7, depth=3, site=2, texts=0, positions=0, units=0, rat
     noise = Noise(jnp.uint32(seed), jnp.uint32(step), Rates(rate, rate, rate, NOISY))
     text = jnp.uint32(texts) + jnp.arange(TEXTS, dtype=jnp.uint32)[:, None]
     position = positions + jnp.arange(POSITIONS)[None, :]
-    rows = noise.rows(depth, site, *jnp.broadcast_arrays(text, position))
+    rows = noise.rows(depth, site, Place(*jnp.broadcast_arrays(text, position)))
     return np.asarray(keep(rows[..., None], jnp.uint32(units) + jnp.arange(UNITS, dtype=jnp.uint32), rate))
 
 
@@ -51,7 +50,7 @@ def test_the_hash_is_murmur3s():
 @settings(max_examples=50, deadline=None)
 def test_a_mask_is_the_documented_function_of_its_place(seed, step, text, position, unit, depth, site):
     noise = Noise(jnp.uint32(seed), jnp.uint32(step), Rates(0.3, 0.3, 0.3, NOISY))
-    rows = noise.rows(depth, site, jnp.array([text], jnp.uint32), jnp.array([position], jnp.uint32))
+    rows = noise.rows(depth, site, Place(jnp.array([text], jnp.uint32), jnp.array([position], jnp.uint32)))
     units = np.array([unit, 0, 2**16 + 1], np.uint32)
     draws = naive.Draws(seed, step, (0.3, 0.3, 0.3), NOISY)
     expected = draws.kept(depth, site, np.array([text], np.uint32), np.array([position], np.uint32), units)
@@ -72,7 +71,7 @@ def test_the_share_that_stays(rate, site):
 def test_what_stays_is_scaled_so_that_the_mean_does(rate):
     noise = Noise(jnp.uint32(1), jnp.uint32(2), Rates(rate, rate, rate, NOISY))
     x = jnp.full((500, 64), 3.0)
-    y = np.asarray(noise(x, 1, 2, jnp.zeros(500, jnp.uint32), jnp.arange(500)))
+    y = np.asarray(noise(x, 1, 2, Place(jnp.zeros(500, jnp.uint32), jnp.arange(500))))
     assert set(np.unique(y)) == {np.float32(0), np.float32(3.0) / np.float32(1 - rate)}
     deviation = 3 * np.sqrt(rate / (1 - rate) / y.size)
     assert abs(y.mean() - 3) < 4 * deviation
@@ -144,7 +143,7 @@ def test_a_frozen_body_is_untouched_by_noise(dropout_frozen):
     setup = tiny.prepare("prompt", dropout=0.5, dropout_frozen=dropout_frozen)
     split = tiny.random_split([5, 20])
     state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.base.parameters.items()}, 0)
-    batch = tiny.whole(split, [0, 1], Shape(64, 2, 1, 1))
+    batch = tiny.whole(split, [0, 1], tiny.even(blocks=2, slots=2, lookback=1))
     noise = Noise(jnp.uint32(0), jnp.uint32(0), setup.rates)
 
     @jax.jit

@@ -14,7 +14,7 @@ from reference import Reference, random_texts, saved
 from tiny import build, devices, prepare, training, whole
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.data.batches import Shape
+from flax_agnews.data.batches import measure
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
@@ -78,14 +78,14 @@ def base(folder: Path) -> Base:
 
 @pytest.mark.long
 def test_hidden_states_are_hugging_faces(base: Base, folder: Path, split: Split) -> None:
-    batch = whole(split, range(len(LENGTHS)), Shape(128, len(LENGTHS), 1, 1))
+    batch = whole(split, range(len(LENGTHS)), measure(np.array(LENGTHS), devices=1, micro_batches=1))
     frame, weights = parameters.split(base.classifier(4, jax.random.key(0)))
     ours = np.asarray(jax.jit(lambda w, b: frame.merge(w).hidden(b))(weights, batch))
     theirs = Reference(transformers.GPT2Model.from_pretrained(folder).eval(), np.zeros((768, 4), np.float32))
     with torch.no_grad():
-        for text in range(len(LENGTHS)):
+        for slot, text in enumerate(batch.number):
             expected = theirs.hidden(split.tokens[text]).numpy()
-            np.testing.assert_allclose(ours[batch.text == text], expected, rtol=0, atol=BOUNDS["hugging_face"])
+            np.testing.assert_allclose(ours[batch.text == slot], expected, rtol=0, atol=BOUNDS["hugging_face"])
 
 
 @pytest.mark.long

@@ -13,11 +13,11 @@ import pytest
 import torch
 from bounds import BOUNDS, assert_same_leaves, assert_same_losses
 from reference import SMALL, Reference, by_path, random_gpt2, random_texts, saved
-from tiny import build, devices, prepare, random_lengths, random_split, training, whole
+from tiny import build, by_number, devices, prepare, random_lengths, random_split, training, whole
 from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.data.batches import BLOCK, Shape
+from flax_agnews.data.batches import measure
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
@@ -47,7 +47,7 @@ SAME_NUMBERS = {"plain", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"}  # one fo
 def packed(texts: Sequence[np.ndarray]) -> Any:
     """All texts in one batch on a flat axis, with padding at its end."""
     tokens = Ragged.of(texts)
-    shape = Shape((len(tokens.ids) // BLOCK + 1) * BLOCK, len(texts), 1, -(-int(tokens.lengths.max()) // BLOCK))
+    shape = measure(tokens.lengths, devices=1, micro_batches=1)
     return whole(Split(tokens, np.zeros(len(texts), np.int32)), range(len(texts)), shape)
 
 
@@ -56,13 +56,14 @@ def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.nda
     frame, weights = parameters.split(model)
     batch = packed(texts)
     out = np.asarray(jax.jit(lambda w, b: frame.merge(w).hidden(b))(weights, batch))
-    return [out[batch.text == text] for text in range(len(texts))]
+    return [out[batch.text == slot] for slot in np.argsort(batch.number)]
 
 
 def logits(model: Classifier, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
     """Ours, packed: [texts, classes]."""
     frame, weights = parameters.split(model)
-    return np.asarray(jax.jit(lambda w, b: frame.merge(w)(b, None, dtype))(weights, packed(texts)))
+    batch = packed(texts)
+    return by_number(jax.jit(lambda w, b: frame.merge(w)(b, None, dtype))(weights, batch), batch)
 
 
 KERNEL = "transformer/h/0/mlp/c_fc/kernel"

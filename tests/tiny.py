@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from flax_agnews.config import ModelConfig, TrainConfig
-from flax_agnews.data.batches import Shape, TrainBatches, assemble
+from flax_agnews.data.batches import TrainBatches, assemble
 from flax_agnews.data.encoded import Split
+from flax_agnews.data.shapes import LEVELS, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, body_shapes
@@ -93,18 +94,38 @@ def training(
     shapes: int = 1,
     seeds: Sequence[int] = (0,),
     epochs: int = 1,
+    together: int = 1,
     evaluated: Any = None,
 ) -> Program:
-    """The library's own compiled program on a split."""
-    settings = TrainConfig(batch_size=batch_size, micro_batch_tokens=micro_batch_tokens, shapes=shapes, epochs=epochs)
+    """The library's own compiled program on a split, for groups of `together` seeds."""
+    settings = TrainConfig(
+        batch_size=batch_size,
+        micro_batch_tokens=micro_batch_tokens,
+        shapes=shapes,
+        epochs=epochs,
+        parallel_seeds=together,
+    )
     batches = plan_batches(split, settings, seeds, where)
-    return Program(setup, where, where.shared(dict(setup.base.parameters)), batches, evaluated or {})
+    shared = where.shared(dict(setup.base.parameters))
+    return Program(setup, where, shared, batches, evaluated or {}, group_sizes=[together])
+
+
+def even(blocks: int, slots: int, lookback: int, micro_batches: int = 1) -> Shape:
+    """A shape all of whose blocks look back `lookback` blocks, or the next level above."""
+    below = (0, *LEVELS[:-1])
+    return Shape(slots, micro_batches, tuple(blocks if lookback > level or not level else 0 for level in below))
 
 
 def whole(split: Split, rows: Sequence[int], shape: Shape) -> Any:
     """One device's micro-batch (no leading axes) of these rows."""
     batch = assemble(split.tokens, split.labels, np.asarray(rows, int), shape, devices=1)
     return jax.tree.map(lambda x: x[0, 0], batch)
+
+
+def by_number(values: Any, batch: Any) -> np.ndarray:
+    """Values of a micro-batch's slots -> those of its texts, in the order in which the rows were given."""
+    used = np.asarray(batch.weight) > 0
+    return np.asarray(values)[used][np.argsort(np.asarray(batch.number)[used])]
 
 
 def planned(split: Split, **settings: Any) -> TrainBatches:

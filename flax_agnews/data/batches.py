@@ -1,22 +1,21 @@
 """Ragged texts -> fixed-shape batches: pure functions of (seed, epoch, step), every shape planned before training.
 
-A batch is laid out on one flat token axis per device and micro-batch: texts stand one behind the other, without padding
-but for the axis's end. Attention sees at most `lookback` earlier blocks of `BLOCK` tokens, as far as a text reaches.
+A batch is laid out on one flat token axis per device and micro-batch: texts stand one behind the other, the longest
+first, without padding but for the axis's end. Attention works on blocks of `BLOCK` tokens, which look back as far as
+the texts in them reach: short texts, at the end, little.
 """
 
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from flax_agnews.data.shapes import BLOCK, LEVELS, Need, Shape, choose, plan_shapes
 from flax_agnews.data.tokens import Ragged
-
-BLOCK = 64
-"""Tokens in a block of local attention (measured on a 2-core CPU: 64 beats 32, 128 and 256 on AG News lengths)."""
 
 PADDING = -1
 """`text` of a token that belongs to no text."""
@@ -25,21 +24,22 @@ PADDING = -1
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["ids", "text", "position", "last", "number", "label", "weight"],
-    meta_fields=["lookback"],
+    meta_fields=["reach", "depth"],
 )
 @dataclass(frozen=True)
 class Batch:
     """Texts on a flat token axis. Leading axes, where present: [devices, micro_batches].
 
     Attributes:
-        ids: [tokens] int32, token ids.
+        ids: [tokens] int32, token ids; or [tokens, embd], what enters layer `depth`.
         text: [tokens] int32, the slot that the token's text has on this device; `PADDING` where there is none.
         position: [tokens] int32, place of the token in its text, from 0.
         last: [slots] int32, index on the token axis of each text's last token: the one that is pooled.
         number: [slots] int32, the text's number in the whole batch: what dropout is drawn by, on any device.
         label: [slots] int32.
         weight: [slots] float32, 1 for a text, 0 for an empty slot.
-        lookback: how many earlier blocks a block's tokens may attend to (static).
+        reach: how many leading blocks look back so far, as in `Shape` (static).
+        depth: layers that `ids` have been through (static); 0 for token ids.
     """
 
     ids: Any
@@ -49,19 +49,11 @@ class Batch:
     number: Any
     label: Any
     weight: Any
-    lookback: int
+    reach: tuple[int, ...]
+    depth: int = 0
 
 
-class Shape(NamedTuple):
-    """What is compiled: tokens a device and micro-batch, text slots, micro-batches, blocks of lookback."""
-
-    tokens: int
-    slots: int
-    micro_batches: int
-    lookback: int
-
-
-@lru_cache(maxsize=2)  # every step of an epoch asks for it
+@lru_cache(maxsize=16)  # every step of an epoch asks for it, by each of the seeds that train together
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order of the texts in an epoch: [size], uniform, a pure function of its arguments; read-only."""
     order = np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(size)
@@ -75,7 +67,7 @@ def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> list[np.
     return [order[start : start + batch_size] for start in range(0, size, batch_size)]
 
 
-def deal(lengths: np.ndarray, shards: int) -> list[list[int]]:
+def deal(lengths: np.ndarray, shards: int) -> list[np.ndarray]:
     """Texts -> shards of nearly equal token counts: the longest first, each to the emptiest (Graham's LPT).
 
     Args:
@@ -83,26 +75,18 @@ def deal(lengths: np.ndarray, shards: int) -> list[list[int]]:
         shards: how many.
 
     Returns:
-        For each shard the indices into `lengths`, ascending.
+        For each shard the indices into `lengths`, the longest text first.
     """
+    order = np.argsort(-lengths, kind="stable")
     if shards == 1:
-        return [list(range(len(lengths)))]
+        return [order]
     dealt: list[list[int]] = [[] for _ in range(shards)]
     heap = [(0, 0, shard) for shard in range(shards)]
-    for index in np.argsort(-lengths, kind="stable"):
+    for index in order:
         load, count, shard = heapq.heappop(heap)
         dealt[shard].append(int(index))
         heapq.heappush(heap, (load + int(lengths[index]), count + 1, shard))
-    return [sorted(shard) for shard in dealt]
-
-
-class Need(NamedTuple):
-    """What one batch asks of a shape: blocks of tokens, slots, micro-batches, blocks of lookback."""
-
-    blocks: int
-    slots: int
-    micro_batches: int
-    lookback: int
+    return [np.array(shard, int) for shard in dealt]
 
 
 def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch_tokens: int) -> int:
@@ -117,73 +101,25 @@ def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch
 def measure(lengths: np.ndarray, devices: int, micro_batches: int) -> Need:
     """What a batch of texts of these lengths needs, dealt to devices and micro-batches."""
     dealt = deal(lengths, devices * micro_batches)
-    most = max(int(lengths[shard].sum()) for shard in dealt)
-    lookback = -(-(int(lengths.max()) - 1) // BLOCK)
-    return Need(max(1, -(-most // BLOCK)), max(map(len, dealt)), micro_batches, lookback)
+    reach = np.max([_reach(lengths[shard]) for shard in dealt], axis=0)
+    return Need(max(map(len, dealt)), micro_batches, tuple(reach.tolist()))
 
 
-def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
-    """The few shapes, at most `most`, that hold every batch with the least waste.
-
-    Batches with a lookback above the usual one are a class of their own, where there are shapes for both; each class
-    gets its share of the shapes, chosen by dynamic programming over its token counts.
-
-    Args:
-        needs: of every batch, all with the same number of micro-batches.
-        most: shapes.
-    """
-    usual = int(np.quantile([need.lookback for need in needs], 0.5))
-    classes: dict[bool, list[Need]] = {}
-    for need in needs:
-        classes.setdefault(most > 1 and need.lookback > usual, []).append(need)
-    slots, micro = max(need.slots for need in needs), needs[0].micro_batches
-    shapes = []
-    for _, members in sorted(classes.items()):
-        lookback = max(need.lookback for need in members)
-        for blocks in _cut_points(np.array([need.blocks for need in members]), most // len(classes)):
-            shapes.append(Shape(blocks * BLOCK, slots, micro, lookback))
-    return shapes
-
-
-def _cut_points(blocks: np.ndarray, most: int) -> list[int]:
-    """At most `most` sizes so that rounding each of `blocks` up to the next size wastes least in all."""
-    sizes, counts = np.unique(blocks, return_counts=True)
-    before = np.concatenate([[0], np.cumsum(counts)])
-    cost = np.full((most + 1, len(sizes) + 1), np.inf)
-    cost[:, 0] = 0
-    choice = np.zeros((most + 1, len(sizes) + 1), int)
-    for used in range(1, most + 1):
-        for end in range(1, len(sizes) + 1):
-            totals = cost[used - 1, :end] + sizes[end - 1] * (before[end] - before[:end])
-            choice[used, end] = int(np.argmin(totals))
-            cost[used, end] = totals[choice[used, end]]
-    cuts, end, used = [], len(sizes), most
-    while end > 0:
-        cuts.append(int(sizes[end - 1]))
-        end, used = choice[used, end], used - 1
-    return cuts[::-1]
-
-
-def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
-    """The cheapest planned shape that holds a batch."""
-    fits = [
-        s
-        for s in shapes
-        if s.tokens >= need.blocks * BLOCK
-        and s.slots >= need.slots
-        and s.micro_batches == need.micro_batches
-        and s.lookback >= need.lookback
-    ]
-    if not fits:
-        raise ValueError(f"no planned shape of {list(shapes)} holds {need}")
-    return min(fits, key=lambda s: (s.tokens, s.lookback))
+def _reach(lengths: np.ndarray) -> np.ndarray:
+    """How many leading blocks look back at least so far, for each of `LEVELS`, with texts laid out in this order."""
+    ends = np.cumsum(lengths)
+    last = (ends - 1) // BLOCK
+    back = last - (ends - lengths) // BLOCK
+    beyond = back > np.array((0, *LEVELS[:-1]))[:, None]  # [levels, texts]
+    reach = np.max(np.where(beyond, last + 1, 0), axis=1, initial=0)
+    reach[0] = max(1, -(-int(lengths.sum()) // BLOCK))
+    return reach
 
 
 def assemble(data: Ragged, labels: np.ndarray, rows: np.ndarray, shape: Shape, devices: int) -> Batch:
     """Rows of the data -> a NumPy batch of `shape`, with leading axes [devices, micro_batches]."""
-    lengths = data.lengths[rows]
-    shards = deal(lengths, devices * shape.micro_batches)
-    parts = [_flat(data, labels, rows, np.array(shard, int), shape) for shard in shards]
+    shards = deal(data.lengths[rows], devices * shape.micro_batches)
+    parts = [_flat(data, labels, rows, shard, shape) for shard in shards]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
     return jax.tree.map(lambda x: x.reshape(devices, shape.micro_batches, *x.shape[1:]), stacked)
 
@@ -197,14 +133,15 @@ def _flat(data: Ragged, labels: np.ndarray, rows: np.ndarray, members: np.ndarra
     slot = np.repeat(np.arange(len(members)), lengths)
     position = np.arange(total) - starts[slot]
     batch = Batch(
-        ids=np.zeros(tokens, np.int32),
+        ids=np.zeros((tokens, *data.ids.shape[1:]), data.ids.dtype),
         text=np.full(tokens, PADDING, np.int32),
         position=np.zeros(tokens, np.int32),
         last=np.zeros(slots, np.int32),
         number=np.zeros(slots, np.int32),
         label=np.zeros(slots, np.int32),
         weight=np.zeros(slots, np.float32),
-        lookback=shape.lookback,
+        reach=shape.reach,
+        depth=data.depth,
     )
     batch.ids[:total] = data.ids[data.offsets[rows[members]][slot] + position]
     batch.text[:total] = slot
@@ -227,6 +164,10 @@ class TrainBatches:
         devices: shards of a batch.
         micro_batch_tokens: most tokens of a micro-batch on one device.
         most_shapes: most shapes to plan.
+        together: seeds that train at once: their batches have one shape, and share the limit of a micro-batch.
+
+    Attributes:
+        groups: the seeds that train together.
     """
 
     def __init__(
@@ -240,17 +181,26 @@ class TrainBatches:
         devices: int = 1,
         micro_batch_tokens: int = 16384,
         most_shapes: int = 6,
+        together: int = 1,
     ) -> None:
         self.data, self.labels, self.batch_size, self.devices = data, labels, batch_size, devices
         size = len(labels)
-        orders = (rows for s in seeds for e in range(epochs) for rows in epoch_batches(s, e, size, batch_size))
-        every = [data.lengths[rows] for rows in orders]
-        micro = count_micro_batches(every, devices, micro_batch_tokens)
+        self.groups = [list(seeds[start : start + together]) for start in range(0, len(seeds), together)]
+        every = [  # of each update of a group: the lengths of each seed's texts
+            [data.lengths[rows] for rows in update]
+            for group in self.groups
+            for epoch in range(epochs)
+            for update in zip(*(epoch_batches(seed, epoch, size, batch_size) for seed in group), strict=True)
+        ]
+        limit = max(1, micro_batch_tokens // max(map(len, self.groups)))
+        micro = count_micro_batches([lengths for update in every for lengths in update], devices, limit)
         self._measure = partial(measure, devices=devices, micro_batches=micro)
-        needs = [self._measure(lengths) for lengths in every]
+        needs = [_joint([self._measure(lengths) for lengths in update]) for update in every]
         self.shapes = plan_shapes(needs, most_shapes)
         self.steps_per_epoch = -(-size // batch_size)
-        computed = sum(s.tokens * s.micro_batches for s in (choose(need, self.shapes) for need in needs))
+        computed = sum(
+            choose(need, self.shapes).tokens * micro * len(update) for need, update in zip(needs, every, strict=True)
+        )
         self.waste = 1 - len(seeds) * epochs * int(data.lengths.sum()) / (computed * devices)
         """Share of the computed tokens that belong to no text, over all planned batches."""
 
@@ -261,9 +211,23 @@ class TrainBatches:
 
     def batch(self, seed: int, epoch: int, step: int) -> tuple[Shape, Batch]:
         """The batch of an update, and its planned shape. Step counts from 0 in each epoch."""
-        rows = self.rows(seed, epoch, step)
-        shape = choose(self._measure(self.data.lengths[rows]), self.shapes)
-        return shape, assemble(self.data, self.labels, rows, shape, self.devices)
+        return self.joint_batch([seed], epoch, step)
+
+    def joint_batch(self, seeds: Sequence[int], epoch: int, step: int) -> tuple[Shape, Batch]:
+        """The batches of several seeds, in one shape: leading axes [devices, seeds, micro_batches].
+
+        Each is the seed's batch of a run alone; that of one seed has no axis [seeds].
+        """
+        rows = [self.rows(seed, epoch, step) for seed in seeds]
+        shape = choose(_joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
+        each = [assemble(self.data, self.labels, own, shape, self.devices) for own in rows]
+        return shape, each[0] if len(each) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *each)
+
+
+def _joint(needs: Sequence[Need]) -> Need:
+    """What batches need that have one shape."""
+    reach = np.max([need.reach for need in needs], axis=0)
+    return Need(max(need.slots for need in needs), needs[0].micro_batches, tuple(reach.tolist()))
 
 
 class EvalBatches:

@@ -21,17 +21,19 @@ END_OF_TEXT = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Ragged:
-    """Token ids of many texts, one behind the other.
+    """Token ids of many texts, one behind the other; or what layers of a body have made of them.
 
     Attributes:
-        ids: [all tokens] int32.
+        ids: [all tokens] int32; or [all tokens, embd], what enters layer `depth`.
         offsets: [texts + 1] int64; text i is `ids[offsets[i]:offsets[i + 1]]`.
         truncated: texts that were longer than the most allowed, and were cut.
+        depth: layers that `ids` have been through; 0 for token ids.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     truncated: int = 0
+    depth: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -1,128 +1,211 @@
-"""Causal attention within texts that stand one behind the other on a flat token axis."""
+"""Causal attention within texts that stand one behind the other on a flat token axis, the longest first."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flax_agnews.data.batches import BLOCK, Batch
+from flax_agnews.data.batches import Batch
+from flax_agnews.data.shapes import BLOCK, LEVELS
 from flax_agnews.models import dropout
-from flax_agnews.models.dropout import PROMPT_TEXT, Noise
+from flax_agnews.models.dropout import PROMPT_TEXT, Noise, Place
+
+KeysValues = tuple[Array, Array]
+"""What every text of a batch sees before its own tokens, in one layer: keys and values [prefix, heads, head width]."""
+
+_NOTHING = -1e30  # a score that no weight survives; finite, so that a row without any key stays finite
 
 
-def windows(x: Array, lookback: int) -> Array:
-    """Each block's keys: the block itself and `lookback` blocks before it (zeros before the first).
+@dataclass(frozen=True)
+class Region:
+    """Consecutive blocks of queries that look back equally far.
 
-    Args:
-        x: [tokens, ...], tokens a multiple of `BLOCK`.
-
-    Returns:
-        [blocks, (lookback + 1) * BLOCK, ...]
+    Attributes:
+        start, blocks, lookback: in blocks (static); block b sees blocks b - lookback to b.
+        mask: [blocks, BLOCK, window] bool, true where a query may see a key.
+        key_position: [blocks, window] int32, place in its text of each key that a block sees.
     """
-    blocks = x.reshape(-1, BLOCK, *x.shape[1:])
-    padded = jnp.concatenate([jnp.zeros((lookback, *blocks.shape[1:]), x.dtype), blocks])
-    return jnp.concatenate([padded[i : i + len(blocks)] for i in range(lookback + 1)], axis=1)
+
+    start: int
+    blocks: int
+    lookback: int
+    mask: Array
+    key_position: Array
+
+    def windows(self, x: Array, axis: int) -> Array:
+        """Each block's keys: [all blocks, ..., BLOCK, ...] -> [blocks, ..., window, ...]; zeros before the first.
+
+        Args:
+            x: block by block, with its BLOCK tokens on `axis`.
+            axis: of the tokens.
+        """
+        return _windows(x, self.start, self.blocks, self.lookback, axis)
+
+
+def _windows(x: Array, start: int, blocks: int, lookback: int, axis: int) -> Array:
+    first = start - lookback
+    used = x[max(first, 0) : start + blocks]
+    if first < 0:
+        used = jnp.pad(used, [(-first, 0), *[(0, 0)] * (x.ndim - 1)])
+    return jnp.concatenate([used[i : i + blocks] for i in range(lookback + 1)], axis=axis)
 
 
 @dataclass(frozen=True)
 class Layout:
     """Who attends to whom, and what dropout knows a token by: computed once a batch, used by every layer.
 
-    The first `prefix` tokens are a soft prompt, computed once: every text attends to all of them, they see no text.
-
     Attributes:
-        prefix: tokens of the soft prompt (static), 0 without.
-        lookback: blocks (static).
-        text: [prefix + tokens] uint32, number of the token's text in the whole batch.
-        position: [prefix + tokens] int32, place in the text, the prompt counted.
-        key_position: [blocks, window] int32, `position` of the keys that a block sees.
-        mask: [blocks, BLOCK, window] bool, true where a query may see a key.
+        place: of the tokens: their text's number in the whole batch, their position (a soft prompt counted).
+        regions: of the token axis.
+        last: [slots] int32, index on the token axis of each text's pooled token.
+        pooled: [slots, tokens] bool, which tokens belong to the text.
     """
 
-    prefix: int
-    lookback: int
-    text: Array
-    position: Array
-    key_position: Array
-    mask: Array
+    place: Place
+    regions: tuple[Region, ...]
+    last: Array
+    pooled: Array
 
     @classmethod
     def of(cls, batch: Batch, prefix: int) -> "Layout":
-        """The layout of one device's micro-batch (no leading axes)."""
-        # Slots count from 1 here, so that the zeros before the first block belong to no text.
-        slot = batch.text + 1
-        order = jnp.arange(len(slot))
-        keys, key_order = windows(slot, batch.lookback), windows(order, batch.lookback)
-        queries = slot.reshape(-1, BLOCK)
-        mask = (queries[:, :, None] == keys[:, None, :]) & (
-            order.reshape(-1, BLOCK)[:, :, None] >= key_order[:, None, :]
-        )
-        number = batch.number[batch.text].astype(jnp.uint32)
+        """The layout of one device's micro-batch (no leading axes), `prefix` tokens before every text."""
+        blocks = batch.text.reshape(-1, BLOCK)
+        order = jnp.arange(batch.text.size).reshape(-1, BLOCK)
         position = batch.position + prefix
+        regions = []
+        for start, count, lookback in regions_of(batch.reach):
+            window = partial(_windows, start=start, blocks=count, lookback=lookback, axis=1)
+            queries = slice(start, start + count)
+            # One more than the order, so that what stands before the first block comes out as nothing.
+            keys, key_order = window(blocks), window(order + 1) - 1
+            mask = (
+                (blocks[queries, :, None] == keys[:, None])
+                & (order[queries, :, None] >= key_order[:, None])
+                & (key_order >= 0)[:, None]
+            )
+            regions.append(Region(start, count, lookback, mask, window(position.reshape(-1, BLOCK))))
         return cls(
-            prefix=prefix,
-            lookback=batch.lookback,
-            text=jnp.concatenate([jnp.full(prefix, PROMPT_TEXT, jnp.uint32), number]),
-            position=jnp.concatenate([jnp.arange(prefix, dtype=position.dtype), position]),
-            key_position=windows(position, batch.lookback),
-            mask=mask,
+            place=Place(batch.number[batch.text].astype(jnp.uint32), position),
+            regions=tuple(regions),
+            last=batch.last,
+            pooled=batch.text == jnp.arange(len(batch.last))[:, None],
         )
 
 
-def attend(q: Array, k: Array, v: Array, layout: Layout, scale: float, noise: Noise | None, depth: int) -> Array:
-    """Softmax attention, scores and weights in float32.
+def regions_of(reach: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(start, blocks, lookback) of each region, from how many leading blocks look back so far (`Shape.reach`)."""
+    found, start = [], 0
+    for level, end in sorted(zip(LEVELS, reach, strict=True), reverse=True):
+        if end > start:
+            found.append((start, end - start, level))
+            start = end
+    return found
+
+
+def attend(
+    q: Array,
+    k: Array,
+    v: Array,
+    layout: Layout,
+    prefix: KeysValues | None,
+    scale: float,
+    noise: Noise | None,
+    depth: int,
+) -> Array:
+    """Softmax attention of every token, scores and weights in float32.
 
     Args:
-        q, k, v: [prefix + tokens, heads, head width], the soft prompt first.
+        q, k, v: [blocks, heads, BLOCK, head width].
         layout: of the batch.
+        prefix: what every text sees first, if anything.
         scale: what scores are multiplied by.
         noise, depth: for dropout on the attention weights.
 
     Returns:
-        [prefix + tokens, heads, head width], of v's type.
+        [blocks, heads, BLOCK, head width], of v's type.
     """
-    p = layout.prefix
     q = q * jnp.asarray(scale, q.dtype)
-    blocks = layout.mask.shape[0]
-    queries = q[p:].reshape(blocks, BLOCK, *q.shape[1:])
-    keys, values = windows(k[p:], layout.lookback), windows(v[p:], layout.lookback)
-    scores = _scores("nqhd,nkhd->nhqk", queries, keys)
-    # A padding token sees the other padding before it, never nothing: no row is empty, so softmax is finite.
-    scores = jnp.where(layout.mask[:, None], scores, -jnp.inf)
-    if p:
-        scores = jnp.concatenate([_scores("nqhd,khd->nhqk", queries, k[:p]), scores], axis=-1)
-    weights = jax.nn.softmax(scores, axis=-1)
-    if noise is not None and noise.rate(depth, 1):
-        weights = _drop(weights, layout, noise, depth)
-    weights = weights.astype(v.dtype)
-    out = _mix("nhqk,nkhd->nqhd", weights[..., p:], values)
-    if p:
-        out = out + _mix("nhqk,khd->nqhd", weights[..., :p], v[:p])
-    out = out.reshape(-1, *q.shape[1:])
-    return jnp.concatenate([_attend_prompt(q[:p], k[:p], v[:p], noise, depth), out]) if p else out
+    out = []
+    for region in layout.regions:
+        part = slice(region.start, region.start + region.blocks)
+        keys, values = region.windows(k, axis=2), region.windows(v, axis=2)
+        scores = _product("nhqd,nhkd->nhqk", q[part], keys)
+        scores = jnp.where(region.mask[:, None], scores, _NOTHING)
+        if prefix:
+            scores = jnp.concatenate([_product("nhqd,khd->nhqk", q[part], prefix[0]), scores], axis=-1)
+        weights = jax.nn.softmax(scores, axis=-1)
+        if noise is not None and (rate := noise.rate(depth, 1)):
+            place = layout.place.blocks(BLOCK)[part]
+            rows = noise.rows(depth, 1, place)[:, None, :, None]
+            positions = _after(prefix, region.key_position)
+            units = jnp.moveaxis(_units(weights.shape[1], positions[:, None]), 0, 1)
+            weights = dropout.apply(weights, dropout.keep(rows, units, rate), rate)
+        weights = weights.astype(v.dtype)
+        before = len(prefix[0]) if prefix else 0
+        mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
+        if prefix:
+            mixed = mixed + _product("nhqk,khd->nhqd", weights[..., :before], prefix[1])
+        out.append(mixed)
+    return jnp.concatenate(out).astype(v.dtype)
 
 
-def _attend_prompt(q: Array, k: Array, v: Array, noise: Noise | None, depth: int) -> Array:
-    """The prompt's own causal attention: [prefix, heads, head width]; q is scaled already."""
-    p = len(q)
-    scores = jnp.where(jnp.tril(jnp.ones((p, p), bool)), _scores("qhd,khd->hqk", q, k), -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1)
+def attend_last(
+    q: Array,
+    k: Array,
+    v: Array,
+    layout: Layout,
+    prefix: KeysValues | None,
+    scale: float,
+    noise: Noise | None,
+    depth: int,
+) -> Array:
+    """Softmax attention of the pooled tokens only; a text's last token sees all of its text.
+
+    Args:
+        q: [slots, heads, head width].
+        k, v: [tokens, heads, head width].
+        layout, prefix, scale, noise, depth: as in `attend`.
+
+    Returns:
+        [slots, heads, head width], of v's type.
+    """
+    mask = layout.pooled
+    if prefix:
+        k, v = (jnp.concatenate(pair) for pair in zip(prefix, (k, v), strict=True))
+        mask = jnp.concatenate([jnp.ones((len(mask), len(prefix[0])), bool), mask], axis=1)
+    scores = _product("shd,khd->hsk", q * jnp.asarray(scale, q.dtype), k)
+    weights = jax.nn.softmax(jnp.where(mask, scores, _NOTHING), axis=-1)
     if noise is not None and (rate := noise.rate(depth, 1)):
-        place = jnp.arange(p)
-        rows = noise.rows(depth, 1, jnp.full(p, PROMPT_TEXT, jnp.uint32), place)
-        weights = dropout.apply(weights, dropout.keep(rows[:, None], _units(len(weights), place[None]), rate), rate)
-    return _mix("hqk,khd->qhd", weights.astype(v.dtype), v)
+        rows = noise.rows(depth, 1, layout.place[layout.last])[:, None]
+        units = _units(len(weights), _after(prefix, layout.place.position[None]))
+        weights = dropout.apply(weights, dropout.keep(rows, units, rate), rate)
+    return _product("hsk,khd->shd", weights.astype(v.dtype), v).astype(v.dtype)
 
 
-def _drop(weights: Array, layout: Layout, noise: Noise, depth: int) -> Array:
-    """Dropout on attention weights [blocks, heads, BLOCK, prefix + window]; a unit is (head, key's position)."""
-    rate, p = noise.rate(depth, 1), layout.prefix
-    rows = noise.rows(depth, 1, layout.text[p:], layout.position[p:]).reshape(-1, 1, BLOCK, 1)
-    prompt = jnp.broadcast_to(jnp.arange(p), (len(layout.key_position), p))
-    places = jnp.concatenate([prompt, layout.key_position], axis=1)
-    units = jnp.moveaxis(_units(weights.shape[1], places[:, None, :]), 0, 1)
-    return dropout.apply(weights, dropout.keep(rows, units, rate), rate)
+def attend_prompt(q: Array, k: Array, v: Array, scale: float, noise: Noise | None, depth: int) -> Array:
+    """A soft prompt's own causal attention: [prefix, heads, head width], of v's type."""
+    p = len(q)
+    scores = _product("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k)
+    weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((p, p), bool)), scores, _NOTHING), axis=-1)
+    if noise is not None and (rate := noise.rate(depth, 1)):
+        rows = noise.rows(depth, 1, prompt_place(p))[:, None]
+        weights = dropout.apply(weights, dropout.keep(rows, _units(len(weights), jnp.arange(p)[None]), rate), rate)
+    return _product("hqk,khd->qhd", weights.astype(v.dtype), v).astype(v.dtype)
+
+
+def prompt_place(tokens: int) -> Place:
+    """Where a soft prompt's tokens stand: in no text, before every one."""
+    return Place(jnp.full(tokens, PROMPT_TEXT, jnp.uint32), jnp.arange(tokens))
+
+
+def _after(prefix: KeysValues | None, positions: Array) -> Array:
+    """Positions [n, keys] of a prefix and of the keys behind it."""
+    if not prefix:
+        return positions
+    before = jnp.broadcast_to(jnp.arange(len(prefix[0])), (len(positions), len(prefix[0])))
+    return jnp.concatenate([before, positions], axis=1)
 
 
 def _units(heads: int, places: Array) -> Array:
@@ -131,9 +214,5 @@ def _units(heads: int, places: Array) -> Array:
     return head * jnp.uint32(2**16) + places.astype(jnp.uint32)
 
 
-def _scores(equation: str, a: Array, b: Array) -> Array:
+def _product(equation: str, a: Array, b: Array) -> Array:
     return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
-
-
-def _mix(equation: str, weights: Array, values: Array) -> Array:
-    return jnp.einsum(equation, weights, values, preferred_element_type=jnp.float32).astype(values.dtype)

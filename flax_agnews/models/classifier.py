@@ -8,9 +8,10 @@ from flax import nnx
 from jax import Array
 
 from flax_agnews.data.batches import Batch
-from flax_agnews.models.attention import Layout
+from flax_agnews.models.attention import KeysValues, Layout
 from flax_agnews.models.dropout import Noise
-from flax_agnews.models.gpt2 import GPT2, GPT2Config, Linear
+from flax_agnews.models.gpt2 import GPT2, GPT2Config
+from flax_agnews.models.layers import Linear
 
 
 class Prompt(nnx.Module):
@@ -49,14 +50,41 @@ class Classifier(nnx.Module):
         """Positions that a soft prompt takes before every text."""
         return 0 if self.prompt is None else self.prompt.embedding.shape[0]
 
-    def hidden(self, batch: Batch, noise: Noise | None = None, dtype: Any = jnp.float32) -> Array:
-        """Hidden states of the texts' tokens: [tokens, embd] float32. A soft prompt is computed once for all texts."""
-        x = self.transformer.wte(batch.ids)
-        if self.prompt is not None:
-            x = jnp.concatenate([self.prompt.embedding[...], x])
-        layout = Layout.of(batch, self.prompt_tokens)
-        return self.transformer(x, layout, noise, dtype)[self.prompt_tokens :]
+    def prefix(self, noise: Noise | None = None, dtype: Any = jnp.float32) -> list[KeysValues] | None:
+        """What every text sees first, in each layer: computed once, whatever the number of texts."""
+        if self.prompt is None:
+            return None
+        return self.transformer.prompt(self.prompt.embedding[...], noise, dtype)
 
-    def __call__(self, batch: Batch, noise: Noise | None = None, dtype: Any = jnp.float32) -> Array:
+    def hidden(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        dtype: Any = jnp.float32,
+        *,
+        prefix: list[KeysValues] | None = None,
+        pooled: bool = False,
+    ) -> Array:
+        """Hidden states: [tokens, embd] float32 of every token, or [slots, embd] of each text's last one.
+
+        Args:
+            batch: token ids, or what enters layer `batch.depth`.
+            noise: dropout's source in training.
+            dtype: of matrix products.
+            prefix: where it is computed already.
+            pooled: the last layer, too, is then computed for the pooled tokens only.
+        """
+        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens)
+        x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
+        seen = self.prefix(noise, dtype) if prefix is None else prefix
+        return body(x, layout, noise, dtype, prefix=seen, first=batch.depth, pooled=pooled)
+
+    def __call__(
+        self,
+        batch: Batch,
+        noise: Noise | None = None,
+        dtype: Any = jnp.float32,
+        prefix: list[KeysValues] | None = None,
+    ) -> Array:
         """Class scores of each text, from the hidden state of its last token: [slots, classes] float32."""
-        return self.score(self.hidden(batch, noise, dtype)[batch.last])
+        return self.score(self.hidden(batch, noise, dtype, prefix=prefix, pooled=True))

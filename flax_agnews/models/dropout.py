@@ -6,6 +6,7 @@ https://github.com/aappleby/smhasher), folded over the coordinates.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -32,6 +33,27 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where tokens stand, whatever the arrangement.
+
+    Attributes:
+        text: uint32, number of the token's text in the whole batch; `PROMPT_TEXT` in a soft prompt.
+        position: int32 of the same shape, place in the text, a soft prompt counted.
+    """
+
+    text: Array
+    position: Array
+
+    def __getitem__(self, index: Any) -> "Place":
+        """The places of some of the tokens."""
+        return Place(self.text[index], self.position[index])
+
+    def blocks(self, size: int) -> "Place":
+        """[tokens] -> [tokens / size, size]."""
+        return Place(self.text.reshape(-1, size), self.position.reshape(-1, size))
+
+
+@dataclass(frozen=True)
 class Noise:
     """One step's source of masks.
 
@@ -50,18 +72,18 @@ class Noise:
             return 0.0
         return (self.rates.embd, self.rates.attn, self.rates.resid, self.rates.resid)[site]
 
-    def rows(self, depth: int, site: int, text: Array, position: Array) -> Array:
-        """A 32-bit key for each token: uint32 of the shape of `text` and `position`."""
+    def rows(self, depth: int, site: int, place: Place) -> Array:
+        """A 32-bit key for each token: uint32 of the place's shape."""
         key = fold(fold(jnp.uint32(depth * SITES + site), self.seed), self.step)
-        return fold(fold(key, text.astype(jnp.uint32)), position.astype(jnp.uint32))
+        return fold(fold(key, place.text.astype(jnp.uint32)), place.position.astype(jnp.uint32))
 
-    def __call__(self, x: Array, depth: int, site: int, text: Array, position: Array) -> Array:
+    def __call__(self, x: Array, depth: int, site: int, place: Place) -> Array:
         """Drops units of x [tokens, width] at a site: zero, or scaled by 1 / (1 - rate)."""
         rate = self.rate(depth, site)
         if rate == 0:
             return x
         units = jnp.arange(x.shape[-1], dtype=jnp.uint32)
-        return apply(x, keep(self.rows(depth, site, text, position)[:, None], units, rate), rate)
+        return apply(x, keep(self.rows(depth, site, place)[:, None], units, rate), rate)
 
 
 def mix(h: Array) -> Array:

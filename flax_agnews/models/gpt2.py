@@ -4,7 +4,7 @@ Names are GPT-2's own, as in the hub's checkpoints: wte, wpe, h/{i}/{ln_1, attn,
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from flax_agnews.data.shapes import BLOCK
 from flax_agnews.errors import UserError, nearest
-from flax_agnews.models.attention import Layout, attend
-from flax_agnews.models.dropout import Noise
+from flax_agnews.models.attention import KeysValues, Layout, attend, attend_last, attend_prompt, prompt_place
+from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.layers import Embed, LayerNorm, Linear
 
 # config.json's names -> functions, as transformers.activations.ACT2FN has them.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -99,45 +101,6 @@ class GPT2Config:
         return config
 
 
-class Linear(nnx.Module):
-    """x @ kernel + bias, with the kernel [in, out] as in GPT-2's Conv1D; products accumulate in float32."""
-
-    def __init__(self, key: Array, n_in: int, n_out: int, std: float, bias: bool = True) -> None:
-        self.kernel = nnx.Param(std * jax.random.normal(key, (n_in, n_out)))
-        self.bias = nnx.data(nnx.Param(jnp.zeros(n_out)) if bias else None)
-
-    def __call__(self, x: Array, dtype: Any = jnp.float32) -> Array:
-        """x [tokens, in] -> [tokens, out] float32, the product's operands in `dtype`."""
-        y = jnp.matmul(x.astype(dtype), self.kernel[...].astype(dtype), preferred_element_type=jnp.float32)
-        return y if self.bias is None else y + self.bias[...]
-
-
-class Embed(nnx.Module):
-    """A table of vectors [entries, embd]."""
-
-    def __init__(self, key: Array, entries: int, width: int, std: float) -> None:
-        self.embedding = nnx.Param(std * jax.random.normal(key, (entries, width)))
-
-    def __call__(self, ids: Array) -> Array:
-        """ids [tokens] -> [tokens, embd]. Ids are checked against the table before anything is compiled."""
-        return self.embedding[...].at[ids].get(mode="promise_in_bounds")
-
-
-class LayerNorm(nnx.Module):
-    """Normalises the last axis, in float32."""
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        self.scale = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
-        self.epsilon = epsilon
-
-    def __call__(self, x: Array) -> Array:
-        """x [..., width] -> the same shape."""
-        centred = x - x.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...] + self.bias[...]
-
-
 class Attention(nnx.Module):
     """Causal self-attention; `c_attn` gives queries, keys and values side by side."""
 
@@ -149,12 +112,30 @@ class Attention(nnx.Module):
         self.c_proj = Linear(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale, self.depth = config.n_head, config.scale(layer), layer + 1
 
-    def __call__(self, x: Array, layout: Layout, noise: Noise | None, dtype: Any) -> Array:
+    def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] -> [tokens, embd] float32."""
-        qkv = self.c_attn(x, dtype).astype(dtype)
-        q, k, v = (a.reshape(len(x), self.heads, -1) for a in jnp.split(qkv, 3, axis=-1))
-        out = attend(q, k, v, layout, self.scale, noise, self.depth)
-        return self.c_proj(out.reshape(len(x), -1), dtype)
+        qkv = self.c_attn(x, dtype).astype(dtype).reshape(-1, BLOCK, 3, self.heads, x.shape[1] // self.heads)
+        q, k, v = jnp.transpose(qkv, (2, 0, 3, 1, 4))
+        out = attend(q, k, v, layout, prefix, self.scale, noise, self.depth)
+        return self.c_proj(jnp.swapaxes(out, 1, 2).reshape(x.shape), dtype)
+
+    def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
+        """x [tokens, embd] -> [slots, embd] float32, of the pooled tokens."""
+        width = x.shape[1]
+        q = self._heads(self.c_attn(x[layout.last], dtype, slice(width)), dtype)
+        k, v = jnp.split(self.c_attn(x, dtype, slice(width, None)), 2, axis=-1)
+        k, v = self._heads(k, dtype), self._heads(v, dtype)
+        out = attend_last(q, k, v, layout, prefix, self.scale, noise, self.depth)
+        return self.c_proj(out.reshape(len(out), -1), dtype)
+
+    def prompt(self, x: Array, noise: Noise | None, dtype: Any) -> tuple[KeysValues, Array]:
+        """A soft prompt x [prefix, embd] -> the keys and values that texts see, and [prefix, embd] float32."""
+        q, k, v = (self._heads(a, dtype) for a in jnp.split(self.c_attn(x, dtype), 3, axis=-1))
+        out = attend_prompt(q, k, v, self.scale, noise, self.depth)
+        return (k, v), self.c_proj(out.reshape(x.shape), dtype)
+
+    def _heads(self, x: Array, dtype: Any) -> Array:
+        return x.astype(dtype).reshape(len(x), self.heads, -1)
 
 
 class MLP(nnx.Module):
@@ -183,13 +164,26 @@ class Block(nnx.Module):
         self.mlp = MLP(config, mlp)
         self.depth = layer + 1
 
-    def __call__(self, x: Array, layout: Layout, noise: Noise | None, dtype: Any) -> Array:
+    def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] float32 -> the same."""
-        x = x + self._drop(self.attn(self.ln_1(x), layout, noise, dtype), 2, layout, noise)
-        return x + self._drop(self.mlp(self.ln_2(x), dtype), 3, layout, noise)
+        return self._add(x, self.attn(self.ln_1(x), layout, prefix, noise, dtype), layout.place, noise, dtype)
 
-    def _drop(self, x: Array, site: int, layout: Layout, noise: Noise | None) -> Array:
-        return x if noise is None else noise(x, self.depth, site, layout.text, layout.position)
+    def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
+        """x [tokens, embd] float32 -> [slots, embd]: all keys and values, but one query and one MLP row a text."""
+        attended = self.attn.last(self.ln_1(x), layout, prefix, noise, dtype)
+        return self._add(x[layout.last], attended, layout.place[layout.last], noise, dtype)
+
+    def prompt(self, x: Array, noise: Noise | None, dtype: Any) -> tuple[KeysValues, Array]:
+        """A soft prompt x [prefix, embd] float32 -> the keys and values that texts see, and the same for above."""
+        seen, attended = self.attn.prompt(self.ln_1(x), noise, dtype)
+        return seen, self._add(x, attended, prompt_place(len(x)), noise, dtype)
+
+    def _add(self, x: Array, attended: Array, place: Place, noise: Noise | None, dtype: Any) -> Array:
+        def drop(y: Array, site: int) -> Array:
+            return y if noise is None else noise(y, self.depth, site, place)
+
+        x = x + drop(attended, 2)
+        return x + drop(self.mlp(self.ln_2(x), dtype), 3)
 
 
 class GPT2(nnx.Module):
@@ -203,21 +197,63 @@ class GPT2(nnx.Module):
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.config = config
 
-    def __call__(self, x: Array, layout: Layout, noise: Noise | None = None, dtype: Any = jnp.float32) -> Array:
-        """Token vectors -> hidden states after the final layer norm.
+    def embed(self, vectors: Array, place: Place, noise: Noise | None) -> Array:
+        """Token vectors [tokens, embd] -> what enters the first layer: with positions, after dropout."""
+        x = vectors + self.wpe(place.position)
+        return x if noise is None else noise(x, 0, 0, place)
+
+    def prompt(self, vectors: Array, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+        """A soft prompt [prefix, embd] -> the keys and values of each layer that every text sees. Once for all."""
+        x, seen = self.embed(vectors, prompt_place(len(vectors)), noise), []
+        for block in self.h:
+            keys_values, x = block.prompt(x, noise, dtype)
+            seen.append(keys_values)
+        return seen
+
+    def __call__(
+        self,
+        x: Array,
+        layout: Layout,
+        noise: Noise | None = None,
+        dtype: Any = jnp.float32,
+        *,
+        prefix: Sequence[KeysValues] | None = None,
+        first: int = 0,
+        pooled: bool = False,
+    ) -> Array:
+        """Hidden states after the final layer norm.
 
         Args:
-            x: [prefix + tokens, embd] soft prompt and token embeddings, without positions.
+            x: [tokens, embd] what enters layer `first`.
             layout: of the batch.
             noise: dropout's source in training; None in evaluation.
             dtype: of the operands of matrix products; sums, norms and the residual stream are float32.
+            prefix: what every text sees first in each layer, if anything.
+            first: layers below it have been computed.
+            pooled: only of each text's last token.
 
         Returns:
-            [prefix + tokens, embd] float32.
+            [tokens, embd] float32, or [slots, embd] where pooled.
         """
-        x = x + self.wpe(layout.position)
-        if noise is not None:
-            x = noise(x, 0, 0, layout.text, layout.position)
-        for block in self.h:
-            x = block(x, layout, noise, dtype)
+        x = self.layers(x, layout, noise, dtype, prefix=prefix, first=first, end=len(self.h) - pooled)
+        if pooled and first < len(self.h):
+            x = self.h[-1].last(x, layout, prefix[-1] if prefix else None, noise, dtype)
+        elif pooled:
+            x = x[layout.last]
         return self.ln_f(x)
+
+    def layers(
+        self,
+        x: Array,
+        layout: Layout,
+        noise: Noise | None,
+        dtype: Any,
+        *,
+        prefix: Sequence[KeysValues] | None = None,
+        first: int = 0,
+        end: int,
+    ) -> Array:
+        """Layers `first` to `end` (without it): [tokens, embd] float32 -> the same."""
+        for i in range(first, end):
+            x = self.h[i](x, layout, prefix[i] if prefix else None, noise, dtype)
+        return x
