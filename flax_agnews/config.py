@@ -88,6 +88,13 @@ class TrainConfig:
         clip_norm: Largest global norm of the trained gradients; none by default.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
         shapes: Most compiled shapes of a training step; more waste less padding and compile longer.
+        parallel_seeds: Runs (seeds) of a strategy that train side by side in one program: fewer, larger updates, for
+            the memory of as many states; best where it divides `runs`.
+        cache_frozen: Compute what frozen lower layers make of the texts once, for all epochs, seeds and strategies:
+            `auto` where it fits, `on` or an error, `off` never.
+        cache_dtype: Type of that cache; bfloat16 takes half the space and rounds what the upper layers get.
+        cache_place: Where it is: files in the cache folder, which later experiments find, or memory.
+        cache_gigabytes: Most that all such files take (1e9 bytes); those used least recently make room.
     """
 
     epochs: int = 5
@@ -102,6 +109,11 @@ class TrainConfig:
     clip_norm: float | None = None
     micro_batch_tokens: int = 16384
     shapes: int = 6
+    parallel_seeds: int = 1
+    cache_frozen: Literal["auto", "on", "off"] = "auto"
+    cache_dtype: Literal["float32", "bfloat16"] = "float32"
+    cache_place: Literal["file", "memory"] = "file"
+    cache_gigabytes: float = 16.0
 
 
 @dataclass
@@ -112,11 +124,13 @@ class ParallelConfig:
         mode: `jit` over a mesh (NamedSharding), or `pmap`; both compile the same step.
         devices: How many local devices to use; by default all.
         keep_memory: Keep freed memory in the process (glibc), which saves a CPU the page faults of every step.
+        keep_compilations: Keep compiled programs in the cache folder, so that the same ones load in later processes.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
     devices: int | None = None
     keep_memory: bool = True
+    keep_compilations: bool = True
 
 
 @dataclass
@@ -181,6 +195,8 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.clip_norm": (lambda v: v is None or v > 0, "above 0"),
     "train.micro_batch_tokens": (lambda v: v >= 1, "1 or more"),
     "train.shapes": (lambda v: v >= 1, "1 or more"),
+    "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
+    "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
     "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
 }

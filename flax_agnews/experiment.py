@@ -1,19 +1,18 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from flax_agnews import __version__
 from flax_agnews.config import Config, check_ranges
-from flax_agnews.data.batches import EvalBatches
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
-from flax_agnews.display import Display, Job
+from flax_agnews.display import Display
 from flax_agnews.files import write_json
 from flax_agnews.folder import OutputFolder, config_dict
 from flax_agnews.interrupt import Interrupt
@@ -21,14 +20,16 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base, read_config
 from flax_agnews.optim import Plan
 from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
-from flax_agnews.shown import Shown, announce, describe
+from flax_agnews.shown import Shown, ShownCaching, announce, describe, job
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import Tracker, check_key, open_tracker
 from flax_agnews.training import pretrain
+from flax_agnews.training.activations import Activations
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.group import Lane
 from flax_agnews.training.loop import Interrupted, Run, fit
 from flax_agnews.training.memory import keep_freed
-from flax_agnews.training.parallel import Devices
+from flax_agnews.training.parallel import Devices, keep_compilations
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
 
@@ -78,6 +79,8 @@ class Experiment:
         check_key(config.tracking)
         if config.parallel.keep_memory:
             keep_freed()  # before JAX starts its threads
+        if config.parallel.keep_compilations:
+            keep_compilations(cache_folder() / "compiled")
         self.devices = Devices.of(config.parallel)
         announce(self.display, config, self.devices)
         self._hints: set[str] = set()
@@ -93,6 +96,8 @@ class Experiment:
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.batches = plan_batches(self.data.train, config.train, self.seeds, self.devices)
         setups = [self._set_up(strategy, base) for strategy in self.strategies]
+        self.activations = Activations(config, self.data, self.devices)
+        self.activations.check(setups)
         self.folder.claim(config, overwrite)
         self._keep_tokenizer()
         describe(self.display, config, self.data, base, self.batches, len(strategies))
@@ -109,81 +114,85 @@ class Experiment:
             for seed in self.seeds:
                 if (folder := self.folder.run(setup.strategy.name, seed)).path.exists():
                     folder.claim(self._identity(setup))
-        todo = {s.name: [k for k in self.seeds if self.folder.run(s.name, k).result is None] for s in self.strategies}
+        todo = {strategy.name: self._to_do(strategy.name) for strategy in self.strategies}
         epochs = self.config.train.epochs
-        self.display.plan([Job(name, f"seed {seed}", epochs) for name in todo for seed in todo[name]])
+        self.display.plan([job(name, seeds, epochs) for name in todo for seeds in todo[name]])
         every = len(self.strategies) * len(self.seeds)
-        if done := every - sum(map(len, todo.values())):
+        if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
         with Interrupt() as interrupt, self.display:
             for setup in self.setups:
-                if seeds := todo[setup.strategy.name]:
-                    self._run_strategy(setup, seeds, interrupt)
+                if groups := todo[setup.strategy.name]:
+                    self._run_strategy(setup, groups, interrupt)
         return self.folder.write_results(self._header(), self.names)
 
-    def _run_strategy(self, setup: Setup, seeds: Sequence[int], interrupt: Interrupt) -> None:
+    def _to_do(self, name: str) -> list[list[int]]:
+        """The seeds of a strategy that aren't finished; those that train together in one list."""
+        left = [[k for k in group if self.folder.run(name, k).result is None] for group in self.batches.groups]
+        return [group for group in left if group]
+
+    def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]], interrupt: Interrupt) -> None:
         """Compiles a strategy once, and runs its seeds."""
-        program = self.compile(setup)
-        for seed in seeds:
+        program = self.compile(setup, {len(seeds) for seeds in groups}, interrupt)
+        for seeds in groups:
             if interrupt.asked:
                 raise Stopped("stopped between runs", interrupt.asked)
-            self.train(program, seed, interrupt)
+            self.train(program, seeds, interrupt)
             self.folder.write_results(self._header(), self.names)
 
-    def compile(self, setup: Setup) -> Program:
-        """A strategy's compiled steps, for any of the experiment's seeds."""
-        train = self.config.train
-        splits = {"validation": self.data.validation, "test": self.data.test}
-        evaluated = {
-            name: EvalBatches(
-                split.tokens, split.labels, train.eval_batch_size, len(self.devices), train.micro_batch_tokens
-            )
-            for name, split in splits.items()
-        }
-        with self.display.busy(f"compiling {setup.strategy.name}"):
-            return Program(setup, self.devices, self.shared, self.batches, evaluated)
-
-    def train(self, program: Program, seed: int, interrupt: Interrupt) -> Run:
-        """One run, from where its checkpoints left off: trains, tests, writes its result.
+    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), interrupt: Interrupt | None = None) -> Program:
+        """A strategy's compiled steps, for any of the experiment's seeds, so many at a time; frozen layers cached.
 
         Raises:
-            Stopped: `interrupt` was asked for; the run is saved.
+            Stopped: `interrupt` was asked for during the caching.
         """
-        config, setup = self.config, program.setup
+        told, lengths = ShownCaching(self.display, setup.strategy.name, interrupt), self.data.train.tokens.lengths
+        try:
+            read = self.activations.inputs(setup, self.shared, self.batches, told)
+        except Interrupted:
+            raise Stopped("stopped while caching", interrupt.asked if interrupt else 0) from None
+        with self.display.busy(f"compiling {setup.strategy.name}"):
+            compiled = partial(Program, setup, self.devices, self.shared, read.batches, read.evaluated)
+            return compiled(group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
+
+    def train(self, program: Program, seeds: Sequence[int], interrupt: Interrupt) -> list[Run]:
+        """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.
+
+        Raises:
+            Stopped: `interrupt` was asked for; the runs are saved.
+        """
+        config, name = self.config, program.setup.strategy.name
+        steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
+        watch = Shown(self.display, job(name, seeds, epochs), steps_per_epoch, interrupt)
+        lanes = [self._lane(program.setup, seed, keep=min(len(seeds), 2)) for seed in seeds]
+        try:
+            runs = fit(program, lanes, epochs, every_steps=config.checkpoint.every_steps, watch=watch)
+            for lane, run in zip(lanes, runs, strict=True):
+                tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
+                lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, steps_per_epoch * epochs)
+        except Interrupted as stop:
+            where = ", ".join(f"{name}/seed-{seed}" for seed in seeds)
+            told = f"saved at {where}, step {stop.step}" if lanes[0].store else f"stopped in {where}, not saved"
+            raise Stopped(told, interrupt.asked) from None
+        finally:
+            for lane in lanes:
+                lane.tracker.finish()
+        for lane, run in zip(lanes, runs, strict=True):
+            record = run_record(program, lane.seed, run, self.adaptation)
+            write_json(self.folder.run(name, lane.seed).path / "result.json", record)
+            if lane.store:
+                lane.store.finish()
+        watch.tested([run.test.accuracy for run in runs])
+        return runs
+
+    def _lane(self, setup: Setup, seed: int, keep: int) -> Lane:
+        """One run, and the places in its folder; `keep` states are kept."""
         name = setup.strategy.name
         folder = self.folder.run(name, seed)
         folder.claim(self._identity(setup))
+        store = Store(folder.path / "checkpoints", keep) if self.config.checkpoint.enabled else None
         tracker = self._tracker(f"{name} seed {seed}", name, folder.path)
-        watch = Shown(self.display, name, seed, config.train.epochs, self.batches.steps_per_epoch, interrupt)
-        store = Store(folder.path / "checkpoints") if config.checkpoint.enabled else None
-        try:
-            run = fit(
-                program,
-                seed,
-                config.train.epochs,
-                store=store,
-                every_steps=config.checkpoint.every_steps,
-                metrics_path=folder.path / "metrics.jsonl",
-                tracker=tracker,
-                watch=watch,
-            )
-            tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
-            last = self.batches.steps_per_epoch * config.train.epochs
-            tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
-        except Interrupted as stop:
-            where = (
-                f"saved at {name}/seed-{seed}, step {stop.step}"
-                if store
-                else f"stopped in {name}/seed-{seed}, not saved"
-            )
-            raise Stopped(where, interrupt.asked) from None
-        finally:
-            tracker.finish()
-        write_json(folder.path / "result.json", run_record(program, seed, run, self.adaptation))
-        if store:
-            store.finish()
-        watch.progress.finish(f"test {run.test.accuracy:.3f}")
-        return run
+        return Lane(seed, store, folder.path / "metrics.jsonl", tracker)
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""

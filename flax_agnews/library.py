@@ -15,6 +15,7 @@ from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.training.history import History, Scores
+from flax_agnews.training.state import create_state
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def _fit(config: Config, strategy: Any, seed: int) -> Fitted:
     setup = experiment.setups[0]
     with Interrupt() as interrupt, experiment.display:
         program = experiment.compile(setup)
-        run = experiment.train(program, seed, interrupt)
-    _, frozen = program.start(seed)
+        [run] = experiment.train(program, [seed], interrupt)
+    _, frozen = create_state(setup, experiment.shared, seed)  # the original weights, whatever the program read
     model = setup.frame.merge({**frozen, **run.params})
     return Fitted(run.test, run.history, model, run.logits, experiment.data.classes)
 

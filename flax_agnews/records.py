@@ -37,7 +37,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "cost": {
             "train_seconds": history.train_seconds,
             "compile_seconds": program.compile_seconds,
-            "cache_seconds": 0.0,
+            "cache_seconds": program.cache_seconds,
             "pretrain_seconds": adaptation.seconds if adaptation else 0.0,
             "tokens_per_second": history.tokens / max(history.train_seconds, 1e-9),
             "peak_memory_bytes": history.peak_memory_bytes,

@@ -1,6 +1,8 @@
 """What an experiment and its runs tell, on the display."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from statistics import fmean
 
 import jax
 
@@ -8,52 +10,103 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.display import Display, Progress, count
+from flax_agnews.display import Display, Job, Progress, count, words_duration
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
 from flax_agnews.training.loop import Watch
 from flax_agnews.training.parallel import Devices
 
 
 class Shown(Watch):
-    """A run's line on the display.
+    """A run's line on the display; of runs that train together, one line with their means.
 
     Args:
         display: where.
-        name, seed, epochs: of the run.
+        job: name, seeds and epochs.
         steps_per_epoch: updates an epoch.
         interrupt: asked whether to stop.
     """
 
-    def __init__(
-        self, display: Display, name: str, seed: int, epochs: int, steps_per_epoch: int, interrupt: Interrupt
-    ) -> None:
-        self.display, self.name, self.seed, self.epochs = display, name, seed, epochs
+    def __init__(self, display: Display, job: Job, steps_per_epoch: int, interrupt: Interrupt) -> None:
+        self.display, self.job = display, job
         self.steps_per_epoch, self.interrupt = steps_per_epoch, interrupt
         self._done = 0.0
 
     @cached_property
     def progress(self) -> Progress:
         """The line; begins with the first update, which may be a resumed one."""
-        return self.display.start(self.name, f"seed {self.seed}", self.epochs, self._done)
+        return self.display.start(self.job.name, self.job.detail, self.job.epochs, self._done)
 
     def step(self, epochs_done: float, tokens_per_second: float) -> None:
         """Moves the bar."""
         self.progress.step(epochs_done, tokens_per_second)
 
-    def epoch(self, epoch: int, history: History) -> None:
+    def epoch(self, epoch: int, histories: Sequence[History]) -> None:
         """Shows the validation accuracy, and the best so far."""
-        self.progress.epoch(epoch, f"val {history.val_accuracy[-1]:.3f}  best {max(history.val_accuracy):.3f}")
+        last = fmean(history.val_accuracy[-1] for history in histories)
+        best = fmean(max(history.val_accuracy) for history in histories)
+        self.progress.epoch(epoch, f"val {last:.3f}  best {best:.3f}")
 
     def resumed(self, step: int) -> None:
         """Says where a run goes on."""
         self._done = step / self.steps_per_epoch
-        self.display.note(f"{self.name} seed {self.seed}: goes on at step {step}")
+        self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}")
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
         return bool(self.interrupt.asked)
+
+    def tested(self, accuracies: Sequence[float]) -> None:
+        """Ends the line with each run's accuracy on the test split."""
+        self.progress.finish("test " + " ".join(f"{accuracy:.3f}" for accuracy in accuracies))
+
+
+class ShownCaching(Told):
+    """A line on the display for the cache of a strategy's frozen layers.
+
+    Args:
+        display: where.
+        name: of the strategy.
+        interrupt: asked whether to stop, if there is one.
+    """
+
+    def __init__(self, display: Display, name: str, interrupt: Interrupt | None) -> None:
+        self.display, self.name, self.interrupt = display, name, interrupt
+        self._left_told = False
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self.display.note(text)
+
+    def begin(self, text: str) -> None:
+        """A line, and a bar under it."""
+        self.display.note(f"{self.name}: {text}")
+        self._progress = self.display.start("cache", self.name, 1)
+
+    def step(self, done: float, tokens_per_second: float) -> None:
+        """Moves the bar; where there is none, says once how long it takes, if that is minutes."""
+        self._progress.step(done, tokens_per_second)
+        left = self._progress.seconds_left(None)
+        if not self.display.live and not self._left_told and left is not None and done > 0.02:
+            self._left_told = True
+            if left >= 60:
+                self.display.note(f"{self.name}: caching takes about {words_duration(left)}")
+
+    def finish(self) -> None:
+        """Ends the line."""
+        self._progress.finish("kept for all epochs and seeds")
+
+    def should_stop(self) -> bool:
+        """After SIGINT or SIGTERM."""
+        return self.interrupt is not None and bool(self.interrupt.asked)
+
+
+def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
+    """What the display calls a run, or runs that train together."""
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"
+    return Job(name, which, epochs)
 
 
 def announce(display: Display, config: Config, devices: Devices) -> None:

@@ -24,26 +24,29 @@ class Store:
 
     Args:
         folder: `STRATEGY/seed-K/checkpoints`.
+        keep: how many states stay. Runs that train together, and are stopped between two saves, need two.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, folder: Path, keep: int = 1) -> None:
+        self.folder, self.keep = folder.absolute(), keep
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
-        """Saves a state (any pytree of arrays) and JSON notes, then removes the older ones."""
+        """Saves a state (any pytree of arrays) and JSON notes, then removes the older ones, and any of a later step."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"step-{step:08d}"
-        _save(self.folder / name, state, notes)
-        for old in self._steps():
-            if old.name != name:
-                _remove(old)
+        _save(self._folder(step), state, notes)
+        kept = [saved for saved in self.steps if saved <= step][-self.keep :]
+        for folder in self._folders():
+            if int(folder.name[5:]) not in kept:
+                _remove(folder)
 
-    def restore(self, example: T) -> tuple[T, dict[str, Any]] | None:
-        """The newest state, in the form of `example`, and its notes; None where nothing was saved."""
-        for path in reversed(self._steps()):
-            if path.with_suffix(".json").is_file():
-                return _load(path, example)
-        return None
+    @property
+    def steps(self) -> list[int]:
+        """The steps after which a state is saved, ascending."""
+        return [int(path.name[5:]) for path in self._folders() if path.with_suffix(".json").is_file()]
+
+    def restore(self, step: int, example: T) -> tuple[T, dict[str, Any]]:
+        """One of the saved states, in the form of `example`, and its notes."""
+        return _load(self._folder(step), example)
 
     def save_best(self, params: Any, epoch: int) -> None:
         """Keeps the trainable leaves of the best epoch so far, and drops those of the one before."""
@@ -60,10 +63,13 @@ class Store:
 
     def finish(self) -> None:
         """Drops what only an unfinished run needs: all but the best weights."""
-        for path in self._steps():
+        for path in self._folders():
             _remove(path)
 
-    def _steps(self) -> list[Path]:
+    def _folder(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _folders(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if p.is_dir() and p.name[5:].isdigit())
 
 

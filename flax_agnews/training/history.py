@@ -38,10 +38,10 @@ class History:
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
         partial: sums of the epoch under way: loss, correct, weight.
         lines: of the metrics file that belong to the state.
-        train_seconds: spent on updates, compilation and evaluation apart.
+        train_seconds: spent on updates, compilation and evaluation apart; an equal share where runs train together.
         epoch_seconds: the same by epoch.
         tokens: real ones, trained on.
-        peak_memory_bytes: the most so far.
+        peak_memory_bytes: the most so far, of all runs that train together.
     """
 
     train_loss: list[float] = field(default_factory=list)

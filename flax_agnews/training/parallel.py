@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -14,6 +15,13 @@ from jax.sharding import PartitionSpec as P
 from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.training.step import AXIS
+
+
+def keep_compilations(folder: Path) -> None:
+    """Keeps what XLA compiles in a folder, for later processes, unless JAX was told of another place."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """A strategy compiled for a data set: every shape ahead of time, reused by every seed."""
 
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flax_agnews.config import TrainConfig
@@ -13,8 +14,15 @@ from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.state import Setup, TrainState, create_state
-from flax_agnews.training.step import Loss, classification_loss, make_eval_step, make_train_step
+from flax_agnews.training.state import Setup, TrainState, create_state, stack
+from flax_agnews.training.step import (
+    Loss,
+    classification_loss,
+    make_eval_step,
+    make_prefix_step,
+    make_train_step,
+    vmapped,
+)
 
 
 def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices) -> TrainBatches:
@@ -28,11 +36,20 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
         devices=len(devices),
         micro_batch_tokens=train.micro_batch_tokens,
         most_shapes=train.shapes,
+        together=train.parallel_seeds,
     )
 
 
+def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBatches:
+    """Every text of a split once."""
+    return EvalBatches(data.tokens, data.labels, train.eval_batch_size, len(devices), train.micro_batch_tokens)
+
+
 class Program:
-    """Compiled steps of a strategy.
+    """Compiled steps of a strategy, for runs alone and for groups of runs that train together, a seed each.
+
+    What a group's runs have each for themselves has a leading axis [seeds]: state, batch and metrics, and those frozen
+    weights that the seed decides. Of a run alone nothing has it.
 
     Args:
         setup: the strategy on the model.
@@ -41,6 +58,9 @@ class Program:
         batches: that train.
         evaluated: batches of each split that is evaluated, by name.
         loss: what training minimises.
+        group_sizes: how many runs will train together, each number that occurs.
+        lengths: tokens of each text that trains, where `batches` have something else in their place.
+        cache_seconds: that `batches` and `evaluated` took, for the record.
     """
 
     def __init__(
@@ -51,49 +71,104 @@ class Program:
         batches: TrainBatches,
         evaluated: Mapping[str, EvalBatches],
         loss: Loss = classification_loss,
+        group_sizes: Collection[int] = (1,),
+        lengths: np.ndarray | None = None,
+        cache_seconds: float = 0.0,
     ) -> None:
         self.setup, self.devices, self.shared, self.batches = setup, devices, shared, batches
-        self.evaluated = evaluated
+        self.evaluated, self.cache_seconds = evaluated, cache_seconds
+        self.lengths = batches.data.lengths if lengths is None else lengths
+        self._ready = _in_compute_type(shared, setup)
         started = time.perf_counter()
-        state, frozen = self.start(seed=0)
-        step = make_train_step(setup, loss)
-        compile_ = devices.compile
-        examples = {shape: devices.batch(_example(shape, batches, len(devices))) for shape in batches.shapes}
-        self._train = {s: compile_(step, state, frozen, batch, donate=True) for s, batch in examples.items()}
+        self._train: dict[tuple[int, Shape], Any] = {}
+        for size in group_sizes:
+            self._compile_training(make_train_step(setup, loss), size)
         self._evaluate: dict[Shape, Any] = {}
-        for split in evaluated.values():
-            for shape in split.shapes:
-                batch = devices.batch(_example(shape, split, len(devices)))
-                evaluate = partial(compile_, make_eval_step(setup), donate=False)
-                if shape not in self._evaluate:
-                    self._evaluate[shape] = evaluate(state.params, frozen, batch)
+        if evaluated:
+            self._compile_evaluation()
         self.compile_seconds = time.perf_counter() - started
 
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
         """(state, frozen) of a run, on the devices."""
-        state, frozen = create_state(self.setup, self.shared, seed)
-        return self.devices.state(state), self.devices.shared(frozen)
+        return self.start_together([seed])
+
+    def start_together(self, seeds: Sequence[int]) -> tuple[TrainState, Parameters]:
+        """(state, frozen) of a group, on the devices."""
+        states, frozen = zip(*(create_state(self.setup, self.shared, seed) for seed in seeds), strict=True)
+        own = {path: stack([one[path] for one in frozen]) for path in self._own}
+        ready = {path: value for path, value in self._ready.items() if path in frozen[0] and path not in own}
+        return self.devices.state(stack(states)), self.devices.shared({**frozen[0], **own, **ready})
+
+    def alone(self, state: TrainState, frozen: Parameters, number: int, size: int) -> tuple[TrainState, Parameters]:
+        """One run's (state, frozen) out of those of a group of `size`, as one device has them."""
+        state = self.devices.first(state)
+        if size == 1:
+            return state, frozen
+        own = {path: frozen[path][number] for path in self._own}
+        return jax.tree.map(lambda x: x[number], state), {**frozen, **own}
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        """Paths of the frozen weights that the seed decides."""
+        _, frozen = create_state(self.setup, self.shared, seed=0)
+        return frozenset(path for path, value in frozen.items() if value is not self.shared.get(path))
+
+    def _compile_training(self, step: Callable[..., Any], size: int) -> None:
+        """The training step of groups of a size, for every planned shape."""
+        state, frozen = self.start_together(range(size))
+        function = step if size == 1 else vmapped(step, self._own)
+        for shape in self.batches.shapes:
+            batch = self.devices.batch(_example(shape, self.batches, len(self.devices), size))
+            self._train[size, shape] = self.devices.compile(function, state, frozen, batch, donate=True)
+
+    def _compile_evaluation(self) -> None:
+        """What comes before every text, and the logits of the texts behind it, for every planned shape."""
+        setup, devices = self.setup, self.devices
+        state, frozen = self.start(seed=0)
+        self._prefix = devices.compile(make_prefix_step(setup), state.params, frozen, (), donate=False)
+        weights = (state.params, self._prefix(state.params, frozen, ()))
+        for split in self.evaluated.values():
+            for shape in split.shapes:
+                if shape not in self._evaluate:
+                    batch = devices.batch(_example(shape, split, len(devices)))
+                    self._evaluate[shape] = devices.compile(make_eval_step(setup), weights, frozen, batch, donate=False)
 
     def train_step(
         self, state: TrainState, frozen: Parameters, seed: int, epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
         """One update (the state is donated); metrics stay on the device until somebody reads them."""
-        shape, batch = self.batches.batch(seed, epoch, step)
-        state, metrics = self._train[shape](state, frozen, self.devices.batch(batch))
+        return self.train_together(state, frozen, [seed], epoch, step)
+
+    def train_together(
+        self, state: TrainState, frozen: Parameters, seeds: Sequence[int], epoch: int, step: int
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """One update of every run of a group, as `train_step`."""
+        shape, batch = self.batches.joint_batch(seeds, epoch, step)
+        state, metrics = self._train[len(seeds), shape](state, frozen, self.devices.batch(batch))
         return state, self.devices.first(metrics)
 
     def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> np.ndarray:
-        """Logits of every text of a split, in its order: [texts, classes] float32."""
-        batches = self.evaluated[split]
+        """Logits of every text of a split by one run's weights, in its order: [texts, classes] float32."""
+        params, frozen = self.devices.state(params), self.devices.shared(frozen)
+        weights, batches = (params, self._prefix(params, frozen, ())), self.evaluated[split]
         out = np.zeros((len(batches.labels), self.setup.classes), np.float32)
         for rows, shape, batch in batches:
-            logits = self.devices.first(self._evaluate[shape](params, frozen, self.devices.batch(batch)))
+            logits = self.devices.first(self._evaluate[shape](weights, frozen, self.devices.batch(batch)))
             used = batch.weight > 0
             out[rows[batch.number[used]]] = np.asarray(logits)[used]
         return out
 
 
-def _example(shape: Shape, batches: TrainBatches | EvalBatches, devices: int) -> Any:
-    """A batch of zeros of a shape."""
+def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
+    """The frozen body's kernels as products read them: cast once, not in every step; none where nothing changes."""
+    if setup.dtype == jnp.float32:
+        return {}
+    kernels = [path for path in shared if path.endswith("/kernel") and path not in setup.trainable]
+    return {path: shared[path].astype(setup.dtype) for path in kernels}
+
+
+def _example(shape: Shape, batches: TrainBatches | EvalBatches, devices: int, size: int = 1) -> Any:
+    """A batch of zeros of a shape, for a group of `size` runs."""
     empty = assemble(batches.data, batches.labels, np.zeros(0, int), shape, devices)
-    return jax.tree.map(np.zeros_like, empty)
+    axes = [devices] if size == 1 else [devices, size]
+    return jax.tree.map(lambda x: np.zeros((*axes, *x.shape[1:]), x.dtype), empty)

@@ -1,14 +1,16 @@
 """What a run starts from and carries: a strategy set up on a model, and its training state."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax import Array
 
 from flax_agnews.config import ModelConfig
@@ -16,10 +18,13 @@ from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Rates
+from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.optim import Plan, make_optimizer
 from flax_agnews.strategies.base import Strategy
+
+T = TypeVar("T")
 
 _HEAD, _ADAPT = 1, 2  # purposes of random keys
 
@@ -138,13 +143,62 @@ def create_state(setup: Setup, shared: Mapping[str, Array], seed: int) -> tuple[
     Returns:
         (state, frozen): may be donated, must never be.
     """
-    key = jax.random.key(seed)
-    model = setup.base.classifier(setup.classes, jax.random.fold_in(key, _HEAD), shared)
-    _, all_parameters = parameters.split(_adapted(setup.strategy, model, seed))
+    all_parameters = _first_parameters(setup, shared, seed)
     trainable = {p: jnp.array(v, copy=True) for p, v in all_parameters.items() if p in setup.trainable}
     frozen = {p: v for p, v in all_parameters.items() if p not in setup.trainable}
     state = TrainState(trainable, setup.optimizer.init(trainable), np.uint32(0), np.uint32(seed))
     return state, frozen
+
+
+def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int:
+    """How many leading layers make the same of a text in every step of every run, so that it may be computed once.
+
+    These are layers in which, as in the embeddings, nothing trains, draws dropout, was added or was changed; none where
+    something stands before the text.
+
+    Args:
+        setup: the strategy on the model.
+        shared: the body's weights, as `create_state` takes them; without them, changed values go unseen.
+    """
+    model, base, rates = _hollow(setup.frame), setup.base, setup.rates
+    known = (*base.parameters, "transformer/h/", "score/")
+    if type(model) is not Classifier or type(model.transformer) is not GPT2:
+        return 0
+    if not all(path.startswith(known) for path in setup.frame.shapes):
+        return 0
+    ours = model.transformer
+    plain = _hollow(parameters.abstract(lambda: Classifier(base.config, setup.classes, jax.random.key(0)))).transformer
+    first = _first_parameters(setup, shared, seed=0) if shared else {}
+    moved = {path for path, value in first.items() if shared and value is not shared.get(path)} | setup.trainable
+
+    def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
+        stays = not any(p.startswith(f"transformer/{path}/") for p in moved)
+        noise = rates.noisy[depth] and any((rates.attn, rates.resid) if depth else (rates.embd,))
+        return stays and not noise and nnx.graphdef(part) == nnx.graphdef(before)
+
+    embedded = fixed(0, "wte", ours.wte, plain.wte) and fixed(0, "wpe", ours.wpe, plain.wpe)
+    if not embedded or len(ours.h) != len(plain.h):
+        return 0
+    layers = (fixed(i + 1, f"h/{i}", *pair) for i, pair in enumerate(zip(ours.h, plain.h, strict=True)))
+    return sum(itertools.takewhile(bool, layers))
+
+
+def _hollow(frame: Frame[Classifier]) -> Classifier:
+    """The module of a frame, with shapes for parameters."""
+    shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in frame.shapes.items()}
+    return frame.merge(shapes)
+
+
+def stack(trees: Sequence[T]) -> T:
+    """Pytrees of several runs -> one, with a leading axis [seeds]; that of one run stays as it is."""
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _first_parameters(setup: Setup, shared: Mapping[str, Array], seed: int) -> Parameters:
+    """What a run begins with; the body's leaves are the very arrays of `shared`, unless the strategy changed them."""
+    head = jax.random.fold_in(jax.random.key(seed), _HEAD)
+    model = setup.base.classifier(setup.classes, head, shared)
+    return parameters.split(_adapted(setup.strategy, model, seed))[1]
 
 
 def _adapted(strategy: Strategy, model: Classifier, seed: int) -> Classifier:

@@ -3,7 +3,7 @@
 Losses are sums, divided once by the sum of weights over all devices and micro-batches: never a mean of means.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import optax
 from jax import Array
 
 from flax_agnews.data.batches import PADDING, Batch
+from flax_agnews.models.attention import KeysValues
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.parameters import Parameters
@@ -22,6 +23,9 @@ AXIS = "devices"
 
 Sums = dict[str, Array]
 """`loss` and `weight`, and `correct` in classification: sums over what a device holds, [] float32."""
+
+Prefix = list[KeysValues] | None
+"""What every text sees before its own tokens, by layer."""
 
 Loss = Callable[[Classifier, Batch, Noise | None, Any], Sums]
 
@@ -111,12 +115,37 @@ def make_train_step(setup: Setup, loss: Loss = classification_loss) -> Callable[
     return train_step
 
 
-def make_eval_step(setup: Setup) -> Callable[..., Array]:
-    """A function (params, frozen, batch) -> logits [devices, micro_batches, slots, classes], under `AXIS`."""
+def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..., Any]:
+    """A train step of several seeds at once: state, batch and metrics have a leading axis [seeds].
 
-    def eval_step(params: Parameters, frozen: Parameters, batch: Batch) -> Array:
+    Args:
+        train_step: of one seed.
+        own: paths of the frozen weights that differ from seed to seed and have that axis too; the others are shared.
+    """
+
+    def step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
+        axes = {path: 0 if path in own else None for path in frozen}
+        return jax.vmap(train_step, in_axes=(0, axes, 0))(state, frozen, batch)
+
+    return step
+
+
+def make_prefix_step(setup: Setup) -> Callable[..., Prefix]:
+    """A function (params, frozen, nothing) -> what every text sees before its own tokens, in evaluation."""
+
+    def prefix_step(params: Parameters, frozen: Parameters, nothing: tuple[()]) -> Prefix:
+        return setup.frame.merge({**frozen, **params}).prefix(None, setup.dtype)
+
+    return prefix_step
+
+
+def make_eval_step(setup: Setup) -> Callable[..., Array]:
+    """A function ((params, prefix), frozen, batch) -> logits [devices, micro_batches, slots, classes], under `AXIS`."""
+
+    def eval_step(weights: tuple[Parameters, Prefix], frozen: Parameters, batch: Batch) -> Array:
+        params, prefix = weights
         model = setup.frame.merge({**frozen, **params})
-        logits = jax.lax.map(lambda micro: model(micro, None, setup.dtype), batch)
+        logits = jax.lax.map(lambda micro: model(micro, None, setup.dtype, prefix), batch)
         return jax.lax.all_gather(logits, AXIS)
 
     return eval_step
