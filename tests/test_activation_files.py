@@ -16,7 +16,7 @@ from flax_agnews.data.arrays import ArrayFolder
 from flax_agnews.errors import UserError
 from flax_agnews.training.activations import Activations, Told
 from flax_agnews.training.loop import Interrupted
-from flax_agnews.training.prefix import Prefix
+from flax_agnews.training.trunk import Trunk
 from flax_agnews.training.program import plan_batches
 
 __all__ = ["folder"]  # a fixture
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_made_anew(folder, damage):
     setup, heard = setup_of("partial"), Heard()
     read(setup)
     before = contents(folder)
-    key = Prefix(setup.base, 2, setup.dtype).key(DATA.validation.tokens, np.dtype("float32"))
+    key = Trunk(setup.base, 2, setup.dtype).key(DATA.validation.tokens, np.dtype("float32"))
     DAMAGE[damage](folder / key / "values")
     again, _ = read(setup, told=heard)
     assert heard.notes == [f"{folder / key} is damaged, and is made anew"]

@@ -27,7 +27,7 @@ from flax_agnews.main import main
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.activations import Activations
-from flax_agnews.training.prefix import Prefix
+from flax_agnews.training.trunk import Trunk
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import frozen_depth
 
@@ -257,7 +257,7 @@ def test_the_key_names_texts_lower_weights_types_and_depth():
 
     def key(texts=texts, depth=2, dtype="float32", compute="float32", **weights):
         parameters = {**base.parameters, **{path.replace("__", "/"): value for path, value in weights.items()}}
-        return Prefix(replace(base, parameters=parameters), depth, jnp.dtype(compute)).key(texts, np.dtype(dtype))
+        return Trunk(replace(base, parameters=parameters), depth, jnp.dtype(compute)).key(texts, np.dtype(dtype))
 
     def changed(path):
         return {path: base.parameters[path] + np.float32(1)}

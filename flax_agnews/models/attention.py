@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,24 +114,27 @@ def attend(
     scale: float,
     noise: Noise | None,
     depth: int,
+    dtype: Any,
 ) -> Array:
     """Softmax attention of every token, scores and weights in float32.
 
     Args:
-        q, k, v: [blocks, heads, BLOCK, head width].
+        q, k, v: [blocks, heads, BLOCK, head width] float32.
         layout: of the batch.
         prefix: what every text sees first, if anything.
         scale: what scores are multiplied by.
         noise, depth: for dropout on the attention weights.
+        dtype: of the operands of products. They are cast late: XLA on a CPU fuses the gradient of a cast with that of
+            the windows into one loop that takes 60 ms a layer at 124M, a sixth of a step.
 
     Returns:
-        [blocks, heads, BLOCK, head width], of v's type.
+        [blocks, heads, BLOCK, head width] float32.
     """
-    q = q * jnp.asarray(scale, q.dtype)
+    q = (q * scale).astype(dtype)
     out = []
     for region in layout.regions:
         part = slice(region.start, region.start + region.blocks)
-        keys, values = region.windows(k, axis=2), region.windows(v, axis=2)
+        keys, values = (region.windows(a, axis=2).astype(dtype) for a in (k, v))
         scores = _product("nhqd,nhkd->nhqk", q[part], keys)
         scores = jnp.where(region.mask[:, None], scores, _NOTHING)
         if prefix:
@@ -142,13 +146,13 @@ def attend(
             positions = _after(prefix, region.key_position)
             units = jnp.moveaxis(_units(weights.shape[1], positions[:, None]), 0, 1)
             weights = dropout.apply(weights, dropout.keep(rows, units, rate), rate)
-        weights = weights.astype(v.dtype)
+        weights = weights.astype(dtype)
         before = len(prefix[0]) if prefix else 0
         mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
         if prefix:
             mixed = mixed + _product("nhqk,khd->nhqd", weights[..., :before], prefix[1])
         out.append(mixed)
-    return jnp.concatenate(out).astype(v.dtype)
+    return jnp.concatenate(out)
 
 
 def attend_last(

@@ -114,9 +114,9 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] -> [tokens, embd] float32."""
-        qkv = self.c_attn(x, dtype).astype(dtype).reshape(-1, BLOCK, 3, self.heads, x.shape[1] // self.heads)
+        qkv = self.c_attn(x, dtype).reshape(-1, BLOCK, 3, self.heads, x.shape[1] // self.heads)
         q, k, v = jnp.transpose(qkv, (2, 0, 3, 1, 4))
-        out = attend(q, k, v, layout, prefix, self.scale, noise, self.depth)
+        out = attend(q, k, v, layout, prefix, self.scale, noise, self.depth, dtype)
         return self.c_proj(jnp.swapaxes(out, 1, 2).reshape(x.shape), dtype)
 
     def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:

@@ -24,7 +24,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.prefix import Prefix, compute
+from flax_agnews.training.trunk import Trunk, compute
 from flax_agnews.training.program import plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup, frozen_depth
 
@@ -92,7 +92,7 @@ class Activations:
                     "--train.cache_frozen on: with --model.dropout_frozen, frozen layers give something else at every "
                     "step. Choose one of the two, or --model.dropout 0"
                 )
-            size = self._bytes(Prefix(setup.base, depth, setup.dtype), self.splits) if depth else 0
+            size = self._bytes(Trunk(setup.base, depth, setup.dtype), self.splits) if depth else 0
             if size > self.train.cache_gigabytes * 1e9:
                 raise self._refused(setup, NoRoom(f"{count(size)}B are above --train.cache_gigabytes"))
 
@@ -113,7 +113,7 @@ class Activations:
         depth = 0 if self.train.cache_frozen == "off" else frozen_depth(setup, shared)
         if depth:
             try:
-                splits = self._cached(Prefix(setup.base, depth, setup.dtype), shared, told)
+                splits = self._cached(Trunk(setup.base, depth, setup.dtype), shared, told)
                 seconds = time.perf_counter() - started
                 return Inputs(self._trained(batches, splits["train"]), self._evaluated(splits), depth, seconds)
             except NoRoom as reason:
@@ -139,30 +139,30 @@ class Activations:
             return other
         return plan_batches(split, self.train, [seed for group in batches.groups for seed in group], self.devices)
 
-    def _cached(self, prefix: Prefix, shared: Parameters, told: Told) -> dict[str, Split]:
-        """The splits as the layers above the prefix read them, from where they are kept or computed now."""
+    def _cached(self, trunk: Trunk, shared: Parameters, told: Told) -> dict[str, Split]:
+        """The splits as the layers above the trunk read them, from where they are kept or computed now."""
         arrays = self._place(told)
-        keys = {name: prefix.key(split.tokens, self.dtype) for name, split in self.splits.items()}
-        opened = {n: arrays.open(keys[n], prefix.shape(s.tokens), self.dtype) for n, s in self.splits.items()}
+        keys = {name: trunk.key(split.tokens, self.dtype) for name, split in self.splits.items()}
+        opened = {n: arrays.open(keys[n], trunk.shape(s.tokens), self.dtype) for n, s in self.splits.items()}
         found = {name: array for name, array in opened.items() if array is not None}
         missing = {name: split for name, split in self.splits.items() if name not in found}
         if missing:
-            size = self._bytes(prefix, missing)
+            size = self._bytes(trunk, missing)
             arrays.make_room(list(keys.values()), size)
             with ExitStack() as kept:
                 for name, split in missing.items():
-                    create = arrays.create(keys[name], prefix.shape(split.tokens), self.dtype)
+                    create = arrays.create(keys[name], trunk.shape(split.tokens), self.dtype)
                     found[name] = kept.enter_context(create)
-                layers = f"{prefix.depth} of {prefix.base.config.n_layer} layers"
+                layers = f"{trunk.depth} of {trunk.base.config.n_layer} layers"
                 told.begin(f"caching the lower {layers}: {count(size)}B in {arrays.place}")
-                self._fill(prefix, shared, missing, found, told)
+                self._fill(trunk, shared, missing, found, told)
             told.finish()
-        return {n: Split(prefix.through(s.tokens, found[n]), s.labels) for n, s in self.splits.items()}
+        return {n: Split(trunk.through(s.tokens, found[n]), s.labels) for n, s in self.splits.items()}
 
     def _fill(
-        self, prefix: Prefix, shared: Parameters, splits: Mapping[str, Split], out: Mapping[str, Any], told: Told
+        self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], out: Mapping[str, Any], told: Told
     ) -> None:
-        """Computes a prefix's output for these splits."""
+        """Computes a trunk's output for these splits."""
         total, done, started = sum(len(split.tokens.ids) for split in splits.values()), 0, time.perf_counter()
 
         def after(tokens: int) -> None:
@@ -174,10 +174,10 @@ class Activations:
 
         for name, split in splits.items():
             batches = plan_evaluation(split, self.train, self.devices)
-            compute(prefix, prefix.weights(shared), batches, self.devices, out[name], after)
+            compute(trunk, trunk.weights(shared), batches, self.devices, out[name], after)
 
-    def _bytes(self, prefix: Prefix, splits: Mapping[str, Split]) -> int:
-        return sum(int(np.prod(prefix.shape(split.tokens))) * self.dtype.itemsize for split in splits.values())
+    def _bytes(self, trunk: Trunk, splits: Mapping[str, Split]) -> int:
+        return sum(int(np.prod(trunk.shape(split.tokens))) * self.dtype.itemsize for split in splits.values())
 
     def _place(self, told: Told) -> Arrays:
         """Where caches are kept: the same for all strategies."""

@@ -91,7 +91,8 @@ def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parame
                 return jax.tree.map(jnp.add, carry, gradient(params, frozen, micro, noise)), None
 
             (grads, sums), _ = jax.lax.scan(add, (grads, sums), jax.tree.map(lambda x: x[1:], batch))
-        return jax.lax.psum((sums, grads), AXIS)
+        alone = jax.lax.axis_size(AXIS) == 1  # the sum over one device is a copy of all gradients
+        return (sums, grads) if alone else jax.lax.psum((sums, grads), AXIS)
 
     return gradients
 

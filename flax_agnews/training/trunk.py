@@ -25,7 +25,7 @@ from flax_agnews.training.step import AXIS
 
 
 @dataclass(frozen=True)
-class Prefix:
+class Trunk:
     """The frozen lower part of a body.
 
     Attributes:
@@ -100,21 +100,21 @@ class Prefix:
 
 
 def compute(
-    prefix: Prefix,
+    trunk: Trunk,
     weights: Parameters,
     batches: EvalBatches,
     devices: Devices,
     out: np.ndarray,
     after: Callable[[int], None],
 ) -> None:
-    """A prefix's output for every text of a split, into `out`; `after` is told each batch's tokens."""
-    step, compiled, texts = prefix.step(out.dtype), dict[Shape, Any](), batches.data
+    """The trunk's output for every text of a split, into `out`; `after` is told each batch's tokens."""
+    step, compiled, texts = trunk.step(out.dtype), dict[Shape, Any](), batches.data
     for rows, shape, batch in batches:
         placed = devices.batch(batch)
         if shape not in compiled:
             compiled[shape] = devices.compile(step, (), weights, placed, donate=False)
         result = np.asarray(devices.first(compiled[shape]((), weights, placed)))
-        if prefix.pooled:
+        if trunk.pooled:
             used = batch.weight > 0
             out[rows[batch.number[used]]] = result[used]
         else:
