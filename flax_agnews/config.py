@@ -17,6 +17,9 @@ class ModelConfig:
         tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
             tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
         dtype: Compute type; master weights and optimizer state are always float32.
+        attention: How tokens attend: `blocks` of the packed texts, which works with everything; `rows` of one text
+            each, without a soft prompt and without dropout on attention weights; `cudnn`, the same by cuDNN, in
+            bfloat16 on an NVIDIA GPU. Not measured on a GPU yet; `auto` is therefore blocks everywhere.
         dropout: One rate for all of GPT-2's dropout sites, 0 to 1; by default those of the model's config.json.
         dropout_frozen: Keep dropout in layers in which nothing trains (the original experiment's way).
     """
@@ -25,6 +28,7 @@ class ModelConfig:
     from_config: str | dict[str, Any] | None = None
     tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["auto", "blocks", "rows", "cudnn"] = "auto"
     dropout: float | None = None
     dropout_frozen: bool = False
 

@@ -12,6 +12,7 @@ from flax_agnews.data.batches import Batch
 from flax_agnews.data.shapes import BLOCK, LEVELS
 from flax_agnews.models import dropout
 from flax_agnews.models.dropout import PROMPT_TEXT, Noise, Place
+from flax_agnews.models.rows import Rows, Way
 
 KeysValues = tuple[Array, Array]
 """What every text of a batch sees before its own tokens, in one layer: keys and values [prefix, heads, head width]."""
@@ -62,15 +63,17 @@ class Layout:
         regions: of the token axis.
         last: [slots] int32, index on the token axis of each text's pooled token.
         pooled: [slots, tokens] bool, which tokens belong to the text.
+        rows: to attend in, instead of the regions.
     """
 
     place: Place
     regions: tuple[Region, ...]
     last: Array
     pooled: Array
+    rows: Rows | None = None
 
     @classmethod
-    def of(cls, batch: Batch, prefix: int) -> "Layout":
+    def of(cls, batch: Batch, prefix: int, way: Way = "blocks") -> "Layout":
         """The layout of one device's micro-batch (no leading axes), `prefix` tokens before every text."""
         blocks = batch.text.reshape(-1, BLOCK)
         order = jnp.arange(batch.text.size).reshape(-1, BLOCK)
@@ -92,6 +95,7 @@ class Layout:
             regions=tuple(regions),
             last=batch.last,
             pooled=batch.text == jnp.arange(len(batch.last))[:, None],
+            rows=None if way == "blocks" else Rows.of(batch, "cudnn" if way == "cudnn" else "xla"),
         )
 
 

@@ -24,9 +24,9 @@ from flax_agnews.errors import UserError
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.trunk import Trunk, compute
 from flax_agnews.training.program import plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup, frozen_depth
+from flax_agnews.training.trunk import Trunk, compute
 
 
 class Told:
