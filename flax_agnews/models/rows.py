@@ -1,0 +1,144 @@
+"""Causal attention over rows of one text each, padded to the longest: the form that XLA and cuDNN have a function for.
+
+Not measured on a GPU yet, and cuDNN's not run on one; `auto` is therefore the blocks of `models.attention` everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from flax_agnews.config import ModelConfig
+from flax_agnews.data.batches import PADDING, Batch
+from flax_agnews.data.shapes import BLOCK, LEVELS
+from flax_agnews.errors import UserError
+from flax_agnews.models.dropout import Noise, Rates
+
+Way = Literal["blocks", "rows", "cudnn"]
+"""How tokens attend: in local blocks of the token axis, or in rows of a text each, by XLA or by cuDNN."""
+
+
+def choose(model: ModelConfig, strategy: str, *, head_width: int, rates: Rates, prefix: int, device: Any) -> Way:
+    """The way that `model.attention` asks for, before anything is compiled.
+
+    Args:
+        model: the setting, and the compute type.
+        strategy: its name, for errors.
+        head_width: of the body.
+        rates: of dropout, and where.
+        prefix: tokens that the strategy puts before every text.
+        device: one of those that compute.
+
+    Raises:
+        UserError: it can't be had with the rest.
+    """
+    way = model.attention
+    if way in ("auto", "blocks"):
+        return "blocks"
+
+    def require(ok: bool, reason: str) -> None:
+        if not ok:
+            raise UserError(f"--model.attention {way}: {reason}")
+
+    quiet = rates.attn == 0 or not any(rates.noisy[1:])
+    require(quiet, f"strategy {strategy} has dropout {rates.attn} on attention weights; set --model.dropout 0, or blocks")
+    require(not prefix, f"strategy {strategy} puts {prefix} tokens before every text; only blocks can do that")
+    if way == "cudnn":
+        # Limits of jax/_src/cudnn/fused_attention_stablehlo.py (check_layout, check_is_flash_attention), and for the
+        # GPU of https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
+        require(model.dtype == "bfloat16", f"takes --model.dtype bfloat16, not {model.dtype}; set that, or rows or blocks")
+        nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version
+        generation = int(device.compute_capability.split(".")[0]) if nvidia else 0
+        needs = "needs an NVIDIA GPU of compute capability 8.0 or newer"
+        require(generation >= 8, f"{needs}, not {device.device_kind}; choose rows or blocks")
+        most = 256 if generation >= 9 else 128
+        fits = head_width % 8 == 0 and head_width <= most
+        require(fits, f"takes heads of a multiple of 8, at most {most}, not {head_width} wide; choose rows or blocks")
+    return way
+
+
+def longest(reach: tuple[int, ...]) -> int:
+    """Most tokens of a text in a shape of this reach (`Shape.reach`): it stands in so many blocks, and in no more."""
+    lookback = max(level for level, blocks in zip(LEVELS, reach, strict=True) if blocks)
+    return min(lookback + 1, reach[0]) * BLOCK
+
+
+@dataclass(frozen=True)
+class Rows:
+    """From the flat token axis to rows, and back: computed once a batch, used by every layer.
+
+    Attributes:
+        implementation: of the attention.
+        lengths: [slots] int32, tokens of each row; 1, not 0, where the slot is empty.
+        tokens: [slots, longest] int32, where on the token axis each token of a row is.
+        places: [tokens] int32, where in the rows, one behind the other, each token is.
+
+    Where there is none, `tokens` and `places` point beyond the end, each time to another place: what is read from there
+    is zero, what is written there is lost, and no index occurs twice.
+    """
+
+    implementation: Literal["xla", "cudnn"]
+    lengths: Array
+    tokens: Array
+    places: Array
+
+    @classmethod
+    def of(cls, batch: Batch, implementation: Literal["xla", "cudnn"]) -> "Rows":
+        """The rows of one device's micro-batch (no leading axes)."""
+        tokens, slots, width = batch.text.size, len(batch.last), longest(batch.reach)
+        lengths = batch.position[batch.last] + 1
+        order = jnp.arange(width)
+        index = (batch.last + 1 - lengths)[:, None] + order
+        used = batch.text[batch.last] == jnp.arange(slots)
+        real = used[:, None] & (order < lengths[:, None])
+        beyond = tokens + jnp.arange(slots * width).reshape(slots, width)
+        return cls(
+            implementation=implementation,
+            lengths=lengths,
+            tokens=jnp.where(real, index, beyond),
+            places=jnp.where(
+                batch.text != PADDING, batch.text * width + batch.position, slots * width + jnp.arange(tokens)
+            ),
+        )
+
+
+def attend_rows(
+    qkv: Array, rows: Rows, prefix: tuple[Array, Array] | None, scale: float, noise: Noise | None, depth: int
+) -> Array:
+    """Softmax attention of every token to those before it in its text; weights in float32.
+
+    Args:
+        qkv: [tokens, 3, heads, head width], queries, keys and values.
+        rows: of the batch.
+        prefix: must be nothing.
+        scale: what scores are multiplied by.
+        noise, depth: without dropout on the attention weights of this depth.
+
+    Returns:
+        [tokens, heads, head width], of the type of qkv; zero for padding.
+    """
+    if prefix is not None or (noise is not None and noise.rate(depth, 1)):
+        raise UserError(
+            f"layer {depth - 1} attends in rows, which knows neither a prefix before the texts nor dropout on attention "
+            "weights; choose --model.attention blocks"
+        )
+    q, k, v = jnp.moveaxis(_take(qkv, rows.tokens), 2, 0)
+    # Lengths and `is_causal` only: a mask would be turned into a bias, which has a gradient of its own.
+    out = jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        scale=scale,
+        is_causal=True,
+        query_seq_lengths=rows.lengths,
+        key_value_seq_lengths=rows.lengths,
+        implementation=rows.implementation,
+    )
+    return _take(out.reshape(-1, *out.shape[2:]), rows.places)
+
+
+def _take(x: Array, index: Array) -> Array:
+    """x[index], zero beyond the end, from where nothing comes back in the backward pass, whatever cuDNN left there."""
+    return x.at[index].get(mode="fill", fill_value=0, unique_indices=True)
