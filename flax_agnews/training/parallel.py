@@ -19,7 +19,7 @@ from flax_agnews.training.step import AXIS
 
 def keep_compilations(folder: Path) -> None:
     """Keeps what XLA compiles in a folder, for later processes, unless JAX was told of another place."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

@@ -1,0 +1,78 @@
+"""Results of measurements that grow entry by entry: JSON, Markdown, PNG."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS, circumstances
+from benchmarks.trial import Record, Trial
+from flax_agnews.files import write_atomic
+
+
+class Book:
+    """A result of entries by name, written whenever one is added. Those of the same commit and settings stay.
+
+    Args:
+        folder: of the files.
+        name: of the files.
+        settings: what all entries share.
+        page: the record in Markdown.
+        picture: the record as PNG.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        settings: Record,
+        page: Callable[[Record], str],
+        picture: Callable[[Record], bytes],
+    ) -> None:
+        self._file, self._settings, self._page, self._picture = folder / name, settings, page, picture
+        self._made = {**circumstances(), "load_before": os.getloadavg()[0]}
+        self._entries = self._kept()
+
+    def add(self, name: str, entry: Any, on: Record) -> None:
+        """Keeps an entry, measured on this device, and writes."""
+        self._entries[name] = entry
+        self.record = {"made": {**self._made, **on}, "settings": self._settings, "entries": self._entries}
+        for suffix, content in (
+            ("json", (json.dumps(self.record, indent=1) + "\n").encode()),
+            ("md", self._page(self.record).encode()),
+            ("png", self._picture(self.record)),
+        ):
+            write_atomic(self._file.with_suffix(f".{suffix}"), content)
+
+    def _kept(self) -> dict[str, Any]:
+        file = self._file.with_suffix(".json")
+        if not file.exists():
+            return {}
+        before = json.loads(file.read_text("utf-8"))
+        same = before["made"]["commit"] == self._made["commit"] and before["settings"] == self._settings
+        return dict(before["entries"]) if same else {}
+
+
+def made_line(record: Record) -> str:
+    """Date, commit, machine and versions, in a line."""
+    made = record["made"]
+    versions = ", ".join(f"{name} {made[name]}" for name in ("python", "jax", "flax", "optax", "numpy"))
+    where = f"{made['backend']} ({made['device']})"
+    load = f"load average before: {made['load_before']:.2f}"
+    return f"{made['date']}, commit {made['commit']}, {made['processor']}, {where}; {load}. {versions}."
+
+
+def gibibytes(size: int | None) -> str:
+    """Bytes in a table."""
+    return "-" if size is None else f"{size / 2**30:.2f}"
+
+
+def add_common(parser: argparse.ArgumentParser, repeats: int, data: str) -> None:
+    """Options of every measurement of speed."""
+    parser.add_argument("--repeats", type=int, default=repeats, help="steps that count")
+    parser.add_argument("--data", default=data)
+    parser.add_argument("--tokenizer", default=Trial.tokenizer)
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a GPU where JAX finds one")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")

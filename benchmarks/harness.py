@@ -1,0 +1,197 @@
+"""Contenders in worker processes that measure one at a time: every repeat runs each once, in a shuffled order."""
+
+import math
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flax_agnews.config import DataConfig, TrainConfig
+from flax_agnews.training.memory import keep_freed
+
+MEGABATCH = 50
+"""Batches that Hugging Face's Trainer sorts by length at once; as many batches of texts are drawn from here."""
+
+_PATIENCE = 20  # seconds that a process has to end by itself
+
+WARM_UP = -1
+"""The repeat that is not counted."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all contenders of a benchmark share.
+
+    Attributes:
+        model: directory of the body's config.json and weights.
+        tokenizer, data: directories of GPT-2's tokenizer and of the texts.
+        batch_size: texts an update.
+        repeats: that are counted.
+        allocator: whether freed memory stays in the process.
+        device: "cpu", or "auto" for the accelerator that JAX finds.
+        seed: of the order of contenders and of the batches.
+        max_length: most tokens of a text.
+        shapes: most compiled shapes of ours.
+    """
+
+    model: str
+    tokenizer: str
+    data: str
+    batch_size: int = 32
+    repeats: int = 5
+    allocator: bool = True
+    device: str = "auto"
+    seed: int = 42
+    max_length: int = 256
+    shapes: int = TrainConfig().shapes
+
+    @property
+    def texts(self) -> int:
+        """Training texts that batches are drawn from: as many as one megabatch has."""
+        return MEGABATCH * self.batch_size
+
+    @property
+    def limit_train(self) -> int:
+        """Training rows of which `texts` are left when the validation split has its share."""
+        share = DataConfig().validation_fraction
+        return next(n for n in range(self.texts, 2 * self.texts) if n - math.ceil(share * n) >= self.texts)
+
+
+class Suite(NamedTuple):
+    """Contenders that run interleaved."""
+
+    strategy: str
+    precision: str
+
+    def __str__(self) -> str:
+        return "-".join(self)
+
+    @classmethod
+    def of(cls, name: str) -> "Suite":
+        """From `full-float32`."""
+        return cls(*name.split("-"))
+
+
+class Sample(NamedTuple):
+    """A measurement: complete training steps.
+
+    Attributes:
+        seconds: wall time.
+        tokens: real tokens of the texts, as far as they were processed.
+        texts: how many.
+    """
+
+    seconds: float
+    tokens: int
+    texts: int
+
+
+Samples = Mapping[str, Sequence[Sample]]
+"""For each contender its samples, one a repeat."""
+
+Contenders = Mapping[str, Callable[[int], Sample]]
+"""Name -> (repeat, or `WARM_UP`) -> what was measured."""
+
+
+class Built(NamedTuple):
+    """What a worker makes: its contenders, and facts about them that the parent is told."""
+
+    contenders: Contenders
+    facts: dict[str, Any]
+
+
+class Worker:
+    """A process that holds contenders, and measures only while it is told to.
+
+    Args:
+        target: `module:function`; imported over there, after the allocator is set. Gives a `Built`.
+        arguments: of the function.
+        allocator: whether freed memory stays in the process.
+        environment: variables of the process.
+
+    Raises:
+        RuntimeError: building or measuring failed over there; the message has the traceback.
+    """
+
+    def __init__(self, target: str, arguments: Sequence[Any], allocator: bool, environment: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._name = target
+        how = (theirs, target, tuple(arguments), allocator, dict(environment))
+        self._process = context.Process(target=_serve, args=how, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> "Worker":
+        self.names, self.facts = self._received()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()  # which ends it
+        self._process.join(_PATIENCE)
+        self._process.kill()
+        self._process.join()  # the next ones need its memory
+
+    def measure(self, name: str, repeat: int) -> Sample:
+        """Lets one contender run, and waits."""
+        self._connection.send((name, repeat))
+        return Sample(*self._received())
+
+    def _received(self) -> Any:
+        try:
+            failed, answer = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            code = self._process.exitcode
+            raise RuntimeError(f"{self._name}: its process ended with code {code} (-9: out of memory?)") from None
+        if failed:
+            raise RuntimeError(f"{self._name}:\n{answer}")
+        return answer
+
+
+def _serve(
+    connection: Connection, target: str, arguments: Sequence[Any], allocator: bool, environment: Mapping[str, str]
+) -> None:
+    """A worker's life."""
+    os.environ.update(environment)
+    if allocator:
+        keep_freed()
+    try:
+        module, function = target.split(":")
+        contenders, facts = getattr(import_module(module), function)(*arguments)
+        connection.send((False, (list(contenders), facts)))
+        while True:
+            name, repeat = connection.recv()
+            connection.send((False, tuple(contenders[name](repeat))))
+    except EOFError:  # the parent is gone
+        return
+    except BaseException:
+        connection.send((True, traceback.format_exc()))
+
+
+def interleave(workers: Sequence[Worker], repeats: int, seed: int, tell: Callable[[str, int, Sample], None]) -> Samples:
+    """Measures all contenders of all workers, never two at a time.
+
+    Args:
+        workers: that are ready.
+        repeats: rounds that count; a warm-up comes before them.
+        seed: of the order in each round.
+        tell: called after every measurement, the warm-up's too.
+    """
+    owners = {name: worker for worker in workers for name in worker.names}
+    rng = np.random.default_rng(seed)
+    samples: dict[str, list[Sample]] = {name: [] for name in owners}
+    for repeat in range(WARM_UP, repeats):
+        for index in rng.permutation(len(owners)):
+            name = list(owners)[index]
+            sample = owners[name].measure(name, repeat)
+            tell(name, repeat, sample)
+            if repeat != WARM_UP:
+                samples[name].append(sample)
+    return samples

@@ -1,0 +1,211 @@
+"""PyTorch's side of a comparison, in a process of its own: transformers' GPT-2, PEFT, and the ways to pad.
+
+Where there is a choice, the faster or Trainer's default is taken: SDPA attention, the fused AdamW, no key/value cache,
+no gradient clipping.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PromptTuningConfig, TaskType, get_peft_model
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2Model
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.utils import logging
+
+from benchmarks.harness import MEGABATCH, WARM_UP, Built, Sample, Settings, Suite
+from flax_agnews.config import DataConfig
+from flax_agnews.data.encoded import Split, encode_corpus
+from flax_agnews.data.sources import load_corpus
+from flax_agnews.data.tokens import Tokenizer, load_tokenizer
+
+PROMPT_TOKENS = 20
+LEARNING_RATES = {"full": 5e-5, "prompt": 5e-4, "partial": 5e-5}
+
+QUANTILES = (0.1, 0.3, 0.5, 0.2, 0.4)
+"""Of a megabatch sorted by length; each repeat takes the batches at one of them and at its mirror image."""
+
+Rows = Mapping[int, Sequence[Sequence[int]]]
+"""Repeat -> the texts of each batch."""
+
+
+def load_split(settings: Settings) -> tuple[Split, Tokenizer]:
+    """The training texts, the same as the experiment's, and the tokenizer."""
+    tokenizer = load_tokenizer(settings.tokenizer)
+    corpus = load_corpus(DataConfig(source=settings.data, limit_train=settings.limit_train, limit_test=1))
+    return encode_corpus(corpus, tokenizer, settings.max_length).train, tokenizer
+
+
+def make_model(settings: Settings, strategy: str, classes: int, padding: int) -> torch.nn.Module:
+    """The body's weights with a new head; what the strategy doesn't train is frozen."""
+    _quiet()
+    model = GPT2ForSequenceClassification.from_pretrained(
+        settings.model,
+        num_labels=classes,
+        pad_token_id=padding,
+        attn_implementation="sdpa",
+        use_cache=False,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+    )
+    if strategy == "prompt":
+        prompt = PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=PROMPT_TOKENS)
+        with warnings.catch_warnings():  # PEFT reads an attribute that transformers has renamed
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return get_peft_model(model, prompt)
+    if strategy == "partial":
+        body = model.transformer
+        for part in (body.wte, body.wpe, *body.h[: len(body.h) // 2]):
+            part.requires_grad_(False)
+    return model
+
+
+class Trainer:
+    """Complete training steps of one model, which all ways to pad share.
+
+    Args:
+        settings: of the benchmark.
+        suite: strategy and precision ("bfloat16" is autocast).
+        data: the texts.
+        padding: id of the padding token.
+        device: of PyTorch.
+    """
+
+    def __init__(self, settings: Settings, suite: Suite, data: Split, padding: int, device: str) -> None:
+        classes = int(data.labels.max()) + 1
+        self.data, self.padding, self.device = data, padding, device
+        self.model = make_model(settings, suite.strategy, classes, padding).train().to(device)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        rate = LEARNING_RATES[suite.strategy]
+        self.optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, fused=True)
+        self.bfloat16 = suite.precision == "bfloat16"
+
+    def collate(self, rows: Sequence[int], width: int | None) -> dict[str, torch.Tensor]:
+        """Texts padded on the right, and cut, to a width; by default to the longest of them."""
+        texts = [self.data.tokens[row][:width] for row in rows]
+        width = width or max(map(len, texts))
+        ids = np.full((len(texts), width), self.padding, np.int64)
+        mask = np.zeros((len(texts), width), np.int64)
+        for index, text in enumerate(texts):
+            ids[index, : len(text)], mask[index, : len(text)] = text, 1
+        arrays = {"input_ids": ids, "attention_mask": mask, "labels": self.data.labels[rows].astype(np.int64)}
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+
+    def step(self, rows: Sequence[int], width: int | None = None, model: Any = None) -> float:
+        """Forward, backward, AdamW, loss read back. `model`: the same one, compiled."""
+        batch = self.collate(rows, width)
+        with self._autocast():
+            loss = (model or self.model)(**batch).loss
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def measure(self, batches: Sequence[Sequence[int]], width: int | None = None, model: Any = None) -> Sample:
+        """Trains on the batches, one after the other."""
+        started = time.perf_counter()
+        losses = [self.step(rows, width, model) for rows in batches]
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        assert np.isfinite(losses).all(), f"the losses are {losses}"
+        rows = [row for batch in batches for row in batch]
+        return Sample(seconds, int(np.minimum(self.data.tokens.lengths[rows], width or np.inf).sum()), len(rows))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        kind = self.device.split(":")[0]
+        return torch.autocast(kind, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
+
+
+def grouped(lengths: np.ndarray, batch_size: int, repeats: int, seed: int) -> dict[int, list[list[int]]]:
+    """Batches as Hugging Face's Trainer groups them by length, from one megabatch of random texts.
+
+    A repeat has two batches, at a quantile of the megabatch and at its mirror image, so that each has about the average
+    length; the warm-up has the longest of them all.
+    """
+    size = MEGABATCH * batch_size
+    chosen = np.random.default_rng(seed).permutation(len(lengths))[:size]
+    generator = torch.Generator().manual_seed(seed)
+    order = get_length_grouped_indices(lengths[chosen].tolist(), batch_size, MEGABATCH, generator)
+    batches = [chosen[order[start : start + batch_size]].tolist() for start in range(0, size, batch_size)]
+    places = [int(MEGABATCH * QUANTILES[repeat % len(QUANTILES)]) for repeat in range(repeats)]
+    measured = {repeat: [batches[place], batches[MEGABATCH - 1 - place]] for repeat, place in enumerate(places)}
+    return {WARM_UP: [batches[min(min(place, MEGABATCH - 1 - place) for place in places)]], **measured}
+
+
+FEW = 8
+"""Texts an update where padding to a fixed width is measured for the whole experiment alone."""
+
+
+def ways(settings: Settings, suite: Suite) -> dict[str, int | None]:
+    """Name -> width of padding; None is the batch's longest text. Fixed widths take minutes a repeat, so not in all."""
+    widest, half = settings.max_length, settings.max_length // 2
+    widths = {"full-float32": (widest, half), "prompt-float32": (widest,), "partial-float32": (widest,)}
+    fixed = widths.get(str(suite), (half,) if suite.strategy == "full" else ())
+    return {**{f"pad {width}": width for width in fixed}, "dynamic": None}
+
+
+def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
+    """PyTorch's contenders.
+
+    Args:
+        settings, suite: what is measured.
+        rows: of our batches: the first of each repeat is padded, to its longest text and to the fixed widths.
+        backend: of JAX; on "gpu" PyTorch uses CUDA, and `torch.compile` joins in.
+    """
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(settings.seed)
+    data, tokenizer = load_split(settings)
+    trainer = Trainer(settings, suite, data, tokenizer.end_of_text, "cuda" if backend == "gpu" else "cpu")
+    by_length = grouped(data.tokens.lengths, settings.batch_size, settings.repeats, settings.seed)
+    contenders: dict[str, Callable[[int], Sample]] = {
+        name: _contender(trainer, _padded(rows, suite, width), width) for name, width in ways(settings, suite).items()
+    }
+    contenders["length-grouped"] = _contender(trainer, by_length, None)
+    if backend == "gpu":
+        compiled = torch.compile(trainer.model, dynamic=True)  # or every width would be compiled anew
+        twice = {**by_length, WARM_UP: [*by_length[WARM_UP], by_length[0][-1]]}  # two widths, to be dynamic from there
+        contenders["length-grouped, torch.compile"] = _contender(trainer, twice, None, compiled)
+    facts = {
+        "on": {"threads": torch.get_num_threads()},
+        "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "mean_tokens": {
+            name: float(np.minimum(data.tokens.lengths, width or np.inf).mean())
+            for name, width in ways(settings, suite).items()
+        },
+    }
+    return Built(contenders, facts)
+
+
+def _padded(rows: Rows, suite: Suite, width: int | None) -> Rows:
+    """The first batch of each repeat; a fixed width warms up on few texts, and counts few where it is no target's."""
+    first = {repeat: batches[0] for repeat, batches in rows.items()}
+    if width is None:
+        return {repeat: [batch] for repeat, batch in first.items()}
+    most = None if suite.strategy == "full" else FEW
+    return {repeat: [batch[: FEW if repeat == WARM_UP else most]] for repeat, batch in first.items()}
+
+
+def _contender(trainer: Trainer, rows: Rows, width: int | None, model: Any = None) -> Callable[[int], Sample]:
+    return lambda repeat: trainer.measure(rows[repeat], width, model)
+
+
+def save_random(folder: str, fields: Mapping[str, Any], seed: int) -> Built:
+    """Writes a GPT-2 with random weights as transformers saves it: what both sides start from."""
+    _quiet()
+    torch.manual_seed(seed)
+    model = GPT2Model(GPT2Config(**fields))
+    model.save_pretrained(folder)
+    return Built({}, {"parameters": sum(p.numel() for p in model.parameters())})
+
+
+def _quiet() -> None:
+    """No bars while reading and writing weights, and no word that the head is new."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,176 @@
+"""What each saving gains: `python -m benchmarks.throughput --without NAME`, beside a run with all of them.
+
+Both run interleaved, in a process each, on the same batches; a row is the ratio of their medians.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from benchmarks.book import gibibytes, made_line
+from benchmarks.drawing import BAR, BLUE, Bar, draw_bars, figure, png
+from benchmarks.trial import Record, Result, Trial, measure, started, take_turns
+from flax_agnews.config import TrainConfig
+
+SEEDS = (1, 2, 4)
+SEEDS_BATCH_SIZES = (8, 32)
+
+
+class Saving(NamedTuple):
+    """A saving that a switch turns off.
+
+    Attributes:
+        instead: what is done without it.
+        strategy, dtype: in which it is measured.
+        shapes: most compiled shapes with it, where that matters.
+    """
+
+    instead: str
+    strategy: str = "full"
+    dtype: str = "float32"
+    shapes: int | None = None
+
+
+SAVINGS: Mapping[str, Saving] = {
+    "packing": Saving("every text padded to 128 tokens (longer ones cut)"),
+    "packing_256": Saving("every text padded to 256 tokens"),
+    "lookback": Saving("every block of attention looks back as far as the longest text"),
+    "prompt_once": Saving("the prompt's 20 vectors are tokens of every text", "prompt"),
+    "pooled": Saving("the last layer for all tokens"),
+    "cache": Saving("frozen layers computed in every step (the cache is warm)", "partial"),
+    "products": Saving("backward products by autodiff: float32 times bfloat16", dtype="bfloat16"),
+    "allocator": Saving("freed memory goes back to the system"),
+    "shapes": Saving("one compiled shape instead of six", shapes=TrainConfig().shapes),
+    "donation": Saving("the state's memory is not reused"),
+}
+"""Switch -> what it turns off; `benchmarks.without.CHANGES` has how."""
+
+GROUPS = ("parallel_seeds", "compilation_cache")
+"""Switches that have rows of their own kind."""
+
+NAMES = (*SAVINGS, *GROUPS)
+
+Row = dict[str, Any]
+
+Keep = Callable[[str, Row, Record], None]
+"""(name, row, device that it was measured on): what is done with a row."""
+
+
+def row(instead: str, trial: Trial, with_it: Result, without: Result, measured: str = "tokens_per_second") -> Row:
+    """What is kept of a saving. `gain`: how many times as fast with it."""
+    mine, other = with_it.record, without.record
+    ratio = mine[measured] / other[measured]
+    return {
+        "instead": instead,
+        "strategy": trial.strategy,
+        "dtype": trial.dtype,
+        "model": trial.model_text,
+        "batch_size": trial.batch_size,
+        "measured": measured,
+        "gain": ratio if measured == "tokens_per_second" else 1 / ratio,
+        "with": mine,
+        "without": other,
+    }
+
+
+def run(names: Sequence[str], default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
+    """Measures the savings; `keep` is given each row when it is there.
+
+    Args:
+        names: of `NAMES`.
+        default: model, batch size, shapes and texts.
+        repeats: steps that count.
+        cpu: whether to leave an accelerator alone.
+    """
+    bases: dict[Trial, list[str]] = {}
+    for name in names:
+        if name in SAVINGS:
+            bases.setdefault(with_all(SAVINGS[name], default), []).append(name)
+    for base, switches in bases.items():
+        with started(base, repeats, cpu) as ours:
+            for name in switches:
+                with started(replace(base, without=name), repeats, cpu) as other:
+                    mine, slower = take_turns([ours, other], repeats)
+                    keep(name, row(SAVINGS[name].instead, base, mine, slower), ours.facts["on"])
+    if "parallel_seeds" in names:
+        parallel_seeds(default, repeats, cpu, keep)
+    if "compilation_cache" in names:
+        compilation_cache(default, cpu, keep)
+
+
+def with_all(saving: Saving, default: Trial) -> Trial:
+    """The run that a switch is compared with."""
+    shapes = saving.shapes or default.shapes
+    return replace(default, strategy=saving.strategy, dtype=saving.dtype, shapes=shapes)
+
+
+def parallel_seeds(default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
+    """Seeds that train together against one alone: all seeds' tokens count. On a small model, where it could pay."""
+    model = "mini" if default.model == "124M" else default.model
+    for size in SEEDS_BATCH_SIZES:
+        trials = [replace(default, model=model, batch_size=size, seeds=n, runs=max(SEEDS)) for n in SEEDS]
+        one, *several = measure(trials, repeats, cpu)
+        for trial, result in zip(trials[1:], several, strict=True):
+            made = row("one seed at a time", trial, result, one)
+            keep(f"{trial.seeds} parallel_seeds, batch {size}", made, result.facts["on"])
+
+
+def compilation_cache(default: Trial, cpu: bool, keep: Keep) -> None:
+    """Seconds to compile in a process that finds an earlier one's programs, and in one that doesn't look for them."""
+    name, told = "compilation_cache", "nothing kept of what earlier processes compiled"
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        results = []
+        for trial in (default, default, replace(default, without=name)):
+            with started(trial, 1, cpu, folder) as worker:
+                results += take_turns([worker], 1)
+    _, second, without = results
+    keep(name, row(told, default, second, without, "compile_seconds"), second.facts["on"])
+
+
+def page(record: Record) -> str:
+    """The table, in Markdown."""
+    lines = [
+        "# What each saving gains",
+        "",
+        f"{record['settings']['repeats']} training steps with all savings and without one, interleaved, in a process",
+        "each, on the same real AG News batches after a warm-up; random weights, dropout 0. Only the texts' own tokens",
+        "count. Gain: the ratio of the medians, above 1 where the saving makes training faster. Memory: the peak of a",
+        f"step of the largest shape. At most {record['settings']['shapes']} compiled shapes, except for `shapes`.",
+        "",
+        made_line(record),
+        "",
+        "| saving | without it | measured in | with | without | gain | memory with / without, GiB | padding |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, entry in record["entries"].items():
+        where = f"{entry['strategy']}, {entry['dtype']}, {entry['model']}, batch {entry['batch_size']}"
+        mine, other = entry["with"], entry["without"]
+        memory = " / ".join(gibibytes(one["memory_bytes"]) for one in (mine, other))
+        padding = " / ".join(f"{100 * one['waste']:.0f} %" for one in (mine, other))
+        speeds = " | ".join(_value(one, entry["measured"]) for one in (mine, other))
+        lines.append(
+            f"| {name} | {entry['instead']} | {where} | {speeds} | {entry['gain']:.2f} | {memory} | {padding} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _value(record: Record, measured: str) -> str:
+    if measured == "compile_seconds":
+        return f"{record[measured]:.1f} s to compile"
+    return f"{record[measured]:.0f} tokens/s [{record['least']:.0f} - {record['most']:.0f}]"
+
+
+def picture(record: Record) -> bytes:
+    """A PNG: how many times as fast with each saving as without."""
+    entries = record["entries"]
+    made = record["made"]
+    drawn = figure(9, 1.6 + BAR * len(entries), f"What each saving gains\n{made['processor']}, JAX {made['jax']}")
+    axes = drawn.subplots()
+    bars = [
+        Bar(f"{name} ({e['strategy']}, {e['dtype']})", e["gain"], e["gain"], e["gain"], f"{e['gain']:.2f} x", BLUE)
+        for name, e in entries.items()
+    ]
+    draw_bars(axes, bars, "speed with all savings, in units of the speed without this one (1: no gain)")
+    axes.axvline(1, color="#444444", linewidth=1)
+    return png(drawn)

@@ -1,0 +1,142 @@
+"""`python -m benchmarks.throughput`: training speed, utilisation, memory and compile time of the library.
+
+By default GPT-2 124M, 32 texts an update, every strategy in float32 and bfloat16 (about six minutes on two cores). All
+of it: `--models 124M mini --batch_sizes 8 32 128`. A configuration has a process of its own, one after the other.
+Writes `results/throughput.{json,md,png}`; configurations that the file has from the same commit and settings, and that
+are not asked for, stay.
+
+`--without NAME` (or `each`: about half an hour) measures what a saving gains instead: `results/savings.{json,md,png}`.
+"""
+
+import argparse
+from dataclasses import asdict, replace
+
+from benchmarks import savings
+from benchmarks.book import Book, add_common, gibibytes, made_line
+from benchmarks.drawing import BAR, COLORS, Bar, draw_bars, figure, png
+from benchmarks.trial import MODELS, Record, Trial, measure
+
+STRATEGIES, DTYPES = ("full", "prompt", "partial"), ("float32", "bfloat16")
+
+
+def peaks(record: Record) -> dict[str, float]:
+    """Dtype -> the best rate of a matrix product that any process measured, FLOP/s."""
+    found: dict[str, float] = {}
+    for entry in record["entries"].values():
+        dtype = entry["trial"]["dtype"]
+        found[dtype] = max(found.get(dtype, 0.0), entry["peak_flops_per_second"])
+    return found
+
+
+def utilisation(record: Record, entry: Record) -> float:
+    """FLOP/s that the step needs, in units of the best product's."""
+    return entry["flops_per_second"] / peaks(record)[entry["trial"]["dtype"]]
+
+
+def page(record: Record) -> str:
+    """The table, in Markdown."""
+    settings = record["settings"]
+    rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {dtype}" for dtype, rate in peaks(record).items())
+    lines = [
+        "# Throughput",
+        "",
+        "Complete training steps (batch put together, forward, backward, AdamW, loss read back):",
+        f"{settings['repeats']} a configuration, each on its own batch of real AG News texts of at most 256 tokens;",
+        f"random weights, dropout 0; medians. At most {settings['shapes']} compiled shapes (the library's default of",
+        "6 pads less and compiles longer). Partial has its cache of frozen activations, warm. Only real tokens count:",
+        "no padding, no prompt.",
+        "",
+        "Utilisation: the FLOP of the matrix products that the step needs for these tokens (`benchmarks/work.py`; what",
+        f"is skipped is not counted), a second, in units of the best product measured in the same run: {rates}.",
+        "Memory: the process's (or device's) peak in a step of the largest shape. Compile: the training step's shapes.",
+        "",
+        made_line(record),
+        "",
+        "| model | strategy | texts an update | dtype | texts/s | real tokens/s [least - most] | utilisation "
+        "| memory, GiB | compile, s | cache, s | padding |",
+        "|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for entry in record["entries"].values():
+        trial = entry["trial"]
+        memory = gibibytes(entry["memory_bytes"])
+        tokens = f"{entry['tokens_per_second']:.0f} [{entry['least']:.0f} - {entry['most']:.0f}]"
+        cells = [Trial(**trial).model_text, trial["strategy"], trial["batch_size"], trial["dtype"]]
+        cells += [f"{entry['texts_per_second']:.1f}", tokens, f"{100 * utilisation(record, entry):.0f} %", memory]
+        cache = f"{entry['cache_seconds']:.1f}" if entry["cache_seconds"] else "-"
+        cells += [f"{entry['compile_seconds']:.1f}", cache, f"{100 * entry['waste']:.0f} %"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def picture(record: Record) -> bytes:
+    """A PNG: real tokens a second, a panel a model."""
+    models = list(dict.fromkeys(entry["trial"]["model"] for entry in record["entries"].values()))
+    entries = [[e for e in record["entries"].values() if e["trial"]["model"] == model] for model in models]
+    made, counts = record["made"], [len(panel) for panel in entries]
+    title = f"Training speed on AG News: real tokens per second\n{made['processor']}, JAX {made['jax']}"
+    drawn = figure(9, 1.2 + sum(BAR * n + 0.8 for n in counts), title)
+    panels = drawn.subplots(len(models), 1, squeeze=False, gridspec_kw={"height_ratios": [n + 2 for n in counts]})
+    for axes, model, panel in zip(panels.flat, models, entries, strict=True):
+        draw_bars(axes, [_bar(record, entry) for entry in panel], "real tokens per second (median; line: least, most)")
+        axes.set_title(
+            f"GPT-2 {Trial(model=model).model_text}; in brackets: model FLOP utilisation", fontsize=11, loc="left"
+        )
+    return png(drawn)
+
+
+def _bar(record: Record, entry: Record) -> Bar:
+    trial, value = entry["trial"], entry["tokens_per_second"]
+    name = f"{trial['strategy']}, {trial['batch_size']} texts, {trial['dtype']}"
+    text = f"{value:.0f} ({100 * utilisation(record, entry):.0f} %)"
+    return Bar(name, value, entry["least"], entry["most"], text, COLORS[trial["strategy"]])
+
+
+def trials(options: argparse.Namespace) -> list[Trial]:
+    """Every configuration that is asked for."""
+    default = Trial(shapes=options.shapes, data=options.data, tokenizer=options.tokenizer)
+    return [
+        replace(default, model=model, batch_size=size, dtype=dtype, strategy=strategy)
+        for model in options.models
+        for size in options.batch_sizes
+        for dtype in options.dtypes
+        for strategy in options.strategies
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    made.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
+    made.add_argument(
+        "--models", nargs="+", default=["124M"], help=f"of {', '.join(MODELS)}; or a config.json's fields"
+    )
+    made.add_argument("--batch_sizes", nargs="+", type=int, default=[32])
+    made.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    gains = f"what this saving gains, on the first model and batch size: {', '.join(savings.NAMES)}; or each of them"
+    switches = (*savings.NAMES, "each")
+    made.add_argument("--without", action="append", choices=switches, default=[], metavar="NAME", help=gains)
+    made.add_argument("--shapes", type=int, default=Trial.shapes, help="most compiled shapes")
+    add_common(made, repeats=5, data=Trial.data)
+    return made
+
+
+def main() -> None:
+    """Measures what is asked for, and writes after each."""
+    options = parser().parse_args()
+    settings = {name: getattr(options, name) for name in ("repeats", "shapes", "data", "device")}
+    cpu = options.device == "cpu"
+    if options.without:
+        book = Book(options.results, "savings", settings, savings.page, savings.picture)
+        names = savings.NAMES if "each" in options.without else options.without
+        savings.run(names, trials(options)[0], options.repeats, cpu, book.add)
+        print(savings.page(book.record))
+        return
+    book = Book(options.results, "throughput", settings, page, picture)
+    for trial in trials(options):
+        (result,) = measure([trial], options.repeats, cpu)
+        book.add(trial.label, {"trial": asdict(trial), **result.record}, result.facts["on"])
+    print(page(book.record))
+
+
+if __name__ == "__main__":
+    main()

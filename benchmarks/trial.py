@@ -1,0 +1,143 @@
+"""What a process measures, and how several take turns."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.harness import Sample, Worker, interleave
+
+# Nothing here imports JAX: a worker imports its parent's modules before its environment is set.
+
+MODELS: Mapping[str, Mapping[str, int]] = {"124M": {}, "mini": {"n_layer": 4, "n_embd": 256, "n_head": 4}}
+"""Name -> fields of config.json; random weights, GPT-2's own vocabulary, so that all count the same tokens."""
+
+SEED = 42
+"""Of batches, and of the order in which processes take turns."""
+
+Record = Mapping[str, Any]
+"""A result as JSON has it."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A strategy on a model and on texts.
+
+    Attributes:
+        strategy: its name.
+        model: of `MODELS`, or fields of config.json as JSON.
+        batch_size: texts an update.
+        dtype: of matrix products.
+        shapes: most compiled shapes.
+        without: the saving that it does without.
+        seeds: that train together.
+        runs: whose batches (five epochs each) are planned.
+        rows: of the training file; by default 20 batches.
+        mean_length: tokens of a text on average, where the texts are cut anew.
+        max_length: most tokens of a text as it was read.
+        data, tokenizer: directories.
+    """
+
+    strategy: str = "full"
+    model: str = "124M"
+    batch_size: int = 32
+    dtype: str = "float32"
+    shapes: int = 2
+    without: str | None = None
+    seeds: int = 1
+    runs: int = 3
+    rows: int | None = None
+    mean_length: float | None = None
+    max_length: int = 256
+    data: str = "../shared/ag_news"
+    tokenizer: str = "../shared/gpt2_tokenizer"
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """Fields of config.json."""
+        return MODELS[self.model] if self.model in MODELS else json.loads(self.model)
+
+    @property
+    def model_text(self) -> str:
+        """The model in a table."""
+        body = self.body
+        return self.model if self.model in MODELS else f"{body.get('n_layer', 12)} x {body.get('n_embd', 768)}"
+
+    @property
+    def label(self) -> str:
+        """Its name among those that are measured together: what isn't the default, and where it trains."""
+        told = asdict(self)
+        default = asdict(Trial())
+        changed = [f"{k} {v}" for k, v in told.items() if v != default[k] and k not in ("data", "tokenizer")]
+        return ", ".join(changed) or "default"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of a trial.
+
+    Attributes:
+        facts: that its process told.
+        samples: steps, one a repeat.
+    """
+
+    facts: dict[str, Any]
+    samples: Sequence[Sample]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Medians over the steps, and what else is known."""
+        rates = [sample.tokens / sample.seconds for sample in self.samples]
+        return {
+            "tokens_per_second": median(rates),
+            "least": min(rates),
+            "most": max(rates),
+            "texts_per_second": median(sample.texts / sample.seconds for sample in self.samples),
+            "flops_per_second": median(
+                flops / sample.seconds for flops, sample in zip(self.facts["flops"], self.samples, strict=True)
+            ),
+            **{name: value for name, value in self.facts.items() if name not in ("flops", "on")},
+            "samples": self.samples,
+        }
+
+
+@contextmanager
+def started(trial: Trial, repeats: int, cpu: bool = False, folder: str | None = None) -> Iterator[Worker]:
+    """A process with the trial compiled and warm, which measures when told to.
+
+    Args:
+        trial: what it measures.
+        repeats: steps that will be asked for.
+        cpu: whether to leave an accelerator alone.
+        folder: for its files and caches; by default one of its own, so that nothing is found there.
+    """
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # which the process would inherit
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as own:
+        environment = {"FLAX_AGNEWS_CACHE": folder or own, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if cpu:
+            environment["JAX_PLATFORMS"] = "cpu"
+        arguments = (trial, f"{own}/output", repeats)
+        with Worker("benchmarks.steps:build", arguments, trial.without != "allocator", environment) as worker:
+            yield worker
+
+
+def take_turns(workers: Sequence[Worker], repeats: int) -> list[Result]:
+    """Steps of several processes, interleaved, never two at a time."""
+
+    def tell(name: str, repeat: int, sample: Sample) -> None:
+        if repeat >= 0:
+            speed = f"{sample.tokens / sample.seconds:.1f} real tokens/s ({sample.seconds:.2f} s)"
+            print(f"{repeat + 1:3}  {speed}  {name}", flush=True)
+
+    samples = interleave(workers, repeats, SEED, tell)
+    return [Result(worker.facts, samples[worker.names[0]]) for worker in workers]
+
+
+def measure(trials: Sequence[Trial], repeats: int, cpu: bool = False) -> list[Result]:
+    """Trials in a process each, interleaved."""
+    with ExitStack() as stack:
+        return take_turns([stack.enter_context(started(trial, repeats, cpu)) for trial in trials], repeats)

@@ -1,0 +1,139 @@
+"""`python -m benchmarks.vs_pytorch`: training speed beside PyTorch, transformers and PEFT, in one interleaved run.
+
+A suite is a strategy in a precision; its contenders live in two processes (PyTorch's, JAX's) and take turns. Writes
+`results/vs_pytorch.{json,md,png}` after every suite; suites that the file has from the same commit and settings stay.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Sample, Samples, Settings, Suite, Worker, interleave
+from benchmarks.record import RESULTS, circumstances
+from benchmarks.versus_plot import picture
+from benchmarks.versus_tables import page
+from flax_agnews.files import write_atomic
+
+STRATEGIES, PRECISIONS = ("full", "prompt", "partial"), ("float32", "bfloat16")
+SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in STRATEGIES]
+
+
+def run_suite(settings: Settings, suite: Suite) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measures a suite in two fresh processes: (its record, what it ran on)."""
+
+    def tell(name: str, repeat: int, sample: Sample) -> None:
+        speed = f"{sample.tokens / sample.seconds:.1f} real tokens/s ({sample.seconds:.2f} s)"
+        print(f"{suite}  {'warm-up' if repeat < 0 else f'repeat {repeat + 1}'}  {name}: {speed}", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
+        how = (settings.allocator, environment(settings, folder))
+        with Worker("benchmarks.ours:build", (settings, suite, folder), *how) as ours:
+            given = (settings, suite, ours.facts["rows"], ours.facts["on"]["backend"])
+            with Worker("benchmarks.opponents:build", given, *how) as theirs:
+                samples = interleave([theirs, ours], settings.repeats, settings.seed, tell)
+                return suite_record(samples, ours.facts, theirs.facts), {**ours.facts["on"], **theirs.facts["on"]}
+
+
+def environment(settings: Settings, folder: str) -> dict[str, str]:
+    """Variables of the processes: caches that start empty, and a GPU's memory for both."""
+    chosen = {"FLAX_AGNEWS_CACHE": folder, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return chosen | ({"JAX_PLATFORMS": "cpu"} if settings.device == "cpu" else {})
+
+
+def suite_record(samples: Samples, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a suite."""
+    return {
+        "mean_tokens": ours["mean_tokens"],
+        "trained_parameters": theirs["trained_parameters"],
+        "ours": ours["ours"],
+        "contenders": {
+            name: {"mean_tokens": theirs["mean_tokens"].get(name, ours["mean_tokens"]), "samples": every}
+            for name, every in samples.items()
+        },
+    }
+
+
+def made_now() -> dict[str, Any]:
+    """Commit, date, machine and versions."""
+    versions = {name: version(name) for name in ("torch", "transformers", "peft")}
+    return {**circumstances(), **versions, "load_before": os.getloadavg()[0]}
+
+
+def kept(file: Path, made: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Suites of an earlier run of the same commit and settings; else none."""
+    if not file.exists():
+        return {}
+    before = json.loads(file.read_text("utf-8"))
+    same = before["made"]["commit"] == made["commit"] and before["settings"] == settings
+    return before["suites"] if same else {}
+
+
+def write(folder: Path, record: Mapping[str, Any]) -> None:
+    """The three files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "vs_pytorch.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomic(folder / "vs_pytorch.md", page(record).encode())
+    write_atomic(folder / "vs_pytorch.png", picture(record))
+
+
+def prepare_model(model: str, folder: Path) -> str:
+    """A directory with weights. `model`: such a directory, or fields of a GPT2Config for random weights."""
+    if Path(model).is_dir():
+        return model
+    with Worker("benchmarks.opponents:save_random", (str(folder), json.loads(model), 0), False, {}):
+        return str(folder)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("--suites", help=f"some of {','.join(map(str, SUITES))}; by default all")
+    made.add_argument("--repeats", type=int, default=5)
+    made.add_argument("--batch_size", type=int, default=32)
+    made.add_argument("--model", default="{}", help="directory, or fields of a GPT2Config ({}: 124M); random weights")
+    made.add_argument("--tokenizer", default="../shared/gpt2_tokenizer")
+    made.add_argument("--data", default="../shared/ag_news")
+    made.add_argument("--shapes", type=int, default=Settings.shapes, help="most compiled shapes of ours")
+    made.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a GPU where JAX finds one")
+    made.add_argument("--without", choices=("allocator",), action="append", default=[])
+    made.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")
+    return made
+
+
+def main() -> None:
+    """Runs the suites, and writes after each."""
+    options = parser().parse_args()
+    suites = SUITES if options.suites is None else [Suite.of(name) for name in options.suites.split(",")]
+    if unknown := [str(suite) for suite in suites if suite not in SUITES]:
+        raise SystemExit(f"--suites {','.join(unknown)}: must be of {','.join(map(str, SUITES))}")
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured from nothing
+    made, file = made_now(), options.results / "vs_pytorch.json"
+    with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
+        settings = Settings(
+            prepare_model(options.model, Path(folder)),
+            options.tokenizer,
+            options.data,
+            batch_size=options.batch_size,
+            repeats=options.repeats,
+            allocator="allocator" not in options.without,
+            device=options.device,
+            shapes=options.shapes,
+        )
+        shown = {**asdict(settings), "model": options.model}
+        done = kept(file, made, shown)
+        for suite in suites:
+            done[str(suite)], on = run_suite(settings, suite)
+            ordered = {str(suite): done[str(suite)] for suite in SUITES if str(suite) in done}
+            record = {"made": {**made, **on}, "settings": shown, "suites": ordered}
+            write(options.results, record)
+    print(page(record))
+
+
+if __name__ == "__main__":
+    main()

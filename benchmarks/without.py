@@ -1,0 +1,162 @@
+"""What a run does where it does without a saving: the same training at its cost, in a worker process."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from flax_agnews.data.batches import Batch, TrainBatches
+from flax_agnews.data.shapes import Shape
+from flax_agnews.data.tokens import Ragged
+from flax_agnews.models import layers
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Noise
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.strategies.base import FROZEN, Strategy
+from flax_agnews.strategies.prompt import INITIALIZERS, PromptSettings
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.step import Loss, Sums, classification_loss
+
+PROMPT = PromptSettings()
+
+
+def same(value: Any) -> Any:
+    """As it is."""
+    return value
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is different; the defaults change nothing.
+
+    Attributes:
+        flags: of the command line, after the benchmark's own.
+        strategy: instead of the registered one.
+        prepare: called before anything is compiled.
+        texts: (texts, body) -> those that train instead.
+        batches: other ones of the same texts.
+        loss: what training minimises.
+        devices: how steps are compiled.
+    """
+
+    flags: tuple[str, ...] = ()
+    strategy: Strategy | None = None
+    prepare: Callable[[], None] = lambda: None
+    texts: Callable[[Ragged, GPT2Config], Ragged] = lambda texts, body: texts
+    batches: Callable[[TrainBatches], TrainBatches] = same
+    loss: Loss = classification_loss
+    devices: type[Devices] = Devices
+
+
+def padded(width: int) -> Change:
+    """Texts are cut at `width`, and shorter ones filled with zeros; what is pooled is the last of them."""
+
+    def texts(real: Ragged, body: GPT2Config) -> Ragged:
+        ids = np.zeros((len(real), width), np.int32)
+        ids[np.arange(width) < real.lengths[:, None]] = real.ids
+        return Ragged(ids.ravel(), np.arange(len(real) + 1) * width)
+
+    return Change(flags=("--data.max_length", str(width)), texts=texts)
+
+
+def uniform(batches: TrainBatches) -> TrainBatches:
+    """Every block of a shape looks back as far as the longest text."""
+    changed = copy.copy(batches)
+    every = [s._replace(reach=tuple(s.reach[0] if blocks else 0 for blocks in s.reach)) for s in batches.shapes]
+    changed.shapes = list(dict.fromkeys(cast(list[Shape], every)))
+    return changed
+
+
+class Vectors(nnx.Module):
+    """A table of vectors with more rows, which train: ids from the table's end on.
+
+    Args:
+        table: [entries, embd].
+        more: [rows, embd].
+    """
+
+    def __init__(self, table: Array, more: Array) -> None:
+        self.embedding, self.more = nnx.Param(table), nnx.Param(more)
+
+    def __call__(self, ids: Array) -> Array:
+        """ids [tokens] -> [tokens, embd]."""
+        table, more = self.embedding[...], self.more[...]
+        known = jnp.minimum(ids, len(table) - 1)
+        added = jnp.maximum(ids - len(table), 0)
+        return jnp.where((ids < len(table))[:, None], table[known], more[added])
+
+
+def _with_vectors(model: Classifier, key: Array) -> Classifier:
+    adapted = nnx.clone(model)
+    first = INITIALIZERS[PROMPT.initializer](model, key, PROMPT.tokens)
+    adapted.transformer.wte = cast(Any, Vectors(model.transformer.wte.embedding[...], first))
+    return adapted
+
+
+def _prompted(texts: Ragged, body: GPT2Config) -> Ragged:
+    """Each text with the prompt's ids before it."""
+    prompt = np.arange(body.vocab_size, body.vocab_size + PROMPT.tokens, dtype=np.int32)
+    return Ragged.of([*prompt, *texts[i]] for i in range(len(texts)))
+
+
+PROMPT_PER_TEXT = Strategy(
+    name="prompt",
+    adapt=_with_vectors,
+    label=lambda path, shape: "prompt" if path in ("transformer/wte/more", "score/kernel") else FROZEN,
+    transforms=lambda plan: {"prompt": plan.adamw(PROMPT.learning_rate)},
+)
+"""Prompt tuning with the prompt's vectors as tokens of every text: the same function, at the cost of longer texts."""
+
+
+def all_tokens_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    """The loss, the last layer computed for all tokens."""
+
+    def logits(batch: Batch, noise: Noise | None, dtype: Any) -> Array:
+        return model.score(model.hidden(batch, noise, dtype)[batch.last])
+
+    return classification_loss(cast(Classifier, logits), batch, noise, dtype)
+
+
+def plain_product(x: Array, kernel: Array, dtype: Any) -> Array:
+    """`layers.product`, its backward pass left to autodiff."""
+    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _plain_products() -> None:
+    cast(Any, layers).product = plain_product
+
+
+@dataclass(frozen=True)
+class Undonated(Devices):
+    """Devices whose steps keep their arguments."""
+
+    def compile(self, function: Callable[..., Any], *examples: Any, donate: bool) -> Callable[..., Any]:
+        """As `Devices.compile`; nothing is donated."""
+        return super().compile(function, *examples, donate=False)
+
+
+CHANGES = {
+    "packing": padded(128),
+    "packing_256": padded(256),
+    "lookback": Change(batches=uniform),
+    "prompt_once": Change(strategy=PROMPT_PER_TEXT, texts=_prompted),
+    "pooled": Change(loss=all_tokens_loss),
+    "cache": Change(flags=("--train.cache_frozen", "off")),
+    "products": Change(prepare=_plain_products),
+    "allocator": Change(flags=("--parallel.keep_memory", "false")),
+    "shapes": Change(flags=("--train.shapes", "1")),
+    "compilation_cache": Change(flags=("--parallel.keep_compilations", "false")),
+    "donation": Change(devices=Undonated),
+}
+"""A saving's name -> what is done without it."""
+
+
+def resized(texts: Ragged, mean: float, most: int) -> Ragged:
+    """The same tokens in a row, cut anew into as many texts, `mean` tokens long on average (at most `most`)."""
+    lengths = np.clip(np.round(texts.lengths * (mean / texts.lengths.mean())), 1, most).astype(np.int64)
+    return Ragged(np.resize(texts.ids, lengths.sum()), np.concatenate([[0], np.cumsum(lengths)]))
