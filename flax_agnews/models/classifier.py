@@ -12,6 +12,7 @@ from flax_agnews.models.attention import KeysValues, Layout
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
 from flax_agnews.models.layers import Linear
+from flax_agnews.models.rows import Way
 
 
 class Prompt(nnx.Module):
@@ -32,13 +33,15 @@ class Classifier(nnx.Module):
         config: of the body.
         classes: how many.
         key: for random weights.
+        attention: how tokens attend.
     """
 
-    def __init__(self, config: GPT2Config, classes: int, key: Array) -> None:
+    def __init__(self, config: GPT2Config, classes: int, key: Array, attention: Way = "blocks") -> None:
         body, head = jax.random.split(key)
         self.transformer = GPT2(config, body)
         self.score = Linear(head, config.n_embd, classes, config.initializer_range, bias=False)
         self.prompt: Prompt | None = nnx.data(None)
+        self.attention = attention
 
     @property
     def config(self) -> GPT2Config:
@@ -74,7 +77,7 @@ class Classifier(nnx.Module):
             prefix: where it is computed already.
             pooled: the last layer, too, is then computed for the pooled tokens only.
         """
-        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens)
+        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, self.attention)
         x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
         seen = self.prefix(noise, dtype) if prefix is None else prefix
         return body(x, layout, noise, dtype, prefix=seen, first=batch.depth, pooled=pooled)

@@ -19,6 +19,7 @@ from flax_agnews.errors import UserError, nearest
 from flax_agnews.models.attention import KeysValues, Layout, attend, attend_last, attend_prompt, prompt_place
 from flax_agnews.models.dropout import Noise, Place
 from flax_agnews.models.layers import Embed, LayerNorm, Linear
+from flax_agnews.models.rows import attend_rows
 
 # config.json's names -> functions, as transformers.activations.ACT2FN has them.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -114,10 +115,13 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] -> [tokens, embd] float32."""
-        qkv = self.c_attn(x, dtype).reshape(-1, BLOCK, 3, self.heads, x.shape[1] // self.heads)
-        q, k, v = jnp.transpose(qkv, (2, 0, 3, 1, 4))
-        out = attend(q, k, v, layout, prefix, self.scale, noise, self.depth, dtype)
-        return self.c_proj(jnp.swapaxes(out, 1, 2).reshape(x.shape), dtype)
+        qkv = self.c_attn(x, dtype).reshape(len(x), 3, self.heads, -1)
+        if layout.rows is not None:
+            out = attend_rows(qkv, layout.rows, prefix, self.scale, noise, self.depth, dtype)
+        else:
+            q, k, v = jnp.transpose(qkv.reshape(-1, BLOCK, *qkv.shape[1:]), (2, 0, 3, 1, 4))
+            out = jnp.swapaxes(attend(q, k, v, layout, prefix, self.scale, noise, self.depth, dtype), 1, 2)
+        return self.c_proj(out.reshape(x.shape), dtype)
 
     def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] -> [slots, embd] float32, of the pooled tokens."""

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flax_agnews.config import ModelConfig
 from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.data.shapes import BLOCK, LEVELS
 from flax_agnews.errors import UserError
@@ -20,35 +19,34 @@ Way = Literal["blocks", "rows", "cudnn"]
 """How tokens attend: in local blocks of the token axis, or in rows of a text each, by XLA or by cuDNN."""
 
 
-def choose(model: ModelConfig, strategy: str, *, head_width: int, rates: Rates, prefix: int, device: Any) -> Way:
-    """The way that `model.attention` asks for, before anything is compiled.
+def check_attention(
+    way: Way, strategy: str, dtype: str, *, head_width: int, rates: Rates, prefix: int, device: Any
+) -> None:
+    """Before anything is compiled: a `UserError` where the way to attend can't be had with the rest.
 
     Args:
-        model: the setting, and the compute type.
-        strategy: its name, for errors.
+        way: what `model.attention` asks for.
+        strategy: its name.
+        dtype: of matrix products.
         head_width: of the body.
         rates: of dropout, and where.
         prefix: tokens that the strategy puts before every text.
         device: one of those that compute.
-
-    Raises:
-        UserError: it can't be had with the rest.
     """
-    way = model.attention
-    if way in ("auto", "blocks"):
-        return "blocks"
+    if way == "blocks":
+        return
 
     def require(ok: bool, reason: str) -> None:
         if not ok:
             raise UserError(f"--model.attention {way}: {reason}")
 
     quiet = rates.attn == 0 or not any(rates.noisy[1:])
-    require(quiet, f"strategy {strategy} has dropout {rates.attn} on attention weights; set --model.dropout 0, or blocks")
-    require(not prefix, f"strategy {strategy} puts {prefix} tokens before every text; only blocks can do that")
+    require(quiet, f"{strategy} drops {rates.attn} of the attention weights; set --model.dropout 0, or choose blocks")
+    require(not prefix, f"{strategy} puts {prefix} tokens before every text; choose blocks")
     if way == "cudnn":
         # Limits of jax/_src/cudnn/fused_attention_stablehlo.py (check_layout, check_is_flash_attention), and for the
         # GPU of https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
-        require(model.dtype == "bfloat16", f"takes --model.dtype bfloat16, not {model.dtype}; set that, or rows or blocks")
+        require(dtype == "bfloat16", f"takes --model.dtype bfloat16, not {dtype}; set it, or choose rows or blocks")
         nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version
         generation = int(device.compute_capability.split(".")[0]) if nvidia else 0
         needs = "needs an NVIDIA GPU of compute capability 8.0 or newer"
@@ -56,7 +54,6 @@ def choose(model: ModelConfig, strategy: str, *, head_width: int, rates: Rates, 
         most = 256 if generation >= 9 else 128
         fits = head_width % 8 == 0 and head_width <= most
         require(fits, f"takes heads of a multiple of 8, at most {most}, not {head_width} wide; choose rows or blocks")
-    return way
 
 
 def longest(reach: tuple[int, ...]) -> int:
@@ -105,26 +102,36 @@ class Rows:
 
 
 def attend_rows(
-    qkv: Array, rows: Rows, prefix: tuple[Array, Array] | None, scale: float, noise: Noise | None, depth: int
+    qkv: Array,
+    rows: Rows,
+    prefix: tuple[Array, Array] | None,
+    scale: float,
+    noise: Noise | None,
+    depth: int,
+    dtype: Any,
 ) -> Array:
-    """Softmax attention of every token to those before it in its text; weights in float32.
+    """Softmax attention of every token to those before it in its text; scores and the softmax in float32.
 
     Args:
-        qkv: [tokens, 3, heads, head width], queries, keys and values.
+        qkv: [tokens, 3, heads, head width] queries, keys and values.
         rows: of the batch.
         prefix: must be nothing.
         scale: what scores are multiplied by.
         noise, depth: without dropout on the attention weights of this depth.
+        dtype: of the operands of products.
 
     Returns:
-        [tokens, heads, head width], of the type of qkv; zero for padding.
+        [tokens, heads, head width] of that type; zero for padding.
+
+    Raises:
+        UserError: a prefix or such dropout after all, by a model that `check_attention` hasn't seen.
     """
     if prefix is not None or (noise is not None and noise.rate(depth, 1)):
         raise UserError(
-            f"layer {depth - 1} attends in rows, which knows neither a prefix before the texts nor dropout on attention "
-            "weights; choose --model.attention blocks"
+            f"layer {depth - 1} attends in rows, yet has something before the texts or dropout on attention weights; "
+            "choose --model.attention blocks"
         )
-    q, k, v = jnp.moveaxis(_take(qkv, rows.tokens), 2, 0)
+    q, k, v = jnp.moveaxis(_take(qkv.astype(dtype), rows.tokens), 2, 0)
     # Lengths and `is_causal` only: a mask would be turned into a bias, which has a gradient of its own.
     out = jax.nn.dot_product_attention(
         q,

@@ -21,6 +21,7 @@ from flax_agnews.models.dropout import Rates
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
+from flax_agnews.models.rows import Way, check_attention
 from flax_agnews.optim import Plan, make_optimizer
 from flax_agnews.strategies.base import Strategy
 
@@ -95,7 +96,9 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
     Args:
         max_length: most tokens of a text, which with the prompt must fit the model's positions.
     """
-    frame = parameters.abstract(lambda: _adapted(strategy, Classifier(base.config, classes, jax.random.key(0)), 0))
+    config = base.config
+    way: Way = "blocks" if model.attention == "auto" else model.attention
+    frame = parameters.abstract(lambda: _adapted(strategy, Classifier(config, classes, jax.random.key(0), way), 0))
     prompt = next((shape[0] for path, shape in frame.shapes.items() if path == "prompt/embedding"), 0)
     if max_length + prompt > base.config.n_positions:
         raise UserError(
@@ -104,6 +107,9 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
     trainable, optimizer = make_optimizer(strategy.name, labels, strategy.transforms(plan), strategy.around(plan))
+    rates, device = dropout_rates(base, model, trainable), jax.local_devices()[0]
+    width = config.n_embd // config.n_head
+    check_attention(way, strategy.name, model.dtype, head_width=width, rates=rates, prefix=prompt, device=device)
     return Setup(
         strategy=strategy,
         base=base,
@@ -112,7 +118,7 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
         trainable=trainable,
         labels=labels,
         optimizer=optimizer,
-        rates=dropout_rates(base, model, trainable),
+        rates=rates,
         dtype=jnp.dtype(model.dtype),
     )
 
