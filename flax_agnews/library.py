@@ -80,7 +80,7 @@ def _fit(config: Config, strategy: Any, seed: int) -> Fitted:
     experiment = Experiment(config, [strategy])
     setup = experiment.setups[0]
     with Interrupt() as interrupt, experiment.display:
-        program = experiment.compile(setup)
+        program = experiment.compile(setup, interrupt=interrupt)
         [run] = experiment.train(program, [seed], interrupt)
     _, frozen = create_state(setup, experiment.shared, seed)  # the original weights, whatever the program read
     model = setup.frame.merge({**frozen, **run.params})

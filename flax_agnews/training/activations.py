@@ -92,7 +92,7 @@ class Activations:
                     "--train.cache_frozen on: with --model.dropout_frozen, frozen layers give something else at every "
                     "step. Choose one of the two, or --model.dropout 0"
                 )
-            size = self._bytes(Trunk(setup.base, depth, setup.dtype), self.splits) if depth else 0
+            size = self._bytes(Trunk(setup.base, depth, setup.dtype, setup.attention), self.splits) if depth else 0
             if size > self.train.cache_gigabytes * 1e9:
                 raise self._refused(setup, NoRoom(f"{count(size)}B are above --train.cache_gigabytes"))
 
@@ -113,7 +113,7 @@ class Activations:
         depth = 0 if self.train.cache_frozen == "off" else frozen_depth(setup, shared)
         if depth:
             try:
-                splits = self._cached(Trunk(setup.base, depth, setup.dtype), shared, told)
+                splits = self._cached(Trunk(setup.base, depth, setup.dtype, setup.attention), shared, told)
                 seconds = time.perf_counter() - started
                 return Inputs(self._trained(batches, splits["train"]), self._evaluated(splits), depth, seconds)
             except NoRoom as reason:

@@ -62,6 +62,7 @@ class Setup:
         optimizer: over the trainable leaves.
         rates: of dropout, and where.
         dtype: of matrix products.
+        attention: how tokens attend.
     """
 
     strategy: Strategy
@@ -73,6 +74,7 @@ class Setup:
     optimizer: optax.GradientTransformation
     rates: Rates
     dtype: Any
+    attention: Way
 
     @property
     def trainable_parameters(self) -> int:
@@ -120,6 +122,7 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
         optimizer=optimizer,
         rates=rates,
         dtype=jnp.dtype(model.dtype),
+        attention=way,
     )
 
 

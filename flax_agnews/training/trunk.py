@@ -20,6 +20,7 @@ from flax_agnews.models.attention import Layout
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import BODY, Base
+from flax_agnews.models.rows import Way
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.step import AXIS
 
@@ -32,11 +33,13 @@ class Trunk:
         base: the body.
         depth: layers.
         dtype: of matrix products.
+        attention: how tokens attend.
     """
 
     base: Base
     depth: int
     dtype: Any
+    attention: Way = "blocks"
 
     @property
     def pooled(self) -> bool:
@@ -62,6 +65,7 @@ class Trunk:
             "config": asdict(self.base.config),
             "dtype": str(self.dtype),
             "depth": self.depth,
+            "attention": self.attention,
             "program": [__version__, jax.__version__, BLOCK, device.platform, device.device_kind],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -86,7 +90,7 @@ class Trunk:
         """A function (nothing, weights, batch) -> [devices, micro_batches, tokens or slots, embd], under `AXIS`."""
 
         def one(body: GPT2, batch: Batch) -> Array:
-            layout = Layout.of(batch, 0)
+            layout = Layout.of(batch, 0, self.attention)
             x = body.embed(body.wte(batch.ids), layout.place, None)
             x = body.layers(x, layout, None, self.dtype, end=self.depth - self.pooled)
             x = body.h[-1].last(x, layout, None, None, self.dtype) if self.pooled else x
