@@ -184,12 +184,9 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
 
 
 def _padded(rows: Rows, suite: Suite, width: int | None) -> Rows:
-    """The first batch of each repeat; a fixed width warms up on few texts, and counts few where it is no target's."""
-    first = {repeat: batches[0] for repeat, batches in rows.items()}
-    if width is None:
-        return {repeat: [batch] for repeat, batch in first.items()}
-    most = None if suite.strategy == "full" else FEW
-    return {repeat: [batch[: FEW if repeat == WARM_UP else most]] for repeat, batch in first.items()}
+    """The first batch of each repeat; few texts of it to warm up, and where a fixed width is no target's."""
+    few = width is not None and suite.strategy != "full"
+    return {r: [batches[0][: FEW if few or r == WARM_UP else None]] for r, batches in rows.items()}
 
 
 def _contender(trainer: Trainer, rows: Rows, width: int | None, model: Any = None) -> Callable[[int], Sample]:
