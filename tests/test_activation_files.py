@@ -16,8 +16,8 @@ from flax_agnews.data.arrays import ArrayFolder
 from flax_agnews.errors import UserError
 from flax_agnews.training.activations import Activations, Told
 from flax_agnews.training.loop import Interrupted
-from flax_agnews.training.trunk import Trunk
 from flax_agnews.training.program import plan_batches
+from flax_agnews.training.trunk import Trunk
 
 __all__ = ["folder"]  # a fixture
 

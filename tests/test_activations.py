@@ -27,9 +27,9 @@ from flax_agnews.main import main
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.activations import Activations
-from flax_agnews.training.trunk import Trunk
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import frozen_depth
+from flax_agnews.training.trunk import Trunk
 
 LAYERS = 4
 CONFIG = replace(tiny.CONFIG, n_layer=LAYERS)

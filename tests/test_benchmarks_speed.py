@@ -62,9 +62,9 @@ def test_work_is_what_the_compiler_counts(strategy: str) -> None:
     needed = Needed.of(setup.trainable, setup.frame.shapes, body.n_layer, first=0)
     work = step_flops(body, tiny.CLASSES, split.tokens.lengths, needed)
     # The compiler also counts norms, activations and softmax, and whole blocks of attention where ours has its causal
-    # half: together 4 to 5 % at this width. The least of the products, a layer's queries, keys and values in one of the
+    # half: together 5 to 8 % at this width. The least of the products, a layer's queries, keys and values in one of the
     # three directions, is 4 to 6 %.
-    assert 1.02 < compiled.cost_analysis()["flops"] / work < 1.07
+    assert 1.04 < compiled.cost_analysis()["flops"] / work < 1.08
 
 
 def test_work_by_hand() -> None:
@@ -136,9 +136,9 @@ def test_without_lookback_every_block_reaches_as_far() -> None:
     batches = tiny.planned(tiny.random_split([150, *[20] * 31]), batch_size=32)
     (shape,), (changed,) = batches.shapes, CHANGES["lookback"].batches(batches).shapes
     blocks = shape.reach[0]
-    assert 0 < shape.reach[2] < blocks  # the text of 150 tokens begins 4 blocks before it ends, the others at most 1
-    assert shape.reach[3:] == (0,) * len(shape.reach[3:])
-    assert changed.reach == (blocks, blocks, blocks, *shape.reach[3:])
+    assert 0 < shape.reach[1] < blocks  # the text of 150 tokens begins 4 blocks before it ends, the others at most 1
+    assert shape.reach[2:] == (0,) * len(shape.reach[2:])
+    assert changed.reach == (blocks, blocks, *shape.reach[2:])
     assert shape.cost < changed.cost
 
 
