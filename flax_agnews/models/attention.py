@@ -144,13 +144,8 @@ def attend(
         if prefix:
             scores = jnp.concatenate([_product("nhqd,khd->nhqk", q[part], prefix[0]), scores], axis=-1)
         weights = jax.nn.softmax(scores, axis=-1)
-        if noise is not None and (rate := noise.rate(depth, 1)):
-            place = layout.place.blocks(BLOCK)[part]
-            rows = noise.rows(depth, 1, place)[:, None, :, None]
-            positions = _after(prefix, region.key_position)
-            units = jnp.moveaxis(_units(weights.shape[1], positions[:, None]), 0, 1)
-            weights = dropout.apply(weights, dropout.keep(rows, units, rate), rate)
-        weights = weights.astype(dtype)
+        places = layout.place.blocks(BLOCK)[part]
+        weights = _drop(weights, places, _after(prefix, region.key_position), noise, depth).astype(dtype)
         before = len(prefix[0]) if prefix else 0
         mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
         if prefix:
@@ -185,10 +180,8 @@ def attend_last(
         mask = jnp.concatenate([jnp.ones((len(mask), len(prefix[0])), bool), mask], axis=1)
     scores = _product("shd,khd->hsk", q * jnp.asarray(scale, q.dtype), k)
     weights = jax.nn.softmax(jnp.where(mask, scores, _NOTHING), axis=-1)
-    if noise is not None and (rate := noise.rate(depth, 1)):
-        rows = noise.rows(depth, 1, layout.place[layout.last])[:, None]
-        units = _units(len(weights), _after(prefix, layout.place.position[None]))
-        weights = dropout.apply(weights, dropout.keep(rows, units, rate), rate)
+    positions = _after(prefix, layout.place.position[None])[0]
+    weights = _drop(weights, layout.place[layout.last], positions, noise, depth)
     return _product("hsk,khd->shd", weights.astype(v.dtype), v).astype(v.dtype)
 
 
@@ -197,9 +190,7 @@ def attend_prompt(q: Array, k: Array, v: Array, scale: float, noise: Noise | Non
     p = len(q)
     scores = _product("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k)
     weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((p, p), bool)), scores, _NOTHING), axis=-1)
-    if noise is not None and (rate := noise.rate(depth, 1)):
-        rows = noise.rows(depth, 1, prompt_place(p))[:, None]
-        weights = dropout.apply(weights, dropout.keep(rows, _units(len(weights), jnp.arange(p)[None]), rate), rate)
+    weights = _drop(weights, prompt_place(p), jnp.arange(p), noise, depth)
     return _product("hqk,khd->qhd", weights.astype(v.dtype), v).astype(v.dtype)
 
 
@@ -214,6 +205,15 @@ def _after(prefix: KeysValues | None, positions: Array) -> Array:
         return positions
     before = jnp.broadcast_to(jnp.arange(len(prefix[0])), (len(positions), len(prefix[0])))
     return jnp.concatenate([before, positions], axis=1)
+
+
+def _drop(weights: Array, queries: Place, positions: Array, noise: Noise | None, depth: int) -> Array:
+    """Dropout on attention weights [..., heads, queries, keys]; a unit is (head, key's position [..., keys])."""
+    if noise is None or not (rate := noise.rate(depth, 1)):
+        return weights
+    rows = noise.rows(depth, 1, queries)[..., None, :, None]
+    units = jnp.moveaxis(_units(weights.shape[-3], positions[..., None, :]), 0, -3)
+    return dropout.apply(weights, dropout.keep(rows, units, rate), rate)
 
 
 def _units(heads: int, places: Array) -> Array:
