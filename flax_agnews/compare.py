@@ -17,8 +17,8 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
         KeyboardInterrupt: with the signal's number, after saving.
     """
     display = Display()
-    experiment = Experiment(config, strategies, display, overwrite)
     try:
+        experiment = Experiment(config, strategies, display, overwrite)
         experiment.run()
     except Stopped as stop:
         display.note(f"{stop.where}; run the same command to go on")

@@ -92,6 +92,8 @@ class TrainConfig:
         clip_norm: Largest global norm of the trained gradients; none by default.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
         shapes: Most compiled shapes of a training step; more waste less padding and compile longer.
+        deterministic: On a GPU, only kernels that give the same bits every time, chosen without autotuning: slower, so
+            that a run that was stopped ends with the bytes of an undisturbed one. A CPU does so anyway.
         parallel_seeds: Runs (seeds) of a strategy that train side by side in one program: fewer, larger updates, for
             the memory of as many states; best where it divides `runs`.
         cache_frozen: Compute what frozen lower layers make of the texts once, for all epochs, seeds and strategies:
@@ -113,6 +115,7 @@ class TrainConfig:
     clip_norm: float | None = None
     micro_batch_tokens: int = 16384
     shapes: int = 6
+    deterministic: bool = False
     parallel_seeds: int = 1
     cache_frozen: Literal["auto", "on", "off"] = "auto"
     cache_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -139,15 +142,24 @@ class ParallelConfig:
 
 @dataclass
 class CheckpointConfig:
-    """When training state is saved.
+    """When training state is saved, and what stays of it.
 
     Args:
-        enabled: Save at the end of each epoch and when interrupted; without it a stopped run starts over.
-        every_steps: Save every so many steps as well; 0 is never.
+        enabled: Save now and then and when interrupted; without it a stopped run starts over.
+        share: Most of the time that saving may cost: the dearer a save is here, the rarer it is.
+        every_steps: Save every so many updates instead, whatever it costs; 0 leaves it to `share`.
+        keep_last: States of a run that stay until it is finished; an older one is taken up where a newer is damaged.
+        keep_best: Best weights that stay: of every `run`, of the best run of each `strategy`, or of the best of `all`
+            (by validation accuracy).
+        gigabytes: Most that weights and states may take in the output folder (1e9 bytes); none by default.
     """
 
     enabled: bool = True
+    share: float = 0.01
     every_steps: int = 0
+    keep_last: int = 2
+    keep_best: Literal["run", "strategy", "all"] = "run"
+    gigabytes: float | None = None
 
 
 @dataclass
@@ -202,7 +214,10 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
     "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
     "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
+    "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),
+    "checkpoint.gigabytes": (lambda v: v is None or v > 0, "above 0"),
 }
 
 

@@ -11,6 +11,7 @@ import yaml
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import read_json, write_atomic, write_json
+from flax_agnews.lock import Lock
 from flax_agnews.statistics import summary
 
 # Settings that may change between calls on one folder: they add runs, or don't touch the numbers.
@@ -22,6 +23,7 @@ _WRITTEN = (
     "report.md",
     "accuracy_curves.png",
     "base",
+    "pretrain",
     "tokenizer",
     "wandb",
 )
@@ -65,10 +67,13 @@ class OutputFolder:
 
     Args:
         path: the folder; made where it is missing.
+
+    Attributes:
+        lock: keeps other processes out; taken by `claim` at the latest.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.lock = path, Lock(path)
 
     @property
     def in_use(self) -> bool:
@@ -88,8 +93,14 @@ class OutputFolder:
 
         With `overwrite`, first removes what an experiment wrote there, and nothing else.
         """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        self.lock.take()
         if overwrite:
             self._clear()
+        self._sweep()
         now, before = config_dict(config), self._before()
         if before:
             names = [*before["strategy"].split(","), *now["strategy"].split(",")]
@@ -134,6 +145,12 @@ class OutputFolder:
                 if not any(folder.iterdir()):
                     folder.rmdir()
         _remove(self.path, _WRITTEN)
+
+    def _sweep(self) -> None:
+        """Removes drafts of files whose writers were killed."""
+        for folder in (self.path, *(run.path for run in self._runs())):
+            for draft in folder.glob(".*.tmp"):
+                draft.unlink(missing_ok=True)
 
     def _runs(self) -> list[RunFolder]:
         """The runs that were begun here, whichever settings began them."""

@@ -2,10 +2,13 @@
 
 import os
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import jax
 
+from flax_agnews import __version__
+from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.models.pretrained import Base
@@ -45,6 +48,25 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
     }
 
 
+def header(
+    config: Config,
+    data: Data,
+    batches: TrainBatches,
+    base: Base,
+    adaptation: Adaptation | None,
+    devices: Devices,
+) -> dict[str, Any]:
+    """What stands above the runs."""
+    return {
+        "flax_agnews": __version__,
+        "data": data_record(data, batches),
+        "model": model_record(base, config.model.dtype),
+        "pretrain": pretrain_record(adaptation, config.pretrain.epochs),
+        "environment": environment(devices),
+        "settings": asdict(config.train),
+    }
+
+
 def data_record(data: Data, batches: TrainBatches) -> dict[str, Any]:
     """The data set, and how it fills the batches."""
     lengths = data.train.tokens.lengths
@@ -79,7 +101,7 @@ def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any
     """Language-model adaptation, where there was any: loss of each epoch in nats a token."""
     if adaptation is None:
         return None
-    return {"epochs": epochs, "seconds": adaptation.seconds, "loss": adaptation.loss}
+    return {"epochs": epochs, "loss": adaptation.loss}
 
 
 def environment(devices: Devices) -> dict[str, str]:

@@ -10,13 +10,15 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.display import Display, Job, Progress, count, words_duration
+from flax_agnews.display import Display, Job, count, words_duration
+from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
 from flax_agnews.training.loop import Watch
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.pretrain import Progress
 
 
 class Shown(Watch):
@@ -35,7 +37,7 @@ class Shown(Watch):
         self._done = 0.0
 
     @cached_property
-    def progress(self) -> Progress:
+    def progress(self) -> Line:
         """The line; begins with the first update, which may be a resumed one."""
         return self.display.start(self.job.name, self.job.detail, self.job.epochs, self._done)
 
@@ -49,10 +51,10 @@ class Shown(Watch):
         best = fmean(max(history.val_accuracy) for history in histories)
         self.progress.epoch(epoch, f"val {last:.3f}  best {best:.3f}")
 
-    def resumed(self, step: int) -> None:
-        """Says where a run goes on."""
+    def resumed(self, step: int, inexact: str | None) -> None:
+        """Says where a run goes on, and whether exactly."""
         self._done = step / self.steps_per_epoch
-        self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}")
+        self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}{_but(inexact)}")
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
@@ -61,6 +63,37 @@ class Shown(Watch):
     def tested(self, accuracies: Sequence[float]) -> None:
         """Ends the line with each run's accuracy on the test split."""
         self.progress.finish("test " + " ".join(f"{accuracy:.3f}" for accuracy in accuracies))
+
+
+class ShownAdapting(Progress):
+    """A line on the display for language-model adaptation.
+
+    Args:
+        display: where.
+        epochs: of it.
+        interrupt: asked whether to stop.
+    """
+
+    def __init__(self, display: Display, epochs: int, interrupt: Interrupt) -> None:
+        self.display, self.interrupt = display, interrupt
+        self._line = display.start("pretrain", "", epochs)
+
+    def step(self, epochs_done: float, tokens_per_second: float) -> None:
+        """Moves the bar."""
+        self._line.step(epochs_done, tokens_per_second)
+
+    def resumed(self, step: int, inexact: str | None) -> None:
+        """Says where it goes on, and whether exactly."""
+        self.display.note(f"pretrain: goes on at step {step}{_but(inexact)}")
+
+    def should_stop(self) -> bool:
+        """After SIGINT or SIGTERM."""
+        return bool(self.interrupt.asked)
+
+    def finish(self, losses: Sequence[float]) -> None:
+        """Ends the line."""
+        ends = dict.fromkeys(f"{loss:.2f}" for loss in (losses[0], losses[-1]))
+        self._line.finish(f"loss {' → '.join(ends)}")
 
 
 class ShownCaching(Told):
@@ -103,6 +136,10 @@ class ShownCaching(Told):
         return self.interrupt is not None and bool(self.interrupt.asked)
 
 
+def _but(inexact: str | None) -> str:
+    return f"; {inexact}" if inexact else ""
+
+
 def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
     """What the display calls a run, or runs that train together."""
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"
@@ -115,8 +152,10 @@ def announce(display: Display, config: Config, devices: Devices) -> None:
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
 
 
-def describe(display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int) -> None:
-    """Data, model and plan, before anything is computed."""
+def describe(
+    display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int, disk: int
+) -> None:
+    """Data, model and plan, before anything is computed; `disk` is bytes of weights and states."""
     lengths, body, train = data.train.tokens.lengths, base.config, config.train
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
     cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
@@ -129,7 +168,8 @@ def describe(display: Display, config: Config, data: Data, base: Base, batches: 
     display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}")
     steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
     counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
-    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · padding {batches.waste:.1%} of the computed tokens")
+    padding = f"padding {batches.waste:.1%} of the computed tokens"
+    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · {padding} · up to {count(disk)}B on disk")
 
 
 def _counted(number: int, name: str) -> str:

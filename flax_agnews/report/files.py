@@ -25,7 +25,7 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "environment": {},
     "settings": {},
 }
-_PRETRAIN: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "seconds": _NUMBER, "loss": (list,)}
+_PRETRAIN: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "loss": (list,)}
 _RUN: Mapping[str, tuple[type, ...]] = {
     "strategy": (str,),
     "seed": (int,),

@@ -26,7 +26,7 @@ from flax_agnews.report.tables import (
     table_title,
     write_csv,
 )
-from flax_agnews.statistics import Run, by_strategy, summary, wilson_interval
+from flax_agnews.statistics import Run, by_strategy, costs, summary, wilson_interval
 
 _FIGURE = "accuracy_curves.png"
 _MOST_CLASSES = 20
@@ -107,7 +107,7 @@ def _pretraining(pretrain: Mapping[str, Any]) -> str:
     losses = " → ".join(f"{loss:.2f}" for loss in pretrain["loss"] if loss is not None)
     return (
         f"Before the comparison, once for all strategies: {epochs} of language modelling on the "
-        f"training texts, {seconds_text(pretrain['seconds'])}{f', loss {losses}' if losses else ''}."
+        f"training texts{f', loss {losses}' if losses else ''}."
     )
 
 
@@ -183,14 +183,14 @@ def _worst(table: np.ndarray, classes: list[str]) -> list[tuple[str, str, str]]:
 
 
 def _costs(results: Results) -> Iterator[str]:
-    numbers = summary(results["runs"])
+    numbers = {name: costs(runs) for name, runs in by_strategy(results["runs"]).items()}
     seconds = ("train_seconds", "compile_seconds", "cache_seconds", "pretrain_seconds")
     rows = [
         (
             name,
-            *(seconds_text(numbers[name][key]["mean"]) for key in seconds),
-            short_count(numbers[name]["tokens_per_second"]["mean"]),
-            bytes_text(numbers[name]["peak_memory_bytes"]["mean"]),
+            *(seconds_text(numbers[name][key]) for key in seconds),
+            short_count(numbers[name]["tokens_per_second"]),
+            bytes_text(numbers[name]["peak_memory_bytes"]),
         )
         for name in ranked(results)
     ]

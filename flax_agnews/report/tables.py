@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flax_agnews.files import write_atomic
 from flax_agnews.report.files import Results
-from flax_agnews.statistics import COSTS, by_strategy, summary
+from flax_agnews.statistics import COSTS, by_strategy, costs, summary
 
 HEADERS = ("strategy", "accuracy", "macro-F1", "trained parameters", "train time", "tokens/s")
 NOT_KNOWN = "–"
@@ -65,8 +65,8 @@ def final_rows(results: Results) -> list[tuple[str, ...]]:
             spread_text(numbers[name]["test_accuracy"]),
             f"{numbers[name]['test_macro_f1']['mean']:.3f}",
             f"{run['trainable_parameters']:,} {f'({share})':>{width + 2}}",
-            seconds_text(numbers[name]["train_seconds"]["mean"]),
-            short_count(numbers[name]["tokens_per_second"]["mean"]),
+            seconds_text(costs(groups[name])["train_seconds"]),
+            short_count(costs(groups[name])["tokens_per_second"]),
         )
         for name, run, share in zip(names, firsts, shares, strict=True)
     ]

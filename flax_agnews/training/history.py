@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from flax_agnews import statistics
-from flax_agnews.tracking import MetricsFile, Tracker
+from flax_agnews.metrics import MetricsFile
+from flax_agnews.tracking import Tracker
 
 
 @dataclass

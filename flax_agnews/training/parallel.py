@@ -1,5 +1,6 @@
 """The same step over all local devices, by jit over a mesh or by pmap: weights replicated, batches dealt."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +17,25 @@ from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.training.step import AXIS
 
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
 
 def keep_compilations(folder: Path) -> None:
     """Keeps what XLA compiles in a folder, for later processes, unless JAX was told of another place."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def compute_deterministically() -> None:
+    """Has XLA compile for GPUs only what gives the same bits every time, chosen without autotuning.
+
+    To be called before a device is used. What it costs depends on the model: kernels that add in no fixed order are
+    often the fastest, and the fastest of several is otherwise found by trying.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _DETERMINISTIC not in flags.split():
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
 
 
 @dataclass(frozen=True)
