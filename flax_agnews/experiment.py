@@ -4,20 +4,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from flax_agnews import __version__
 from flax_agnews.config import Config, check_ranges
 from flax_agnews.data.encoded import encode_corpus
-from flax_agnews.data.sources import Corpus, load_corpus
-from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
+from flax_agnews.data.sources import load_corpus
+from flax_agnews.data.tokens import cache_folder, check_vocabulary
 from flax_agnews.display import Display
 from flax_agnews.files import write_json
 from flax_agnews.folder import OutputFolder, config_dict
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.models.pretrained import Base, load_base, read_config
+from flax_agnews.models.pretrained import Base, load_base, makes_vocabulary, tokenizer_of
 from flax_agnews.optim import Plan
 from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
 from flax_agnews.shown import Shown, ShownCaching, announce, describe, job
@@ -88,7 +87,9 @@ class Experiment:
             corpus = load_corpus(config.data)
         with self.display.busy(f"loading {_model_name(config)}"):
             base = load_base(config.model, config.train.seed)
-        self.tokenizer = self._tokenizer(corpus, anew=overwrite or not self.folder.in_use)
+        kept = self.folder.path / "tokenizer"
+        before = None if overwrite or not self.folder.in_use else kept
+        self.tokenizer = tokenizer_of(config.model, corpus.train.texts, before, self.display.busy)
         check_vocabulary(self.tokenizer, base.config.vocab_size, _model_name(config))
         self.strategies = [_built(strategy, base, config) for strategy in strategies]
         with self.display.busy("tokenizing"):
@@ -99,7 +100,8 @@ class Experiment:
         self.activations = Activations(config, self.data, self.devices)
         self.activations.check(setups)
         self.folder.claim(config, overwrite)
-        self._keep_tokenizer()
+        if makes_vocabulary(config.model):
+            self.tokenizer.save(kept)
         describe(self.display, config, self.data, base, self.batches, len(strategies))
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
@@ -235,26 +237,6 @@ class Experiment:
             self._hints.add(hint)
             self.display.note(hint)
         return tracker
-
-    def _tokenizer(self, corpus: Corpus, anew: bool) -> Tokenizer:
-        """The one that is named; for random weights without one, a vocabulary of the training texts."""
-        model, kept = self.config.model, self.folder.path / "tokenizer"
-        if model.tokenizer or model.from_config is None:
-            return load_tokenizer(model.tokenizer or model.name)
-        if (kept / "merges.txt").exists() and not anew:
-            return load_tokenizer(str(kept))
-        vocabulary = read_config(model.from_config).vocab_size
-        with (
-            self.display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"),
-            TemporaryDirectory() as d,
-        ):
-            train_tokenizer(corpus.train.texts, vocabulary).save(Path(d))
-            return load_tokenizer(d)
-
-    def _keep_tokenizer(self) -> None:
-        """The vocabulary that was made for this experiment stays in its folder."""
-        if self.config.model.from_config is not None and not self.config.model.tokenizer:
-            self.tokenizer.save(self.folder.path / "tokenizer")
 
     def _set_up(self, strategy: Strategy, base: Base) -> Setup:
         train, steps = self.config.train, self.batches.steps_per_epoch

@@ -1,10 +1,12 @@
 """A GPT-2 body by name: hub id, local directory, or random weights from a configuration."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ from jax import Array
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.hub import quiet
+from flax_agnews.data.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
@@ -87,6 +90,32 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
         folder, name = str(Path(source).parent), Path(source).name
         return _parse_config(source, partial(fetch_file, folder), name)
     return _parse_config(source, partial(fetch_file, source))
+
+
+def makes_vocabulary(config: ModelConfig) -> bool:
+    """Whether the tokenizer is made of the training texts: for random weights, where none is named."""
+    return config.from_config is not None and not config.tokenizer
+
+
+def tokenizer_of(
+    config: ModelConfig, texts: Sequence[str], kept: Path | None, busy: Callable[[str], AbstractContextManager[None]]
+) -> Tokenizer:
+    """The tokenizer that is named, or the model's own; or a vocabulary of the training texts.
+
+    Args:
+        config: of the model.
+        texts: that train.
+        kept: where the vocabulary may be that was made before.
+        busy: a context that says what takes long.
+    """
+    if config.from_config is None or config.tokenizer:
+        return load_tokenizer(config.tokenizer or config.name)
+    if kept and (kept / "merges.txt").exists():
+        return load_tokenizer(str(kept))
+    vocabulary = read_config(config.from_config).vocab_size
+    with busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as d:
+        train_tokenizer(texts, vocabulary).save(Path(d))
+        return load_tokenizer(d)
 
 
 def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
