@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from flax_agnews.config import Config
-from flax_agnews.display import Display
 from flax_agnews.experiment import Experiment, Stopped
 from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.training import processes
 
 
 def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: bool = False) -> None:
@@ -14,16 +14,25 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
 
     Raises:
         UserError: bad input.
+        Lost: another process of the same experiment has ended.
         KeyboardInterrupt: with the signal's number, after saving.
     """
-    display = Display()
-    experiment = Experiment(config, strategies, display, overwrite)
-    try:
-        experiment.run()
-    except Stopped as stop:
-        display.note(f"{stop.where}; run the same command to go on")
-        raise KeyboardInterrupt(stop.signal) from None
-    folder = experiment.folder.path
+    with processes.telling():
+        experiment = Experiment(config, strategies, overwrite=overwrite)
+        try:
+            experiment.run()
+        except Stopped as stop:
+            experiment.display.note(f"{stop.where}; run the same command to go on")
+            processes.meet()  # nobody leaves before the first has saved
+            raise KeyboardInterrupt(stop.signal) from None
+        if processes.is_first():
+            _report(experiment)
+        processes.meet()
+
+
+def _report(experiment: Experiment) -> None:
+    """Report, table and figure, of a finished experiment."""
+    folder, display = experiment.folder.path, experiment.display
     written = write_report(folder)
     experiment.publish(folder / "accuracy_curves.png")
     display.console.print("", final_table(read_results(folder)), "")

@@ -1,12 +1,11 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from flax_agnews import __version__
 from flax_agnews.config import Config, check_ranges
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import load_corpus
@@ -18,11 +17,11 @@ from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base, makes_vocabulary, tokenizer_of
 from flax_agnews.optim import Plan
-from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
-from flax_agnews.shown import Shown, ShownCaching, announce, describe, job
+from flax_agnews.records import facts, header, run_record
+from flax_agnews.shown import Shown, ShownCaching, announce, describe, job, silent
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import Tracker, check_key, open_tracker
-from flax_agnews.training import pretrain
+from flax_agnews.training import pretrain, processes
 from flax_agnews.training.activations import Activations
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.group import Lane
@@ -68,19 +67,19 @@ class Experiment:
         overwrite: bool = False,
     ) -> None:
         check_ranges(config)
-        self.config, self.display = config, display or Display()
+        _begin(config)
+        first = processes.is_first()
+        self.config, self.display = config, (display or Display()) if first else silent()
         self.names = [strategy.name for strategy in strategies]
         for entry in strategies:
             if isinstance(entry, Entry):
                 config.strategies.setdefault(entry.name, entry.settings())
-        self.folder = OutputFolder(Path(config.output).expanduser())
+        self.folder = OutputFolder(Path(config.output).expanduser(), writes=first)
         self.folder.check(config, overwrite)
-        check_key(config.tracking)
-        if config.parallel.keep_memory:
-            keep_freed()  # before JAX starts its threads
-        if config.parallel.keep_compilations:
-            keep_compilations(cache_folder() / "compiled")
+        if first:
+            check_key(config.tracking)
         self.devices = Devices.of(config.parallel)
+        self.vote = processes.Vote(self.devices) if self.devices.several else None
         announce(self.display, config, self.devices)
         self._hints: set[str] = set()
         with self.display.busy(f"reading {config.data.source}"):
@@ -99,9 +98,11 @@ class Experiment:
         setups = [self._set_up(strategy, base) for strategy in self.strategies]
         self.activations = Activations(config, self.data, self.devices)
         self.activations.check(setups)
+        processes.check_same(facts(config, setups, self.data, base))  # all is right everywhere: now it is written
         self.folder.claim(config, overwrite)
-        if makes_vocabulary(config.model):
+        if first and makes_vocabulary(config.model):
             self.tokenizer.save(kept)
+        processes.meet()
         describe(self.display, config, self.data, base, self.batches, len(strategies))
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
@@ -116,17 +117,17 @@ class Experiment:
             for seed in self.seeds:
                 if (folder := self.folder.run(setup.strategy.name, seed)).path.exists():
                     folder.claim(self._identity(setup))
-        todo = {strategy.name: self._to_do(strategy.name) for strategy in self.strategies}
+        todo = processes.of_first({strategy.name: self._to_do(strategy.name) for strategy in self.strategies})
         epochs = self.config.train.epochs
         self.display.plan([job(name, seeds, epochs) for name in todo for seeds in todo[name]])
         every = len(self.strategies) * len(self.seeds)
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
-        with Interrupt() as interrupt, self.display:
+        with Interrupt(self.vote) as interrupt, self.display:
             for setup in self.setups:
                 if groups := todo[setup.strategy.name]:
                     self._run_strategy(setup, groups, interrupt)
-        return self.folder.write_results(self._header(), self.names)
+        return processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
 
     def _to_do(self, name: str) -> list[list[int]]:
         """The seeds of a strategy that aren't finished; those that train together in one list."""
@@ -137,7 +138,7 @@ class Experiment:
         """Compiles a strategy once, and runs its seeds."""
         program = self.compile(setup, {len(seeds) for seeds in groups}, interrupt)
         for seeds in groups:
-            if interrupt.asked:
+            if interrupt.check(now=True):
                 raise Stopped("stopped between runs", interrupt.asked)
             self.train(program, seeds, interrupt)
             self.folder.write_results(self._header(), self.names)
@@ -180,6 +181,8 @@ class Experiment:
             for lane in lanes:
                 lane.tracker.finish()
         for lane, run in zip(lanes, runs, strict=True):
+            if not lane.writes:
+                continue
             record = run_record(program, lane.seed, run, self.adaptation)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:
@@ -193,6 +196,8 @@ class Experiment:
         folder = self.folder.run(name, seed)
         folder.claim(self._identity(setup))
         store = Store(folder.path / "checkpoints", keep) if self.config.checkpoint.enabled else None
+        if not self.folder.writes:
+            return Lane(seed, store, writes=False)
         tracker = self._tracker(f"{name} seed {seed}", name, folder.path)
         return Lane(seed, store, folder.path / "metrics.jsonl", tracker)
 
@@ -215,14 +220,7 @@ class Experiment:
         tracker.finish()
 
     def _header(self) -> dict[str, Any]:
-        return {
-            "flax_agnews": __version__,
-            "data": data_record(self.data, self.batches),
-            "model": model_record(self.base, self.config.model.dtype),
-            "pretrain": pretrain_record(self.adaptation, self.config.pretrain.epochs),
-            "environment": environment(self.devices),
-            "settings": asdict(self.config.train),
-        }
+        return header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
 
     def _tracker(self, name: str, group: str, folder: Path) -> Tracker:
         tracker, hint = open_tracker(
@@ -249,14 +247,15 @@ class Experiment:
         """The body after language-model adaptation, from where it was kept or computed now."""
         config, home = self.config, self.folder.path / "base"
         if not config.pretrain.epochs:
-            if not base.given_again and not (home / "model.safetensors").exists():
+            if processes.is_first() and not base.given_again and not (home / "model.safetensors").exists():
                 base.save(home)
             return base, None
         train, end, seed = self.data.train, self.tokenizer.end_of_text, config.train.seed
         key = pretrain.adaptation_key(base, train, end, config.pretrain, config.model, seed)
         cache = cache_folder() / "adapted" / key
         found = pretrain.kept(base, key, [home, cache])
-        if found:
+        everywhere = processes.gathered(found[0].hash if found else None)
+        if found and set(everywhere) == {found[0].hash}:
             self.display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
         else:
             with self.display:
@@ -265,9 +264,19 @@ class Experiment:
                 found = pretrain.adapt(base, train, end, config.pretrain, config.model, self.devices, seed, told)
                 ends = dict.fromkeys(f"{loss:.2f}" for loss in (found[1].loss[0], found[1].loss[-1]))
                 progress.finish(f"loss {' → '.join(ends)}")
-        for folder in (home, cache):
-            pretrain.keep(*found, folder)
+        if processes.is_first():
+            for folder in (home, cache):
+                pretrain.keep(*found, folder)
         return found
+
+
+def _begin(config: Config) -> None:
+    """What has to be done before JAX looks for devices."""
+    if config.parallel.keep_memory:
+        keep_freed()  # before JAX starts its threads
+    processes.start(config.parallel)
+    if config.parallel.keep_compilations:
+        keep_compilations(cache_folder() / "compiled")
 
 
 def _model_name(config: Config) -> str:

@@ -14,6 +14,7 @@ from flax_agnews.experiment import Experiment
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
 from flax_agnews.training.state import create_state
 
@@ -72,17 +73,21 @@ def fit(
     )
     if output is not None:
         return _fit(replace(settings, output=str(output)), chosen, seed)
+    if settings.parallel.coordinator or processes.count() > 1:
+        raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
         return _fit(replace(settings, output=folder), chosen, seed)
 
 
 def _fit(config: Config, strategy: Any, seed: int) -> Fitted:
-    experiment = Experiment(config, [strategy])
-    setup = experiment.setups[0]
-    with Interrupt() as interrupt, experiment.display:
-        program = experiment.compile(setup, interrupt=interrupt)
-        [run] = experiment.train(program, [seed], interrupt)
-    _, frozen = create_state(setup, experiment.shared, seed)  # the original weights, whatever the program read
+    with processes.telling():
+        experiment = Experiment(config, [strategy])
+        setup = experiment.setups[0]
+        with Interrupt(experiment.vote) as interrupt, experiment.display:
+            program = experiment.compile(setup, interrupt=interrupt)
+            [run] = experiment.train(program, [seed], interrupt)
+    here = experiment.devices.local(experiment.shared)
+    _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
     model = setup.frame.merge({**frozen, **run.params})
     return Fitted(run.test, run.history, model, run.logits, experiment.data.classes)
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from statistics import fmean
 
 import jax
+from rich.console import Console
 
 from flax_agnews import __version__
 from flax_agnews.config import Config
@@ -13,6 +14,7 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.display import Display, Job, Progress, count, words_duration
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
 from flax_agnews.training.loop import Watch
@@ -55,8 +57,8 @@ class Shown(Watch):
         self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}")
 
     def should_stop(self) -> bool:
-        """After SIGINT or SIGTERM."""
-        return bool(self.interrupt.asked)
+        """After SIGINT or SIGTERM, in any process."""
+        return self.interrupt.check()
 
     def tested(self, accuracies: Sequence[float]) -> None:
         """Ends the line with each run's accuracy on the test split."""
@@ -100,7 +102,12 @@ class ShownCaching(Told):
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
-        return self.interrupt is not None and bool(self.interrupt.asked)
+        return self.interrupt is not None and self.interrupt.check()
+
+
+def silent() -> Display:
+    """A display that shows nothing: of several processes, one tells."""
+    return Display(Console(quiet=True, force_terminal=False))
 
 
 def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
@@ -111,7 +118,8 @@ def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
 
 def announce(display: Display, config: Config, devices: Devices) -> None:
     """The first line: versions, devices, output folder."""
-    what = f"{len(devices)} x {devices.devices[0].platform.upper()} · {config.model.dtype}"
+    several = f" in {processes.count()} processes" if devices.several else ""
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
 
 

@@ -11,6 +11,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.tracking import NullTracker, Tracker
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.history import History, Journal
+from flax_agnews.training.processes import first_before_others, of_first
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import TrainState, stack
 
@@ -23,12 +24,18 @@ class Lane:
         store: checkpoints; without it, the best weights stay in memory and nothing can be resumed.
         metrics_path: JSON lines, one an update and one an epoch.
         tracker: other places for metrics.
+        writes: into the store; of several processes, only the first does.
     """
 
     def __init__(
-        self, seed: int, store: Store | None = None, metrics_path: Path | None = None, tracker: Tracker | None = None
+        self,
+        seed: int,
+        store: Store | None = None,
+        metrics_path: Path | None = None,
+        tracker: Tracker | None = None,
+        writes: bool = True,
     ) -> None:
-        self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
+        self.seed, self.store, self.tracker, self.writes = seed, store, tracker or NullTracker(), writes
         self._metrics_path = metrics_path
         self._best: Parameters | None = None
 
@@ -39,22 +46,23 @@ class Lane:
 
     def save(self, state: TrainState) -> None:
         """Where there is a store: all that the run goes on from."""
-        if self.store:
+        if self.store and self.writes:
             self.store.save(int(state.step), state, asdict(self.history))
 
     def keep_best(self, params: Parameters) -> None:
         """On disk where there is a store; else a copy, since the next update gives the state's memory away."""
-        if self.store:
+        if self.store and self.writes:
             self.store.save_best(params, self.history.best_epoch)
-        else:
+        elif not self.store:
             self._best = {path: value.copy() for path, value in params.items()}
 
     def best(self, example: Parameters) -> Parameters:
         """The best epoch's trainable leaves, which look like `example`."""
         if self._best is not None:
             return self._best
-        assert self.store is not None
-        return self.store.restore_best(example, self.history.best_epoch)
+        store = self.store
+        assert store is not None
+        return first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
 
 
 class Group:
@@ -73,14 +81,15 @@ class Group:
         self.program, self.lanes = program, lanes
         self.seeds = [lane.seed for lane in lanes]
         self.state, self.frozen = program.start_together(self.seeds)
-        self.step = _saved_by_all(lanes)
+        self.step = of_first(_saved_by_all(lanes))
         histories = self._restore() if self.step else [History() for _ in lanes]
         for lane, history in zip(lanes, histories, strict=True):
             lane.begin(history, program.batches.steps_per_epoch)
 
     def _restore(self) -> list[History]:
         example, _ = self.one(0)
-        saved = [lane.store.restore(self.step, example) for lane in self.lanes if lane.store]
+        stores = [lane.store for lane in self.lanes if lane.store]
+        saved = first_before_others(lambda: [store.restore(self.step, example) for store in stores])
         self.state = self.program.devices.state(stack([state for state, _ in saved]))
         return [History(**notes) for _, notes in saved]
 
