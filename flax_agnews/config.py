@@ -97,7 +97,7 @@ class TrainConfig:
         parallel_seeds: Runs (seeds) of a strategy that train side by side in one program: fewer, larger updates, for
             the memory of as many states; best where it divides `runs`.
         cache_frozen: Compute what frozen lower layers make of the texts once, for all epochs, seeds and strategies:
-            `auto` where it fits, `on` or an error, `off` never.
+            `auto` where it fits and there is one process, `on` or an error, `off` never.
         cache_dtype: Type of that cache; bfloat16 takes half the space and rounds what the upper layers get.
         cache_place: Where it is: files in the cache folder, which later experiments find, or memory.
         cache_gigabytes: Most that all such files take (1e9 bytes); those used least recently make room.
@@ -129,13 +129,22 @@ class ParallelConfig:
 
     Args:
         mode: `jit` over a mesh (NamedSharding), or `pmap`; both compile the same step.
-        devices: How many local devices to use; by default all.
+        devices: How many devices to use, of each process; by default all.
+        coordinator: Where several processes meet that train as one: HOST:PORT of the first, or `auto`, where JAX
+            finds them by itself (SLURM, Open MPI, Kubernetes, cloud TPUs, JAX_COORDINATOR_ADDRESS).
+        processes: How many processes there are; each is started by the same command.
+        process: Which of them this one is, from 0; the first one writes.
+        start_seconds: Longest wait for the others at the start.
         keep_memory: Keep freed memory in the process (glibc), which saves a CPU the page faults of every step.
         keep_compilations: Keep compiled programs in the cache folder, so that the same ones load in later processes.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
     devices: int | None = None
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    start_seconds: int = 120
     keep_memory: bool = True
     keep_compilations: bool = True
 
@@ -214,6 +223,9 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
     "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
+    "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),
     "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
     "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
     "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),

@@ -8,6 +8,10 @@ class UserError(Exception):
     """Bad input, said in one line: what, where, what is allowed, what to do. Commands exit with code 2."""
 
 
+class Lost(Exception):
+    """Another process of the same training ended or can't be reached, said in one line. Commands exit with code 1."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped `name`: ` Did you mean x?`, or else ` Known: a, b.`"""
     names = sorted(known)

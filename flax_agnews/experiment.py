@@ -20,10 +20,11 @@ from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
-from flax_agnews.records import header, run_record
-from flax_agnews.shown import Shown, ShownCaching, announce, describe, job
+from flax_agnews.records import facts, header, run_record
+from flax_agnews.shown import Shown, ShownCaching, announce, describe, job, silent
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
+from flax_agnews.training import processes
 from flax_agnews.training.activations import Activations
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.loop import Interrupted, Run, fit
@@ -69,12 +70,14 @@ class Experiment:
         overwrite: bool = False,
     ) -> None:
         check_ranges(config)
-        self.config, self.display, self.interrupt = config, display or Display(), Interrupt()
+        _begin(config)
+        first = processes.is_first()
+        self.config, self.display = config, (display or Display()) if first else silent()
         self.names = [strategy.name for strategy in strategies]
         for entry in strategies:
             if isinstance(entry, Entry):
                 config.strategies.setdefault(entry.name, entry.settings())
-        self.folder = OutputFolder(Path(config.output).expanduser())
+        self.folder = OutputFolder(Path(config.output).expanduser(), writes=first)
         self.places = Places(config, self.folder, self.display)
         try:
             self._prepare(strategies, overwrite)
@@ -85,17 +88,13 @@ class Experiment:
     def _prepare(self, strategies: Sequence[Entry | Strategy], overwrite: bool) -> None:
         """All that comes before the first run."""
         config = self.config
-        if self.folder.in_use:
+        if self.folder.writes and self.folder.in_use:
             self.folder.lock.take()
         self.folder.check(config, overwrite)
-        check_key(config.tracking)
-        if config.parallel.keep_memory:
-            keep_freed()  # before JAX starts its threads
-        if config.train.deterministic:
-            compute_deterministically()
-        if config.parallel.keep_compilations:
-            keep_compilations(cache_folder() / "compiled")
+        if self.folder.writes:
+            check_key(config.tracking)
         self.devices = Devices.of(config.parallel)
+        self.interrupt = Interrupt(processes.Vote(self.devices) if self.devices.several else None)
         announce(self.display, config, self.devices)
         with self.display.busy(f"reading {config.data.source}"):
             corpus = load_corpus(config.data)
@@ -113,9 +112,11 @@ class Experiment:
         self.activations = Activations(config, self.data, self.devices)
         self.activations.check(setups)
         disk = check_room(config, setups)
+        processes.check_same(facts(config, setups, self.data, base))  # all is right everywhere: now it is written
         self.folder.claim(config, overwrite)
-        if own_vocabulary(config):
+        if self.folder.writes and own_vocabulary(config):
             self.tokenizer.save(self.folder.path / "tokenizer")
+        processes.meet()
         describe(self.display, config, self.data, base, self.batches, len(strategies), disk)
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
@@ -139,7 +140,7 @@ class Experiment:
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
                 self._tidy(setup, seed)
-        todo = {strategy.name: self._to_do(strategy.name) for strategy in self.strategies}
+        todo = processes.of_first({strategy.name: self._to_do(strategy.name) for strategy in self.strategies})
         epochs = self.config.train.epochs
         self.display.plan([job(name, seeds, epochs) for name in todo for seeds in todo[name]])
         every = len(self.strategies) * len(self.seeds)
@@ -149,14 +150,14 @@ class Experiment:
             for setup in self.setups:
                 if groups := todo[setup.strategy.name]:
                     self._run_strategy(setup, groups)
-        return self.folder.write_results(self._header(), self.names)
+        return processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
 
     def _tidy(self, setup: Setup, seed: int) -> None:
         """Checks what a run that was begun before is a run of; of a finished one, drops what it needs no more."""
         folder = self.folder.run(setup.strategy.name, seed)
         if folder.path.exists():
             folder.claim(self._identity(setup))
-            if result := folder.result:
+            if (result := folder.result) and folder.writes:
                 Store(folder.path / "checkpoints").finish(result["best_epoch"])
 
     def _to_do(self, name: str) -> list[list[int]]:
@@ -168,10 +169,11 @@ class Experiment:
         """Compiles a strategy once, and runs its seeds."""
         program = self.compile(setup, {len(seeds) for seeds in groups})
         for seeds in groups:
-            if self.interrupt.asked:
+            if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
             self.train(program, seeds)
-            drop_weights(self.folder, self.config.checkpoint.keep_best)
+            if self.folder.writes:
+                drop_weights(self.folder, self.config.checkpoint.keep_best)
             self.folder.write_results(self._header(), self.names)
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
@@ -215,6 +217,8 @@ class Experiment:
             for lane in lanes:
                 lane.tracker.finish()
         for lane, run in zip(lanes, runs, strict=True):
+            if not lane.writes:
+                continue
             lane.finish()
             record = run_record(program, lane.seed, run, self.adaptation)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
@@ -254,6 +258,17 @@ class Experiment:
         longest = max(int(s.tokens.lengths.max()) for s in (self.data.train, self.data.validation, self.data.test))
         most = self.config.data.max_length if self.data.truncated else longest
         return set_up(strategy, base, len(self.data.classes), plan, self.config.model, most)
+
+
+def _begin(config: Config) -> None:
+    """What has to be done before JAX looks for devices."""
+    if config.parallel.keep_memory:
+        keep_freed()  # before JAX starts its threads
+    if config.train.deterministic:
+        compute_deterministically()
+    processes.start(config.parallel)
+    if config.parallel.keep_compilations:
+        keep_compilations(cache_folder() / "compiled")
 
 
 def _built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:

@@ -31,17 +31,28 @@ _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "iden
 
 
 def config_dict(config: Config) -> dict[str, Any]:
-    """A configuration as YAML has it: each strategy's settings are a section of their own."""
+    """A configuration as YAML has it: each strategy's settings are a section of their own.
+
+    Which process this is of how many is not in it: any number of them may go on.
+    """
     fields = asdict(config)
+    for name in ("coordinator", "processes", "process", "start_seconds"):
+        del fields["parallel"][name]
     strategies = fields.pop("strategies")
     return {**fields, **strategies}
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`STRATEGY/seed-K`: one run's files."""
+    """`STRATEGY/seed-K`: one run's files.
+
+    Attributes:
+        path: the folder.
+        writes: whether this process makes files in it.
+    """
 
     path: Path
+    writes: bool = True
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -53,7 +64,8 @@ class RunFolder:
         path = self.path / "identity.json"
         before = read_json(path)
         if before is None:
-            write_json(path, dict(identity))
+            if self.writes:
+                write_json(path, dict(identity))
             return
         changed = [name for name in identity if before.get(name) != identity[name]]
         if changed:
@@ -67,13 +79,14 @@ class OutputFolder:
 
     Args:
         path: the folder; made where it is missing.
+        writes: whether this process makes files in it; of several, only the first does.
 
     Attributes:
         lock: keeps other processes out; taken by `claim` at the latest.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, Lock(path)
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path, self.writes, self.lock = path, writes, Lock(path)
 
     @property
     def in_use(self) -> bool:
@@ -93,6 +106,8 @@ class OutputFolder:
 
         With `overwrite`, first removes what an experiment wrote there, and nothing else.
         """
+        if not self.writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -125,7 +140,7 @@ class OutputFolder:
         raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        old, new = _settings(before), _settings(now)
+        old, new = by_name(before), by_name(now)
         changed = [
             f"{name} was {old[name]}, now {new[name]}"
             for name in new
@@ -158,7 +173,7 @@ class OutputFolder:
 
     def run(self, strategy: str, seed: int) -> RunFolder:
         """The folder of one run."""
-        return RunFolder(self.path / strategy / f"seed-{seed}")
+        return RunFolder(self.path / strategy / f"seed-{seed}", self.writes)
 
     def finished(self, order: Sequence[str]) -> list[dict[str, Any]]:
         """Results of all finished runs, strategies in `order` first, seeds ascending."""
@@ -170,7 +185,8 @@ class OutputFolder:
         """results.json of all finished runs."""
         runs = self.finished(order)
         results = {"schema": 1, **header, "runs": runs, "summary": summary(runs)}
-        write_json(self.path / "results.json", results)
+        if self.writes:
+            write_json(self.path / "results.json", results)
         return results
 
 
@@ -184,7 +200,7 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _settings(sections: Mapping[str, Any]) -> dict[str, Any]:
+def by_name(sections: Mapping[str, Any]) -> dict[str, Any]:
     """`section.field` -> value."""
     return {
         f"{section}.{name}": value

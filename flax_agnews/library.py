@@ -15,6 +15,7 @@ from flax_agnews.errors import UserError, nearest
 from flax_agnews.experiment import Experiment
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
 from flax_agnews.training.state import create_state
 
@@ -75,15 +76,19 @@ def fit(
     )
     if output is not None:
         return _fit(replace(settings, output=str(output)), chosen, seed)
+    if settings.parallel.coordinator or processes.count() > 1:
+        raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
         return _fit(replace(settings, output=folder), chosen, seed)
 
 
 def _fit(config: Config, strategy: Any, seed: int) -> Fitted:
-    with Experiment(config, [strategy]) as experiment, experiment.interrupt, experiment.display:
+    with processes.telling(), Experiment(config, [strategy]) as experiment:
         setup = experiment.setups[0]
-        [run] = experiment.train(experiment.compile(setup), [seed])
-    _, frozen = create_state(setup, experiment.shared, seed)  # the original weights, whatever the program read
+        with experiment.interrupt, experiment.display:
+            [run] = experiment.train(experiment.compile(setup), [seed])
+    here = experiment.devices.local(experiment.shared)
+    _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
     model = setup.frame.merge({**frozen, **jax.tree.map(jnp.asarray, run.params)})
     return Fitted(run.test, run.history, model, run.logits, experiment.data.classes)
 

@@ -38,6 +38,8 @@ class Places:
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
         store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
+        if not folder.writes:
+            return Lane(seed, store, identity=identity, circumstances=circumstances(devices), writes=False)
         tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
         return Lane(seed, store, folder.path / "metrics.jsonl", tracker, identity, circumstances(devices))
 

@@ -12,7 +12,7 @@ from flax_agnews.display import Display
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.shown import ShownAdapting
-from flax_agnews.training import pretrain
+from flax_agnews.training import pretrain, processes
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.saving import Saving
@@ -62,14 +62,15 @@ def adapted(
     output = Path(config.output).expanduser()
     home, work = output / "base", output / "pretrain"
     if not config.pretrain.epochs:
-        if not base.given_again and not (home / "model.safetensors").exists():
+        if processes.is_first() and not base.given_again and not (home / "model.safetensors").exists():
             base.save(home)
         return base, None
     seed = config.train.seed
     key = pretrain.adaptation_key(base, data.train, end_of_text, config.pretrain, config.model, seed)
     cache = cache_folder() / "adapted" / key
     found = pretrain.kept(base, key, [home, cache])
-    if found:
+    everywhere = processes.gathered(found[0].hash if found else None)
+    if found and set(everywhere) == {found[0].hash}:
         display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
     else:
         chosen, note = config.checkpoint, lambda text: display.note(f"pretrain: {text}")
@@ -80,7 +81,8 @@ def adapted(
             settings = (config.pretrain, config.model)
             found = pretrain.adapt(base, data.train, end_of_text, *settings, devices, seed, told, keep)
             told.finish(found[1].loss)
-    for folder in (home, cache):
-        pretrain.keep(*found, folder)
-    shutil.rmtree(work, ignore_errors=True)
+    if processes.is_first():
+        for folder in (home, cache):
+            pretrain.keep(*found, folder)
+        shutil.rmtree(work, ignore_errors=True)
     return found

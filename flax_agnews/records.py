@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +12,14 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
+from flax_agnews.folder import by_name, config_dict
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.loop import Run
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.pretrain import Adaptation
+from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
+from flax_agnews.training.state import Setup
 
 
 def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None) -> dict[str, Any]:
@@ -104,12 +108,20 @@ def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any
     return {"epochs": epochs, "loss": adaptation.loss}
 
 
+def facts(config: Config, setups: Sequence[Setup], data: Data, base: Base) -> dict[str, Any]:
+    """What has to be the same in processes that train as one."""
+    settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
+    strategies = {f"strategy {setup.strategy.name}": setup.fingerprint for setup in setups}
+    versions = {"flax_agnews": __version__, "JAX": jax.__version__}
+    return {**versions, **settings, **strategies, "texts": data.hash, "weights": base.hash}
+
+
 def environment(devices: Devices) -> dict[str, str]:
     """Versions and machine, for results.json."""
-    first = devices.devices[0]
+    first, several = devices.devices[0], f" in {count()} processes" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}",
+        "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}{several}",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

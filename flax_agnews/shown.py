@@ -5,6 +5,7 @@ from functools import cached_property
 from statistics import fmean
 
 import jax
+from rich.console import Console
 
 from flax_agnews import __version__
 from flax_agnews.config import Config
@@ -14,6 +15,7 @@ from flax_agnews.display import Display, Job, count, words_duration
 from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
 from flax_agnews.training.loop import Watch
@@ -57,8 +59,8 @@ class Shown(Watch):
         self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}{_but(inexact)}")
 
     def should_stop(self) -> bool:
-        """After SIGINT or SIGTERM."""
-        return bool(self.interrupt.asked)
+        """After SIGINT or SIGTERM, in any process."""
+        return self.interrupt.check()
 
     def tested(self, accuracies: Sequence[float]) -> None:
         """Ends the line with each run's accuracy on the test split."""
@@ -88,7 +90,7 @@ class ShownAdapting(Progress):
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
-        return bool(self.interrupt.asked)
+        return self.interrupt.check()
 
     def finish(self, losses: Sequence[float]) -> None:
         """Ends the line."""
@@ -102,10 +104,10 @@ class ShownCaching(Told):
     Args:
         display: where.
         name: of the strategy.
-        interrupt: asked whether to stop, if there is one.
+        interrupt: asked whether to stop.
     """
 
-    def __init__(self, display: Display, name: str, interrupt: Interrupt | None) -> None:
+    def __init__(self, display: Display, name: str, interrupt: Interrupt) -> None:
         self.display, self.name, self.interrupt = display, name, interrupt
         self._left_told = False
 
@@ -133,7 +135,12 @@ class ShownCaching(Told):
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
-        return self.interrupt is not None and bool(self.interrupt.asked)
+        return self.interrupt.check()
+
+
+def silent() -> Display:
+    """A display that shows nothing: of several processes, one tells."""
+    return Display(Console(quiet=True, force_terminal=False))
 
 
 def _but(inexact: str | None) -> str:
@@ -148,7 +155,8 @@ def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
 
 def announce(display: Display, config: Config, devices: Devices) -> None:
     """The first line: versions, devices, output folder."""
-    what = f"{len(devices)} x {devices.devices[0].platform.upper()} · {config.model.dtype}"
+    several = f" in {processes.count()} processes" if devices.several else ""
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
 
 

@@ -85,6 +85,8 @@ class Activations:
         """Before anything is computed: `UserError` where `train.cache_frozen` is `on`, and it can't be."""
         if self.train.cache_frozen != "on":
             return
+        if self.devices.several:
+            raise UserError("--train.cache_frozen on: is for one process; choose auto or off for several")
         for setup in setups:
             rates, depth = setup.rates, frozen_depth(setup)
             if self.noisy and max(rates.embd, rates.attn, rates.resid) > 0:
@@ -110,7 +112,9 @@ class Activations:
             Interrupted: `told` asked to stop.
         """
         started, told = time.perf_counter(), told or Told()
-        depth = 0 if self.train.cache_frozen == "off" else frozen_depth(setup, shared)
+        # processes could differ in what they have or have room for, and would wait for each other for ever
+        never = self.train.cache_frozen == "off" or self.devices.several
+        depth = 0 if never else frozen_depth(setup, shared)
         if depth:
             try:
                 splits = self._cached(Trunk(setup.base, depth, setup.dtype, setup.attention), shared, told)

@@ -15,6 +15,7 @@ from flax_agnews.tracking import NullTracker, Tracker
 from flax_agnews.training.checkpoint import Store, newest, snapshot
 from flax_agnews.training.circumstances import inexact
 from flax_agnews.training.history import History, Journal
+from flax_agnews.training.processes import first_before_others, is_first, of_first
 from flax_agnews.training.program import Program
 from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState, stack
@@ -30,6 +31,7 @@ class Lane:
         tracker: other places for metrics.
         identity: what it is a run of; saved with every checkpoint, and the same where one is taken up.
         circumstances: what its last digits depend on besides.
+        writes: into the store; of several processes, only the first does.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Lane:
         tracker: Tracker | None = None,
         identity: Mapping[str, str] | None = None,
         circumstances: Mapping[str, str] | None = None,
+        writes: bool = True,
     ) -> None:
-        self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
+        self.seed, self.store, self.tracker, self.writes = seed, store, tracker or NullTracker(), writes
         self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
         self._metrics_path = metrics_path
         self._best: Parameters | None = None  # since this process began
@@ -65,9 +68,9 @@ class Lane:
     def copies(self, state: TrainState) -> list[Callable[[], None]]:
         """Copies all that the run goes on from. The calls write it: first the best weights, which the state counts on.
 
-        Without a store there are none.
+        Without a store there are none, and in another process than the first.
         """
-        if not self.store:
+        if not self.store or not self.writes:
             return []
         notes = {
             "identity": self.identity,
@@ -86,8 +89,9 @@ class Lane:
         """The best epoch's trainable leaves, which look like `example`."""
         if self._best is not None:
             return self._best
-        assert self.store is not None
-        return self.store.restore_best(example, self.history.best_epoch)
+        store = self.store
+        assert store is not None
+        return first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
 
     def finish(self) -> None:
         """Writes the best weights, where they aren't yet; a `UserError` where they can't be."""
@@ -98,7 +102,7 @@ class Lane:
                 raise UserError(f"{self.store.folder}: weights can't be saved ({first_line(error)})") from error
 
     def _save_best(self, epoch: int, params: Parameters | None) -> None:
-        if self.store and params is not None and epoch != self._best_saved:
+        if self.store and self.writes and params is not None and epoch != self._best_saved:
             self.store.save_best(params, epoch)
             self._best_saved = epoch
 
@@ -122,17 +126,22 @@ class Group:
         self.program, self.lanes = program, lanes
         self.seeds = [lane.seed for lane in lanes]
         self.state, self.frozen = program.start_together(self.seeds)
-        self.step = newest([lane.store for lane in lanes if lane.store])
-        for lane in lanes:
-            if lane.store:
-                lane.store.drop_after(self.step)
+        self.step = of_first(self._newest() if is_first() else 0)
         histories = self._restore() if self.step else [History() for _ in lanes]
         for lane, history in zip(lanes, histories, strict=True):
             lane.begin(history, program.batches.steps_per_epoch)
 
+    def _newest(self) -> int:
+        """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
+        stores = [lane.store for lane in self.lanes if lane.store]
+        step = newest(stores)
+        for store in stores:
+            store.drop_after(step)
+        return step
+
     def _restore(self) -> list[History]:
         example, _ = self.one(0)
-        saved = [lane.resume(self.step, example) for lane in self.lanes]
+        saved = first_before_others(lambda: [lane.resume(self.step, example) for lane in self.lanes])
         self.state = self.program.devices.state(stack([state for state, _, _ in saved]))
         self.inexact = next((reason for _, _, reason in saved if reason), None)
         return [history for _, history, _ in saved]

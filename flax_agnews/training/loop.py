@@ -136,7 +136,7 @@ def _end_epoch(program: Program, lane: Lane, state: TrainState, frozen: Paramete
     logits = program.evaluate(state.params, frozen, "validation")
     if lane.journal.epoch(score(logits, program.evaluated["validation"].labels)):
         lane.keep_best(state.params)
-    peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.devices) or 0)
+    peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.here) or 0)
     lane.history.peak_memory_bytes = max(peaks) or None
 
 

@@ -27,6 +27,7 @@ from flax_agnews.training.checkpoint import Store, newest, snapshot
 from flax_agnews.training.circumstances import circumstances, inexact
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.processes import is_first, of_first
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState, set_up
@@ -210,7 +211,7 @@ def _train(
     """All updates that are still to do. Each update's metrics are read while the next one runs."""
     state, frozen = program.start(seed)
     done, sums, tokens = 0, Sums(), 0.0
-    if keep and (done := newest([keep.store])):
+    if keep and (done := of_first(newest([keep.store]) if is_first() else 0)):
         state, sums = _resume(program, state, done, keep.store, progress)
     if keep:
         keep.saving.begin(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
@@ -244,6 +245,8 @@ def _save(program: Program, state: TrainState, sums: Sums, keep: Keep) -> None:
     """Saves the state, in the background."""
 
     def copies() -> list[Callable[[], None]]:
+        if not is_first():
+            return []
         one = snapshot(program.devices.first(state))
         notes = {"circumstances": circumstances(program.devices), "sums": asdict(sums)}
         return [partial(keep.store.save, int(one.step), one, notes)]
