@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from flax_agnews.errors import UserError
 
+Fields = dict[str, bool | int | float | str | None]
+"""Of a config.json. Plain values: where anything is allowed, the parser makes objects of classes that a file names."""
+
 
 @dataclass
 class ModelConfig:
@@ -25,7 +28,7 @@ class ModelConfig:
     """
 
     name: str = "gpt2"
-    from_config: str | dict[str, Any] | None = None
+    from_config: str | Fields | None = None
     tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "blocks", "rows", "cudnn"] = "auto"

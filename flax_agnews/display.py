@@ -14,6 +14,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from flax_agnews.errors import printable
+
 _REDRAWS = 8  # a second
 _SLOW_SECONDS = 2.0  # what takes longer says how long it took
 _LABEL_WIDTH = 5  # "model" in the header
@@ -256,8 +258,7 @@ class Display:
 
     def _clean(self, text: str) -> str:
         """One line without control characters (texts come from data), in what the console can encode."""
-        line = "".join(char if char.isprintable() else " " for char in text)
-        line = line if self._unicode else line.translate(_ASCII)
+        line = printable(text) if self._unicode else printable(text).translate(_ASCII)
         return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 
 

@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError, listed
-from flax_agnews.files import read_json, write_atomic, write_json
+from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.files import read_json, read_yaml, write_json, write_yaml
 from flax_agnews.lock import Lock
-from flax_agnews.statistics import summary
+from flax_agnews.statistics import COSTS, SCORES, summary
 
 # Settings that may change between calls on one folder: they add runs, or don't touch the numbers.
 _FREE = ("train.runs", "train.cache_place", "train.cache_gigabytes", "tracking.", "checkpoint.", "parallel.keep_")
@@ -57,7 +55,19 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         """The finished run's results; None where it isn't finished."""
-        return read_json(self.path / "result.json")
+        path = self.path / "result.json"
+        result = read_json(path)
+        if result is not None and not self._owns(result):
+            raise UserError(f"{path}: is no result of this run; remove it to have it made anew")
+        return result
+
+    def _owns(self, result: Any) -> bool:
+        """Whether it is of this strategy and seed, and its scores and costs are numbers."""
+        if not isinstance(result, dict) or not isinstance(cost := result.get("cost"), dict):
+            return False
+        numbers = [result.get(score) for score in SCORES] + [cost.get(name) for name in COSTS]
+        named = (result.get("strategy"), f"seed-{result.get('seed')}") == (self.path.parent.name, self.path.name)
+        return named and all(number is None or type(number) in (int, float) for number in numbers)
 
     def claim(self, identity: Mapping[str, str]) -> None:
         """Marks the run with what it is a run of, and refuses one that was begun as something else."""
@@ -67,7 +77,8 @@ class RunFolder:
             if self.writes:
                 write_json(path, dict(identity))
             return
-        changed = [name for name in identity if before.get(name) != identity[name]]
+        known = before if isinstance(before, dict) else {}
+        changed = [name for name in identity if known.get(name) != identity[name]]
         if changed:
             raise UserError(
                 f"{self.path}: was begun with other {listed(changed)}. Choose another --output, or --overwrite"
@@ -95,6 +106,8 @@ class OutputFolder:
 
     def check(self, config: Config, overwrite: bool = False) -> None:
         """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""
+        if "\0" in str(self.path):
+            raise UserError(f"--output {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
             raise UserError(f"--output {self.path}: {file} is a file; name a folder")
@@ -122,27 +135,27 @@ class OutputFolder:
             now["strategy"] = ",".join(dict.fromkeys(names))
             now["train"]["runs"] = max(now["train"]["runs"], before["train"]["runs"])
             now = {**before, **now}
-        write_atomic(self.path / "config.yaml", yaml.safe_dump(now, sort_keys=False).encode())
+        write_yaml(self.path / "config.yaml", now)
 
     def _before(self) -> dict[str, Any] | None:
         """The folder's config.yaml; None where there is none."""
         path = self.path / "config.yaml"
         try:
-            content = yaml.safe_load(path.read_text("utf-8"))
+            content = read_yaml(path)
             if isinstance(content["strategy"], str) and isinstance(content["train"]["runs"], int):
                 return content
         except FileNotFoundError:
             return None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             pass
         raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         old, new = by_name(before), by_name(now)
         changed = [
-            f"{name} was {old[name]}, now {new[name]}"
+            f"{name} was {shown(old[name], 100)}, now {shown(new[name], 100)}"
             for name in new
             if name in old and old[name] != new[name] and not name.startswith(_FREE)
         ]

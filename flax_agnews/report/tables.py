@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from flax_agnews.errors import printable
 from flax_agnews.files import write_atomic
 from flax_agnews.report.files import Results
 from flax_agnews.statistics import COSTS, by_strategy, costs, summary
@@ -101,7 +102,7 @@ def write_csv(results: Results, path: Path) -> Path:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return write_atomic(path, stream.getvalue().encode())
 
 
@@ -114,9 +115,17 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
     return row | {cost: run["cost"].get(cost) for cost in COSTS}
 
 
+def _cell(value: Any) -> Any:
+    """A number as it is; a text so that no spreadsheet takes it for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = "\n".join(printable(line) for line in value.split("\n"))
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+
+
 def one_line(text: str) -> str:
-    """`text` with all white space made single spaces: a name never breaks a table."""
-    return " ".join(text.split())
+    """`text` with white space and control characters made single spaces: a name never breaks a table."""
+    return " ".join(printable(text).split())
 
 
 def shorten(text: str, most: int) -> str:
