@@ -88,9 +88,9 @@ class Experiment:
     def _prepare(self, strategies: Sequence[Entry | Strategy], overwrite: bool) -> None:
         """All that comes before the first run."""
         config = self.config
+        self.folder.check(config, overwrite)
         if self.folder.writes and self.folder.in_use:
             self.folder.lock.take()
-        self.folder.check(config, overwrite)
         if self.folder.writes:
             check_key(config.tracking)
         self.devices = Devices.of(config.parallel)
