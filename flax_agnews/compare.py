@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from flax_agnews.config import Config
 from flax_agnews.display import Display
-from flax_agnews.experiment import Experiment, Stopped
+from flax_agnews.errors import Diverged
+from flax_agnews.experiment import Experiment
+from flax_agnews.interrupt import Stopped
 from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.strategies.base import Entry, Strategy
 
@@ -14,15 +16,20 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
 
     Raises:
         UserError: bad input.
+        Diverged: numbers of some runs were not finite; the report of all others is written.
         KeyboardInterrupt: with the signal's number, after saving.
     """
-    display = Display()
+    display, diverged = Display(), None
     experiment = Experiment(config, strategies, display, overwrite)
     try:
         experiment.run()
     except Stopped as stop:
         display.note(f"{stop.where}; run the same command to go on")
         raise KeyboardInterrupt(stop.signal) from None
+    except Diverged as error:
+        if not experiment.folder.finished(experiment.names):
+            raise
+        diverged = error
     folder = experiment.folder.path
     written = write_report(folder)
     experiment.publish(folder / "accuracy_curves.png")
@@ -30,3 +37,5 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
     display.note(
         " · ".join([str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")])
     )
+    if diverged:
+        raise diverged

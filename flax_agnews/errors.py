@@ -1,11 +1,24 @@
-"""The one error that people cause and people read."""
+"""The errors that people read."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
     """Bad input, said in one line: what, where, what is allowed, what to do. Commands exit with code 2."""
+
+
+class Diverged(Exception):
+    """Training stopped where numbers were not finite, said in one line. Commands exit with code 1.
+
+    Args:
+        faults: which run, where, and what was not finite, for each that stopped.
+        advice: what to do.
+    """
+
+    def __init__(self, faults: Sequence[str], advice: str) -> None:
+        super().__init__(f"stopped where numbers were not finite: {listed(faults)}. {advice}")
+        self.faults, self.advice = list(faults), advice
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

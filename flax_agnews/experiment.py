@@ -13,14 +13,15 @@ from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
 from flax_agnews.display import Display
+from flax_agnews.errors import Diverged
 from flax_agnews.files import write_json
 from flax_agnews.folder import OutputFolder, config_dict
-from flax_agnews.interrupt import Interrupt
+from flax_agnews.interrupt import Interrupt, Stopped
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base, read_config
 from flax_agnews.optim import Plan
 from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
-from flax_agnews.shown import Shown, ShownCaching, announce, describe, job
+from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import Tracker, check_key, open_tracker
 from flax_agnews.training import pretrain
@@ -32,19 +33,6 @@ from flax_agnews.training.memory import keep_freed
 from flax_agnews.training.parallel import Devices, keep_compilations
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
-
-
-class Stopped(Exception):
-    """The experiment was asked to stop, and has.
-
-    Attributes:
-        where: in words.
-        signal: that asked.
-    """
-
-    def __init__(self, where: str, signal: int) -> None:
-        super().__init__(where, signal)
-        self.where, self.signal = where, signal
 
 
 class Experiment:
@@ -109,11 +97,13 @@ class Experiment:
 
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
+            Diverged: numbers of some runs were not finite; all others are finished.
         """
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
                 if (folder := self.folder.run(setup.strategy.name, seed)).path.exists():
                     folder.claim(self._identity(setup))
+        self._faults: list[str] = []  # runs that stop because their numbers are not finite
         todo = {strategy.name: self._to_do(strategy.name) for strategy in self.strategies}
         epochs = self.config.train.epochs
         self.display.plan([job(name, seeds, epochs) for name in todo for seeds in todo[name]])
@@ -124,7 +114,10 @@ class Experiment:
             for setup in self.setups:
                 if groups := todo[setup.strategy.name]:
                     self._run_strategy(setup, groups, interrupt)
-        return self.folder.write_results(self._header(), self.names)
+        found = self.folder.write_results(self._header(), self.names)
+        if self._faults:
+            raise Diverged(self._faults, advice(self.config))
+        return found
 
     def _to_do(self, name: str) -> list[list[int]]:
         """The seeds of a strategy that aren't finished; those that train together in one list."""
@@ -137,7 +130,10 @@ class Experiment:
         for seeds in groups:
             if interrupt.asked:
                 raise Stopped("stopped between runs", interrupt.asked)
-            self.train(program, seeds, interrupt)
+            try:
+                self.train(program, seeds, interrupt)
+            except Diverged as stopped:  # the others go on
+                self._faults += stopped.faults
             self.folder.write_results(self._header(), self.names)
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), interrupt: Interrupt | None = None) -> Program:
@@ -160,14 +156,16 @@ class Experiment:
 
         Raises:
             Stopped: `interrupt` was asked for; the runs are saved.
+            Diverged: numbers of some of them were not finite; the others are finished.
         """
         config, name = self.config, program.setup.strategy.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
-        watch = Shown(self.display, job(name, seeds, epochs), steps_per_epoch, interrupt)
+        watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, interrupt)
         lanes = [self._lane(program.setup, seed, keep=min(len(seeds), 2)) for seed in seeds]
         try:
             runs = fit(program, lanes, epochs, every_steps=config.checkpoint.every_steps, watch=watch)
-            for lane, run in zip(lanes, runs, strict=True):
+            finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
+            for lane, run in finished:
                 tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
                 lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, steps_per_epoch * epochs)
         except Interrupted as stop:
@@ -177,13 +175,15 @@ class Experiment:
         finally:
             for lane in lanes:
                 lane.tracker.finish()
-        for lane, run in zip(lanes, runs, strict=True):
+        for lane, run in finished:
             record = run_record(program, lane.seed, run, self.adaptation)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:
                 lane.store.finish()
-        watch.tested([run.test.accuracy for run in runs])
-        return runs
+        watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
+        if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
+            raise Diverged(faults, advice(config))
+        return [run for _, run in finished]
 
     def _lane(self, setup: Setup, seed: int, keep: int) -> Lane:
         """One run, and the places in its folder; `keep` states are kept."""
@@ -192,7 +192,7 @@ class Experiment:
         folder.claim(self._identity(setup))
         store = Store(folder.path / "checkpoints", keep) if self.config.checkpoint.enabled else None
         tracker = self._tracker(f"{name} seed {seed}", name, folder.path)
-        return Lane(seed, store, folder.path / "metrics.jsonl", tracker)
+        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, self.config.train.on_nonfinite == "skip")
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""
@@ -218,6 +218,7 @@ class Experiment:
             "data": data_record(self.data, self.batches),
             "model": model_record(self.base, self.config.model.dtype),
             "pretrain": pretrain_record(self.adaptation, self.config.pretrain.epochs),
+            "diverged": self._faults,
             "environment": environment(self.devices),
             "settings": asdict(self.config.train),
         }

@@ -13,8 +13,11 @@ from flax_agnews.errors import UserError, listed
 from flax_agnews.files import read_json, write_atomic, write_json
 from flax_agnews.statistics import summary
 
-# Settings that may change between calls on one folder: they add runs, or don't touch the numbers.
-_FREE = ("train.runs", "train.cache_place", "train.cache_gigabytes", "tracking.", "checkpoint.", "parallel.keep_")
+# Settings that may change between calls on one folder: they add runs, or don't touch the numbers of a sound run.
+_FREE = (
+    *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
+    *("tracking.", "checkpoint.", "parallel.keep_"),
+)
 _WRITTEN = (
     "config.yaml",
     "results.json",

@@ -6,6 +6,19 @@ from types import FrameType
 from typing import Any
 
 
+class Stopped(Exception):
+    """The experiment was asked to stop, and has.
+
+    Attributes:
+        where: in words.
+        signal: that asked.
+    """
+
+    def __init__(self, where: str, signal: int) -> None:
+        super().__init__(where, signal)
+        self.where, self.signal = where, signal
+
+
 class Interrupt:
     """A context in which the first signal only sets `asked`.
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from flax_agnews import cli
 from flax_agnews.compare import compare
-from flax_agnews.errors import UserError
+from flax_agnews.errors import Diverged, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 2 for bad input, 130 or 143 when interrupted and saved."""
+    """The command; returns its exit code: 0, 1 for numbers not finite, 2 for bad input, 130 or 143 when interrupted."""
     try:
         request = cli.parse(sys.argv[1:] if arguments is None else arguments)
         compare(request.config, request.entries, overwrite=request.overwrite)
-    except UserError as error:
+    except (Diverged, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, Diverged) else 2
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:
             print("stopped; run the same command to go on", file=sys.stderr)

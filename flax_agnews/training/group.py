@@ -12,7 +12,7 @@ from flax_agnews.tracking import NullTracker, Tracker
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.history import History, Journal
 from flax_agnews.training.program import Program
-from flax_agnews.training.state import TrainState, stack
+from flax_agnews.training.state import TrainState, all_finite, stack
 
 
 class Lane:
@@ -23,19 +23,31 @@ class Lane:
         store: checkpoints; without it, the best weights stay in memory and nothing can be resumed.
         metrics_path: JSON lines, one an update and one an epoch.
         tracker: other places for metrics.
+        skip: whether the run goes on without updates that are not finite; else the first one ends it.
     """
 
     def __init__(
-        self, seed: int, store: Store | None = None, metrics_path: Path | None = None, tracker: Tracker | None = None
+        self,
+        seed: int,
+        store: Store | None = None,
+        metrics_path: Path | None = None,
+        tracker: Tracker | None = None,
+        skip: bool = False,
     ) -> None:
-        self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
+        self.seed, self.store, self.tracker, self.skip = seed, store, tracker or NullTracker(), skip
         self._metrics_path = metrics_path
         self._best: Parameters | None = None
 
-    def begin(self, history: History, steps_per_epoch: int) -> None:
+    def begin(self, history: History, steps_per_epoch: int, classes: int) -> None:
         """Starts, or goes on from, a history."""
         self.history = history
-        self.journal = Journal(history, steps_per_epoch, self._metrics_path, self.tracker)
+        self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
+
+    @property
+    def fault(self) -> str:
+        """Where the run stopped, and what was not finite, in words; empty as long as it goes on."""
+        first = "" if self.skip else self.history.first_skipped
+        return first or self.history.fault
 
     def save(self, state: TrainState) -> None:
         """Where there is a store: all that the run goes on from."""
@@ -57,8 +69,15 @@ class Lane:
         return self.store.restore_best(example, self.history.best_epoch)
 
 
+class AllDiverged(Exception):
+    """Of runs that train together none is left whose numbers are finite."""
+
+
 class Group:
     """Runs that train together, from the newest state that all of them have saved.
+
+    A run that has a fault is computed, noted and saved like the others as long as one of them has none, so that all
+    can be resumed from one step; it is no result in the end.
 
     Args:
         program: the compiled strategy.
@@ -76,7 +95,7 @@ class Group:
         self.step = _saved_by_all(lanes)
         histories = self._restore() if self.step else [History() for _ in lanes]
         for lane, history in zip(lanes, histories, strict=True):
-            lane.begin(history, program.batches.steps_per_epoch)
+            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes)
 
     def _restore(self) -> list[History]:
         example, _ = self.one(0)
@@ -100,17 +119,27 @@ class Group:
         return sum(counts)
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into each run's journal; `step` counts from 1."""
+        """An update's metrics, into each run's journal; `step` counts from 1. `AllDiverged` as `check` has it."""
         values = {name: np.atleast_1d(value) for name, value in metrics.items()}
         for number, lane in enumerate(self.lanes):
             lane.journal.update(step, {name: value[number] for name, value in values.items()})
+        self.check()
+
+    def check(self) -> None:
+        """Raises `AllDiverged` where every run has a fault: then nothing may be saved any more."""
+        if all(lane.fault for lane in self.lanes):
+            raise AllDiverged
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:
         """(state, frozen) of one of the runs, as it has them alone on one device."""
         return self.program.alone(self.state, self.frozen, number, len(self.lanes))
 
     def save(self) -> None:
-        """Saves every run."""
+        """Saves every run, if a transformation of the strategy's own has not made all weights useless."""
+        for number, lane in enumerate(self.lanes):
+            if not all_finite(self.one(number)[0].params):
+                lane.history.end(f"at step {self.step} (weights)")
+        self.check()
         for number, lane in enumerate(self.lanes):
             lane.save(self.one(number)[0])
 

@@ -3,8 +3,10 @@
 Runs of one strategy from several seeds may train side by side in one program; one run alone is a group of one.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training import memory
-from flax_agnews.training.group import Group, Lane
+from flax_agnews.training.group import AllDiverged, Group, Lane
 from flax_agnews.training.history import History, Scores, score
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import TrainState
@@ -66,8 +68,11 @@ class Run:
 
 def fit(
     program: Program, lanes: Sequence[Lane], epochs: int, *, every_steps: int = 0, watch: Watch | None = None
-) -> list[Run]:
+) -> list[Run | None]:
     """Trains one strategy from one seed or several, from where the checkpoints left off.
+
+    Gives None for a run that stopped because its numbers were not finite; its `Lane.fault` says where. Nothing is saved
+    of a run alone, or of a group of which none is left, from there on.
 
     Args:
         program: the compiled strategy.
@@ -84,11 +89,13 @@ def fit(
     group = Group(program, lanes)
     if group.step:
         watch.resumed(group.step)
-    for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
-        _train_epoch(group, epoch, every_steps, watch)
-        for number, lane in enumerate(lanes):
-            _end_epoch(program, lane, *group.one(number))
-        watch.epoch(epoch + 1, [lane.history for lane in lanes])
+    with suppress(AllDiverged):
+        group.check()
+        for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
+            _train_epoch(group, epoch, every_steps, watch)
+            for number in range(len(lanes)):
+                _end_epoch(group, number)
+            watch.epoch(epoch + 1, [lane.history for lane in lanes])
     return [_test(program, lane, *group.one(number)) for number, lane in enumerate(lanes)]
 
 
@@ -117,18 +124,27 @@ def _train_epoch(group: Group, epoch: int, every_steps: int, watch: Watch) -> No
                 raise Interrupted(group.step)
 
 
-def _end_epoch(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> None:
+def _end_epoch(group: Group, number: int) -> None:
     """Evaluates a run, keeps its weights if they are its best so far, and saves it."""
+    program, lane, (state, frozen) = group.program, group.lanes[number], group.one(number)
     logits = program.evaluate(state.params, frozen, "validation")
-    if lane.journal.epoch(score(logits, program.evaluated["validation"].labels)):
+    better = lane.journal.epoch(score(logits, program.evaluated["validation"].labels))
+    group.check()
+    if better:
         lane.keep_best(state.params)
     peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.devices) or 0)
     lane.history.peak_memory_bytes = max(peaks) or None
     lane.save(state)
 
 
-def _test(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> Run:
-    """Tests a run's best weights."""
+def _test(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> Run | None:
+    """Tests a run's best weights, unless it has a fault, or this is one."""
+    if lane.fault:
+        return None
     best = lane.best(state.params)
     logits = program.evaluate(best, frozen, "test")
-    return Run(lane.history, score(logits, program.evaluated["test"].labels), best, logits)
+    tested = score(logits, program.evaluated["test"].labels)
+    if math.isnan(tested.loss):
+        lane.history.end(f"after epoch {lane.history.best_epoch} (test logits)")
+        return None
+    return Run(lane.history, tested, best, logits)

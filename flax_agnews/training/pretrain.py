@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
-from flax_agnews.errors import UserError
+from flax_agnews.errors import Diverged, UserError
 from flax_agnews.files import read_json, write_json
 from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies.base import Strategy
+from flax_agnews.training.history import lost
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import set_up
@@ -132,16 +134,26 @@ def adapt(
             state, metrics = program.train_step(state, frozen, seed, epoch, step)
             sums.append(metrics)
             if step:  # read the update before, while this one runs
-                sums[-2] = {name: float(value) for name, value in sums[-2].items()}
+                sums[-2] = _read(sums[-2], epoch * batches.steps_per_epoch + step)
                 tokens = sum(m["weight"] for m in sums[:-1])
                 progress(epoch + step / batches.steps_per_epoch, tokens / (time.perf_counter() - began))
-        losses.append(sum(float(m["loss"]) for m in sums) / sum(float(m["weight"]) for m in sums))
-    if not np.isfinite(losses).all():
-        raise UserError(f"language-model adaptation diverged (loss {losses}); lower --pretrain.learning_rate")
+        sums[-1] = _read(sums[-1], (epoch + 1) * batches.steps_per_epoch)
+        losses.append(sum(m["loss"] for m in sums) / sum(m["weight"] for m in sums))
     body = {path: np.asarray(value) for path, value in program.devices.first(state.params).items()}
     adapted = _adapted(base, body)
     key = adaptation_key(base, train, end_of_text, config, model, seed)
     return adapted, Adaptation(key, adapted.hash, losses, time.perf_counter() - started)
+
+
+def _read(metrics: Mapping[str, Any], step: int) -> dict[str, float]:
+    """An update's metrics as numbers; `step` counts from 1.
+
+    Raises `Diverged` where they are not finite, whatever `train.on_nonfinite` says: every run starts from what is left.
+    """
+    numbers = {name: float(value) for name, value in metrics.items()}
+    if numbers["skipped"]:
+        raise Diverged([f"pretrain at step {step} ({lost(numbers)})"], "Lower --pretrain.learning_rate")
+    return numbers
 
 
 def _adapted(base: Base, body: Mapping[str, np.ndarray]) -> Base:

@@ -198,6 +198,12 @@ def _hollow(frame: Frame[Classifier]) -> Classifier:
     return frame.merge(shapes)
 
 
+@jax.jit
+def all_finite(params: Parameters) -> Array:
+    """Whether all numbers, and the sum of their squares, are finite: [] bool."""
+    return jnp.isfinite(optax.tree.norm(params))
+
+
 def stack(trees: Sequence[T]) -> T:
     """Pytrees of several runs -> one, with a leading axis [seeds]; that of one run stays as it is."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
