@@ -10,7 +10,7 @@ import jax
 from benchmarks.harness import Built, Sample
 from benchmarks.steps import Steps
 from benchmarks.trial import Trial
-from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.checkpoint import Store, snapshot
 from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History
 from flax_agnews.training.saving import Saving
@@ -21,8 +21,9 @@ def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> B
     trial = Trial("full", data=data, tokenizer=tokenizer)
     steps, saving = Steps(trial, folder), Saving(note=partial(print, flush=True))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(steps.state))
-    lane = Lane(trial_seed := steps.seeds[0], Store(Path(folder) / str(trial_seed)))
-    lane.begin(History(), steps.batches.steps_per_epoch)
+    store = Store(Path(folder) / "checkpoints")
+    lane = Lane(steps.seeds[0], store)
+    lane.begin(History(), steps.batches.steps_per_epoch, steps.setup.classes)
     steps.warm_up(repeats)
     saving.begin(size)
     usual = [steps.measure(repeat) for repeat in range(repeats)]
@@ -31,7 +32,7 @@ def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> B
         lane.history.best_epoch += 1  # its best weights are saved as well
         lane.keep_best(steps.state.params)
         started = time.perf_counter()
-        saving.save("a state", partial(lane.copies, steps.state))
+        saving.save("a state", lambda: lane.writing(store, snapshot(steps.state)))
         waited.append(time.perf_counter() - started)
         while not saving.idle:
             meanwhile.append(steps.measure(len(meanwhile)))

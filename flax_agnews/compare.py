@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from flax_agnews.config import Config
 from flax_agnews.display import Display
-from flax_agnews.experiment import Experiment, Stopped
+from flax_agnews.errors import Diverged
+from flax_agnews.experiment import Experiment
+from flax_agnews.interrupt import Stopped
 from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.training import processes
@@ -16,13 +18,19 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
     Raises:
         UserError: bad input.
         Lost: another process of the same experiment has ended.
+        Diverged: numbers of some runs were not finite; the report of all others is written.
         KeyboardInterrupt: with the signal's number, after saving.
     """
     with processes.telling():
-        display = Display()
+        display, diverged = Display(), None
         try:
             experiment = Experiment(config, strategies, display, overwrite)
-            experiment.run()
+            try:
+                experiment.run()
+            except Diverged as error:
+                if not experiment.folder.finished(experiment.names):
+                    raise
+                diverged = error
         except Stopped as stop:
             if processes.is_first():
                 display.note(f"{stop.where}; run the same command to go on")
@@ -31,6 +39,8 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
         if processes.is_first():
             _report(experiment)
         processes.meet()
+        if diverged:
+            raise diverged
 
 
 def _report(experiment: Experiment) -> None:

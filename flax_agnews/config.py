@@ -93,6 +93,8 @@ class TrainConfig:
         schedule: Shape of the learning rate over the run, after warm-up.
         warmup_fraction: Share of all steps in which the rate climbs from 0, 0 to 1.
         clip_norm: Largest global norm of the trained gradients; none by default.
+        on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
+            is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
         shapes: Most compiled shapes of a training step; more waste less padding and compile longer.
         deterministic: On a GPU, only kernels that give the same bits every time, chosen without autotuning: slower, so
@@ -116,6 +118,7 @@ class TrainConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_fraction: float = 0.0
     clip_norm: float | None = None
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
     shapes: int = 6
     deterministic: bool = False

@@ -60,9 +60,9 @@ class Progress:
         if not self._display.live:
             self._display.note(f"{_joined(self.job)}  epoch {epoch}/{self.job.epochs}  {text}")
 
-    def finish(self, text: str) -> None:
-        """Ends the job; its line stays on the screen with `text` and how long it took."""
-        self.text = text
+    def finish(self, text: str, whole: bool = True) -> None:
+        """Ends the job, too early unless `whole`; its line stays on the screen with `text` and how long it took."""
+        self.text, self.done = text, float(self.job.epochs) if whole else self.done
         self._display.finished(self)
 
     def seconds_per_epoch(self) -> float | None:
@@ -172,17 +172,19 @@ class Display:
         if progress not in self._running:
             return
         self._running.remove(progress)
-        seconds, epochs = self.clock() - progress.started, progress.job.epochs - progress.before
+        seconds, epochs = self.clock() - progress.started, progress.done - progress.before
         if epochs > 0:
             before = self._costs.get(progress.job.name, (0.0, 0.0))
             self._costs[progress.job.name] = (before[0] + seconds, before[1] + epochs)
         took = duration(seconds)
         if self.live:
-            row = self._row(progress.job, 1.0, progress.job.epochs, progress.text, took)
+            fraction = progress.done / (progress.job.epochs or 1)
+            row = self._row(progress.job, fraction, int(progress.done + 1e-9), progress.text, took)
             self.live.refresh()  # or the job would stand there twice until the next redraw
             self.console.print(row)
         else:
-            self.note(f"{_joined(progress.job)}  done in {took}  {progress.text}")
+            how = "done in" if progress.done >= progress.job.epochs else "stopped after"
+            self.note(f"{_joined(progress.job)}  {how} {took}  {progress.text}")
 
     def _picture(self) -> RenderableType:
         """The live part: what is busy, the running jobs, what waits. The redraws' thread calls it as well."""

@@ -1,7 +1,7 @@
-"""The one error that people cause and people read, and how texts from elsewhere are shown in it."""
+"""The errors that people read, and how texts from elsewhere are shown in them."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -27,6 +27,19 @@ def shown(value: object, most: int = 40) -> str:
 
 class Lost(Exception):
     """Another process of the same training ended or can't be reached, said in one line. Commands exit with code 1."""
+
+
+class Diverged(Exception):
+    """Training stopped where numbers were not finite, said in one line. Commands exit with code 1.
+
+    Args:
+        faults: which run, where, and what was not finite, for each that stopped.
+        advice: what to do.
+    """
+
+    def __init__(self, faults: Sequence[str], advice: str) -> None:
+        super().__init__(f"stopped where numbers were not finite: {listed(faults)}. {advice}")
+        self.faults, self.advice = list(faults), advice
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,16 +12,17 @@ from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import cache_folder, check_vocabulary
 from flax_agnews.disk import check_room, drop_weights
 from flax_agnews.display import Display
+from flax_agnews.errors import Diverged
 from flax_agnews.files import write_json
 from flax_agnews.folder import OutputFolder
-from flax_agnews.interrupt import Interrupt
+from flax_agnews.interrupt import Interrupt, Stopped
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
 from flax_agnews.records import facts, header, run_record
-from flax_agnews.shown import Shown, ShownCaching, announce, describe, job, silent
+from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
 from flax_agnews.training import processes
@@ -33,19 +34,6 @@ from flax_agnews.training.parallel import Devices, compute_deterministically, ke
 from flax_agnews.training.pretrain import Adaptation
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
-
-
-class Stopped(Exception):
-    """The experiment was asked to stop, and has.
-
-    Attributes:
-        where: in words.
-        signal: that asked.
-    """
-
-    def __init__(self, where: str, signal: int) -> None:
-        super().__init__(where, signal)
-        self.where, self.signal = where, signal
 
 
 class Experiment:
@@ -79,6 +67,7 @@ class Experiment:
                 config.strategies.setdefault(entry.name, entry.settings())
         self.folder = OutputFolder(Path(config.output).expanduser(), writes=first)
         self.places = Places(config, self.folder, self.display)
+        self._faults: list[str] = []  # runs that stop because their numbers are not finite
         try:
             self._prepare(strategies, overwrite)
         except BaseException:
@@ -126,6 +115,7 @@ class Experiment:
 
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
+            Diverged: numbers of some runs were not finite; all others are finished.
         """
         with self:
             return self._run()
@@ -150,7 +140,10 @@ class Experiment:
             for setup in self.setups:
                 if groups := todo[setup.strategy.name]:
                     self._run_strategy(setup, groups)
-        return processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
+        found = processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
+        if self._faults:
+            raise Diverged(self._faults, advice(self.config))
+        return found
 
     def _tidy(self, setup: Setup, seed: int) -> None:
         """Checks what a run that was begun before is a run of; of a finished one, drops what it needs no more."""
@@ -171,7 +164,10 @@ class Experiment:
         for seeds in groups:
             if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
-            self.train(program, seeds)
+            try:
+                self.train(program, seeds)
+            except Diverged as stopped:  # the others go on
+                self._faults += stopped.faults
             if self.folder.writes:
                 drop_weights(self.folder, self.config.checkpoint.keep_best)
             self.folder.write_results(self._header(), self.names)
@@ -197,16 +193,18 @@ class Experiment:
 
         Raises:
             Stopped: on a signal; the runs are saved.
+            Diverged: numbers of some of them were not finite; the others are finished.
         """
         config, name = self.config, program.setup.strategy.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
-        watch = Shown(self.display, job(name, seeds, epochs), steps_per_epoch, self.interrupt)
+        watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = self._identity(program.setup)
         lanes = [self.places.lane(name, seed, identity, self.devices) for seed in seeds]
         try:
             with out_of_memory(config):
                 runs = fit(program, lanes, epochs, saving=self.places.saving(name), watch=watch)
-            for lane, run in zip(lanes, runs, strict=True):
+            finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
+            for lane, run in finished:
                 tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
                 lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, steps_per_epoch * epochs)
         except Interrupted as stop:
@@ -216,7 +214,7 @@ class Experiment:
         finally:
             for lane in lanes:
                 lane.tracker.finish()
-        for lane, run in zip(lanes, runs, strict=True):
+        for lane, run in finished:
             if not lane.writes:
                 continue
             lane.finish()
@@ -224,15 +222,18 @@ class Experiment:
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:
                 lane.store.finish(run.history.best_epoch)
-        watch.tested([run.test.accuracy for run in runs])
-        return runs
+        watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
+        if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
+            raise Diverged(faults, advice(config))
+        return [run for _, run in finished]
 
     def publish(self, figure: Path) -> None:
         """The final figure and table, to W&B where it is on."""
         self.places.publish(figure, self.names)
 
     def _header(self) -> dict[str, Any]:
-        return header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
+        found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
+        return {**found, "diverged": self._faults}
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""

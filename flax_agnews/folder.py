@@ -12,8 +12,11 @@ from flax_agnews.files import read_json, read_yaml, write_json, write_yaml
 from flax_agnews.lock import Lock
 from flax_agnews.statistics import COSTS, SCORES, summary
 
-# Settings that may change between calls on one folder: they add runs, or don't touch the numbers.
-_FREE = ("train.runs", "train.cache_place", "train.cache_gigabytes", "tracking.", "checkpoint.", "parallel.keep_")
+# Settings that may change between calls on one folder: they add runs, or don't touch the numbers of a sound run.
+_FREE = (
+    *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
+    *("tracking.", "checkpoint.", "parallel.keep_"),
+)
 _WRITTEN = (
     "config.yaml",
     "results.json",

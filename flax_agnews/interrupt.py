@@ -13,6 +13,19 @@ class Agree(Protocol):
         """The signal that all of them stop for, or 0, given the one that this process heard."""
 
 
+class Stopped(Exception):
+    """The experiment was asked to stop, and has.
+
+    Attributes:
+        where: in words.
+        signal: that asked.
+    """
+
+    def __init__(self, where: str, signal: int) -> None:
+        super().__init__(where, signal)
+        self.where, self.signal = where, signal
+
+
 class Interrupt:
     """A context in which the first signal only sets `asked`.
 

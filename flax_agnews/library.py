@@ -61,6 +61,7 @@ def fit(
 
     Raises:
         UserError: bad input, in one line.
+        Diverged: the run's numbers were not finite; where, and what to do, in one line.
     """
     chosen = strategy if isinstance(strategy, Strategy) else REGISTRY[strategy]
     _check_names(train)

@@ -38,10 +38,11 @@ class Places:
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
         store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
+        about = (identity, circumstances(devices), folder.writes, self.config.train.on_nonfinite == "skip")
         if not folder.writes:
-            return Lane(seed, store, identity=identity, circumstances=circumstances(devices), writes=False)
+            return Lane(seed, store, None, None, *about)
         tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
-        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, identity, circumstances(devices))
+        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *about)
 
     def saving(self, name: str) -> Saving | None:
         """When a strategy's runs are saved: what a save costs is known from one run to the next."""

@@ -38,6 +38,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "val_loss": history.val_loss,
         "val_macro_f1": history.val_macro_f1,
         "best_epoch": history.best_epoch,
+        "skipped_updates": sum(history.skipped),
         "trainable_parameters": setup.trainable_parameters,
         "total_parameters": setup.total_parameters,
         "settings": dict(setup.strategy.settings),

@@ -18,7 +18,7 @@ from flax_agnews.models.pretrained import Base
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
-from flax_agnews.training.loop import Watch
+from flax_agnews.training.loop import Run, Watch
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.pretrain import Progress
 
@@ -28,13 +28,17 @@ class Shown(Watch):
 
     Args:
         display: where.
-        job: name, seeds and epochs.
+        name: of the strategy.
+        seeds: of the runs.
+        epochs: of each.
         steps_per_epoch: updates an epoch.
         interrupt: asked whether to stop.
     """
 
-    def __init__(self, display: Display, job: Job, steps_per_epoch: int, interrupt: Interrupt) -> None:
-        self.display, self.job = display, job
+    def __init__(
+        self, display: Display, name: str, seeds: Sequence[int], epochs: int, steps_per_epoch: int, interrupt: Interrupt
+    ) -> None:
+        self.display, self.job, self.runs = display, job(name, seeds, epochs), [f"{name} seed {seed}" for seed in seeds]
         self.steps_per_epoch, self.interrupt = steps_per_epoch, interrupt
         self._done = 0.0
 
@@ -48,10 +52,16 @@ class Shown(Watch):
         self.progress.step(epochs_done, tokens_per_second)
 
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
-        """Shows the validation accuracy, and the best so far."""
-        last = fmean(history.val_accuracy[-1] for history in histories)
-        best = fmean(max(history.val_accuracy) for history in histories)
+        """Shows the validation accuracy and the best so far, and says of each run what was odd in its epoch."""
+        sound = [history for history in histories if not history.fault]
+        last = fmean(history.val_accuracy[-1] for history in sound)
+        best = fmean(max(history.val_accuracy) for history in sound)
         self.progress.epoch(epoch, f"val {last:.3f}  best {best:.3f}")
+        for run, history in zip(self.runs, histories, strict=True):
+            if skipped := history.skipped[-1]:
+                self.display.note(f"{run}: {_counted(skipped, 'update')} of epoch {epoch} not finite and left out")
+            if spikes := history.spikes[-1]:
+                self.display.note(f"{run}: {_counted(spikes, 'loss spike')} in epoch {epoch}")
 
     def resumed(self, step: int, inexact: str | None) -> None:
         """Says where a run goes on, and whether exactly."""
@@ -62,9 +72,21 @@ class Shown(Watch):
         """After SIGINT or SIGTERM, in any process."""
         return self.interrupt.check()
 
-    def tested(self, accuracies: Sequence[float]) -> None:
-        """Ends the line with each run's accuracy on the test split."""
-        self.progress.finish("test " + " ".join(f"{accuracy:.3f}" for accuracy in accuracies))
+    def tested(self, runs: Sequence[Run | None], faults: Sequence[str], majority: float) -> None:
+        """Ends the line with each run's accuracy on the test split; names runs that stopped or learned nothing.
+
+        Args:
+            runs: None for one that stopped.
+            faults: where each stopped, or nothing.
+            majority: accuracy of always answering the most frequent class.
+        """
+        accuracies = [f"{run.test.accuracy:.3f}" if run else "stopped" for run in runs]
+        self.progress.finish(f"test {' '.join(accuracies)}" if any(runs) else "not finite", whole=any(runs))
+        for name, run, fault in zip(self.runs, runs, faults, strict=True):
+            if fault:
+                self.display.note(f"{name}: not finite {fault}")
+            if run and run.test.accuracy <= majority:
+                self.display.note(f"{name}: no better than always answering the most frequent class ({majority:.3f})")
 
 
 class ShownAdapting(Progress):
@@ -151,6 +173,14 @@ def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
     """What the display calls a run, or runs that train together."""
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"
     return Job(name, which, epochs)
+
+
+def advice(config: Config) -> str:
+    """What to do where numbers were not finite."""
+    ways = ["Lower the learning rate", "set a lower --train.clip_norm"]
+    ways += ["compute in --model.dtype float32"] if config.model.dtype != "float32" else []
+    ways += ["go on without such updates (--train.on_nonfinite skip)"] if config.train.on_nonfinite == "stop" else []
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def announce(display: Display, config: Config, devices: Devices) -> None:

@@ -94,6 +94,20 @@ def test_random_weights_and_idle_runs_are_called_so() -> None:
     assert "majority class**" not in page
 
 
+def test_runs_that_stopped_and_updates_that_were_skipped_are_named() -> None:
+    results = make(THREE)
+    assert "not finite" not in markdown_page(results)
+    results["diverged"] = ["prompt seed 45 at step 7 (loss)", f"{HOSTILE} seed 1 at step 2 (loss)"]
+    results["runs"][1]["skipped_updates"] = 1234
+    results["runs"][2]["skipped_updates"] = 0
+    page = markdown_page(results)
+    stopped, skipped = (line for line in page.splitlines() if "not finite**" in line)
+    assert "prompt seed 45 at step 7" in stopped
+    assert HOSTILE not in stopped
+    assert "full seed 43 (1,234)." in skipped
+    assert "full seed 44" not in skipped
+
+
 def test_page_says_how_to_run_it_again_and_with_what() -> None:
     results = make(THREE)
     results["pretrain"] = {"epochs": 1, "loss": [4.9, None, 3.7]}

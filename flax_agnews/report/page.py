@@ -50,6 +50,7 @@ def markdown_page(results: Results) -> str:
     """The text of report.md."""
     sections = (
         _head(results),
+        _odd(results),
         _compared(results),
         _accuracy(results),
         _curves(results),
@@ -83,6 +84,18 @@ def _head(results: Results) -> Iterator[str]:
             f"> **No better than the majority class** ({_percent(level)}): {names}. "
             "These runs learned nothing that the test shows; their other figures mean little."
         )
+
+
+def _odd(results: Results) -> Iterator[str]:
+    """What a reader of the figures must know of runs that went wrong."""
+    if diverged := results.get("diverged"):
+        yield (
+            f"> **Stopped where numbers were not finite**: {listed(escape(run) for run in diverged)}. "
+            "Figures are those of the runs that went well, which may flatter their strategies."
+        )
+    if skipped := [run for run in results["runs"] if run.get("skipped_updates")]:
+        names = listed(f"{escape(run['strategy'])} seed {run['seed']} ({run['skipped_updates']:,})" for run in skipped)
+        yield f"> **Updates that were not finite** were left out: {names}."
 
 
 def _compared(results: Results) -> Iterator[str]:

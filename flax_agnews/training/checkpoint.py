@@ -147,6 +147,11 @@ def snapshot(tree: T) -> T:
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
+def all_finite(tree: Any) -> bool:
+    """Whether every number of host arrays is finite."""
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+
+
 _ARRAYS, _JSON = "arrays", "state.json"
 
 

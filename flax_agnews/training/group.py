@@ -12,7 +12,7 @@ import numpy as np
 from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.tracking import NullTracker, Tracker
-from flax_agnews.training.checkpoint import Store, newest, snapshot
+from flax_agnews.training.checkpoint import Store, all_finite, newest, snapshot
 from flax_agnews.training.circumstances import inexact
 from flax_agnews.training.history import History, Journal
 from flax_agnews.training.processes import first_before_others, is_first, of_first
@@ -32,6 +32,7 @@ class Lane:
         identity: what it is a run of; saved with every checkpoint, and the same where one is taken up.
         circumstances: what its last digits depend on besides.
         writes: into the store; of several processes, only the first does.
+        skip: whether the run goes on without updates that are not finite; else the first one ends it.
     """
 
     def __init__(
@@ -43,17 +44,25 @@ class Lane:
         identity: Mapping[str, str] | None = None,
         circumstances: Mapping[str, str] | None = None,
         writes: bool = True,
+        skip: bool = False,
     ) -> None:
-        self.seed, self.store, self.tracker, self.writes = seed, store, tracker or NullTracker(), writes
+        self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
+        self.writes, self.skip = writes, skip
         self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
         self._metrics_path = metrics_path
         self._best: Parameters | None = None  # since this process began
         self._best_saved = 0  # epoch
 
-    def begin(self, history: History, steps_per_epoch: int) -> None:
+    def begin(self, history: History, steps_per_epoch: int, classes: int) -> None:
         """Starts, or goes on from, a history."""
         self.history = history
-        self.journal = Journal(history, steps_per_epoch, self._metrics_path, self.tracker)
+        self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
+
+    @property
+    def fault(self) -> str:
+        """Where the run stopped, and what was not finite, in words; empty as long as it goes on."""
+        first = "" if self.skip else self.history.first_skipped
+        return first or self.history.fault
 
     def resume(self, step: int, example: TrainState) -> tuple[TrainState, History, str | None]:
         """A saved state, its history, and why what follows isn't exact, if it isn't."""
@@ -65,13 +74,13 @@ class Lane:
         self._best_saved = notes["best_epoch"]
         return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
 
-    def copies(self, state: TrainState) -> list[Callable[[], None]]:
-        """Copies all that the run goes on from. The calls write it: first the best weights, which the state counts on.
+    def writing(self, store: Store, state: TrainState) -> list[Callable[[], None]]:
+        """Calls that write all that the run goes on from: first the best weights, which the state counts on.
 
-        Without a store there are none, and in another process than the first.
+        Args:
+            store: the run's.
+            state: a copy.
         """
-        if not self.store or not self.writes:
-            return []
         notes = {
             "identity": self.identity,
             "circumstances": self.circumstances,
@@ -79,7 +88,7 @@ class Lane:
             "history": asdict(self.history),
         }
         best = partial(self._save_best, self.history.best_epoch, self._best)
-        return [best, partial(self.store.save, int(state.step), snapshot(state), notes)]
+        return [best, partial(store.save, int(state.step), state, notes)]
 
     def keep_best(self, params: Parameters) -> None:
         """Copies the best weights so far, since the next update gives the state's memory away."""
@@ -107,8 +116,15 @@ class Lane:
             self._best_saved = epoch
 
 
+class AllDiverged(Exception):
+    """Of runs that train together none is left whose numbers are finite."""
+
+
 class Group:
     """Runs that train together, from the newest state that all of them have saved.
+
+    A run that has a fault is computed, noted and saved like the others as long as one of them has none, so that all
+    can be resumed from one step; it is no result in the end.
 
     Args:
         program: the compiled strategy.
@@ -129,7 +145,7 @@ class Group:
         self.step = of_first(self._newest() if is_first() else 0)
         histories = self._restore() if self.step else [History() for _ in lanes]
         for lane, history in zip(lanes, histories, strict=True):
-            lane.begin(history, program.batches.steps_per_epoch)
+            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes)
 
     def _newest(self) -> int:
         """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
@@ -162,10 +178,16 @@ class Group:
         return sum(counts)
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into each run's journal; `step` counts from 1."""
+        """An update's metrics, into each run's journal; `step` counts from 1. `AllDiverged` as `check` has it."""
         values = {name: np.atleast_1d(value) for name, value in metrics.items()}
         for number, lane in enumerate(self.lanes):
             lane.journal.update(step, {name: value[number] for name, value in values.items()})
+        self.check()
+
+    def check(self) -> None:
+        """Raises `AllDiverged` where every run has a fault: then nothing may be saved any more."""
+        if all(lane.fault for lane in self.lanes):
+            raise AllDiverged
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:
         """(state, frozen) of one of the runs, as it has them alone on one device."""
@@ -181,4 +203,12 @@ class Group:
         saving.save(f"step {self.step}", self._copies)
 
     def _copies(self) -> list[Callable[[], None]]:
-        return [write for number, lane in enumerate(self.lanes) for write in lane.copies(self.one(number)[0])]
+        """None where a transformation of the strategy's own has made weights useless: the next update will show it."""
+        writes: list[Callable[[], None]] = []
+        for number, lane in enumerate(self.lanes):
+            if lane.store and lane.writes:
+                state = snapshot(self.one(number)[0])
+                if not all_finite(state.params):
+                    return []
+                writes += lane.writing(lane.store, state)
+        return writes

@@ -3,8 +3,10 @@
 Runs of one strategy from several seeds may train side by side in one program; one run alone is a group of one.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training import memory
-from flax_agnews.training.group import Group, Lane
+from flax_agnews.training.group import AllDiverged, Group, Lane
 from flax_agnews.training.history import History, Scores, score
 from flax_agnews.training.program import Program
 from flax_agnews.training.saving import Saving
@@ -67,8 +69,11 @@ class Run:
 
 def fit(
     program: Program, lanes: Sequence[Lane], epochs: int, *, saving: Saving | None = None, watch: Watch | None = None
-) -> list[Run]:
+) -> list[Run | None]:
     """Trains one strategy from one seed or several, from where the checkpoints left off.
+
+    Gives None for a run that stopped because its numbers were not finite; its `Lane.fault` says where. Nothing is saved
+    of a run alone, or of a group of which none is left, from there on.
 
     Args:
         program: the compiled strategy.
@@ -87,13 +92,15 @@ def fit(
         watch.resumed(group.step, group.inexact)
     if saving:
         saving.begin(group.bytes)
-    for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
-        _train_epoch(group, epoch, saving, watch)
-        for number, lane in enumerate(lanes):
-            _end_epoch(program, lane, *group.one(number))
-        watch.epoch(epoch + 1, [lane.history for lane in lanes])
-        if saving and epoch + 1 < epochs and saving.due(group.step):
-            group.save(saving)
+    with suppress(AllDiverged):
+        group.check()
+        for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
+            _train_epoch(group, epoch, saving, watch)
+            for number in range(len(lanes)):
+                _end_epoch(group, number)
+            watch.epoch(epoch + 1, [lane.history for lane in lanes])
+            if saving and epoch + 1 < epochs and saving.due(group.step):
+                group.save(saving)
     if saving:
         saving.wait()
     return [_test(program, lane, *group.one(number)) for number, lane in enumerate(lanes)]
@@ -131,17 +138,26 @@ def _saved(group: Group, saving: Saving | None) -> int:
     return group.step if saving and saving.wait() else 0
 
 
-def _end_epoch(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> None:
-    """Evaluates a run, keeps its weights if they are its best so far, and saves it."""
+def _end_epoch(group: Group, number: int) -> None:
+    """Evaluates a run, keeps its weights if they are its best so far."""
+    program, lane, (state, frozen) = group.program, group.lanes[number], group.one(number)
     logits = program.evaluate(state.params, frozen, "validation")
-    if lane.journal.epoch(score(logits, program.evaluated["validation"].labels)):
+    better = lane.journal.epoch(score(logits, program.evaluated["validation"].labels))
+    group.check()
+    if better:
         lane.keep_best(state.params)
     peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.here) or 0)
     lane.history.peak_memory_bytes = max(peaks) or None
 
 
-def _test(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> Run:
-    """Tests a run's best weights."""
+def _test(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> Run | None:
+    """Tests a run's best weights, unless it has a fault, or this is one."""
+    if lane.fault:
+        return None
     best = lane.best(state.params)
     logits = program.evaluate(best, frozen, "test")
-    return Run(lane.history, score(logits, program.evaluated["test"].labels), best, logits)
+    tested = score(logits, program.evaluated["test"].labels)
+    if math.isnan(tested.loss):
+        lane.history.end(f"after epoch {lane.history.best_epoch} (test logits)")
+        return None
+    return Run(lane.history, tested, best, logits)

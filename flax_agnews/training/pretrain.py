@@ -18,13 +18,14 @@ import numpy as np
 
 from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
-from flax_agnews.errors import UserError
+from flax_agnews.errors import Diverged, UserError
 from flax_agnews.files import read_json, write_json
 from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies.base import Strategy
 from flax_agnews.training.checkpoint import Store, newest, snapshot
 from flax_agnews.training.circumstances import circumstances, inexact
+from flax_agnews.training.history import lost
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import is_first, of_first
@@ -128,9 +129,16 @@ class Sums:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, as the step returned them."""
-        self.loss, self.weight = self.loss + float(metrics["loss"]), self.weight + float(metrics["weight"])
+    def add(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """An update's metrics, as the step returned them; `step` counts from 1.
+
+        Raises:
+            Diverged: they are not finite. Whatever `train.on_nonfinite` says: every run starts from what is left.
+        """
+        numbers = {name: float(value) for name, value in metrics.items()}
+        if numbers["skipped"]:
+            raise Diverged([f"pretrain at step {step} ({lost(numbers)})"], "Lower --pretrain.learning_rate")
+        self.loss, self.weight = self.loss + numbers["loss"], self.weight + numbers["weight"]
 
     def close(self) -> None:
         """Ends an epoch."""
@@ -163,12 +171,11 @@ def adapt(
 
     Raises:
         Interrupted: `progress` asked to stop; the state is saved.
+        Diverged: numbers were not finite.
     """
     started = time.perf_counter()
     program = _program(base, train, end_of_text, config, model, devices, seed)
     state, sums = _train(program, config.epochs, seed, started, progress or Progress(), keep)
-    if not np.isfinite(sums.losses).all():
-        raise UserError(f"language-model adaptation diverged (loss {sums.losses}); lower --pretrain.learning_rate")
     body = {path: np.asarray(value) for path, value in devices.first(state.params).items()}
     adapted = _adapted(base, body)
     key = adaptation_key(base, train, end_of_text, config, model, seed)
@@ -221,11 +228,11 @@ def _train(
         epoch, index = divmod(step, per_epoch)
         state, metrics = program.train_step(state, frozen, seed, epoch, index)
         if waiting:
-            sums.add(waiting)
+            sums.add(step, waiting)
         waiting = metrics
         stop, due = progress.should_stop(), keep and keep.saving.due(step + 1)
         if stop or due or index == per_epoch - 1:  # everything is read, so that what is saved is complete
-            sums.add(waiting)
+            sums.add(step + 1, waiting)
             waiting = None
         if index == per_epoch - 1:
             sums.close()

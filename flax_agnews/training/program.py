@@ -82,7 +82,7 @@ class Program:
         started = time.perf_counter()
         self._train: dict[tuple[int, Shape], Any] = {}
         for size in group_sizes:
-            self._compile_training(make_train_step(setup, loss), size)
+            self._compile_training(make_train_step(setup, loss, together=size > 1), size)
         self._evaluate: dict[Shape, Any] = {}
         if evaluated:
             self._compile_evaluation()
