@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from flax_agnews.config import Config
-from flax_agnews.display import count
 from flax_agnews.errors import UserError
 from flax_agnews.folder import OutputFolder
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.state import Setup
+from flax_agnews.units import count
 
 
 def need(config: Config, setups: Sequence[Setup]) -> int:

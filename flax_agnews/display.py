@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flax_agnews.errors import printable
+from flax_agnews.units import count, duration, words_duration
 
 _REDRAWS = 8  # a second
 _SLOW_SECONDS = 2.0  # what takes longer says how long it took
@@ -178,8 +179,8 @@ class Display:
             self._costs[progress.job.name] = (before[0] + seconds, before[1] + epochs)
         took = duration(seconds)
         if self.live:
-            fraction = progress.done / (progress.job.epochs or 1)
-            row = self._row(progress.job, fraction, int(progress.done + 1e-9), progress.text, took)
+            done = progress.done
+            row = self._row(progress.job, done / (progress.job.epochs or 1), int(done + 1e-9), progress.text, took)
             self.live.refresh()  # or the job would stand there twice until the next redraw
             self.console.print(row)
         else:
@@ -260,7 +261,7 @@ class Display:
 
     def _clean(self, text: str) -> str:
         """One line without control characters (texts come from data), in what the console can encode."""
-        line = printable(text) if self._unicode else printable(text).translate(_ASCII)
+        line = printable(text).translate({} if self._unicode else _ASCII)
         return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 
 
@@ -274,27 +275,3 @@ def _left(seconds: float | None) -> str:
 
 def _joined(job: Job) -> str:
     return " ".join(part for part in (job.name, job.detail) if part)
-
-
-def count(number: float) -> str:
-    """`21 k` for 21034: a number in three digits or fewer."""
-    scaled, units = float(number), ["", " k", " M", " G", " T"]
-    while round(scaled) >= 1000 and len(units) > 1:
-        scaled, units = scaled / 1000, units[1:]
-    short = f"{scaled:.1f}".removesuffix(".0") if round(scaled, 1) < 10 else f"{scaled:.0f}"
-    return short + units[0]
-
-
-def duration(seconds: float) -> str:
-    """`0:00:31`: hours, minutes, seconds."""
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def words_duration(seconds: float) -> str:
-    """`1 min 40 s` for 100: the two largest units, rounded to the smaller of them."""
-    whole = max(0, round(seconds))
-    if whole >= 3600:
-        whole = round(whole / 60) * 60
-    parts = [(whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"

@@ -11,7 +11,7 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.display import Display, Job, count, words_duration
+from flax_agnews.display import Display, Job
 from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
@@ -21,6 +21,7 @@ from flax_agnews.training.history import History
 from flax_agnews.training.loop import Run, Watch
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.pretrain import Progress
+from flax_agnews.units import count, words_duration
 
 
 class Shown(Watch):

@@ -10,7 +10,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from flax_agnews.display import Display, Job, count, duration, words_duration
+from flax_agnews.display import Display, Job
+from flax_agnews.units import count, duration, words_duration
 
 _RUNS = [Job(name, f"seed {seed}", 3) for name in ("full", "prompt", "partial") for seed in (42, 43)]
 

@@ -19,7 +19,6 @@ from flax_agnews.data.arrays import ArrayFolder, ArrayMemory, Arrays, NoRoom
 from flax_agnews.data.batches import EvalBatches, TrainBatches
 from flax_agnews.data.encoded import Data, Split
 from flax_agnews.data.tokens import cache_folder
-from flax_agnews.display import count
 from flax_agnews.errors import UserError
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.loop import Interrupted
@@ -27,6 +26,7 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup, frozen_depth
 from flax_agnews.training.trunk import Trunk, compute
+from flax_agnews.units import count
 
 
 class Told:

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from flax_agnews.display import count, words_duration
 from flax_agnews.errors import first_line
+from flax_agnews.units import count, words_duration
 
 _FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
 _MOST = ", the most that a crash can lose"
