@@ -179,7 +179,7 @@ class OutputFolder:
 
     def _sweep(self) -> None:
         """Removes drafts of files whose writers were killed."""
-        for folder in (self.path, *(run.path for run in self._runs())):
+        for folder in (self.path, self.path / "base", *(run.path for run in self._runs())):
             for draft in folder.glob(".*.tmp"):
                 draft.unlink(missing_ok=True)
 

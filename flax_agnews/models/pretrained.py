@@ -1,6 +1,5 @@
 """A GPT-2 body by name: hub id, local directory, or random weights from a configuration."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -16,7 +15,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.hub import quiet
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import expanded, read_model_json
+from flax_agnews.files import expanded, read_model_json, write_json
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
@@ -62,10 +61,9 @@ class Base:
 
     def save(self, folder: Path) -> None:
         """Writes config.json and model.safetensors, as transformers' GPT2Model has them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors(folder / "model.safetensors", self.parameters)
-        fields = {"model_type": "gpt2", "architectures": ["GPT2Model"], **asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+        kind = {"model_type": "gpt2", "architectures": ["GPT2Model"]}
+        write_json(folder / "config.json", {**kind, **asdict(self.config)})
+        write_safetensors(folder / "model.safetensors", self.parameters)  # last: where it is, the other one is too
 
 
 def load_base(config: ModelConfig, seed: int = 0) -> Base:

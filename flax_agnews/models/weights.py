@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import UserError, first_line, listed, shown
-from flax_agnews.files import read_model_json
+from flax_agnews.files import move, read_model_json
 
 # Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}
@@ -74,13 +74,18 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
 
 
 def write_safetensors(file: Path, parameters: Mapping[str, Any]) -> None:
-    """Writes a body as GPT2Model's `model.safetensors`, which transformers loads."""
+    """Writes a body as GPT2Model's `model.safetensors`, which transformers loads; whole, or not at all."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors = {hub_key(path): np.ascontiguousarray(value, np.float32) for path, value in parameters.items()}
-    beside = file.with_name(f".{file.name}.{os.getpid()}")  # so that nobody finds half a file
-    save_file(tensors, beside, metadata={"format": "pt"})
-    os.replace(beside, file)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, draft, metadata={"format": "pt"})
+        move(draft, file)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(f"{file}: cannot be written ({first_line(error)})") from error
 
 
 def _select(

@@ -9,7 +9,9 @@ import importlib
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,14 +157,19 @@ def all_finite(tree: Any) -> bool:
 _ARRAYS, _JSON = "arrays", "state.json"
 
 
+@cache
 def _orbax() -> Any:
     from orbax.checkpoint import v1
 
     # It warns, at every save without OCDBT, that there is no OCDBT to merge.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
-    execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
-    execution._check_directory_consistency = lambda directory: None  # type: ignore[attr-defined]
+    # A thread of its prints the error of a failed save that it raises as well.
+    others = threading.excepthook
+    threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
+    if jax.process_count() > 1:
+        # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
+        execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
+        execution._check_directory_consistency = lambda directory: None  # type: ignore[attr-defined]
     return v1
 
 
