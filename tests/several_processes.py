@@ -22,7 +22,7 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss, make_gradients, make_train_step
 
-SECONDS = 120  # until a busy machine has imported and compiled
+SECONDS = 300  # until a busy machine has imported and compiled
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 STEPS = 20
 

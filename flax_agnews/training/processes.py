@@ -27,8 +27,7 @@ from flax_agnews.training.step import AXIS
 T = TypeVar("T")
 
 _HEARTBEAT_SECONDS = 60  # silence after which JAX takes a process for dead, and ends the others
-_SHUTDOWN_SECONDS = 30  # longest wait for the others at the very end, where all have met before
-_MEETING_SECONDS = 600  # longest wait for a process that lives, such as one that downloads or saves
+_MEETING_SECONDS = 600  # longest wait for a process that lives, such as one that downloads or saves; at the end too
 _LOST = re.compile("gloo|nccl|coordination|peer|connection|unavailable|deadline", re.IGNORECASE)
 _turn = 0  # meetings so far, the same in every process
 
@@ -58,10 +57,11 @@ def start(config: ParallelConfig) -> None:
             cluster_detection_method="deactivate" if found else None,
             initialization_timeout=config.start_seconds + 60,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            shutdown_timeout_seconds=_MEETING_SECONDS,
         )
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise UserError(f"--parallel.coordinator {config.coordinator}: {first_line(error)}") from error
+        reason = first_line(error) if found else f"JAX finds no other processes here ({first_line(error)})"
+        raise UserError(f"--parallel.coordinator {config.coordinator}: {reason}") from error
     finally:
         timer.cancel()
 
