@@ -23,6 +23,7 @@ from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History, Journal
 from flax_agnews.training.loop import Interrupted, fit
+from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState, create_state
 from flax_agnews.training.step import classification_loss, make_gradients
 
@@ -177,6 +178,10 @@ def lanes_in(folder, seeds, skip=False):
     return [Lane(seed, Store(folder / str(seed), keep=2), folder / f"{seed}.jsonl", skip=skip) for seed in seeds]
 
 
+def trained(program, lanes, every_steps=PER_EPOCH, watch=None):
+    return fit(program, lanes, EPOCHS, saving=Saving(every_steps=every_steps), watch=watch)
+
+
 def lines_of(folder, seed):
     return [json.loads(line) for line in (folder / f"{seed}.jsonl").read_text().splitlines()]
 
@@ -198,7 +203,7 @@ def pair():
 @pytest.fixture(scope="module")
 def skipping(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("skipping")
-    return folder, fit(pair, lanes_in(folder, (0, 1), skip=True), EPOCHS)
+    return folder, trained(pair, lanes_in(folder, (0, 1), skip=True))
 
 
 def test_skipped_updates_are_counted_marked_and_in_no_mean(pair, skipping):
@@ -224,7 +229,7 @@ def test_skipped_updates_are_counted_marked_and_in_no_mean(pair, skipping):
 def test_stopped_side_by_side_and_gone_on_with_by_skipping(pair, skipping, tmp_path):
     """Nothing is saved after the update that was the last run's first bad one; what was saved is used."""
     lanes = lanes_in(tmp_path, (0, 1))
-    assert fit(pair, lanes, EPOCHS, every_steps=1) == [None, None]
+    assert trained(pair, lanes, every_steps=1) == [None, None]
     first = [bad_steps(pair.batches, seed)[0] for seed in (0, 1)]
     assert first[0] != first[1]
     assert [lane.fault for lane in lanes] == [f"at step {step} (loss and gradient)" for step in first]
@@ -232,7 +237,7 @@ def test_stopped_side_by_side_and_gone_on_with_by_skipping(pair, skipping, tmp_p
         assert max(Store(tmp_path / str(seed)).steps) == max(first) - 1
         assert lines_of(tmp_path, seed)[-1]["step"] == max(first)  # noticed in that update, and nothing trained on
     watch = StopAt()
-    runs = fit(pair, lanes_in(tmp_path, (0, 1), skip=True), EPOCHS, watch=watch)
+    runs = trained(pair, lanes_in(tmp_path, (0, 1), skip=True), watch=watch)
     assert watch.went_on == [max(first) - 1]
     for seed, ours, theirs in zip((0, 1), runs, skipping[1], strict=True):
         assert_same_run(ours, theirs, tmp_path, skipping[0], seed)
@@ -255,17 +260,18 @@ def lone():
 
 @pytest.mark.parametrize("skip", [False, True], ids=["stop", "skip"])
 def test_weights_that_are_not_finite_are_never_saved(lone, tmp_path, skip):
-    [lane] = lanes_in(tmp_path, (0,), skip)
-    assert fit(lone, [lane], EPOCHS, every_steps=1) == [None]
-    assert lane.fault == "at step 4 (weights)"
-    state, _ = lane.store.restore(3, lone.start(0)[0])
+    [lane], told = lanes_in(tmp_path, (0,), skip), []
+    assert fit(lone, [lane], EPOCHS, saving=Saving(every_steps=1, note=told.append)) == [None]
+    assert lane.fault == ("after epoch 1 (validation logits)" if skip else "at step 5 (loss and gradient)")
     assert max(lane.store.steps) == 3
+    state, _ = lane.store.restore(3, lone.start(0)[0])
     assert np.isfinite(state.params["score/kernel"]).all()
+    assert [line.split(";")[0] for line in told] == ["step 4 could not be saved (its weights are not finite)"]
 
 
 def test_weights_that_are_not_finite_are_noticed_in_the_next_update(lone, tmp_path):
     [lane] = lanes_in(tmp_path, (0,))
-    assert fit(lone, [lane], EPOCHS) == [None]
+    assert trained(lone, [lane]) == [None]
     assert lane.fault == "at step 5 (loss and gradient)"
     assert not (tmp_path / "0").exists()
 
@@ -302,7 +308,7 @@ def beside():
 def beside_a_good_one(beside, tmp_path_factory):
     program, first, second, _ = beside
     folder = tmp_path_factory.mktemp("beside")
-    return folder, fit(program, lanes_in(folder, (first, second)), EPOCHS)[0]
+    return folder, trained(program, lanes_in(folder, (first, second)))[0]
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["stop", "skip"])
@@ -312,9 +318,9 @@ def test_the_good_run_ends_with_the_bytes_that_it_has_beside_another_good_one(
     """Stopped in the middle and gone on with, too. A run that skips every update of an epoch ends as well."""
     program, first, _, bad = beside
     with pytest.raises(Interrupted):
-        fit(program, lanes_in(tmp_path, (first, bad), skip), EPOCHS, watch=StopAt(PER_EPOCH + 3))
+        trained(program, lanes_in(tmp_path, (first, bad), skip), watch=StopAt(PER_EPOCH + 3))
     watch, lanes = StopAt(), lanes_in(tmp_path, (first, bad), skip)
-    run, nothing = fit(program, lanes, EPOCHS, watch=watch)
+    run, nothing = trained(program, lanes, watch=watch)
     assert watch.went_on == [PER_EPOCH + 3]
     assert_same_run(run, beside_a_good_one[1], tmp_path, beside_a_good_one[0], first)
     assert nothing is None

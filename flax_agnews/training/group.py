@@ -203,12 +203,16 @@ class Group:
         saving.save(f"step {self.step}", self._copies)
 
     def _copies(self) -> list[Callable[[], None]]:
-        """None where a transformation of the strategy's own has made weights useless: the next update will show it."""
+        """Refused where a transformation of the strategy's own has made weights useless: the next update shows it."""
         writes: list[Callable[[], None]] = []
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:
                 state = snapshot(self.one(number)[0])
-                if not all_finite(state.params):
-                    return []
+                if not all_finite(state.params) and not lane.fault:
+                    return [_refuse]
                 writes += lane.writing(lane.store, state)
         return writes
+
+
+def _refuse() -> None:
+    raise ValueError("its weights are not finite")
