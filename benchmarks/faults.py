@@ -70,8 +70,13 @@ def end(output: Path) -> dict[str, Any]:
     results = json.loads((output / "results.json").read_text())
     for run in results["runs"]:
         del run["cost"]
-    files = [path for name in ("metrics.jsonl", "arrays/*/*") for path in sorted(output.rglob(name)) if path.is_file()]
-    return {"results": results, **{str(path.relative_to(output)): path.read_bytes() for path in files}}
+    named = ((path.relative_to(output).as_posix(), path) for path in sorted(output.rglob("*")) if path.is_file())
+    kept = {
+        name: path.read_bytes()
+        for name, path in named
+        if name.endswith("metrics.jsonl") or ("/arrays/state/" in name and path.name[0] != "_")
+    }
+    return {"results": results, **kept}
 
 
 def kills(most: int, folder: Path) -> dict[str, Any]:

@@ -51,8 +51,8 @@ def assert_same_end(output: Path, reference: Path) -> None:
 
 def arrays(folder: Path) -> dict[str, bytes]:
     """Every array's bytes; Orbax's notes beside them have the time in them."""
-    files = (path for path in sorted(folder.rglob("arrays/*/*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    named = ((path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file())
+    return {name: path.read_bytes() for name, path in named if "arrays/state/" in name and path.name[0] != "_"}
 
 
 def sound_steps(output: Path) -> dict[str, list[int]]:
