@@ -5,11 +5,11 @@ has Orbax's arrays, a JSON file (the leaves' paths and shapes, and what the host
 both. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
 """
 
+import errno
 import importlib
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -99,6 +99,9 @@ class Store:
 
     def _write(self, folder: Path, tree: Any, notes: dict[str, Any]) -> None:
         self._sweep()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # TensorStore's threads say it at length
         draft = self.folder / f".{folder.name}.{os.getpid()}.draft"
         draft.mkdir(parents=True)
         _save(draft, tree, notes)
@@ -161,11 +164,8 @@ _ARRAYS, _JSON = "arrays", "state.json"
 def _orbax() -> Any:
     from orbax.checkpoint import v1
 
-    # It warns, at every save without OCDBT, that there is no OCDBT to merge.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    # A thread of its prints the error of a failed save that it raises as well.
-    others = threading.excepthook
-    threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
+    # It warns, at every save without OCDBT, that there is no OCDBT to merge, and prints errors that it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     if jax.process_count() > 1:
         # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
         execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
