@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -100,7 +101,8 @@ class Store:
     def _write(self, folder: Path, tree: Any, notes: dict[str, Any]) -> None:
         self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(self.folder).free < sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)):
+        need = sum(np.asarray(leaf).nbytes + _FILES for leaf in jax.tree.leaves(tree))
+        if shutil.disk_usage(self.folder).free < need:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # TensorStore's threads say it at length
         draft = self.folder / f".{folder.name}.{os.getpid()}.draft"
         draft.mkdir(parents=True)
@@ -157,6 +159,7 @@ def all_finite(tree: Any) -> bool:
     return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
+_FILES = 16 * 1024  # bytes that an array's files and folders take beside it
 _ARRAYS, _JSON = "arrays", "state.json"
 
 
@@ -166,6 +169,8 @@ def _orbax() -> Any:
 
     # It warns, at every save without OCDBT, that there is no OCDBT to merge, and prints errors that it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    others = threading.excepthook
+    threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
     if jax.process_count() > 1:
         # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
         execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
