@@ -190,7 +190,7 @@ def test_who_is_alone_does_not_wait_for_ever(tmp_path: Path) -> None:
             "process 1 .* train.seed 2 .there 1.",
             "process 1 .* train.seed 2",
         ),
-        (([], ["--data.source", "nowhere.csv"]), "process 1: nowhere.csv", "nowhere.csv"),
+        (([], ["--data.source", "nowhere.csv"]), "process 1: --data.source nowhere.csv", "--data.source nowhere.csv"),
         ((["--parallel.mode", "pmap"],) * 2, "--parallel.mode pmap: is for one process", "--parallel.mode pmap"),
         ((["--train.cache_frozen", "on"],) * 2, "--train.cache_frozen on: is for one", "--train.cache_frozen on"),
     ],

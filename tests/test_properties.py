@@ -107,8 +107,11 @@ def test_a_spoiled_file_is_read_or_refused_in_one_line(suffix: str, piece: bytes
 
 # Configuration
 
-SHARES = {"validation_fraction", "dropout", "warmup_fraction", "frozen_fraction"}
+SHARES = {"validation_fraction", "dropout", "warmup_fraction", "frozen_fraction", "share"}
 """Settings that are below 1."""
+
+OF_A_START = {"coordinator", "processes", "process", "start_seconds"}
+"""Settings that say which of how many processes this is: the folder doesn't keep them."""
 
 
 def setting(name: str, kind: Any) -> st.SearchStrategy[Any]:
@@ -127,7 +130,8 @@ def setting(name: str, kind: Any) -> st.SearchStrategy[Any]:
 
 def section(kind: type) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind) | {"from_config": Fields | None}  # a path would be read
-    return st.builds(kind, **{field.name: setting(field.name, hints[field.name]) for field in fields(kind)})
+    names = [field.name for field in fields(kind) if field.name not in OF_A_START]
+    return st.builds(kind, **{name: setting(name, hints[name]) for name in names})
 
 
 SECTIONS = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}

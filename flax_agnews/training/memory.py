@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
 
@@ -43,9 +41,11 @@ def keep_freed() -> bool:
 @contextmanager
 def out_of_memory(config: Config) -> Iterator[None]:
     """Says in one line (a `UserError`) what didn't fit in memory, and what to lower."""
+    from jax.errors import JaxRuntimeError  # this file is read before JAX is, for `keep_freed`
+
     try:
         yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    except (MemoryError, JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         train = config.train
