@@ -23,6 +23,11 @@ from flax_agnews import manifest
 from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.files import read_json, write_json
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 
 
@@ -101,9 +106,7 @@ class Store:
     def _write(self, folder: Path, tree: Any, notes: dict[str, Any]) -> None:
         self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
-        need = sum(np.asarray(leaf).nbytes + _FILES for leaf in jax.tree.leaves(tree))
-        if shutil.disk_usage(self.folder).free < need:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # TensorStore's threads say it at length
+        _check_room(self.folder, [np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)])
         draft = self.folder / f".{folder.name}.{os.getpid()}.draft"
         draft.mkdir(parents=True)
         _save(draft, tree, notes)
@@ -161,6 +164,16 @@ def all_finite(tree: Any) -> bool:
 
 _FILES = 16 * 1024  # bytes that an array's files and folders take beside it
 _ARRAYS, _JSON = "arrays", "state.json"
+
+
+def _check_room(folder: Path, sizes: Sequence[int]) -> None:
+    """An OSError where arrays of so many bytes don't fit: TensorStore, which finds out later, may hang then."""
+    if shutil.disk_usage(folder).free < sum(sizes) + _FILES * len(sizes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if resource:
+        most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if most != resource.RLIM_INFINITY and max(sizes, default=0) > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 @cache

@@ -49,7 +49,7 @@ def _limited(output: Path, size: int, *flags: object) -> "subprocess.CompletedPr
 
 
 def test_saves_that_fail_are_told_and_training_goes_on(undisturbed: Path, tmp_path: Path) -> None:
-    """No array fits: each save fails, in one line; the first run ends where its weights can't be written."""
+    """No array fits, and after a while no line of metrics: each save fails, in one line, and so does the run."""
     output = tmp_path / "out"
     assert main(small(output, *FLAGS)) == 0  # what is written before the first update is there
     shutil.rmtree(output / "full")
@@ -57,8 +57,9 @@ def test_saves_that_fail_are_told_and_training_goes_on(undisturbed: Path, tmp_pa
     assert done.returncode == 2, done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert "weights can't be saved" in last
-    assert done.stdout.count("could not be saved") >= 5
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "can't be saved" in last or "cannot be written" in last
+    assert done.stdout.count("could not be saved") >= 3
     assert main(small(output, *FLAGS)) == 0
     _same(output, undisturbed)
 
