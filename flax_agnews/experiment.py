@@ -185,8 +185,8 @@ class Experiment:
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.strategy.name}"), out_of_memory(self.config):
-            compiled = partial(Program, setup, self.devices, self.shared, read.batches, read.evaluated)
-            return compiled(group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
+            made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
+            return made(read.batches, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[Run]:
         """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.

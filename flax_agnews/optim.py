@@ -33,8 +33,18 @@ class Plan:
     layers: int
     train: TrainConfig
 
-    def schedule(self, peak: float) -> optax.Schedule:
-        """The rate by step: warm-up from 0 to `peak`, then as `train.schedule` says down to 0, or constant."""
+    @property
+    def epochs(self) -> int:
+        """Of the whole run."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def schedule(self, peak: float, begun: int = 0) -> optax.Schedule:
+        """The rate by step: warm-up from 0 to `peak`, then as `train.schedule` says down to 0, or constant.
+
+        Args:
+            peak: the highest rate.
+            begun: updates of the run before the first that counts, of a label that trains from a later stage on.
+        """
         warmup = round(self.train.warmup_fraction * self.steps)
         rest = max(1, self.steps - warmup)
         after = {
@@ -42,14 +52,15 @@ class Plan:
             "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
             "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
         }[self.train.schedule]()
-        if warmup == 0:
-            return after
-        return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+        whole = after
+        if warmup:
+            whole = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+        return (lambda count: whole(count + begun)) if begun else whole
 
-    def adamw(self, peak: float) -> optax.GradientTransformation:
+    def adamw(self, peak: float, begun: int = 0) -> optax.GradientTransformation:
         """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), torch's defaults and the shared decay."""
         mask = decays if self.train.weight_decay_mask == "matrices" else None
-        return optax.adamw(self.schedule(peak), weight_decay=self.train.weight_decay, mask=mask)
+        return optax.adamw(self.schedule(peak, begun), weight_decay=self.train.weight_decay, mask=mask)
 
     def clip(self) -> optax.GradientTransformation:
         """Clips the global norm of all trained gradients, where `train.clip_norm` asks for it."""
@@ -79,14 +90,18 @@ def make_optimizer(
         around: applied to all trained gradients before the labels' own.
 
     Returns:
-        The trainable paths, and the transformation over the dictionary of just these leaves.
+        The trainable paths, and the transformation over the dictionary of just these leaves. It may be given the
+        gradients of some labels only: the others' leaves get no update, and their states stay as they are.
 
     Raises:
-        UserError: a parameter without label, a label without transformation, a transformation that no parameter
-            gets, or nothing that trains; each with the names.
+        UserError: a parameter without label, a label without transformation or with something else, a transformation
+            that no parameter gets, or nothing that trains; each with the names.
     """
     if unlabelled := [path for path, label in labels.items() if label is None]:
         raise UserError(f"strategy {name}: no label for {listed(unlabelled)}")
+    for label, what in transforms.items():
+        if what != FROZEN and not isinstance(what, optax.GradientTransformation):
+            raise UserError(f'strategy {name}: {label}: {what!r} is neither "frozen" nor an optax transformation')
     actions: dict[str, Transform] = {FROZEN: FROZEN, **transforms}
     if unknown := sorted({str(label) for label in labels.values()} - set(actions)):
         examples = [path for path, label in labels.items() if label == unknown[0]]
@@ -99,9 +114,28 @@ def make_optimizer(
     trainable = {path: str(label) for path, label in labels.items() if actions[str(label)] != FROZEN}
     if not trainable:
         raise UserError(f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel")
-    used = {label: actions[label] for label in set(trainable.values())}
-    inner = optax.multi_transform(used, trainable)
+    inner = _partitioned({label: actions[label] for label in dict.fromkeys(trainable.values())}, trainable)
     return frozenset(trainable), inner if around is None else optax.chain(around, inner)
+
+
+def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> optax.GradientTransformation:
+    """Each label's transformation over its own leaves. Unlike optax's, it leaves labels alone that get no gradients."""
+
+    def own(label: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+        return {path: leaf for path, leaf in tree.items() if labels[path] == label}
+
+    def init(params: Any) -> dict[str, Any]:
+        return {label: transform.init(own(label, params)) for label, transform in transforms.items()}
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, states = {}, dict(state)
+        for label, transform in transforms.items():
+            if mine := own(label, gradients):
+                change, states[label] = transform.update(mine, state[label], own(label, params or {}) or None)
+                updates.update(change)
+        return updates, states
+
+    return optax.GradientTransformation(init, update)
 
 
 def _paths_like(label: str, paths: Mapping[str, Any]) -> str:

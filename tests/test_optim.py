@@ -77,6 +77,15 @@ def test_a_decaying_rate_ends_at_zero_and_never_turns_up():
         assert after == sorted(after, reverse=True)
 
 
+@pytest.mark.parametrize("shape", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.5])
+def test_a_rate_that_begins_later_is_the_runs_at_that_time(shape, warmup_fraction):
+    ours = plan(40, schedule=shape, warmup_fraction=warmup_fraction)
+    assert [float(ours.schedule(PEAK, begun=12)(step)) for step in range(29)] == [
+        float(ours.schedule(PEAK)(step)) for step in range(12, 41)
+    ]
+
+
 # AdamW
 
 
@@ -149,6 +158,26 @@ def test_frozen_leaves_have_no_optimizer_state():
     state = optimizer.init({path: jnp.zeros(SHAPES[path]) for path in trainable})
     moments = sorted(leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim)
     assert moments == sorted(2 * [SHAPES["prompt/embedding"], SHAPES["score/kernel"]])
+
+
+def test_a_label_without_gradients_stays_as_it_is():
+    """Labels that get gradients now and then do what each would alone, with these gradients only."""
+    labels = {path: "body" if path.startswith("transformer/") else "head" for path in SHAPES}
+    each = {"body": optax.adamw(0.1), "head": optax.adam(optax.linear_schedule(0.3, 0.0, 10))}
+    _, optimizer = make_optimizer("ours", labels, each)
+    params = first = tree(0)
+    state, seen = optimizer.init(params), {"body": [], "head": []}
+    for seed, learning in enumerate([["head"], ["head", "body"], ["body"], ["head"]], start=1):
+        gradients = {path: value for path, value in tree(seed).items() if labels[path] in learning}
+        updates, state = optimizer.update(gradients, state, {path: params[path] for path in gradients})
+        assert set(updates) == set(gradients)
+        params = {**params, **{path: params[path] + update for path, update in updates.items()}}
+        for label in learning:
+            seen[label].append({path: g for path, g in gradients.items() if labels[path] == label})
+    for label, gradients in seen.items():
+        alone = run(each[label], {path: value for path, value in first.items() if labels[path] == label}, gradients)
+        for path, value in alone.items():
+            np.testing.assert_array_equal(params[path], value, err_msg=path)
 
 
 def test_a_label_may_be_frozen_by_its_transformation():

@@ -1,6 +1,6 @@
 """Strategies of one's own: patterns over paths, the registry, and that a scheme from outside the package trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ from flax_agnews.config import ModelConfig, TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.models.pretrained import Base
 from flax_agnews.optim import FROZEN, Plan
-from flax_agnews.strategies import ALL, REGISTRY, Entry, Registry, Strategy, chosen
+from flax_agnews.strategies import ALL, REGISTRY, Entry, Registry, Stage, Strategy, chosen, layers
 from flax_agnews.strategies.base import settings_of
 from flax_agnews.training.state import set_up
 
@@ -65,12 +65,64 @@ def test_a_pattern_may_wait_for_the_plan():
         ({"score": optax.sgd(1.0)}, r"^strategy mine: no label for transformer/h/0/attn/c_attn/bias, .* and \d+ more$"),
         ({"": optax.sgd(1.0), "score/kernl": "frozen"}, r"^strategy mine: score/kernl .*Did you mean score/kernel\?$"),
         ({".*": "frozen"}, r"^strategy mine: every parameter is frozen"),
+        ({".*": 1e-3}, r'^strategy mine: \.\*: 0\.001 is neither "frozen" nor an optax transformation$'),
+        ({".*": lambda plan: plan.schedule}, r'^strategy mine: \.\*: .* is neither "frozen" nor an optax transform'),
     ],
 )
 def test_wrong_patterns_say_what_is_wrong(patterns, message):
     with pytest.raises(UserError, match=message) as raised:
         abstract(Strategy.by_pattern("mine", patterns))
     assert "\n" not in str(raised.value)
+
+
+def test_a_range_of_layers_is_a_pattern():
+    config = replace(tiny.CONFIG, n_layer=13)
+    plan = Plan(10, 10, 8, 13, TrainConfig())
+    strategy = Strategy.by_pattern("mine", {layers(1, 12): optax.sgd(1.0), "": "frozen"})
+    setup = set_up(strategy, Base("shapes only", config, {}), 4, plan, ModelConfig(), max_length=8)
+    assert {path.split("/")[2] for path in setup.trainable} == {str(layer) for layer in range(1, 12)}
+    assert len(setup.trainable) == 11 * len([path for path in setup.frame.shapes if "/h/0/" in path])
+
+
+@pytest.mark.parametrize(("first", "end"), [(3, 3), (4, 2), (-1, 2)])
+def test_an_empty_range_of_layers_is_an_error(first, end):
+    with pytest.raises(UserError, match=rf"^layers\({first}, {end}\): holds no layer"):
+        layers(first, end)
+
+
+# Stages
+
+SOME = {"score": optax.sgd(1.0), "/h/2/": optax.sgd(2.0), "": "frozen"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([(1, ["score"])], r"its stages begin at epochs 1; must be 0, then ascending$"),
+        ([(0, ["score"]), (2, ["/h/2/"]), (2, ["score"])], r"its stages begin at epochs 0, 2, 2; must be 0"),
+        ([(0, ["score"]), (1, ["/h/2"])], r"the stage from epoch 1 trains /h/2, no label that trains\. .*mean /h/2/"),
+        ([(0, ["score", ""])], r"the stage from epoch 0 trains , no label that trains"),
+        ([(0, ["score"]), (1, [])], r"the stage from epoch 1 trains nothing$"),
+        ([(0, ["score"])], r"no stage trains /h/2/$"),
+    ],
+)
+def test_wrong_stages_say_what_is_wrong(stages, message):
+    strategy = Strategy.by_pattern("mine", SOME, stages=[Stage(*stage) for stage in stages])
+    with pytest.raises(UserError, match=f"^strategy mine: {message}"):
+        abstract(strategy)
+
+
+def test_a_whole_updates_state_can_not_mirror_what_trains_in_stages():
+    stages = [Stage(0, ["score"]), Stage(1, ["/h/2/"])]
+
+    def around_with(transformation):
+        strategy = Strategy.by_pattern("mine", SOME, around=lambda plan: transformation, stages=stages)
+        plan = Plan(20, 10, 8, tiny.CONFIG.n_layer, TrainConfig())
+        return set_up(strategy, Base("shapes only", tiny.CONFIG, {}), 4, plan, ModelConfig(), max_length=8)
+
+    around_with(optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_schedule(lambda count: 1.0)))
+    with pytest.raises(UserError, match=r"^strategy mine: with stages, .*`around` must keep no state"):
+        around_with(optax.trace(0.9))
 
 
 # Registry
@@ -81,6 +133,8 @@ def test_names_become_entries():
     assert [e.name for e in chosen("prompt,full")] == ["prompt", "full"]
     assert [e.name for e in chosen(" partial , partial,full")] == ["partial", "full"]
     assert [e.name for e in chosen("prompt,all")] == ["prompt", *(name for name in ALL if name != "prompt")]
+    assert [e.name for e in chosen("every")] == list(tiny.STRATEGIES)
+    assert [e.name for e in chosen("partial,every")][:2] == ["partial", tiny.STRATEGIES[0]]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +142,9 @@ def test_names_become_entries():
     [
         ("ful", r"^--strategy ful: no such strategy\. Did you mean full\?$"),
         ("full,promt", r"^--strategy promt: no such strategy\. Did you mean prompt\?$"),
-        ("zzz", r"^--strategy zzz: no such strategy\. Known: all, .*full"),
-        ("", r"^--strategy : no such strategy\. Known: all, .*full"),
-        (",", r"^--strategy ,: no such strategy\. Known: all, .*full"),
+        ("zzz", r"^--strategy zzz: no such strategy\. Known: .*all, .*every, .*full"),
+        ("", r"^--strategy : no such strategy\. Known: .*all, .*every, .*full"),
+        (",", r"^--strategy ,: no such strategy\. Known: .*all, .*every, .*full"),
     ],
 )
 def test_an_unknown_name_gets_a_hint(names, message):

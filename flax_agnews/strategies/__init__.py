@@ -1,6 +1,6 @@
 """The registry of strategies: a new one is a file here and its line below."""
 
-from flax_agnews.strategies.base import Entry, Registry, Strategy
+from flax_agnews.strategies.base import Entry, Registry, Stage, Strategy, layers
 from flax_agnews.strategies.full import FULL
 from flax_agnews.strategies.partial import PARTIAL
 from flax_agnews.strategies.prompt import PROMPT
@@ -16,13 +16,14 @@ ALL = ("full", "prompt", "partial")
 
 
 def chosen(names: str) -> list[Entry]:
-    """`all`, or names with commas between -> entries, in that order, each once."""
+    """`all`, `every`, or names with commas between -> entries, in that order, each once."""
+    groups = {"all": ALL, "every": tuple(entry.name for entry in REGISTRY)}
     wanted = [part.strip() for part in names.split(",") if part.strip()]
-    expanded = [name for part in wanted for name in (ALL if part == "all" else (part,))]
+    expanded = [name for part in wanted for name in groups.get(part, (part,))]
     entries = [REGISTRY[name] for name in dict.fromkeys(expanded)]
     if not entries:
         REGISTRY[names]
     return entries
 
 
-__all__ = ["ALL", "REGISTRY", "Entry", "Registry", "Strategy", "chosen"]
+__all__ = ["ALL", "REGISTRY", "Entry", "Registry", "Stage", "Strategy", "chosen", "layers"]

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import optax
 from jax import Array
 
-from flax_agnews.errors import UserError, nearest, shown
+from flax_agnews.errors import UserError, listed, nearest, shown
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.optim import FROZEN, Plan, Transform
@@ -26,6 +27,19 @@ def unchanged(model: Classifier, key: Array) -> Classifier:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What trains from an epoch on, until the next stage begins.
+
+    Attributes:
+        epoch: from 0.
+        labels: those that train; the others' parameters and optimizer states stay as they are.
+    """
+
+    epoch: int
+    labels: Collection[str]
+
+
+@dataclass(frozen=True)
 class Strategy:
     """A way to fine-tune.
 
@@ -36,6 +50,8 @@ class Strategy:
         adapt: (classifier, random key) -> the classifier that trains; must leave the given one as it is.
         around: plan -> a transformation of all trained gradients before the labels' own; clipping by default.
         settings: what the strategy was made from, for its fingerprint.
+        stages: where not everything trains from first to last; the first begins at epoch 0. A transformation counts
+            only the updates in which its label trains (`Plan.schedule` can be told of those before).
     """
 
     name: str
@@ -44,6 +60,7 @@ class Strategy:
     adapt: Adapt = unchanged
     around: Callable[[Plan], optax.GradientTransformation] = Plan.clip
     settings: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[Stage] = ()
 
     def __post_init__(self) -> None:
         name = self.name
@@ -58,14 +75,16 @@ class Strategy:
         patterns: Mapping[str, Transform | Callable[[Plan], optax.GradientTransformation]],
         adapt: Adapt = unchanged,
         around: Callable[[Plan], optax.GradientTransformation] = Plan.clip,
+        stages: Sequence[Stage] = (),
     ) -> "Strategy":
         """A strategy from an ordered mapping of regular expressions over parameter paths; the first match wins.
 
         Args:
             name: for folders, tables and pictures.
-            patterns: expression -> "frozen", an optax transformation, or a function that makes one from the plan.
-                Every parameter must match one, and every expression must be the first match of some parameter.
-            adapt, around: as in `Strategy`.
+            patterns: expression (`layers(6, 12)` is one) -> "frozen", an optax transformation, or a function that makes
+                one from the plan. Every parameter must match one, and every expression must be the first match of some
+                parameter.
+            adapt, around, stages: as in `Strategy`; the labels of stages are expressions.
         """
         compiled = {pattern: _compile(name, pattern) for pattern in patterns}
 
@@ -73,14 +92,37 @@ class Strategy:
             return next((pattern for pattern, regex in compiled.items() if regex.search(path)), None)
 
         def transforms(plan: Plan) -> Mapping[str, Transform]:
-            fixed = (str, optax.GradientTransformation)
-            return {pattern: what if isinstance(what, fixed) else what(plan) for pattern, what in patterns.items()}
+            return {pattern: what(plan) if callable(what) else what for pattern, what in patterns.items()}
 
-        return cls(name, label, transforms, adapt, around, {"patterns": list(patterns)})
+        return cls(name, label, transforms, adapt, around, {"patterns": list(patterns)}, stages)
+
+    def reached(self, transforms: Mapping[str, Transform], epochs: int) -> list[Stage]:
+        """The stages that so many epochs reach; none where everything trains from first to last.
+
+        Raises:
+            UserError: stages that are out of order, or name a label that has nothing to train, or leave one out.
+        """
+        trained = [label for label, transform in transforms.items() if transform != FROZEN]
+        named = {label for stage in self.stages for label in stage.labels}
+        starts = [stage.epoch for stage in self.stages]
+        if starts and (starts[0] != 0 or any(a >= b for a, b in pairwise(starts))):
+            told = listed(map(str, starts))
+            raise UserError(f"strategy {self.name}: its stages begin at epochs {told}; must be 0, then ascending")
+        for stage in self.stages:
+            where = f"strategy {self.name}: the stage from epoch {stage.epoch} trains"
+            if not stage.labels:
+                raise UserError(f"{where} nothing")
+            if unknown := [label for label in stage.labels if label not in trained]:
+                raise UserError(f"{where} {unknown[0]}, no label that trains.{nearest(unknown[0], trained)}")
+        if starts and (never := [label for label in trained if label not in named]):
+            raise UserError(f"strategy {self.name}: no stage trains {listed(never)}")
+        return [stage for stage in self.stages if stage.epoch < epochs]
 
     def fingerprint(self, labels: Mapping[str, str | None]) -> str:
-        """SHA-256 of labels by path and declared settings, so that an edited scheme isn't resumed unnoticed."""
-        described = json.dumps([self.name, sorted(labels.items()), dict(self.settings)], sort_keys=True, default=str)
+        """SHA-256 of labels by path, declared settings and stages, so that an edited scheme isn't resumed unnoticed."""
+        stages = [[stage.epoch, sorted(stage.labels)] for stage in self.stages]
+        facts = [self.name, sorted(labels.items()), dict(self.settings), *stages]
+        described = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(described.encode()).hexdigest()
 
 
@@ -100,12 +142,29 @@ class Entry:
         settings: dataclass of its settings, with defaults and a documented `Args:` section.
         build: (settings, body's configuration) -> the strategy.
         summary: what trains, in a few words.
+        paper: URL of the method's.
     """
 
     name: str
     settings: type
     build: Callable[[Any, GPT2Config], Strategy]
     summary: str
+    paper: str = ""
+
+
+def layers(first: int, end: int) -> str:
+    """The pattern of all parameters of layers `first` to `end` (without it), for `Strategy.by_pattern`."""
+    if not 0 <= first < end:
+        raise UserError(f"layers({first}, {end}): holds no layer; the first must be 0 or more, and below the end")
+    return f"^transformer/h/({'|'.join(map(str, range(first, end)))})/"
+
+
+def height(path: str, layers: int) -> int:
+    """How high a parameter stands: 0 for the embeddings, 1 to `layers` in a layer, `layers` + 1 for all else."""
+    parts = path.split("/")
+    if parts[:2] == ["transformer", "h"]:
+        return int(parts[2]) + 1
+    return 0 if parts[:2] in (["transformer", "wte"], ["transformer", "wpe"]) else layers + 1
 
 
 def settings_of(settings: Any) -> dict[str, Any]:
@@ -136,8 +195,19 @@ class Registry:
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
-            raise UserError(f"--strategy {name}: no such strategy.{nearest(name, ['all', *self._entries])}")
+            raise UserError(f"--strategy {name}: no such strategy.{nearest(name, ['all', 'every', *self._entries])}")
         return self._entries[name]
 
 
-__all__ = ["FROZEN", "Entry", "Registry", "Strategy", "require", "settings_of", "unchanged"]
+__all__ = [
+    "FROZEN",
+    "Entry",
+    "Registry",
+    "Stage",
+    "Strategy",
+    "height",
+    "layers",
+    "require",
+    "settings_of",
+    "unchanged",
+]

@@ -58,12 +58,14 @@ class Inputs:
         evaluated: validation and test.
         depth: layers that the texts have been through; 0 where nothing is cached.
         seconds: that the cache took.
+        by_stage: batches that train in each stage; through more layers, where that pays.
     """
 
     batches: TrainBatches
     evaluated: Mapping[str, EvalBatches]
     depth: int = 0
     seconds: float = 0.0
+    by_stage: Sequence[TrainBatches] = ()
 
 
 class Activations:
@@ -80,6 +82,7 @@ class Activations:
         self.splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self.dtype = np.dtype(jnp.dtype(config.train.cache_dtype))
         self._arrays: Arrays | None = None
+        self._reads: list[str] = []  # keys of what the program at hand reads: they stay, whatever else needs room
 
     def check(self, setups: Sequence[Setup]) -> None:
         """Before anything is computed: `UserError` where `train.cache_frozen` is `on`, and it can't be."""
@@ -87,7 +90,7 @@ class Activations:
             return
         if self.devices.several:
             raise UserError("--train.cache_frozen on: is for one process; choose auto or off for several")
-        for setup in setups:
+        for setup in (stage for whole in setups for stage in (whole, *whole.stages)):
             rates, depth = setup.rates, frozen_depth(setup)
             if self.noisy and max(rates.embd, rates.attn, rates.resid) > 0:
                 raise UserError(
@@ -112,19 +115,35 @@ class Activations:
             Interrupted: `told` asked to stop.
         """
         started, told = time.perf_counter(), told or Told()
+        self._reads = []
+        depth, splits = self._through(setup, shared, self.splits, told)
+        whole = self._trained(batches, splits["train"])
+        by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
+        ends = [*(span.first for span in setup.spans[1:]), self.train.epochs]
+        for number, span in enumerate(setup.spans):
+            # The pass that fills the cache costs what the cache saves in one epoch of one run.
+            if (ends[number] - span.first) * self.train.runs > 1 or self.train.cache_frozen == "on":
+                deeper, texts = self._through(setup.stages[number], shared, train, told, above=depth)
+                by_stage[number] = self._trained(batches, texts["train"]) if deeper else whole
+        seconds = time.perf_counter() - started if self._reads else 0.0
+        return Inputs(whole, self._evaluated(splits), depth, seconds, by_stage)
+
+    def _through(
+        self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], told: Told, above: int = 0
+    ) -> tuple[int, Mapping[str, Split]]:
+        """How many frozen layers are computed once, and the splits after them; where more than `above` can be."""
         # processes could differ in what they have or have room for, and would wait for each other for ever
         never = self.train.cache_frozen == "off" or self.devices.several
         depth = 0 if never else frozen_depth(setup, shared)
-        if depth:
+        if depth > above:
+            trunk = Trunk(setup.base, depth, setup.dtype, setup.attention)
             try:
-                splits = self._cached(Trunk(setup.base, depth, setup.dtype, setup.attention), shared, told)
-                seconds = time.perf_counter() - started
-                return Inputs(self._trained(batches, splits["train"]), self._evaluated(splits), depth, seconds)
+                return depth, self._cached(trunk, shared, splits, told)
             except NoRoom as reason:
                 if self.train.cache_frozen == "on":
                     raise self._refused(setup, reason) from None
                 told.note(f"{setup.strategy.name}: frozen layers are computed in every epoch, not cached: {reason}")
-        return Inputs(batches, self._evaluated(self.splits))
+        return 0, splits
 
     def _refused(self, setup: Setup, reason: NoRoom) -> UserError:
         return UserError(
@@ -137,22 +156,24 @@ class Activations:
 
     def _trained(self, batches: TrainBatches, split: Split) -> TrainBatches:
         """Batches of the same texts of other content; planned anew where that has other lengths."""
+        if split.tokens is batches.data:
+            return batches
         if np.array_equal(split.tokens.lengths, batches.data.lengths):
             other = copy.copy(batches)
             other.data = split.tokens
             return other
         return plan_batches(split, self.train, [seed for group in batches.groups for seed in group], self.devices)
 
-    def _cached(self, trunk: Trunk, shared: Parameters, told: Told) -> dict[str, Split]:
+    def _cached(self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], told: Told) -> dict[str, Split]:
         """The splits as the layers above the trunk read them, from where they are kept or computed now."""
         arrays = self._place(told)
-        keys = {name: trunk.key(split.tokens, self.dtype) for name, split in self.splits.items()}
-        opened = {n: arrays.open(keys[n], trunk.shape(s.tokens), self.dtype) for n, s in self.splits.items()}
+        keys = {name: trunk.key(split.tokens, self.dtype) for name, split in splits.items()}
+        opened = {n: arrays.open(keys[n], trunk.shape(s.tokens), self.dtype) for n, s in splits.items()}
         found = {name: array for name, array in opened.items() if array is not None}
-        missing = {name: split for name, split in self.splits.items() if name not in found}
+        missing = {name: split for name, split in splits.items() if name not in found}
         if missing:
             size = self._bytes(trunk, missing)
-            arrays.make_room(list(keys.values()), size)
+            arrays.make_room([*self._reads, *keys.values()], size)
             with ExitStack() as kept:
                 for name, split in missing.items():
                     create = arrays.create(keys[name], trunk.shape(split.tokens), self.dtype)
@@ -161,7 +182,8 @@ class Activations:
                 told.begin(f"caching the lower {layers}: {count(size)}B in {arrays.place}")
                 self._fill(trunk, shared, missing, found, told)
             told.finish()
-        return {n: Split(trunk.through(s.tokens, found[n]), s.labels) for n, s in self.splits.items()}
+        self._reads += keys.values()
+        return {n: Split(trunk.through(s.tokens, found[n]), s.labels) for n, s in splits.items()}
 
     def _fill(
         self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], out: Mapping[str, Any], told: Told

@@ -1,7 +1,7 @@
 """A strategy compiled for a data set: every shape ahead of time, reused by every seed."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -61,6 +61,7 @@ class Program:
         group_sizes: how many runs will train together, each number that occurs.
         lengths: tokens of each text that trains, where `batches` have something else in their place.
         cache_seconds: that `batches` and `evaluated` took, for the record.
+        by_stage: what trains in each stage of the strategy, where that isn't `batches`.
     """
 
     def __init__(
@@ -74,15 +75,17 @@ class Program:
         group_sizes: Collection[int] = (1,),
         lengths: np.ndarray | None = None,
         cache_seconds: float = 0.0,
+        by_stage: Sequence[TrainBatches] = (),
     ) -> None:
         self.setup, self.devices, self.shared, self.batches = setup, devices, shared, batches
         self.evaluated, self.cache_seconds = evaluated, cache_seconds
+        self.by_stage = by_stage or [batches] * len(setup.stages)
         self.lengths = batches.data.lengths if lengths is None else lengths
         self._ready = _in_compute_type(shared, setup)
         started = time.perf_counter()
-        self._train: dict[tuple[int, Shape], Any] = {}
+        self._train: dict[tuple[int, int, Shape], Any] = {}
         for size in group_sizes:
-            self._compile_training(make_train_step(setup, loss, together=size > 1), size)
+            self._compile_training(loss, size)
         self._evaluate: dict[Shape, Any] = {}
         if evaluated:
             self._compile_evaluation()
@@ -112,13 +115,16 @@ class Program:
         """Paths of the frozen weights that the seed decides."""
         return unshared(self.setup, self.shared) - self.setup.trainable
 
-    def _compile_training(self, step: Callable[..., Any], size: int) -> None:
-        """The training step of groups of a size, for every planned shape."""
+    def _compile_training(self, loss: Loss, size: int) -> None:
+        """The training step of groups of a size, for every stage and planned shape."""
         state, frozen = self.start_together(range(size))
-        function = step if size == 1 else vmapped(step, self._own)
-        for shape in self.batches.shapes:
-            batch = self.devices.batch(_example(shape, self.batches, len(self.devices), size))
-            self._train[size, shape] = self.devices.compile(function, state, frozen, batch, donate=True)
+        for number, (stage, batches) in enumerate(zip(self.setup.stages, self.by_stage, strict=True)):
+            step = make_train_step(stage, loss, together=size > 1)
+            function = step if size == 1 else vmapped(step, self._own)
+            for shape in batches.shapes:
+                batch = self.devices.batch(_example(shape, batches, len(self.devices), size))
+                compiled = self.devices.compile(function, state, frozen, batch, donate=True)
+                self._train[number, size, shape] = compiled
 
     def _compile_evaluation(self) -> None:
         """What comes before every text, and the logits of the texts behind it, for every planned shape."""
@@ -142,8 +148,9 @@ class Program:
         self, state: TrainState, frozen: Parameters, seeds: Sequence[int], epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
         """One update of every run of a group, as `train_step`."""
-        shape, batch = self.batches.joint_batch(seeds, epoch, step)
-        state, metrics = self._train[len(seeds), shape](state, frozen, self.devices.batch(batch))
+        stage = self.setup.stage_of(epoch)
+        shape, batch = self.by_stage[stage].joint_batch(seeds, epoch, step)
+        state, metrics = self._train[stage, len(seeds), shape](state, frozen, self.devices.batch(batch))
         return state, self.devices.first(metrics)
 
     def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -49,6 +49,21 @@ class TrainState:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A stage of a strategy on a model.
+
+    Attributes:
+        first: the epoch that it begins with; it ends where the next one begins.
+        learning: paths that train in it.
+        rates: of dropout, and where, in it.
+    """
+
+    first: int
+    learning: frozenset[str]
+    rates: Rates
+
+
+@dataclass(frozen=True)
 class Setup:
     """A strategy on a model, ready to be compiled: all that is the same for every seed.
 
@@ -57,12 +72,14 @@ class Setup:
         base: the body that every run starts from.
         classes: how many.
         frame: of the adapted classifier.
-        trainable: paths that train.
+        trainable: paths that train, in any stage: the leaves of the state.
+        learning: those that an update changes: of a stage's own setup only some.
         labels: path -> label.
         optimizer: over the trainable leaves.
         rates: of dropout, and where.
         dtype: of matrix products.
         attention: how tokens attend.
+        spans: the stages, where there are any.
     """
 
     strategy: Strategy
@@ -70,11 +87,26 @@ class Setup:
     classes: int
     frame: Frame[Classifier]
     trainable: frozenset[str]
+    learning: frozenset[str]
     labels: Mapping[str, str | None]
     optimizer: optax.GradientTransformation
     rates: Rates
     dtype: Any
     attention: Way
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def stages(self) -> tuple["Setup", ...]:
+        """The setup of each stage, where `trainable` is what has trained by its end; without stages, this one."""
+        trained = itertools.accumulate((span.learning for span in self.spans), frozenset.union)
+        return tuple(
+            replace(self, trainable=so_far, learning=span.learning, rates=span.rates, spans=())
+            for span, so_far in zip(self.spans, trained, strict=True)
+        ) or (self,)
+
+    def stage_of(self, epoch: int) -> int:
+        """The number of the stage that an epoch belongs to."""
+        return sum(span.first <= epoch for span in self.spans[1:])
 
     @property
     def trainable_parameters(self) -> int:
@@ -108,7 +140,13 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
             f"positions; at most {base.config.n_positions - prompt} for strategy {strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
-    trainable, optimizer = make_optimizer(strategy.name, labels, strategy.transforms(plan), strategy.around(plan))
+    transforms, around = strategy.transforms(plan), strategy.around(plan)
+    trainable, optimizer = make_optimizer(strategy.name, labels, transforms, around)
+    stages = strategy.reached(transforms, plan.epochs)
+    learning = [frozenset(path for path in trainable if labels[path] in stage.labels) for stage in stages]
+    trainable = frozenset[str]().union(*learning) if stages else trainable
+    if len(stages) > 1:
+        _check_around(strategy.name, around, {path: frame.shapes[path] for path in trainable})
     rates, device = dropout_rates(base, model, trainable), jax.local_devices()[0]
     width = config.n_embd // config.n_head
     check_attention(way, strategy.name, model.dtype, head_width=width, rates=rates, prefix=prompt, device=device)
@@ -118,12 +156,27 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
         classes=classes,
         frame=frame,
         trainable=trainable,
+        learning=trainable,
         labels=labels,
         optimizer=optimizer,
         rates=rates,
         dtype=jnp.dtype(model.dtype),
         attention=way,
+        spans=tuple(
+            Span(stage.epoch, paths, dropout_rates(base, model, paths))
+            for stage, paths in zip(stages, learning, strict=True)
+        ),
     )
+
+
+def _check_around(name: str, around: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Stages have the gradients of some leaves only, which a state that mirrors all of them can't take."""
+    leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+    if any(leaf.ndim for leaf in jax.tree.leaves(jax.eval_shape(around.init, leaves))):
+        raise UserError(
+            f"strategy {name}: with stages, the transformation `around` must keep no state of each parameter; "
+            "give it to the labels' transformations"
+        )
 
 
 def dropout_rates(base: Base, model: ModelConfig, trainable: frozenset[str]) -> Rates:

@@ -109,7 +109,7 @@ def make_train_step(
     `skipped`: whether loss or gradient were not finite. Then only the step counts on; all else stays as it was.
 
     Args:
-        setup: the strategy on the model.
+        setup: the strategy on the model; leaves of the state that it doesn't have among `learning` are as frozen.
         loss: what is minimised.
         together: whether it runs under a mapped axis called `SEEDS` as well.
     """
@@ -119,8 +119,9 @@ def make_train_step(
         """A branch, since a choice for each number would keep old and new side by side: two copies of all weights."""
 
         def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
-            updates, opt_state = setup.optimizer.update(grads, old[1], old[0])
-            return optax.apply_updates(old[0], updates), opt_state
+            learning = {path: old[0][path] for path in grads}
+            updates, opt_state = setup.optimizer.update(grads, old[1], learning)
+            return {**old[0], **optax.apply_updates(learning, updates)}, opt_state
 
         def choose(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
             return jax.tree.map(lambda after, before: jnp.where(good, after, before), update(old), old)
@@ -131,7 +132,8 @@ def make_train_step(
 
     def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
         noise = Noise(state.seed, state.step, setup.rates)
-        sums, grads = gradients(state.params, frozen, batch, noise)
+        learning = {path: value for path, value in state.params.items() if path in setup.learning}
+        sums, grads = gradients(learning, {**frozen, **state.params}, batch, noise)
         grads = jax.tree.map(lambda g: g / sums["weight"], grads)
         norm = optax.tree.norm(grads)
         good = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
