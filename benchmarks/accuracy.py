@@ -14,12 +14,10 @@ from benchmarks.record import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_agnews.experiment import Experiment
 from flax_agnews.report import write_report
-from flax_agnews.strategies import Strategy, chosen
+from flax_agnews.strategies import chosen
 from flax_agnews.strategies.full import FullSettings
 from flax_agnews.strategies.partial import PartialSettings
 from flax_agnews.strategies.prompt import PromptSettings
-
-HEAD = Strategy.by_pattern("head", {r"^transformer/": "frozen", r"^score/": lambda plan: plan.adamw(1e-2)})
 
 # Plain PyTorch's test accuracies, seeds 0 and 1: transformers' GPT2Model, float32, constant rates.
 PYTORCH = {"full": [0.8900, 0.8986], "prompt": [0.8551, 0.8729], "partial": [0.8888, 0.8938]}
@@ -84,7 +82,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     arguments = parser.parse_args()
     config = configuration(arguments.model, arguments.data, arguments.output, arguments.runs)
-    results = Experiment(config, [*chosen("full,prompt,partial"), HEAD]).run()
+    results = Experiment(config, chosen(config.strategy)).run()
     write_report(Path(arguments.output))
     figure = (Path(arguments.output) / "accuracy_curves.png").read_bytes()
     made = circumstances()

@@ -27,10 +27,14 @@ class Needed:
     @classmethod
     def of(cls, trainable: Collection[str], shapes: Mapping[str, tuple[int, ...]], layers: int, first: int) -> "Needed":
         """By the paths that train, and the shapes of all parameters."""
-        kernels = [path for path in trainable if path.startswith("transformer/h/") and path.endswith("/kernel")]
-        weights = min((int(path.split("/")[2]) for path in kernels), default=layers)
+
+        def lowest(end: str) -> int:
+            inside = [path for path in trainable if path.startswith("transformer/h/") and path.endswith(end)]
+            return min((int(path.split("/")[2]) for path in inside), default=layers)
+
         below = any(path.startswith(("transformer/wte/", "transformer/wpe/", "prompt/")) for path in trainable)
-        return cls(first, 0 if below else weights, weights, shapes.get("prompt/embedding", (0,))[0])
+        prompt = shapes.get("prompt/embedding", (0,))[0]
+        return cls(first, gradient=0 if below else lowest(""), weights=lowest("/kernel"), prompt=prompt)
 
 
 def step_flops(body: GPT2Config, classes: int, lengths: np.ndarray, needed: Needed) -> float:

@@ -188,7 +188,13 @@ def depth_of(strategy, shared=True, layers=LAYERS, **settings):
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(
-    ("name", "layers", "depth"), [("full", 4, 0), ("prompt", 4, 0), ("partial", 4, 2), ("partial", 5, 2)]
+    ("name", "layers", "depth"),
+    [
+        *((name, 4, 0) for name in ("full", "prompt", "bitfit", "norms", "llrd", "gradual")),
+        ("partial", 4, 2),
+        ("partial", 5, 2),
+        ("head", 4, 4),
+    ],
 )
 def test_registered_strategies_have_their_depth(name, layers, depth, shared):
     assert depth_of(name, shared, layers) == depth

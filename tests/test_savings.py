@@ -135,9 +135,8 @@ def test_frozen_kernels_are_cast_once_and_the_numbers_stay(name):
     assert {value.dtype for value in state.params.values()} == {jnp.dtype("float32")}
     assert all(program.start(seed=1)[1][path] is frozen[path] for path in kernels)
     # The same program over the original float32 weights, cast in every step: the very same losses.
-    step = jax.jit(
-        jax.shard_map(make_train_step(setup), mesh=program.devices.mesh, in_specs=P(), out_specs=P(), check_vma=False)
-    )
+    step, mesh = make_train_step(setup.stages[0]), program.devices.mesh
+    step = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
     originals = {path: jnp.asarray(setup.base.parameters.get(path, value)) for path, value in frozen.items()}
     batch = jax.tree.map(lambda x: x[0], program.batches.batch(0, 0, 0)[1])
     _, naive = step(state, originals, batch)

@@ -16,7 +16,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base
 from flax_agnews.optim import Plan
-from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.strategies import REGISTRY, Stage, Strategy
 from flax_agnews.strategies.base import settings_of
 from flax_agnews.training.state import create_state, set_up
 
@@ -121,6 +121,13 @@ def test_partials_rates_are_base_and_multiplied():
         ("partial", "top_layers", -1, "0 to 3"),
         ("partial", "top_layers", 4, "0 to 3"),
         ("partial", "top_multiplier", 0.0, "above 0"),
+        *((name, "learning_rate", 0.0, "above 0") for name in ("head", "bitfit", "norms", "llrd", "gradual")),
+        ("llrd", "decay", 0.0, "above 0, at most 1"),
+        ("llrd", "decay", 1.1, "above 0, at most 1"),
+        ("gradual", "factor", 0.9, "1 or more"),
+        ("gradual", "layers", 0, "1 to 3"),
+        ("gradual", "layers", 4, "1 to 3"),
+        ("gradual", "epochs", 0, "1 or more"),
     ],
 )
 def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
@@ -133,6 +140,7 @@ def test_every_registered_strategy_is_described(entry):
     strategy = entry.build(entry.settings(), GPT2)
     assert strategy.name == entry.name
     assert entry.summary
+    assert entry.paper.startswith("https://")
     assert strategy.settings == settings_of(entry.settings())
 
 
@@ -155,10 +163,13 @@ def test_the_fingerprint_tells_edited_schemes_apart():
         fingerprint(tiny.build("partial", frozen_fraction=0.0)),
         fingerprint(tiny.build("full")),
         fingerprint(Strategy.by_pattern("partial", {"score": optax.sgd(1.0), "": "frozen"})),
-        fingerprint(Strategy.by_pattern("partial", {"wte": optax.sgd(1.0), "": "frozen"})),
+        *(
+            fingerprint(Strategy.by_pattern("partial", {"wte": optax.sgd(1.0), "": "frozen"}, stages=stages))
+            for stages in ([], [Stage(0, ["wte"])], [Stage(0, ["wte"]), Stage(3, ["wte"])])
+        ),
     ]
     assert same[0] == same[1]
-    assert len({same[0], *edited}) == 6
+    assert len({same[0], *edited}) == 8
 
 
 # Prompts' first values

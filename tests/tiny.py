@@ -53,11 +53,10 @@ def random_lengths(texts: int, longest: int = LONGEST, seed: int = 0) -> np.ndar
 
 
 def build(name: str, config: GPT2Config = CONFIG, **settings: Any) -> Strategy:
-    """A registered strategy; a prompt is short unless said otherwise."""
+    """A registered strategy; a prompt is short, and stages are two, unless said otherwise."""
     entry = REGISTRY[name]
-    if name == "prompt":
-        settings = {"tokens": 5, **settings}
-    return entry.build(entry.settings(**settings), config)
+    ours = {"prompt": {"tokens": 5}, "gradual": {"layers": config.n_layer}}
+    return entry.build(entry.settings(**{**ours.get(name, {}), **settings}), config)
 
 
 def prepare(
@@ -70,10 +69,10 @@ def prepare(
     steps: int = 20,
     **train: Any,
 ) -> Setup:
-    """A strategy (or the registered one of a name) set up on the tiny body."""
+    """A strategy (or the registered one of a name) set up on the tiny body, for a run of four epochs."""
     base = base or random_base()
     strategy = build(strategy, base.config) if isinstance(strategy, str) else strategy
-    plan = Plan(steps, steps, 8, base.config.n_layer, TrainConfig(**train))
+    plan = Plan(steps, -(-steps // 4), 8, base.config.n_layer, TrainConfig(**train))
     model = ModelConfig(dropout=dropout, dropout_frozen=dropout_frozen)
     longest = min(LONGEST, base.config.n_positions // 2)
     return set_up(strategy, base, classes, plan, model, longest)

@@ -1,7 +1,12 @@
 """The registry of strategies: a new one is a file here and its line below."""
 
 from flax_agnews.strategies.base import Entry, Registry, Stage, Strategy, layers
+from flax_agnews.strategies.bitfit import BITFIT
 from flax_agnews.strategies.full import FULL
+from flax_agnews.strategies.gradual import GRADUAL
+from flax_agnews.strategies.head import HEAD
+from flax_agnews.strategies.llrd import LLRD
+from flax_agnews.strategies.norms import NORMS
 from flax_agnews.strategies.partial import PARTIAL
 from flax_agnews.strategies.prompt import PROMPT
 
@@ -9,6 +14,11 @@ REGISTRY = Registry(
     FULL,
     PROMPT,
     PARTIAL,
+    HEAD,
+    BITFIT,
+    NORMS,
+    LLRD,
+    GRADUAL,
 )
 
 ALL = ("full", "prompt", "partial")

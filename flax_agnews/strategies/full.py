@@ -1,4 +1,4 @@
-"""Full fine-tuning: everything trains, at one rate."""
+"""Full fine-tuning: everything trains, at one rate (Dai & Le 2015, https://arxiv.org/abs/1511.01432)."""
 
 from dataclasses import dataclass
 
@@ -28,4 +28,4 @@ def build(settings: FullSettings, config: GPT2Config) -> Strategy:
     )
 
 
-FULL = Entry("full", FullSettings, build, "everything")
+FULL = Entry("full", FullSettings, build, "everything", "https://arxiv.org/abs/1511.01432")

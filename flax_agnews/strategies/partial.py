@@ -1,10 +1,13 @@
-"""Partial fine-tuning: the upper layers train, the topmost of them faster."""
+"""Partial fine-tuning: the upper layers train, the topmost of them faster.
+
+That the lower layers can stay frozen is Lee et al. 2019 (https://arxiv.org/abs/1911.03090).
+"""
 
 import math
 from dataclasses import dataclass
 
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, height, require, settings_of
 
 
 @dataclass
@@ -38,11 +41,8 @@ def build(settings: PartialSettings, config: GPT2Config) -> Strategy:
     first_top = max(first_trained, layers - top)
 
     def label(path: str, shape: tuple[int, ...]) -> str:
-        parts = path.split("/")
-        if parts[:2] == ["transformer", "h"]:
-            layer = int(parts[2])
-            return FROZEN if layer < first_trained else "base" if layer < first_top else "top"
-        return FROZEN if parts[1] in ("wte", "wpe") else "top"
+        place = height(path, layers)
+        return FROZEN if place <= first_trained else "base" if place <= first_top else "top"
 
     rates = {"base": settings.learning_rate, "top": settings.learning_rate * settings.top_multiplier}
     groups = [group for group in rates if group == "top" or first_trained < first_top]
@@ -54,4 +54,10 @@ def build(settings: PartialSettings, config: GPT2Config) -> Strategy:
     )
 
 
-PARTIAL = Entry("partial", PartialSettings, build, "upper layers, final layer norm and head")
+PARTIAL = Entry(
+    "partial",
+    PartialSettings,
+    build,
+    "upper layers, final layer norm and head",
+    "https://arxiv.org/abs/1911.03090",
+)

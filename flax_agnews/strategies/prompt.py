@@ -67,4 +67,4 @@ def build(settings: PromptSettings, config: GPT2Config) -> Strategy:
     )
 
 
-PROMPT = Entry("prompt", PromptSettings, build, "soft prompt and head")
+PROMPT = Entry("prompt", PromptSettings, build, "soft prompt and head", "https://arxiv.org/abs/2104.08691")
