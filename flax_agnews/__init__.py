@@ -14,22 +14,24 @@ if TYPE_CHECKING:
     from flax_agnews.errors import Diverged, UserError
     from flax_agnews.experiment import Experiment
     from flax_agnews.library import Fitted, fit
+    from flax_agnews.listing import Description, describe
     from flax_agnews.models.classifier import Classifier
     from flax_agnews.models.pretrained import Base, load_base
     from flax_agnews.optim import Plan, make_optimizer
     from flax_agnews.report import write_report
-    from flax_agnews.strategies import REGISTRY, Entry, Strategy
+    from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, layers
 
 _HOMES = {
     "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "TrainConfig"),
     "errors": ("Diverged", "UserError"),
     "experiment": ("Experiment",),
     "library": ("Fitted", "fit"),
+    "listing": ("Description", "describe"),
     "models.classifier": ("Classifier",),
     "models.pretrained": ("Base", "load_base"),
     "optim": ("Plan", "make_optimizer"),
     "report": ("write_report",),
-    "strategies": ("REGISTRY", "Entry", "Strategy"),
+    "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "layers"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -39,6 +41,7 @@ __all__ = [
     "Classifier",
     "Config",
     "DataConfig",
+    "Description",
     "Diverged",
     "Entry",
     "Experiment",
@@ -46,10 +49,13 @@ __all__ = [
     "ModelConfig",
     "Plan",
     "PretrainConfig",
+    "Stage",
     "Strategy",
     "TrainConfig",
     "UserError",
+    "describe",
     "fit",
+    "layers",
     "load_base",
     "make_optimizer",
     "write_report",

@@ -24,11 +24,13 @@ class Request:
         config: all settings.
         entries: the strategies to compare.
         overwrite: start over in an output folder that is in use.
+        list_strategies: print a table of all of them instead.
     """
 
     config: Config
     entries: list[Entry]
     overwrite: bool
+    list_strategies: bool = False
 
 
 def make_parser() -> ArgumentParser:
@@ -41,7 +43,8 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; flags after it win.")
     names = ", ".join(entry.name for entry in REGISTRY)
-    parser.add_argument("--strategy", type=str, default=default.strategy, help=f"all, or some of: {names} (a,b).")
+    parser.add_argument("--strategy", type=str, default=default.strategy, help=f"all, every, or of: {names} (a,b).")
+    parser.add_argument("--list_strategies", action="store_true", help="Print what each strategy trains, and stop.")
     parser.add_argument("--output", type=str, default=default.output, help="Folder for all that is made.")
     parser.add_argument("--overwrite", action="store_true", help="Start over in a folder that is in use.")
     for section in _sections():
@@ -76,7 +79,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if isinstance(values.model.from_config, Mapping):
         for name in values.model.from_config:
             _check_name(f"{_FROM_CONFIG}{name}", known, f"{_FROM_CONFIG}{name}", "")
-    entries = chosen(values.strategy)
+    entries = chosen("every" if values.list_strategies else values.strategy)
     config = Config(
         strategy=",".join(entry.name for entry in entries),
         output=values.output,
@@ -84,10 +87,10 @@ def parse(arguments: Sequence[str]) -> Request:
         strategies={entry.name: getattr(values, entry.name) for entry in entries},
     )
     check_ranges(config)
-    return Request(config, entries, values.overwrite)
+    return Request(config, entries, values.overwrite, values.list_strategies)
 
 
-_PLAIN = ("strategy", "output", "overwrite")
+_PLAIN = ("strategy", "list_strategies", "output", "overwrite")
 """Settings that are no section."""
 
 _FROM_CONFIG = "model.from_config."

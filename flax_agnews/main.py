@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from flax_agnews import cli
 from flax_agnews.compare import compare
+from flax_agnews.display import Display
 from flax_agnews.errors import Diverged, Lost, UserError
+from flax_agnews.listing import strategies_table
 from flax_agnews.training.processes import count, leave
 
 
@@ -19,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         request = cli.parse(sys.argv[1:] if arguments is None else arguments)
+        if request.list_strategies:
+            Display().console.print(strategies_table(request.config))
+            return 0
         compare(request.config, request.entries, overwrite=request.overwrite)
     except (Diverged, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
