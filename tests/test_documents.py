@@ -36,15 +36,15 @@ def test_the_readme_strategy_of_ones_own_runs(capsys):
 
 def test_the_contributing_strategy_trains_like_any_other():
     (code,) = _snippets((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
-    module = types.ModuleType("norms")
+    module = types.ModuleType("attention")
     exec(code, module.__dict__)
-    REGISTRY.add(module.NORMS)
+    REGISTRY.add(module.ATTENTION)
     try:
-        request = cli.parse(["--strategy", "norms", "--norms.learning_rate", "0.01"])
-        assert request.config.strategies["norms"].learning_rate == 0.01
-        result = fit("norms", data="builtin", model=SMALL, seed=1, epochs=1, shapes=1, batch_size=256)
+        request = cli.parse(["--strategy", "attention", "--attention.learning_rate", "0.01"])
+        assert request.config.strategies["attention"].learning_rate == 0.01
+        result = fit("attention", data="builtin", model=SMALL, seed=1, epochs=1, shapes=1, batch_size=256)
     finally:
-        REGISTRY._entries.pop("norms")
+        REGISTRY._entries.pop("attention")
     assert 0 <= result.test.accuracy <= 1
 
 
