@@ -20,7 +20,19 @@ FLOORS = [
     {"models", "optim"},
     {"strategies"},
     {"training"},
-    {"experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library", "listing"},
+    {
+        "experiment",
+        "prepare",
+        "folder",
+        "disk",
+        "places",
+        "shown",
+        "records",
+        "report",
+        "compare",
+        "library",
+        "listing",
+    },
     {"cli", "main", "predict", "evaluate", "export"},
 ]
 """A file or folder of the package imports from lower floors, and from its own floor without a cycle."""
