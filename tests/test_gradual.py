@@ -1,5 +1,6 @@
 """Strategies in stages: against PyTorch, against all gradients with masks, resumed in any stage, and what they save."""
 
+import shutil
 from functools import cache
 
 import jax
@@ -15,7 +16,8 @@ from test_activations import CONFIG, DATA, contents, folder, read
 from test_benchmarks_speed import counted, needed
 from test_contracts import on_batches
 from test_labelling import group_of
-from test_parallel_seeds import EPOCHS, PER_EPOCH, SPLIT, StopAt, assert_ended_alike, lanes_in
+from test_parallel_seeds import EPOCHS, PER_EPOCH, SPLIT, StopAt, assert_ended_alike
+from test_parallel_seeds import trained as go_on
 from test_parity import body, rows_of, texts
 from transformers import GPT2Model
 
@@ -23,7 +25,7 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies import Stage, Strategy, layers
-from flax_agnews.training.loop import Interrupted, fit
+from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import frozen_depth
 from flax_agnews.training.step import classification_loss, make_gradients
@@ -161,19 +163,21 @@ def pair():
 @pytest.fixture(scope="module")
 def uninterrupted(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return folder, fit(pair, lanes_in(folder), EPOCHS)
+    return folder, go_on(pair, folder)
 
 
-@pytest.mark.parametrize("stop", [2, PER_EPOCH, PER_EPOCH + 3, 2 * PER_EPOCH, 2 * PER_EPOCH + 1])
-def test_a_run_stopped_in_any_stage_or_between_two_ends_alike(pair, uninterrupted, tmp_path, stop):
-    if stop % PER_EPOCH:
-        with pytest.raises(Interrupted):
-            fit(pair, lanes_in(tmp_path), EPOCHS, watch=StopAt(stop))
-    else:
-        fit(pair, lanes_in(tmp_path), stop // PER_EPOCH)
+@pytest.mark.parametrize(
+    ("stop", "saved"),
+    [(2, 2), (PER_EPOCH + 3, PER_EPOCH), (PER_EPOCH + 3, PER_EPOCH + 3), (2 * PER_EPOCH + 1, 2 * PER_EPOCH)],
+)
+def test_a_run_stopped_in_any_stage_or_between_two_ends_alike(pair, uninterrupted, tmp_path, stop, saved):
+    with pytest.raises(Interrupted):
+        go_on(pair, tmp_path, StopAt(stop))
+    if saved < stop:  # the last save never ended: what is left was made between two stages
+        shutil.rmtree(tmp_path / "1" / f"step-{stop:08d}")
     watch = StopAt()
-    assert_ended_alike(tmp_path, fit(pair, lanes_in(tmp_path), EPOCHS, watch=watch), uninterrupted)
-    assert watch.went_on == [stop]
+    assert_ended_alike(tmp_path, go_on(pair, tmp_path, watch), uninterrupted)
+    assert watch.went_on == [saved]
 
 
 # What stages save
