@@ -53,16 +53,8 @@ def is_naive(name):
 
 
 KNOWN_TO_NAIVE = [name for name in tiny.STRATEGIES if is_naive(name)]
-
-
-def with_models_of_their_own(names):
-    """Those that don't only label what another of them has: logits depend on the model alone."""
-    found = []
-    for name in names:
-        graph = setup_of(name).frame.graph
-        if all(graph != setup_of(other).frame.graph for other in found):
-            found.append(name)
-    return found
+MODELS = [name for name in tiny.one_of_each("model") if name in KNOWN_TO_NAIVE]
+GRADIENTS = [name for name in tiny.one_of_each("model", "trainable") if name in KNOWN_TO_NAIVE]
 
 
 # 1 and 10: any packing gives each text the logits that it has alone
@@ -90,7 +82,7 @@ def drawn_lengths(lengths):
 
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["quiet", "noisy"])
-@pytest.mark.parametrize("name", with_models_of_their_own(KNOWN_TO_NAIVE))
+@pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=12, deadline=None)
 @example([1])
 @example([tiny.LONGEST])
@@ -109,7 +101,7 @@ def test_a_text_has_the_logits_that_it_has_alone(name, noisy, lengths):
 # 3 and 10: a soft prompt computed once is one copy a text; and every gradient is the naive one
 
 
-@pytest.mark.parametrize(("name", "noisy"), [("prompt", False), *((name, True) for name in KNOWN_TO_NAIVE)], ids=str)
+@pytest.mark.parametrize(("name", "noisy"), [("prompt", False), *((name, True) for name in GRADIENTS)], ids=str)
 def test_gradients_are_those_of_texts_alone(name, noisy):
     setup = setup_of(name, frozen_noise=True)
     split = tiny.random_split([70, 12], seed=2)

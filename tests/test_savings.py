@@ -20,6 +20,7 @@ from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss, make_train_step
 
 every_strategy = pytest.mark.parametrize("name", tiny.STRATEGIES)
+every_gradient = pytest.mark.parametrize("name", tiny.one_of_each("model", "trainable"))
 
 
 def everywhere(model, batch, noise, dtype):
@@ -32,7 +33,7 @@ def everywhere(model, batch, noise, dtype):
 # Contract 5 (and 10)
 
 
-@every_strategy
+@every_gradient
 @pytest.mark.parametrize("noisy", [False, True], ids=["quiet", "noisy"])
 def test_the_last_layer_for_pooled_tokens_only_is_the_same(name, noisy):
     setup = tiny.prepare(name, dropout_frozen=True)
@@ -96,7 +97,7 @@ def test_a_product_of_several_seeds_is_that_of_each():
 # Collectives
 
 
-@every_strategy
+@every_gradient
 def test_devices_exchange_gradients_and_no_activations(name):
     setup, devices = tiny.prepare(name), tiny.devices(4)
     split = tiny.random_split(tiny.random_lengths(24))

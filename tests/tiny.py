@@ -1,6 +1,7 @@
 """A tiny GPT-2 whose every weight shows in its logits, ragged random texts, and strategies set up on them."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -76,6 +77,23 @@ def prepare(
     model = ModelConfig(dropout=dropout, dropout_frozen=dropout_frozen)
     longest = min(LONGEST, base.config.n_positions // 2)
     return set_up(strategy, base, classes, plan, model, longest)
+
+
+@cache
+def one_of_each(*traits: str) -> tuple[str, ...]:
+    """Registered strategies, without those that have these traits in common with an earlier one.
+
+    Args:
+        traits: of `model` (what is computed) and `trainable` (what has gradients); strategies may differ in rates only.
+    """
+    found: dict[str, list[Any]] = {}
+    for name in STRATEGIES:
+        setup = prepare(name)
+        known = {"model": setup.frame.graph, "trainable": setup.trainable}
+        own = [known[trait] for trait in traits]
+        if own not in found.values():
+            found[name] = own
+    return tuple(found)
 
 
 def devices(count: int = 1, mode: Any = "jit") -> Devices:
