@@ -1,14 +1,24 @@
 """The registry of strategies: a new one is a file here and its line below."""
 
+from flax_agnews.strategies.adapter import ADAPTER
 from flax_agnews.strategies.base import Entry, Registry, Strategy
 from flax_agnews.strategies.full import FULL
+from flax_agnews.strategies.ia3 import IA3
+from flax_agnews.strategies.lora import LORA
+from flax_agnews.strategies.lora_prompt import LORA_PROMPT
 from flax_agnews.strategies.partial import PARTIAL
+from flax_agnews.strategies.prefix import PREFIX
 from flax_agnews.strategies.prompt import PROMPT
 
 REGISTRY = Registry(
     FULL,
     PROMPT,
     PARTIAL,
+    LORA,
+    IA3,
+    ADAPTER,
+    PREFIX,
+    LORA_PROMPT,
 )
 
 ALL = ("full", "prompt", "partial")
