@@ -54,7 +54,7 @@ class Lora(Linear):
         depth, site: where that draws.
     """
 
-    def __init__(self, plain: Linear, a: Any, b: Any, scale: float, rate: float, depth: int, site: int) -> None:
+    def __init__(self, plain: Linear, a: Array, b: Array, scale: float, rate: float, depth: int, site: int) -> None:
         super().__init__(plain.kernel, plain.bias)
         self.lora_a, self.lora_b = nnx.Param(a), nnx.Param(b)
         self.scale, self.rate, self.depth, self.site = scale, rate, depth, site
