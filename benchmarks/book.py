@@ -20,7 +20,7 @@ class Book:
         name: of the files.
         settings: what all entries share.
         page: the record in Markdown.
-        picture: the record as PNG.
+        picture: the record as PNG, if there is one.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Book:
         name: str,
         settings: Record,
         page: Callable[[Record], str],
-        picture: Callable[[Record], bytes],
+        picture: Callable[[Record], bytes] | None,
     ) -> None:
         self._file, self._settings, self._page, self._picture = folder / name, settings, page, picture
         self._made = {**circumstances(), "load_before": os.getloadavg()[0]}
@@ -39,12 +39,10 @@ class Book:
         """Keeps an entry, measured on this device, and writes."""
         self._entries[name] = entry
         self.record = {"made": {**self._made, **on}, "settings": self._settings, "entries": self._entries}
-        for suffix, content in (
-            ("json", (json.dumps(self.record, indent=1) + "\n").encode()),
-            ("md", self._page(self.record).encode()),
-            ("png", self._picture(self.record)),
-        ):
-            write_atomic(self._file.with_suffix(f".{suffix}"), content)
+        write_atomic(self._file.with_suffix(".json"), (json.dumps(self.record, indent=1) + "\n").encode())
+        write_atomic(self._file.with_suffix(".md"), self._page(self.record).encode())
+        if self._picture:
+            write_atomic(self._file.with_suffix(".png"), self._picture(self.record))
 
     def _kept(self) -> dict[str, Any]:
         file = self._file.with_suffix(".json")

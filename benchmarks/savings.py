@@ -34,7 +34,7 @@ class Saving(NamedTuple):
 
 SAVINGS: Mapping[str, Saving] = {
     "packing": Saving("every text padded to 128 tokens (longer ones cut)"),
-    "packing_256": Saving("every text padded to 256 tokens"),
+    "packing_256": Saving("every text padded to 256 tokens, 2,048 tokens at once"),
     "lookback": Saving("every block of attention looks back as far as the longest text"),
     "prompt_once": Saving("the prompt's 20 vectors are tokens of every text", "prompt"),
     "pooled": Saving("the last layer for all tokens"),

@@ -61,7 +61,9 @@ def padded(width: int) -> Change:
         ids[np.arange(width) < real.lengths[:, None]] = real.ids
         return Ragged(ids.ravel(), np.arange(len(real) + 1) * width)
 
-    return Change(flags=("--data.max_length", str(width)), texts=texts)
+    # at once, 32 texts of 256 tokens would take 27 GiB at full size; each of several parts takes its own
+    flags = ("--data.max_length", str(width), "--train.micro_batch_tokens", "2048")
+    return Change(flags=flags, texts=texts)
 
 
 def uniform(batches: TrainBatches) -> TrainBatches:

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, TrainConfig
-    from flax_agnews.errors import UserError
+    from flax_agnews.errors import Diverged, UserError
     from flax_agnews.experiment import Experiment
     from flax_agnews.library import Fitted, fit
     from flax_agnews.models.classifier import Classifier
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "TrainConfig"),
-    "errors": ("UserError",),
+    "errors": ("Diverged", "UserError"),
     "experiment": ("Experiment",),
     "library": ("Fitted", "fit"),
     "models.classifier": ("Classifier",),
@@ -39,6 +39,7 @@ __all__ = [
     "Classifier",
     "Config",
     "DataConfig",
+    "Diverged",
     "Entry",
     "Experiment",
     "Fitted",

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from flax_agnews.config import Config, check_ranges
-from flax_agnews.errors import UserError, nearest
+from flax_agnews.errors import UserError, nearest, shown
+from flax_agnews.files import Aliased, expanded, parse_yaml, read_yaml
+from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies import REGISTRY, Entry, chosen
 
 
@@ -71,6 +72,10 @@ def parse(arguments: Sequence[str]) -> Request:
         if isinstance(error, SystemExit) and not error.code:
             raise
         raise UserError(_one_line(str(error))) from error
+    _check_nulls(values)
+    if isinstance(values.model.from_config, Mapping):
+        for name in values.model.from_config:
+            _check_name(f"{_FROM_CONFIG}{name}", known, f"{_FROM_CONFIG}{name}", "")
     entries = chosen(values.strategy)
     config = Config(
         strategy=",".join(entry.name for entry in entries),
@@ -85,6 +90,8 @@ def parse(arguments: Sequence[str]) -> Request:
 _PLAIN = ("strategy", "output", "overwrite")
 """Settings that are no section."""
 
+_FROM_CONFIG = "model.from_config."
+
 
 def _sections() -> list[str]:
     """Names of the shared sections."""
@@ -93,50 +100,96 @@ def _sections() -> list[str]:
 
 def _known_settings() -> set[str]:
     """`train.epochs` and all others, sections and plain ones included."""
-    kinds = {section: type(getattr(Config(), section)) for section in _sections()}
-    kinds |= {entry.name: entry.settings for entry in REGISTRY}
+    kinds = _kinds()
     return {*_PLAIN, *kinds} | {f"{section}.{field.name}" for section, kind in kinds.items() for field in fields(kind)}
 
 
-def _check_flags(arguments: Iterable[str], known: set[str]) -> None:
-    for argument in arguments:
+def _kinds() -> dict[str, type]:
+    """Section -> dataclass of its settings."""
+    shared = {section: type(getattr(Config(), section)) for section in _sections()}
+    return shared | {entry.name: entry.settings for entry in REGISTRY}
+
+
+def _check_nulls(values: Any) -> None:
+    """A file's null, which the parser lets through, is a value only where a setting may be without one."""
+    nulls = [name for name in _PLAIN if getattr(values, name) is None]
+    for section, kind in _kinds().items():
+        given, hints = getattr(values, section), get_type_hints(kind)
+        never = (field.name for field in fields(kind) if type(None) not in get_args(hints[field.name]))
+        nulls += [f"{section}.{name}" for name in never if getattr(given, name) is None]
+    if nulls:
+        raise UserError(f"--{nulls[0]} null: must have a value")
+
+
+def _check_flags(arguments: Sequence[str], known: set[str]) -> None:
+    """Every flag is a setting. A whole section is none: the parser would take its value for a class to import."""
+    for before, argument in pairwise(("", *arguments)):
+        _check_text(
+            argument.split("=", 1)[-1], shown(argument if argument.startswith("--") else f"{before} {argument}")
+        )
         if argument.startswith("--") and (name := argument[2:].split("=")[0]):
             _check_name(name, known, f"--{name}", "--")
+            if "." not in name and (inside := sorted(k for k in known if k.startswith(f"{name}."))):
+                raise UserError(f"--{name}: is a section; give its settings one by one, such as --{inside[0]}")
 
 
-def _check_name(name: str, known: set[str], shown: str, prefix: str) -> None:
-    if name not in known and not name.startswith("model.from_config."):
+def _check_text(text: str, told: str) -> None:
+    """Where a number is wanted, the parser reads a text as YAML, and then shows all that its aliases stand for."""
+    try:
+        parse_yaml(text)
+    except Aliased as error:
+        raise UserError(f"{told}: {error}") from None
+    except ValueError:  # no YAML: a text
+        return
+
+
+def _texts(content: Any) -> Iterable[str]:
+    """The texts anywhere in a file's content."""
+    if isinstance(content, Mapping | list):
+        for value in content.values() if isinstance(content, Mapping) else content:
+            yield from _texts(value)
+    elif isinstance(content, str):
+        yield content
+
+
+def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
+    if name.startswith(_FROM_CONFIG):
+        known = {_FROM_CONFIG + field.name for field in fields(GPT2Config)} | {f"{_FROM_CONFIG}model_type"}
+    if name not in known:
         section = name.split(".")[0]
         fellows = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
         close = nearest(name, known)
         hint = close if "Did you mean" in close else nearest(name, fellows)
         hint = re.sub(r"(?<=[ ])([a-z_]+(?:\.[a-z_]+)?)(?=[,?.]| or)", rf"{prefix}\1", hint)
-        raise UserError(f"{shown}: no such setting.{hint}")
+        raise UserError(f"{shown(told, 200)}: no such setting.{hint}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
     files += [b for a, b in pairwise(arguments) if a == "--config"]
-    return [Path(file).expanduser() for file in files]
+    return [expanded(file) for file in files]
 
 
 def _check_file(path: Path, known: set[str]) -> None:
     """A YAML file's keys, before the parser sees it."""
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"--config {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: can't be read ({_one_line(str(error))})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path}: not YAML ({_one_line(str(error))})") from None
+    except ValueError as error:
+        raise UserError(f"--config {path}: not YAML ({error})") from None
     if not isinstance(content, Mapping):
         raise UserError(f"--config {path}: must be a mapping of sections, such as train: {{epochs: 3}}")
+    for text in _texts(content):
+        _check_text(text, f"{path}: {shown(text)}")
     for name in _names(content, known):
         _check_name(name, known, f"{path}: {name}", "")
     for name, value in content.items():
         if name not in _PLAIN and not isinstance(value, Mapping):
-            raise UserError(f"{path}: {name} {value}: must be a mapping of settings, such as {name}: {{name: value}}")
+            told = f"{path}: {name} {shown(value)}"
+            raise UserError(f"{told}: must be a mapping of settings, such as {name}: {{name: value}}")
 
 
 def _names(content: Mapping[Any, Any], known: set[str]) -> Iterable[str]:
@@ -151,11 +204,12 @@ def _one_line(message: str) -> str:
     plain = re.match(r'Parser key "([\w.]+)": (.*) Got value: (.*)$', flat)
     union = re.match(r'Parser key "([\w.]+)": .*Subtypes: \[(.*?)\] .*Given value: (.*)$', flat)
     if not (found := union or plain):
-        return flat
+        return shown(flat, 500) if " " in flat else f"a value can't be read ({shown(flat)})"
     key, expected, value = found.groups()
     if union:
+        expected = re.sub(r"dict\[.*?\]", "a mapping of plain values", expected)
         expected = "expected " + expected.replace("<class 'NoneType'>", "null").replace(", ", " or ")
     expected = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", expected)
     expected = re.sub(r"typing\.Literal\[(.*?)\]", lambda m: m.group(1).replace("'", ""), expected)
     expected = re.sub(r"^Expected an? ", "expected ", expected).rstrip(".")
-    return f"--{key} {value}: {expected}"
+    return f"--{key} {shown(value, 100)}: {expected}"

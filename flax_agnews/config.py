@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from flax_agnews.errors import UserError
 
+Fields = dict[str, bool | int | float | str | None]
+"""Of a config.json. Plain values: where anything is allowed, the parser makes objects of classes that a file names."""
+
 
 @dataclass
 class ModelConfig:
@@ -25,7 +28,7 @@ class ModelConfig:
     """
 
     name: str = "gpt2"
-    from_config: str | dict[str, Any] | None = None
+    from_config: str | Fields | None = None
     tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "blocks", "rows", "cudnn"] = "auto"
@@ -90,12 +93,16 @@ class TrainConfig:
         schedule: Shape of the learning rate over the run, after warm-up.
         warmup_fraction: Share of all steps in which the rate climbs from 0, 0 to 1.
         clip_norm: Largest global norm of the trained gradients; none by default.
+        on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
+            is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
         shapes: Most compiled shapes of a training step; more waste less padding and compile longer.
+        deterministic: On a GPU, only kernels that give the same bits every time, chosen without autotuning: slower, so
+            that a run that was stopped ends with the bytes of an undisturbed one. A CPU does so anyway.
         parallel_seeds: Runs (seeds) of a strategy that train side by side in one program: fewer, larger updates, for
             the memory of as many states; best where it divides `runs`.
         cache_frozen: Compute what frozen lower layers make of the texts once, for all epochs, seeds and strategies:
-            `auto` where it fits, `on` or an error, `off` never.
+            `auto` where it fits and there is one process, `on` or an error, `off` never.
         cache_dtype: Type of that cache; bfloat16 takes half the space and rounds what the upper layers get.
         cache_place: Where it is: files in the cache folder, which later experiments find, or memory.
         cache_gigabytes: Most that all such files take (1e9 bytes); those used least recently make room.
@@ -111,8 +118,10 @@ class TrainConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_fraction: float = 0.0
     clip_norm: float | None = None
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
     shapes: int = 6
+    deterministic: bool = False
     parallel_seeds: int = 1
     cache_frozen: Literal["auto", "on", "off"] = "auto"
     cache_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -126,28 +135,46 @@ class ParallelConfig:
 
     Args:
         mode: `jit` over a mesh (NamedSharding), or `pmap`; both compile the same step.
-        devices: How many local devices to use; by default all.
+        devices: How many devices to use, of each process; by default all.
+        coordinator: Where several processes meet that train as one: HOST:PORT of the first, or `auto`, where JAX
+            finds them by itself (SLURM, Open MPI, Kubernetes, cloud TPUs, JAX_COORDINATOR_ADDRESS).
+        processes: How many processes there are; each is started by the same command.
+        process: Which of them this one is, from 0; the first one writes.
+        start_seconds: Longest wait for the others at the start.
         keep_memory: Keep freed memory in the process (glibc), which saves a CPU the page faults of every step.
         keep_compilations: Keep compiled programs in the cache folder, so that the same ones load in later processes.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
     devices: int | None = None
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    start_seconds: int = 120
     keep_memory: bool = True
     keep_compilations: bool = True
 
 
 @dataclass
 class CheckpointConfig:
-    """When training state is saved.
+    """When training state is saved, and what stays of it.
 
     Args:
-        enabled: Save at the end of each epoch and when interrupted; without it a stopped run starts over.
-        every_steps: Save every so many steps as well; 0 is never.
+        enabled: Save now and then and when interrupted; without it a stopped run starts over.
+        share: Most of the time that saving may cost: the dearer a save is here, the rarer it is.
+        every_steps: Save every so many updates instead, whatever it costs; 0 leaves it to `share`.
+        keep_last: States of a run that stay until it is finished; an older one is taken up where a newer is damaged.
+        keep_best: Best weights that stay: of every `run`, of the best run of each `strategy`, or of the best of `all`
+            (by validation accuracy).
+        gigabytes: Most that weights and states may take in the output folder (1e9 bytes); none by default.
     """
 
     enabled: bool = True
+    share: float = 0.01
     every_steps: int = 0
+    keep_last: int = 2
+    keep_best: Literal["run", "strategy", "all"] = "run"
+    gigabytes: float | None = None
 
 
 @dataclass
@@ -202,7 +229,13 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
     "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
+    "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),
+    "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
     "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
+    "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),
+    "checkpoint.gigabytes": (lambda v: v is None or v > 0, "above 0"),
 }
 
 

@@ -14,6 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from flax_agnews.errors import printable
+from flax_agnews.units import count, duration, words_duration
+
 _REDRAWS = 8  # a second
 _SLOW_SECONDS = 2.0  # what takes longer says how long it took
 _LABEL_WIDTH = 5  # "model" in the header
@@ -58,9 +61,9 @@ class Progress:
         if not self._display.live:
             self._display.note(f"{_joined(self.job)}  epoch {epoch}/{self.job.epochs}  {text}")
 
-    def finish(self, text: str) -> None:
-        """Ends the job; its line stays on the screen with `text` and how long it took."""
-        self.text = text
+    def finish(self, text: str, whole: bool = True) -> None:
+        """Ends the job, too early unless `whole`; its line stays on the screen with `text` and how long it took."""
+        self.text, self.done = text, float(self.job.epochs) if whole else self.done
         self._display.finished(self)
 
     def seconds_per_epoch(self) -> float | None:
@@ -170,17 +173,19 @@ class Display:
         if progress not in self._running:
             return
         self._running.remove(progress)
-        seconds, epochs = self.clock() - progress.started, progress.job.epochs - progress.before
+        seconds, epochs = self.clock() - progress.started, progress.done - progress.before
         if epochs > 0:
             before = self._costs.get(progress.job.name, (0.0, 0.0))
             self._costs[progress.job.name] = (before[0] + seconds, before[1] + epochs)
         took = duration(seconds)
         if self.live:
-            row = self._row(progress.job, 1.0, progress.job.epochs, progress.text, took)
+            done = progress.done
+            row = self._row(progress.job, done / (progress.job.epochs or 1), int(done + 1e-9), progress.text, took)
             self.live.refresh()  # or the job would stand there twice until the next redraw
             self.console.print(row)
         else:
-            self.note(f"{_joined(progress.job)}  done in {took}  {progress.text}")
+            how = "done in" if progress.done >= progress.job.epochs else "stopped after"
+            self.note(f"{_joined(progress.job)}  {how} {took}  {progress.text}")
 
     def _picture(self) -> RenderableType:
         """The live part: what is busy, the running jobs, what waits. The redraws' thread calls it as well."""
@@ -256,8 +261,7 @@ class Display:
 
     def _clean(self, text: str) -> str:
         """One line without control characters (texts come from data), in what the console can encode."""
-        line = "".join(char if char.isprintable() else " " for char in text)
-        line = line if self._unicode else line.translate(_ASCII)
+        line = printable(text).translate({} if self._unicode else _ASCII)
         return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 
 
@@ -271,27 +275,3 @@ def _left(seconds: float | None) -> str:
 
 def _joined(job: Job) -> str:
     return " ".join(part for part in (job.name, job.detail) if part)
-
-
-def count(number: float) -> str:
-    """`21 k` for 21034: a number in three digits or fewer."""
-    scaled, units = float(number), ["", " k", " M", " G", " T"]
-    while round(scaled) >= 1000 and len(units) > 1:
-        scaled, units = scaled / 1000, units[1:]
-    short = f"{scaled:.1f}".removesuffix(".0") if round(scaled, 1) < 10 else f"{scaled:.0f}"
-    return short + units[0]
-
-
-def duration(seconds: float) -> str:
-    """`0:00:31`: hours, minutes, seconds."""
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def words_duration(seconds: float) -> str:
-    """`1 min 40 s` for 100: the two largest units, rounded to the smaller of them."""
-    whole = max(0, round(seconds))
-    if whole >= 3600:
-        whole = round(whole / 60) * 60
-    parts = [(whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"

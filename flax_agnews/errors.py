@@ -1,11 +1,45 @@
-"""The one error that people cause and people read."""
+"""The errors that people read, and how texts from elsewhere are shown in them."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """Bad input, said in one line: what, where, what is allowed, what to do. Commands exit with code 2."""
+    """Bad input, said in one line: what, where, what is allowed, what to do. Commands exit with code 2.
+
+    Names and texts in it may come from elsewhere: whatever could break the line or command a terminal becomes a space.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with a space for each line break, control character, and half of a surrogate pair."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def shown(value: object, most: int = 40) -> str:
+    """`value` for a message: one line of at most `most` characters."""
+    line = printable(str(value))
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+class Lost(Exception):
+    """Another process of the same training ended or can't be reached, said in one line. Commands exit with code 1."""
+
+
+class Diverged(Exception):
+    """Training stopped where numbers were not finite, said in one line. Commands exit with code 1.
+
+    Args:
+        faults: which run, where, and what was not finite, for each that stopped.
+        advice: what to do.
+    """
+
+    def __init__(self, faults: Sequence[str], advice: str) -> None:
+        super().__init__(f"stopped where numbers were not finite: {listed(faults)}. {advice}")
+        self.faults, self.advice = list(faults), advice
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

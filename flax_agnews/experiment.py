@@ -1,50 +1,39 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from flax_agnews import __version__
 from flax_agnews.config import Config, check_ranges
 from flax_agnews.data.encoded import encode_corpus
-from flax_agnews.data.sources import Corpus, load_corpus
-from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer, train_tokenizer
+from flax_agnews.data.sources import load_corpus
+from flax_agnews.data.tokens import cache_folder, check_vocabulary
+from flax_agnews.disk import check_room, drop_weights
 from flax_agnews.display import Display
+from flax_agnews.errors import Diverged
 from flax_agnews.files import write_json
-from flax_agnews.folder import OutputFolder, config_dict
-from flax_agnews.interrupt import Interrupt
+from flax_agnews.folder import OutputFolder
+from flax_agnews.interrupt import Interrupt, Stopped
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.models.pretrained import Base, load_base, read_config
+from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.optim import Plan
-from flax_agnews.records import data_record, environment, model_record, pretrain_record, run_record
-from flax_agnews.shown import Shown, ShownCaching, announce, describe, job
+from flax_agnews.places import Places
+from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
+from flax_agnews.records import facts, header, run_record
+from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.strategies.base import Entry, Strategy
-from flax_agnews.tracking import Tracker, check_key, open_tracker
-from flax_agnews.training import pretrain
+from flax_agnews.tracking import check_key
+from flax_agnews.training import processes
 from flax_agnews.training.activations import Activations
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.group import Lane
 from flax_agnews.training.loop import Interrupted, Run, fit
-from flax_agnews.training.memory import keep_freed
-from flax_agnews.training.parallel import Devices, keep_compilations
+from flax_agnews.training.memory import keep_freed, out_of_memory
+from flax_agnews.training.parallel import Devices, compute_deterministically, keep_compilations
+from flax_agnews.training.pretrain import Adaptation
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
-
-
-class Stopped(Exception):
-    """The experiment was asked to stop, and has.
-
-    Attributes:
-        where: in words.
-        signal: that asked.
-    """
-
-    def __init__(self, where: str, signal: int) -> None:
-        super().__init__(where, signal)
-        self.where, self.signal = where, signal
 
 
 class Experiment:
@@ -69,27 +58,40 @@ class Experiment:
         overwrite: bool = False,
     ) -> None:
         check_ranges(config)
-        self.config, self.display = config, display or Display()
+        _begin(config)
+        first = processes.is_first()
+        self.config, self.display = config, (display or Display()) if first else silent()
         self.names = [strategy.name for strategy in strategies]
         for entry in strategies:
             if isinstance(entry, Entry):
                 config.strategies.setdefault(entry.name, entry.settings())
-        self.folder = OutputFolder(Path(config.output).expanduser())
+        self.folder = OutputFolder(Path(config.output).expanduser(), writes=first)
+        self.places = Places(config, self.folder, self.display)
+        self._faults: list[str] = []  # runs that stop because their numbers are not finite
+        try:
+            self._prepare(strategies, overwrite)
+        except BaseException:
+            self.folder.lock.release()
+            raise
+
+    def _prepare(self, strategies: Sequence[Entry | Strategy], overwrite: bool) -> None:
+        """All that comes before the first run."""
+        config = self.config
         self.folder.check(config, overwrite)
-        check_key(config.tracking)
-        if config.parallel.keep_memory:
-            keep_freed()  # before JAX starts its threads
-        if config.parallel.keep_compilations:
-            keep_compilations(cache_folder() / "compiled")
+        if self.folder.writes and self.folder.in_use:
+            self.folder.lock.take()
+        if self.folder.writes:
+            check_key(config.tracking)
         self.devices = Devices.of(config.parallel)
+        self.interrupt = Interrupt(processes.Vote(self.devices) if self.devices.several else None)
         announce(self.display, config, self.devices)
-        self._hints: set[str] = set()
         with self.display.busy(f"reading {config.data.source}"):
             corpus = load_corpus(config.data)
-        with self.display.busy(f"loading {_model_name(config)}"):
+        with self.display.busy(f"loading {model_name(config)}"):
             base = load_base(config.model, config.train.seed)
-        self.tokenizer = self._tokenizer(corpus, anew=overwrite or not self.folder.in_use)
-        check_vocabulary(self.tokenizer, base.config.vocab_size, _model_name(config))
+        kept = self.folder.path / "tokenizer" if self.folder.in_use and not overwrite else None
+        self.tokenizer = choose_tokenizer(config, corpus, kept, self.display)
+        check_vocabulary(self.tokenizer, base.config.vocab_size, model_name(config))
         self.strategies = [_built(strategy, base, config) for strategy in strategies]
         with self.display.busy("tokenizing"):
             self.data = encode_corpus(corpus, self.tokenizer, config.data.max_length)
@@ -98,101 +100,140 @@ class Experiment:
         setups = [self._set_up(strategy, base) for strategy in self.strategies]
         self.activations = Activations(config, self.data, self.devices)
         self.activations.check(setups)
+        disk = check_room(config, setups)
+        processes.check_same(facts(config, setups, self.data, base))  # all is right everywhere: now it is written
         self.folder.claim(config, overwrite)
-        self._keep_tokenizer()
-        describe(self.display, config, self.data, base, self.batches, len(strategies))
+        if self.folder.writes and own_vocabulary(config):
+            self.tokenizer.save(self.folder.path / "tokenizer")
+        processes.meet()
+        describe(self.display, config, self.data, base, self.batches, len(strategies), disk)
         self.base, self.adaptation = self._adapted(base)
         self.setups = [replace(setup, base=self.base) for setup in setups]
 
     def run(self) -> dict[str, Any]:
-        """Runs what isn't finished, and gives what results.json has.
+        """Runs what isn't finished, and gives what results.json has. The folder is others' afterwards.
 
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
+            Diverged: numbers of some runs were not finite; all others are finished.
         """
+        with self:
+            return self._run()
+
+    def __enter__(self) -> "Experiment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.lock.release()
+
+    def _run(self) -> dict[str, Any]:
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
-                if (folder := self.folder.run(setup.strategy.name, seed)).path.exists():
-                    folder.claim(self._identity(setup))
-        todo = {strategy.name: self._to_do(strategy.name) for strategy in self.strategies}
+                self._tidy(setup, seed)
+        todo = processes.of_first({strategy.name: self._to_do(strategy.name) for strategy in self.strategies})
         epochs = self.config.train.epochs
         self.display.plan([job(name, seeds, epochs) for name in todo for seeds in todo[name]])
         every = len(self.strategies) * len(self.seeds)
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
-        with Interrupt() as interrupt, self.display:
+        with self.interrupt, self.display:
             for setup in self.setups:
                 if groups := todo[setup.strategy.name]:
-                    self._run_strategy(setup, groups, interrupt)
-        return self.folder.write_results(self._header(), self.names)
+                    self._run_strategy(setup, groups)
+        found = processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
+        if self._faults:
+            raise Diverged(self._faults, advice(self.config))
+        return found
+
+    def _tidy(self, setup: Setup, seed: int) -> None:
+        """Checks what a run that was begun before is a run of; of a finished one, drops what it needs no more."""
+        folder = self.folder.run(setup.strategy.name, seed)
+        if folder.path.exists():
+            folder.claim(self._identity(setup))
+            if (result := folder.result) and folder.writes:
+                Store(folder.path / "checkpoints").finish(result["best_epoch"])
 
     def _to_do(self, name: str) -> list[list[int]]:
         """The seeds of a strategy that aren't finished; those that train together in one list."""
         left = [[k for k in group if self.folder.run(name, k).result is None] for group in self.batches.groups]
         return [group for group in left if group]
 
-    def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]], interrupt: Interrupt) -> None:
+    def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]]) -> None:
         """Compiles a strategy once, and runs its seeds."""
-        program = self.compile(setup, {len(seeds) for seeds in groups}, interrupt)
+        program = self.compile(setup, {len(seeds) for seeds in groups})
         for seeds in groups:
-            if interrupt.asked:
-                raise Stopped("stopped between runs", interrupt.asked)
-            self.train(program, seeds, interrupt)
+            if self.interrupt.check(now=True):
+                raise Stopped("stopped between runs", self.interrupt.asked)
+            try:
+                self.train(program, seeds)
+            except Diverged as stopped:  # the others go on
+                self._faults += stopped.faults
+            if self.folder.writes:
+                drop_weights(self.folder, self.config.checkpoint.keep_best)
             self.folder.write_results(self._header(), self.names)
 
-    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), interrupt: Interrupt | None = None) -> Program:
+    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
         """A strategy's compiled steps, for any of the experiment's seeds, so many at a time; frozen layers cached.
 
         Raises:
-            Stopped: `interrupt` was asked for during the caching.
+            Stopped: on a signal during the caching.
         """
-        told, lengths = ShownCaching(self.display, setup.strategy.name, interrupt), self.data.train.tokens.lengths
+        told, lengths = ShownCaching(self.display, setup.strategy.name, self.interrupt), self.data.train.tokens.lengths
         try:
-            read = self.activations.inputs(setup, self.shared, self.batches, told)
+            with out_of_memory(self.config):
+                read = self.activations.inputs(setup, self.shared, self.batches, told)
         except Interrupted:
-            raise Stopped("stopped while caching", interrupt.asked if interrupt else 0) from None
-        with self.display.busy(f"compiling {setup.strategy.name}"):
+            raise Stopped("stopped while caching", self.interrupt.asked) from None
+        with self.display.busy(f"compiling {setup.strategy.name}"), out_of_memory(self.config):
             compiled = partial(Program, setup, self.devices, self.shared, read.batches, read.evaluated)
             return compiled(group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
 
-    def train(self, program: Program, seeds: Sequence[int], interrupt: Interrupt) -> list[Run]:
+    def train(self, program: Program, seeds: Sequence[int]) -> list[Run]:
         """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.
 
         Raises:
-            Stopped: `interrupt` was asked for; the runs are saved.
+            Stopped: on a signal; the runs are saved.
+            Diverged: numbers of some of them were not finite; the others are finished.
         """
         config, name = self.config, program.setup.strategy.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
-        watch = Shown(self.display, job(name, seeds, epochs), steps_per_epoch, interrupt)
-        lanes = [self._lane(program.setup, seed, keep=min(len(seeds), 2)) for seed in seeds]
+        watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
+        identity = self._identity(program.setup)
+        lanes = [self.places.lane(name, seed, identity, self.devices) for seed in seeds]
         try:
-            runs = fit(program, lanes, epochs, every_steps=config.checkpoint.every_steps, watch=watch)
-            for lane, run in zip(lanes, runs, strict=True):
+            with out_of_memory(config):
+                runs = fit(program, lanes, epochs, saving=self.places.saving(name), watch=watch)
+            finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
+            for lane, run in finished:
                 tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
                 lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, steps_per_epoch * epochs)
         except Interrupted as stop:
             where = ", ".join(f"{name}/seed-{seed}" for seed in seeds)
-            told = f"saved at {where}, step {stop.step}" if lanes[0].store else f"stopped in {where}, not saved"
-            raise Stopped(told, interrupt.asked) from None
+            told = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
+            raise Stopped(told, self.interrupt.asked) from None
         finally:
             for lane in lanes:
                 lane.tracker.finish()
-        for lane, run in zip(lanes, runs, strict=True):
+        for lane, run in finished:
+            if not lane.writes:
+                continue
+            lane.finish()
             record = run_record(program, lane.seed, run, self.adaptation)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:
-                lane.store.finish()
-        watch.tested([run.test.accuracy for run in runs])
-        return runs
+                lane.store.finish(run.history.best_epoch)
+        watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
+        if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
+            raise Diverged(faults, advice(config))
+        return [run for _, run in finished]
 
-    def _lane(self, setup: Setup, seed: int, keep: int) -> Lane:
-        """One run, and the places in its folder; `keep` states are kept."""
-        name = setup.strategy.name
-        folder = self.folder.run(name, seed)
-        folder.claim(self._identity(setup))
-        store = Store(folder.path / "checkpoints", keep) if self.config.checkpoint.enabled else None
-        tracker = self._tracker(f"{name} seed {seed}", name, folder.path)
-        return Lane(seed, store, folder.path / "metrics.jsonl", tracker)
+    def publish(self, figure: Path) -> None:
+        """The final figure and table, to W&B where it is on."""
+        self.places.publish(figure, self.names)
+
+    def _header(self) -> dict[str, Any]:
+        found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
+        return {**found, "diverged": self._faults}
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""
@@ -203,58 +244,14 @@ class Experiment:
         """The body's weights on the devices, once for all runs."""
         return self.devices.shared(dict(self.base.parameters))
 
-    def publish(self, figure: Path) -> None:
-        """The final figure and table, to W&B where it is on."""
-        tracker = self._tracker("comparison", "comparison", self.folder.path)
-        runs = self.folder.finished(self.names)
-        columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
-        tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
-        tracker.figure("accuracy_curves", figure)
-        tracker.finish()
-
-    def _header(self) -> dict[str, Any]:
-        return {
-            "flax_agnews": __version__,
-            "data": data_record(self.data, self.batches),
-            "model": model_record(self.base, self.config.model.dtype),
-            "pretrain": pretrain_record(self.adaptation, self.config.pretrain.epochs),
-            "environment": environment(self.devices),
-            "settings": asdict(self.config.train),
-        }
-
-    def _tracker(self, name: str, group: str, folder: Path) -> Tracker:
-        tracker, hint = open_tracker(
-            self.config.tracking,
-            name=name,
-            group=group,
-            settings=config_dict(self.config),
-            folder=folder,
-            note=self.display.note,
-        )
-        if hint and hint not in self._hints:
-            self._hints.add(hint)
-            self.display.note(hint)
-        return tracker
-
-    def _tokenizer(self, corpus: Corpus, anew: bool) -> Tokenizer:
-        """The one that is named; for random weights without one, a vocabulary of the training texts."""
-        model, kept = self.config.model, self.folder.path / "tokenizer"
-        if model.tokenizer or model.from_config is None:
-            return load_tokenizer(model.tokenizer or model.name)
-        if (kept / "merges.txt").exists() and not anew:
-            return load_tokenizer(str(kept))
-        vocabulary = read_config(model.from_config).vocab_size
-        with (
-            self.display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"),
-            TemporaryDirectory() as d,
-        ):
-            train_tokenizer(corpus.train.texts, vocabulary).save(Path(d))
-            return load_tokenizer(d)
-
-    def _keep_tokenizer(self) -> None:
-        """The vocabulary that was made for this experiment stays in its folder."""
-        if self.config.model.from_config is not None and not self.config.model.tokenizer:
-            self.tokenizer.save(self.folder.path / "tokenizer")
+    def _adapted(self, base: Base) -> tuple[Base, Adaptation | None]:
+        try:
+            with out_of_memory(self.config):
+                end, how = self.tokenizer.end_of_text, (self.devices, self.display, self.interrupt)
+                return adapted(self.config, base, self.data, end, *how)
+        except Interrupted as stop:
+            where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
+            raise Stopped(where, self.interrupt.asked) from None
 
     def _set_up(self, strategy: Strategy, base: Base) -> Setup:
         train, steps = self.config.train, self.batches.steps_per_epoch
@@ -263,33 +260,16 @@ class Experiment:
         most = self.config.data.max_length if self.data.truncated else longest
         return set_up(strategy, base, len(self.data.classes), plan, self.config.model, most)
 
-    def _adapted(self, base: Base) -> tuple[Base, pretrain.Adaptation | None]:
-        """The body after language-model adaptation, from where it was kept or computed now."""
-        config, home = self.config, self.folder.path / "base"
-        if not config.pretrain.epochs:
-            if not base.given_again and not (home / "model.safetensors").exists():
-                base.save(home)
-            return base, None
-        train, end, seed = self.data.train, self.tokenizer.end_of_text, config.train.seed
-        key = pretrain.adaptation_key(base, train, end, config.pretrain, config.model, seed)
-        cache = cache_folder() / "adapted" / key
-        found = pretrain.kept(base, key, [home, cache])
-        if found:
-            self.display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
-        else:
-            with self.display:
-                progress = self.display.start("pretrain", "", config.pretrain.epochs)
-                told = progress.step
-                found = pretrain.adapt(base, train, end, config.pretrain, config.model, self.devices, seed, told)
-                ends = dict.fromkeys(f"{loss:.2f}" for loss in (found[1].loss[0], found[1].loss[-1]))
-                progress.finish(f"loss {' → '.join(ends)}")
-        for folder in (home, cache):
-            pretrain.keep(*found, folder)
-        return found
 
-
-def _model_name(config: Config) -> str:
-    return config.model.name if config.model.from_config is None else "model.from_config"
+def _begin(config: Config) -> None:
+    """What has to be done before JAX looks for devices."""
+    if config.parallel.keep_memory:
+        keep_freed()  # before JAX starts its threads
+    if config.train.deterministic:
+        compute_deterministically()
+    processes.start(config.parallel)
+    if config.parallel.keep_compilations:
+        keep_compilations(cache_folder() / "compiled")
 
 
 def _built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:

@@ -1,26 +1,66 @@
-"""Files that readers see whole or not at all."""
+"""Files that readers see whole or not at all, on the disk before anything counts on them; and files from elsewhere:
+nothing in them runs, and nothing swells.
+"""
 
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.errors import UserError
+import yaml
+
+from flax_agnews.errors import UserError, first_line
+
+_MOST_YAML = 100_000  # bytes; the longest configuration has a few thousand
+_MOST_JSON = 10_000_000  # of a model's config.json or index; the longest have a few hundred thousand
+
+
+def expanded(name: str) -> Path:
+    """A path that a person wrote; `~` is the home folder where there is such a user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # ~ of a user who does not exist
+        return Path(name)
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
-    """Writes `content` beside `path`, then moves it there: readers see the old file or the new one, whole."""
+    """Writes `content` beside `path`, then moves it there: readers see the old file or the new one, whole.
+
+    Content and name are on the disk when this returns, so that a power cut can't take them back.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
-        os.replace(draft, path)
+        move(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path
+
+
+def move(draft: Path, path: Path) -> None:
+    """Gives a finished file, or a folder whose content is synced, its name; both are on the disk afterwards."""
+    sync(draft)
+    os.replace(draft, path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Brings a file's content, or a folder's names, to the disk; silently not where a folder can't be opened."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # folders on Windows
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -31,13 +71,76 @@ def write_json(path: Path, value: Any) -> Path:
 def read_json(path: Path) -> Any | None:
     """A JSON file's content; None where there is no such file. UserError where it can't be read."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); remove it to have it made anew") from None
+
+
+def parse_json(text: str, **how: Any) -> Any:
+    """`json.loads`; a ValueError for what is nested too deep as well."""
+    try:
+        return json.loads(text, **how)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def read_model_json(path: Path) -> Any:
+    """The content of a JSON file that came with a model; OSError or ValueError where it can't be read."""
+    return parse_json(_read_text(path, _MOST_JSON))
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content; OSError or ValueError where it can't be read."""
+    return parse_yaml(_read_text(path, _MOST_YAML))
+
+
+class Aliased(ValueError):
+    """YAML with aliases: nine lines of them, each ten times the one before, are gigabytes once shown."""
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain YAML values. A ValueError of one line for tags that make objects, aliases, and what is no YAML."""
+    try:
+        return yaml.load(text, _PlainLoader)
+    except Aliased:
+        raise
+    except Exception as error:  # YAML's own, and what int() and date() say to odd scalars
+        raise ValueError(" ".join(str(error).split()) or first_line(error)) from None
+
+
+def write_yaml(path: Path, value: Any) -> Path:
+    """Writes plain values as YAML, whole."""
+    return write_atomic(path, yaml.dump(value, Dumper=_PlainDumper, sort_keys=False).encode())
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """The safe dumper; texts that newer YAML takes for numbers, such as 1e3, get quotes too."""
+
+
+_PlainDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\.?[0-9][0-9_.]*[eE].*"), list("-+.0123456789")
+)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """The safe loader without aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if parent is not None and self.check_event(yaml.AliasEvent):
+            raise Aliased(f"aliases (*{self.peek_event().anchor}) aren't read; write the value out")
+        return super().compose_node(parent, index)
+
+
+def _read_text(path: Path, most: int) -> str:
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"longer than {most:,} bytes")
+    return data.decode()
 
 
 def _finite(value: Any) -> Any:

@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError, listed
-from flax_agnews.files import read_json, write_atomic, write_json
-from flax_agnews.statistics import summary
+from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.files import read_json, read_yaml, write_json, write_yaml
+from flax_agnews.lock import Lock
+from flax_agnews.statistics import COSTS, SCORES, summary
 
-# Settings that may change between calls on one folder: they add runs, or don't touch the numbers.
-_FREE = ("train.runs", "train.cache_place", "train.cache_gigabytes", "tracking.", "checkpoint.", "parallel.keep_")
+# Settings that may change between calls on one folder: they add runs, or don't touch the numbers of a sound run.
+_FREE = (
+    *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
+    *("tracking.", "checkpoint.", "parallel.keep_"),
+)
 _WRITTEN = (
     "config.yaml",
     "results.json",
@@ -22,6 +24,7 @@ _WRITTEN = (
     "report.md",
     "accuracy_curves.png",
     "base",
+    "pretrain",
     "tokenizer",
     "wandb",
 )
@@ -29,31 +32,56 @@ _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "iden
 
 
 def config_dict(config: Config) -> dict[str, Any]:
-    """A configuration as YAML has it: each strategy's settings are a section of their own."""
+    """A configuration as YAML has it: each strategy's settings are a section of their own.
+
+    Which process this is of how many is not in it: any number of them may go on.
+    """
     fields = asdict(config)
+    for name in ("coordinator", "processes", "process", "start_seconds"):
+        del fields["parallel"][name]
     strategies = fields.pop("strategies")
     return {**fields, **strategies}
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`STRATEGY/seed-K`: one run's files."""
+    """`STRATEGY/seed-K`: one run's files.
+
+    Attributes:
+        path: the folder.
+        writes: whether this process makes files in it.
+    """
 
     path: Path
+    writes: bool = True
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The finished run's results; None where it isn't finished."""
-        return read_json(self.path / "result.json")
+        path = self.path / "result.json"
+        result = read_json(path)
+        if result is not None and not self._owns(result):
+            raise UserError(f"{path}: is no result of this run; remove it to have it made anew")
+        return result
+
+    def _owns(self, result: Any) -> bool:
+        """Whether it is of this strategy and seed, and its scores and costs are numbers."""
+        if not isinstance(result, dict) or not isinstance(cost := result.get("cost"), dict):
+            return False
+        numbers = [result.get(score) for score in SCORES] + [cost.get(name) for name in COSTS]
+        named = (result.get("strategy"), f"seed-{result.get('seed')}") == (self.path.parent.name, self.path.name)
+        return named and all(number is None or type(number) in (int, float) for number in numbers)
 
     def claim(self, identity: Mapping[str, str]) -> None:
         """Marks the run with what it is a run of, and refuses one that was begun as something else."""
         path = self.path / "identity.json"
         before = read_json(path)
         if before is None:
-            write_json(path, dict(identity))
+            if self.writes:
+                write_json(path, dict(identity))
             return
-        changed = [name for name in identity if before.get(name) != identity[name]]
+        known = before if isinstance(before, dict) else {}
+        changed = [name for name in identity if known.get(name) != identity[name]]
         if changed:
             raise UserError(
                 f"{self.path}: was begun with other {listed(changed)}. Choose another --output, or --overwrite"
@@ -65,10 +93,14 @@ class OutputFolder:
 
     Args:
         path: the folder; made where it is missing.
+        writes: whether this process makes files in it; of several, only the first does.
+
+    Attributes:
+        lock: keeps other processes out; taken by `claim` at the latest.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path, self.writes, self.lock = path, writes, Lock(path)
 
     @property
     def in_use(self) -> bool:
@@ -77,6 +109,8 @@ class OutputFolder:
 
     def check(self, config: Config, overwrite: bool = False) -> None:
         """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""
+        if "\0" in str(self.path):
+            raise UserError(f"--output {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
             raise UserError(f"--output {self.path}: {file} is a file; name a folder")
@@ -88,35 +122,43 @@ class OutputFolder:
 
         With `overwrite`, first removes what an experiment wrote there, and nothing else.
         """
+        if not self.writes:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        self.lock.take()
         if overwrite:
             self._clear()
+        self._sweep()
         now, before = config_dict(config), self._before()
         if before:
             names = [*before["strategy"].split(","), *now["strategy"].split(",")]
             now["strategy"] = ",".join(dict.fromkeys(names))
             now["train"]["runs"] = max(now["train"]["runs"], before["train"]["runs"])
             now = {**before, **now}
-        write_atomic(self.path / "config.yaml", yaml.safe_dump(now, sort_keys=False).encode())
+        write_yaml(self.path / "config.yaml", now)
 
     def _before(self) -> dict[str, Any] | None:
         """The folder's config.yaml; None where there is none."""
         path = self.path / "config.yaml"
         try:
-            content = yaml.safe_load(path.read_text("utf-8"))
+            content = read_yaml(path)
             if isinstance(content["strategy"], str) and isinstance(content["train"]["runs"], int):
                 return content
         except FileNotFoundError:
             return None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             pass
         raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        old, new = _settings(before), _settings(now)
+        old, new = by_name(before), by_name(now)
         changed = [
-            f"{name} was {old[name]}, now {new[name]}"
+            f"{name} was {shown(old[name], 100)}, now {shown(new[name], 100)}"
             for name in new
             if name in old and old[name] != new[name] and not name.startswith(_FREE)
         ]
@@ -135,13 +177,19 @@ class OutputFolder:
                     folder.rmdir()
         _remove(self.path, _WRITTEN)
 
+    def _sweep(self) -> None:
+        """Removes drafts of files whose writers were killed."""
+        for folder in (self.path, self.path / "base", *(run.path for run in self._runs())):
+            for draft in folder.glob(".*.tmp"):
+                draft.unlink(missing_ok=True)
+
     def _runs(self) -> list[RunFolder]:
         """The runs that were begun here, whichever settings began them."""
         return [RunFolder(path.parent) for path in self.path.glob("*/seed-*/identity.json")]
 
     def run(self, strategy: str, seed: int) -> RunFolder:
         """The folder of one run."""
-        return RunFolder(self.path / strategy / f"seed-{seed}")
+        return RunFolder(self.path / strategy / f"seed-{seed}", self.writes)
 
     def finished(self, order: Sequence[str]) -> list[dict[str, Any]]:
         """Results of all finished runs, strategies in `order` first, seeds ascending."""
@@ -153,7 +201,8 @@ class OutputFolder:
         """results.json of all finished runs."""
         runs = self.finished(order)
         results = {"schema": 1, **header, "runs": runs, "summary": summary(runs)}
-        write_json(self.path / "results.json", results)
+        if self.writes:
+            write_json(self.path / "results.json", results)
         return results
 
 
@@ -167,7 +216,7 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _settings(sections: Mapping[str, Any]) -> dict[str, Any]:
+def by_name(sections: Mapping[str, Any]) -> dict[str, Any]:
     """`section.field` -> value."""
     return {
         f"{section}.{name}": value

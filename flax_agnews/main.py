@@ -2,25 +2,40 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from flax_agnews import cli
 from flax_agnews.compare import compare
-from flax_agnews.errors import UserError
+from flax_agnews.errors import Diverged, Lost, UserError
+from flax_agnews.training.processes import count, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 2 for bad input, 130 or 143 when interrupted and saved."""
+    """The command; returns its exit code.
+
+    0; 2 for bad input; 130 (SIGINT) or 143 (SIGTERM) when interrupted and saved; 1 where a run's numbers were not
+    finite, or another process was lost.
+    """
     try:
         request = cli.parse(sys.argv[1:] if arguments is None else arguments)
         compare(request.config, request.entries, overwrite=request.overwrite)
-    except UserError as error:
+    except (Diverged, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, Diverged) else 2
+    except Lost as error:
+        print(f"error: {error}", file=sys.stderr)
+        return leave(1)
     except KeyboardInterrupt as interrupt:
-        if not interrupt.args:
-            print("stopped; run the same command to go on", file=sys.stderr)
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+        if interrupt.args:
+            return 128 + interrupt.args[0]
+        print("stopped; run the same command to go on", file=sys.stderr)
+        return leave(128 + signal.SIGINT)
+    except Exception:
+        if count() == 1:
+            raise
+        traceback.print_exc()
+        return leave(1)  # or the others would wait
     return 0
 
 

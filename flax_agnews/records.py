@@ -2,17 +2,24 @@
 
 import os
 import platform
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import jax
 
+from flax_agnews import __version__
+from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
+from flax_agnews.folder import by_name, config_dict
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.loop import Run
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.pretrain import Adaptation
+from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
+from flax_agnews.training.state import Setup
 
 
 def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None) -> dict[str, Any]:
@@ -31,6 +38,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "val_loss": history.val_loss,
         "val_macro_f1": history.val_macro_f1,
         "best_epoch": history.best_epoch,
+        "skipped_updates": sum(history.skipped),
         "trainable_parameters": setup.trainable_parameters,
         "total_parameters": setup.total_parameters,
         "settings": dict(setup.strategy.settings),
@@ -42,6 +50,25 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
             "tokens_per_second": history.tokens / max(history.train_seconds, 1e-9),
             "peak_memory_bytes": history.peak_memory_bytes,
         },
+    }
+
+
+def header(
+    config: Config,
+    data: Data,
+    batches: TrainBatches,
+    base: Base,
+    adaptation: Adaptation | None,
+    devices: Devices,
+) -> dict[str, Any]:
+    """What stands above the runs."""
+    return {
+        "flax_agnews": __version__,
+        "data": data_record(data, batches),
+        "model": model_record(base, config.model.dtype),
+        "pretrain": pretrain_record(adaptation, config.pretrain.epochs),
+        "environment": environment(devices),
+        "settings": asdict(config.train),
     }
 
 
@@ -79,15 +106,23 @@ def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any
     """Language-model adaptation, where there was any: loss of each epoch in nats a token."""
     if adaptation is None:
         return None
-    return {"epochs": epochs, "seconds": adaptation.seconds, "loss": adaptation.loss}
+    return {"epochs": epochs, "loss": adaptation.loss}
+
+
+def facts(config: Config, setups: Sequence[Setup], data: Data, base: Base) -> dict[str, Any]:
+    """What has to be the same in processes that train as one."""
+    settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
+    strategies = {f"strategy {setup.strategy.name}": setup.fingerprint for setup in setups}
+    versions = {"flax_agnews": __version__, "JAX": jax.__version__}
+    return {**versions, **settings, **strategies, "texts": data.hash, "weights": base.hash}
 
 
 def environment(devices: Devices) -> dict[str, str]:
     """Versions and machine, for results.json."""
-    first = devices.devices[0]
+    first, several = devices.devices[0], f" in {count()} processes" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}",
+        "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}{several}",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

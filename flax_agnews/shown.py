@@ -5,18 +5,23 @@ from functools import cached_property
 from statistics import fmean
 
 import jax
+from rich.console import Console
 
 from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.display import Display, Job, Progress, count, words_duration
+from flax_agnews.display import Display, Job
+from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
-from flax_agnews.training.loop import Watch
+from flax_agnews.training.loop import Run, Watch
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.pretrain import Progress
+from flax_agnews.units import count, words_duration
 
 
 class Shown(Watch):
@@ -24,18 +29,22 @@ class Shown(Watch):
 
     Args:
         display: where.
-        job: name, seeds and epochs.
+        name: of the strategy.
+        seeds: of the runs.
+        epochs: of each.
         steps_per_epoch: updates an epoch.
         interrupt: asked whether to stop.
     """
 
-    def __init__(self, display: Display, job: Job, steps_per_epoch: int, interrupt: Interrupt) -> None:
-        self.display, self.job = display, job
+    def __init__(
+        self, display: Display, name: str, seeds: Sequence[int], epochs: int, steps_per_epoch: int, interrupt: Interrupt
+    ) -> None:
+        self.display, self.job, self.runs = display, job(name, seeds, epochs), [f"{name} seed {seed}" for seed in seeds]
         self.steps_per_epoch, self.interrupt = steps_per_epoch, interrupt
         self._done = 0.0
 
     @cached_property
-    def progress(self) -> Progress:
+    def progress(self) -> Line:
         """The line; begins with the first update, which may be a resumed one."""
         return self.display.start(self.job.name, self.job.detail, self.job.epochs, self._done)
 
@@ -44,23 +53,72 @@ class Shown(Watch):
         self.progress.step(epochs_done, tokens_per_second)
 
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
-        """Shows the validation accuracy, and the best so far."""
-        last = fmean(history.val_accuracy[-1] for history in histories)
-        best = fmean(max(history.val_accuracy) for history in histories)
+        """Shows the validation accuracy and the best so far, and says of each run what was odd in its epoch."""
+        sound = [history for history in histories if not history.fault]
+        last = fmean(history.val_accuracy[-1] for history in sound)
+        best = fmean(max(history.val_accuracy) for history in sound)
         self.progress.epoch(epoch, f"val {last:.3f}  best {best:.3f}")
+        for run, history in zip(self.runs, histories, strict=True):
+            if skipped := history.skipped[-1]:
+                self.display.note(f"{run}: {_counted(skipped, 'update')} of epoch {epoch} not finite and left out")
+            if spikes := history.spikes[-1]:
+                self.display.note(f"{run}: {_counted(spikes, 'loss spike')} in epoch {epoch}")
 
-    def resumed(self, step: int) -> None:
-        """Says where a run goes on."""
+    def resumed(self, step: int, inexact: str | None) -> None:
+        """Says where a run goes on, and whether exactly."""
         self._done = step / self.steps_per_epoch
-        self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}")
+        self.display.note(f"{self.job.name} {self.job.detail}: goes on at step {step}{_but(inexact)}")
+
+    def should_stop(self) -> bool:
+        """After SIGINT or SIGTERM, in any process."""
+        return self.interrupt.check()
+
+    def tested(self, runs: Sequence[Run | None], faults: Sequence[str], majority: float) -> None:
+        """Ends the line with each run's accuracy on the test split; names runs that stopped or learned nothing.
+
+        Args:
+            runs: None for one that stopped.
+            faults: where each stopped, or nothing.
+            majority: accuracy of always answering the most frequent class.
+        """
+        accuracies = [f"{run.test.accuracy:.3f}" if run else "stopped" for run in runs]
+        self.progress.finish(f"test {' '.join(accuracies)}" if any(runs) else "not finite", whole=any(runs))
+        for name, run, fault in zip(self.runs, runs, faults, strict=True):
+            if fault:
+                self.display.note(f"{name}: not finite {fault}")
+            if run and run.test.accuracy <= majority:
+                self.display.note(f"{name}: no better than always answering the most frequent class ({majority:.3f})")
+
+
+class ShownAdapting(Progress):
+    """A line on the display for language-model adaptation.
+
+    Args:
+        display: where.
+        epochs: of it.
+        interrupt: asked whether to stop.
+    """
+
+    def __init__(self, display: Display, epochs: int, interrupt: Interrupt) -> None:
+        self.display, self.interrupt = display, interrupt
+        self._line = display.start("pretrain", "", epochs)
+
+    def step(self, epochs_done: float, tokens_per_second: float) -> None:
+        """Moves the bar."""
+        self._line.step(epochs_done, tokens_per_second)
+
+    def resumed(self, step: int, inexact: str | None) -> None:
+        """Says where it goes on, and whether exactly."""
+        self.display.note(f"pretrain: goes on at step {step}{_but(inexact)}")
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
-        return bool(self.interrupt.asked)
+        return self.interrupt.check()
 
-    def tested(self, accuracies: Sequence[float]) -> None:
-        """Ends the line with each run's accuracy on the test split."""
-        self.progress.finish("test " + " ".join(f"{accuracy:.3f}" for accuracy in accuracies))
+    def finish(self, losses: Sequence[float]) -> None:
+        """Ends the line."""
+        ends = dict.fromkeys(f"{loss:.2f}" for loss in (losses[0], losses[-1]))
+        self._line.finish(f"loss {' → '.join(ends)}")
 
 
 class ShownCaching(Told):
@@ -69,10 +127,10 @@ class ShownCaching(Told):
     Args:
         display: where.
         name: of the strategy.
-        interrupt: asked whether to stop, if there is one.
+        interrupt: asked whether to stop.
     """
 
-    def __init__(self, display: Display, name: str, interrupt: Interrupt | None) -> None:
+    def __init__(self, display: Display, name: str, interrupt: Interrupt) -> None:
         self.display, self.name, self.interrupt = display, name, interrupt
         self._left_told = False
 
@@ -100,7 +158,16 @@ class ShownCaching(Told):
 
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
-        return self.interrupt is not None and bool(self.interrupt.asked)
+        return self.interrupt.check()
+
+
+def silent() -> Display:
+    """A display that shows nothing: of several processes, one tells."""
+    return Display(Console(quiet=True, force_terminal=False))
+
+
+def _but(inexact: str | None) -> str:
+    return f"; {inexact}" if inexact else ""
 
 
 def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
@@ -109,14 +176,25 @@ def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
     return Job(name, which, epochs)
 
 
+def advice(config: Config) -> str:
+    """What to do where numbers were not finite."""
+    ways = ["Lower the learning rate", "set a lower --train.clip_norm"]
+    ways += ["compute in --model.dtype float32"] if config.model.dtype != "float32" else []
+    ways += ["go on without such updates (--train.on_nonfinite skip)"] if config.train.on_nonfinite == "stop" else []
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
+
+
 def announce(display: Display, config: Config, devices: Devices) -> None:
     """The first line: versions, devices, output folder."""
-    what = f"{len(devices)} x {devices.devices[0].platform.upper()} · {config.model.dtype}"
+    several = f" in {processes.count()} processes" if devices.several else ""
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
 
 
-def describe(display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int) -> None:
-    """Data, model and plan, before anything is computed."""
+def describe(
+    display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int, disk: int
+) -> None:
+    """Data, model and plan, before anything is computed; `disk` is bytes of weights and states."""
     lengths, body, train = data.train.tokens.lengths, base.config, config.train
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
     cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
@@ -129,7 +207,8 @@ def describe(display: Display, config: Config, data: Data, base: Base, batches: 
     display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}")
     steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
     counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
-    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · padding {batches.waste:.1%} of the computed tokens")
+    padding = f"padding {batches.waste:.1%} of the computed tokens"
+    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · {padding} · up to {count(disk)}B on disk")
 
 
 def _counted(number: int, name: str) -> str:

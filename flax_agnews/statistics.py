@@ -136,18 +136,21 @@ def by_strategy(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def summary(runs: Iterable[Run]) -> dict[str, Any]:
-    """The `summary` section of results.json: by strategy `n`, and mean, sd, low, high of scores and costs.
+    """The `summary` section of results.json: by strategy `n`, and mean, sd, low, high of scores.
 
     Numbers are JSON-safe. A value that one run lacks (None, NaN, infinite) leaves that mean None: a mean over
     the runs that did not diverge would flatter the strategy.
     """
-    return {name: _strategy_summary(group) for name, group in by_strategy(runs).items()}
+    return {
+        name: {"n": len(group), **{key: _json_summary([run.get(key) for run in group]) for key in SCORES}}
+        for name, group in by_strategy(runs).items()
+    }
 
 
-def _strategy_summary(runs: Sequence[Run]) -> dict[str, Any]:
-    scores = {key: _json_summary([run.get(key) for run in runs]) for key in SCORES}
-    costs = {key: _json_summary([run.get("cost", {}).get(key) for run in runs]) for key in COSTS}
-    return {"n": len(runs), **scores, **costs}
+def costs(runs: Iterable[Run]) -> dict[str, float | None]:
+    """Mean of each cost of a strategy's runs; None where it wasn't measured in every run."""
+    every = list(runs)
+    return {key: _json_summary([run.get("cost", {}).get(key) for run in every])["mean"] for key in COSTS}
 
 
 def _json_summary(values: Sequence[float | None]) -> dict[str, float | None]:

@@ -1,14 +1,11 @@
-"""Where metrics go: a JSON-lines file in the run's folder, and Weights & Biases where it is wanted."""
+"""Where metrics go besides the run's folder: Weights & Biases, where it is wanted."""
 
 import configparser
-import json
-import math
 import netrc
 import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,40 +17,6 @@ _INIT_SECONDS = 5.0  # longest wait for the server before training goes on witho
 _FINISH_SECONDS = 10.0  # longest wait for the upload at the end of a run
 _NO_KEY = "Weights & Biases is off: no key (wandb login, or --tracking.wandb offline)"
 _unreachable: dict[str, str] = {}  # host: the hint of its failure; no run of this process waits for it again
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line, appended and flushed line by line; never NaN.
-
-    Args:
-        path: The file; its folder is made.
-        keep: On resuming, how many of the whole lines stay; by default all. The rest is cut off, as is
-            whatever follows the first line that is not a whole JSON object.
-    """
-
-    def __init__(self, path: Path, keep: int | None = None) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = _whole_lines(path.read_bytes() if path.exists() else b"")[:keep]
-        self._lines = len(whole)
-        if path.exists():
-            os.truncate(path, sum(len(line) for line in whole))
-
-    @property
-    def lines(self) -> int:
-        """Lines in the file."""
-        return self._lines
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one line. Floats that are not finite become null, and `nonfinite` lists their names."""
-        lost: list[str] = []
-        plain = _finite(record, "", lost)
-        if lost:
-            plain["nonfinite"] = lost
-        line = json.dumps(plain, allow_nan=False, ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:  # opened each time: nothing to close
-            file.write(line + "\n")
-        self._lines += 1
 
 
 class Tracker(Protocol):
@@ -269,28 +232,3 @@ def _off(error: Exception) -> str:
     """One short line out of W&B's error."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"Weights & Biases is off: {lines[0][:160]}"
-
-
-def _whole_lines(content: bytes) -> list[bytes]:
-    whole = []
-    for line in content.splitlines(keepends=True):
-        with suppress(ValueError):
-            if line.endswith(b"\n") and isinstance(json.loads(line), dict):
-                whole.append(line)
-                continue
-        break
-    return whole
-
-
-def _finite(value: Any, name: str, lost: list[str]) -> Any:
-    """`value` as JSON can say it, with null for floats that are not finite; their names go to `lost`."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item, f"{name}.{key}" if name else str(key), lost) for key, item in value.items()}
-    if hasattr(value, "tolist"):  # NumPy's scalars and arrays
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_finite(item, f"{name}.{place}", lost) for place, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        lost.append(name)
-        return None
-    return value

@@ -15,7 +15,6 @@ import yaml
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import abstract
-from flax_agnews.statistics import COSTS
 from flax_agnews.training.checkpoint import Store
 
 BODY = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
@@ -50,15 +49,10 @@ def results(output: Path) -> dict[str, Any]:
 
 
 def without_cost(results: Mapping[str, Any]) -> dict[str, Any]:
-    """results.json without what varies from machine to machine: times, speeds and memory."""
+    """results.json without what varies from time to time: each run's cost."""
     plain = json.loads(json.dumps(results))
     for run in plain.get("runs", [plain]):
         del run["cost"]
-    for summary in plain.get("summary", {}).values():
-        for cost in COSTS:
-            del summary[cost]
-    if plain.get("pretrain"):
-        del plain["pretrain"]["seconds"]
     return plain
 
 

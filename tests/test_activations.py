@@ -22,7 +22,6 @@ from flax_agnews.config import Config, ModelConfig, TrainConfig
 from flax_agnews.data.encoded import Data
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.experiment import Experiment, Stopped
-from flax_agnews.interrupt import Interrupt
 from flax_agnews.main import main
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import Strategy
@@ -324,10 +323,9 @@ def test_stopped_and_resumed_is_uninterrupted(folder, tmp_path):
 def test_a_signal_stops_the_caching(folder, tmp_path, capsys):
     config = cli.parse(small(tmp_path / "out", "--strategy", "partial")).config
     experiment = Experiment(config, [tiny.REGISTRY["partial"]])
-    interrupt = Interrupt()
-    interrupt.asked = signal.SIGINT
+    experiment.interrupt.asked = signal.SIGINT
     with pytest.raises(Stopped) as caught:
-        experiment.compile(experiment.setups[0], interrupt=interrupt)
+        experiment.compile(experiment.setups[0])
     assert (caught.value.where, caught.value.signal) == ("stopped while caching", signal.SIGINT)
     assert contents(folder) == {}
     out = capsys.readouterr().out

@@ -10,7 +10,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from flax_agnews.display import Display, Job, count, duration, words_duration
+from flax_agnews.display import Display, Job
+from flax_agnews.units import count, duration, words_duration
 
 _RUNS = [Job(name, f"seed {seed}", 3) for name in ("full", "prompt", "partial") for seed in (42, 43)]
 
@@ -188,6 +189,22 @@ def test_waiting_runs_of_a_name_that_has_finished_cost_its_average(clock):
             clock.now += seconds
             progress.finish("")
         assert _picture(display) == [f"full     1 to go{' ' * 52}0:00:40 left"]  # 40 s for 4 epochs, 4 more
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_job_that_ends_before_its_time_shows_how_far_it_came(clock, terminal):
+    display = _display(clock, terminal)
+    with display:
+        display.plan([Job("full", "seed 1", 4), Job("full", "seed 2", 4)])
+        progress = display.start("full", "seed 1", 4)
+        clock.now += 10
+        progress.step(1.0)
+        progress.finish("not finite", whole=False)
+        if terminal:
+            assert _picture(display)[-1].endswith("0:00:40 left")  # 10 s an epoch, and no four epochs in 10 s
+    line = _screen(display)[0] if terminal else _written(display).splitlines()[0]
+    drawn, plain = r"full +seed 1 .* 1/4 +not finite +0:00:10", "full seed 1  stopped after 0:00:10  not finite"
+    assert re.fullmatch(drawn if terminal else plain, line)
 
 
 def test_a_resumed_run_measures_its_own_epochs(clock):

@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flax_agnews"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "config", "files"},
-    {"data", "tracking", "statistics", "display", "interrupt"},
+    {"errors", "config", "files", "manifest", "lock", "units"},
+    {"data", "metrics", "tracking", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
     {"training"},
-    {"experiment", "folder", "shown", "records", "report", "compare", "library"},
+    {"experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"},
     {"cli", "main", "predict", "evaluate", "export"},
 ]
 """A file or folder of the package imports from lower floors, and from its own floor without a cycle."""

@@ -94,9 +94,23 @@ def test_random_weights_and_idle_runs_are_called_so() -> None:
     assert "majority class**" not in page
 
 
+def test_runs_that_stopped_and_updates_that_were_skipped_are_named() -> None:
+    results = make(THREE)
+    assert "not finite" not in markdown_page(results)
+    results["diverged"] = ["prompt seed 45 at step 7 (loss)", f"{HOSTILE} seed 1 at step 2 (loss)"]
+    results["runs"][1]["skipped_updates"] = 1234
+    results["runs"][2]["skipped_updates"] = 0
+    page = markdown_page(results)
+    stopped, skipped = (line for line in page.splitlines() if "not finite**" in line)
+    assert "prompt seed 45 at step 7" in stopped
+    assert HOSTILE not in stopped
+    assert "full seed 43 (1,234)." in skipped
+    assert "full seed 44" not in skipped
+
+
 def test_page_says_how_to_run_it_again_and_with_what() -> None:
     results = make(THREE)
-    results["pretrain"] = {"epochs": 1, "seconds": 31.0, "loss": [4.9, None, 3.7]}
+    results["pretrain"] = {"epochs": 1, "loss": [4.9, None, 3.7]}
     page = markdown_page(results)
     assert "python -m flax_agnews.main --config config.yaml" in page
     assert "1 epoch of language modelling" in page
@@ -133,7 +147,7 @@ def _with(value: Any, *path: str | int) -> Any:
         (_with(2, "schema"), "schema 2"),
         (_without("data"), "lacks data"),
         (_without("data", "classes"), "data.classes"),
-        (_with({"epochs": 1}, "pretrain"), "pretrain.seconds"),
+        (_with({"epochs": 1}, "pretrain"), "pretrain.loss"),
         (_with([], "runs"), "no finished runs"),
         (_without("runs", 1, "test_accuracy"), r"runs\[1\].test_accuracy"),
         (_with(float("nan"), "runs", 1, "test_accuracy"), r"runs\[1\].test_accuracy"),

@@ -16,7 +16,8 @@ import pytest
 from flax_agnews import tracking
 from flax_agnews.config import TrackingConfig
 from flax_agnews.errors import UserError
-from flax_agnews.tracking import MetricsFile, NullTracker, WandbTracker, open_tracker
+from flax_agnews.metrics import MetricsFile
+from flax_agnews.tracking import NullTracker, WandbTracker, open_tracker
 
 # --- metrics.jsonl
 

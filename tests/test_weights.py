@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from reference import WEIGHTS, Tensors, change, configure, numbers, random_gpt2, saved, to_msgpack
+from safetensors.torch import load_file, save_file
 from transformers import GPT2Model
 
 from flax_agnews.config import ModelConfig
@@ -176,6 +177,17 @@ def test_every_wrong_shape_is_listed(folder: Path) -> None:
     assert message.count("instead of") == 2
 
 
+def test_a_weight_under_two_names(folder: Path) -> None:
+    change(folder, lambda tensors: tensors.update({"transformer.wte.weight": tensors["wte.weight"] + 1}))
+    assert "with transformer. before their names and without" in refusal(folder)
+
+
+def test_whole_numbers_are_no_weights(folder: Path) -> None:
+    """They would need a scale to be weights."""
+    change(folder, lambda tensors: tensors.update({"wpe.weight": tensors["wpe.weight"].to(torch.int8)}))
+    assert "wpe.weight is int8; weights are float16, bfloat16, float32, float64" in refusal(folder)
+
+
 def test_every_missing_weight_is_listed(folder: Path) -> None:
     gone = ("ln_f.bias", "h.0.attn.c_proj.weight", "wte.weight")
     change(folder, lambda tensors: [tensors.pop(key) for key in gone])
@@ -219,8 +231,17 @@ def test_a_shard_outside_the_folder(where: str, shards: Path, tmp_path: Path) ->
     name = where.format(outside=tmp_path)
     repoint(shards, name)
     message = refusal(shards)
-    assert "outside" in message
+    assert "names a file outside the model's folder" in message
     assert name in message
+
+
+def test_a_weight_in_two_shards(shards: Path) -> None:
+    first, second = sorted(shards.glob("model-*.safetensors"))[:2]
+    key, value = next(iter(load_file(first).items()))
+    save_file({**load_file(second), key: value + 1}, second, metadata={"format": "pt"})
+    message = refusal(shards)
+    assert second.name in message
+    assert key in message
 
 
 def test_a_missing_shard(shards: Path) -> None:
@@ -272,8 +293,8 @@ def test_another_kind_of_model(folder: Path) -> None:
 
 
 IMPOSSIBLE = {
-    "n_layer": (0, -1, 2.5, "12", [12], True),
-    "vocab_size": (0, "x"),
+    "n_layer": (0, -1, 2.5, "12", [12], True, 1001),
+    "vocab_size": (0, "x", 10**12),
     "n_positions": (0, 1e3),
     "n_embd": (-32, 33),
     "n_head": (0, 5),

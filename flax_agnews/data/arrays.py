@@ -24,6 +24,11 @@ class NoRoom(Exception):
     """Arrays don't fit; says why, in words."""
 
 
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 class Arrays(Protocol):
     """Where arrays are kept.
 
@@ -53,7 +58,7 @@ class ArrayMemory:
     place = "memory"
 
     def __init__(self, limit: int) -> None:
-        self.limit = min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+        self.limit = min(limit, machine_memory() // 2)
         self._kept: dict[str, np.ndarray] = {}
 
     def open(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:

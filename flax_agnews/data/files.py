@@ -1,30 +1,31 @@
 """Local data sets: CSV, JSONL and Parquet files, alone or as the splits of a folder."""
 
 import csv
-import io
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flax_agnews.config import DataConfig
-from flax_agnews.data.rows import Found, Rows, check_columns
-from flax_agnews.errors import UserError, listed
+from flax_agnews.data.arrays import machine_memory
+from flax_agnews.data.rows import MOST_CLASSES, Found, Rows, check_columns
+from flax_agnews.errors import UserError, first_line, listed
+from flax_agnews.files import expanded, parse_json
 
 CLASSES_FILE = "classes.txt"
 _JSON_EXAMPLE = 'must be a JSON object, such as {"text": "...", "label": 0}'
-_LONGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is 131,072
+_LONGEST = 10_000_000  # characters of a line or a field: thousands of pages (the csv module's own limit is 131,072)
 
 
 def claims(source: str) -> bool:
     """Whether `source` means something local: it exists, or it is written as a path or file name."""
     written_as_path = source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
-    return not source or written_as_path or _suffix(source) in _READERS or _local(source).exists()
+    return not source or written_as_path or _suffix(source) in _READERS or expanded(source).exists()
 
 
 def is_single_file(source: str) -> bool:
     """Whether `source` is one file rather than a folder (or, where nothing exists, is named like one)."""
-    path = _local(source)
+    path = expanded(source)
     return path.is_file() or (_suffix(source) in _READERS and not path.is_dir())
 
 
@@ -72,43 +73,52 @@ def _class_names(path: Path) -> list[str] | None:
     if not path.exists():
         return None
     try:
-        names = [line.strip() for line in _decoded(path).strip().splitlines()]
+        names = [line.strip() for line in "".join(_lines(path)).strip().splitlines()]
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror or error}") from error
-    if len(names) < 2 or "" in names or len(set(names)) < len(names):
-        raise UserError(f"{path}: must have one class name a line, at least 2, all different")
+    if not 2 <= len(names) <= MOST_CLASSES or "" in names or len(set(names)) < len(names):
+        allowed = f"2 to {MOST_CLASSES:,}, all different"
+        raise UserError(f"{path}: must have one class name a line, {allowed}")
     return names
 
 
 def _csv(path: Path, config: DataConfig) -> Rows:
     """Rows of a CSV file with a header. Quoted fields may hold line breaks; blank lines are skipped."""
-    (_, columns), *records = list(_csv_records(path))
-    check_columns(config, str(path), columns)
-    for line, fields in records:
-        if len(fields) != len(columns):
-            raise UserError(f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}")
-    text, label = columns.index(config.text_column), columns.index(config.label_column)
-    texts, labels = [fields[text] for _, fields in records], [fields[label] for _, fields in records]
-    return Rows(str(path), texts, labels, [line for line, _ in records], "line")
+    texts: list[object] = []
+    labels: list[object] = []
+    numbers: list[int] = []
+    with _long_fields():
+        records = _csv_records(path)
+        _, columns = next(records, (1, [""]))
+        if not any(name.strip() for name in columns):
+            raise _empty(path)
+        check_columns(config, str(path), columns)
+        text, label = columns.index(config.text_column), columns.index(config.label_column)
+        for line, fields in records:
+            if len(fields) != len(columns):
+                raise UserError(f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}")
+            texts.append(fields[text])
+            labels.append(fields[label])
+            numbers.append(line)
+    return Rows(str(path), texts, labels, numbers, "line")
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record starts, and its fields. Never empty."""
-    reader = csv.reader(io.StringIO(_decoded(path), newline=""), strict=True)
+    """The line on which each record starts, and its fields."""
+    reader = csv.reader(_lines(path, newline=""), strict=True)
     line = 1
-    with _long_fields():
-        try:
-            for fields in reader:
-                if fields:
-                    yield line, fields
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise UserError(f"{path} line {line}: broken CSV: {error}") from error
+    try:
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path} line {line}: broken CSV: {error}") from error
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    before = csv.field_size_limit(_LONGEST_FIELD)
+    before = csv.field_size_limit(_LONGEST)
     try:
         yield
     finally:
@@ -117,8 +127,10 @@ def _long_fields() -> Iterator[None]:
 
 def _jsonl(path: Path, config: DataConfig) -> Rows:
     """Rows of a file with one JSON object a line; blank lines are skipped."""
-    lines = enumerate(_decoded(path).split("\n"), start=1)
+    lines = enumerate(_lines(path, newline="\n"), start=1)
     records = [(number, _json_object(path, number, line)) for number, line in lines if line.strip()]
+    if not records:
+        raise _empty(path)
     check_columns(config, str(path), list(records[0][1]))
     texts = [record.get(config.text_column) for _, record in records]
     labels = [record.get(config.label_column) for _, record in records]
@@ -127,8 +139,8 @@ def _jsonl(path: Path, config: DataConfig) -> Rows:
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(line)
+    except ValueError as error:
         raise UserError(f"{path} line {number}: broken JSON: {error}") from error
     if not isinstance(record, dict):
         raise UserError(f"{path} line {number}: {_JSON_EXAMPLE}")
@@ -139,41 +151,85 @@ def _parquet(path: Path, config: DataConfig) -> Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    wanted = [config.text_column, config.label_column]
     try:
         with pq.ParquetFile(path) as file:
             check_columns(config, str(path), file.schema_arrow.names)
-            table = file.read(columns=[config.text_column, config.label_column])
-        texts, labels = table[config.text_column].to_pylist(), table[config.label_column].to_pylist()
+            metadata = file.metadata
+        _check_claims(path, metadata, wanted)
+        strings = [name for name in wanted if name in _strings(metadata)]
+        # As a dictionary, a string that stands in a million rows is read once.
+        with pq.ParquetFile(path, metadata=metadata, read_dictionary=strings) as file:
+            table = file.read(columns=wanted)
+        texts, labels = (_values(table[name]) for name in wanted)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: broken Parquet: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path}: broken Parquet: {first_line(error)}") from error
     return Rows(str(path), texts, labels, range(1, len(texts) + 1))
 
 
-def _decoded(path: Path) -> str:
-    """The text of a UTF-8 file (a byte order mark is dropped) that has more than white space."""
-    data = path.read_bytes()
+def _strings(metadata: Any) -> set[str]:
+    """The columns of a Parquet file that hold strings."""
+    columns = (metadata.schema.column(number) for number in range(metadata.num_columns))
+    return {column.path for column in columns if column.physical_type == "BYTE_ARRAY"}
+
+
+def _check_claims(path: Path, metadata: Any, wanted: Sequence[str]) -> None:
+    """Refuses a Parquet file that says it is more than the machine can hold, before space is taken for it."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
+    rows = max([metadata.num_rows, sum(group.num_rows for group in groups), *(c.num_values for c in columns)])
+    if max(size, 16 * rows) > machine_memory() // 2:  # a row takes two references of 8 bytes at least
+        what = f"{rows:,} rows and {size / 1e9:,.0f} GB of texts and labels"
+        raise UserError(f"{path}: says that it has {what}: more than half of this machine's memory")
+
+
+def _values(column: Any) -> list[object]:
+    """A column's values; equal strings of a dictionary are one object."""
+    values: list[object] = []
+    for chunk in column.chunks:
+        if hasattr(chunk, "dictionary"):
+            distinct = chunk.dictionary.to_pylist()
+            values += [None if number is None else distinct[number] for number in chunk.indices.to_pylist()]
+        else:
+            values += chunk.to_pylist()
+    return values
+
+
+def _lines(path: Path, newline: str | None = None) -> Iterator[str]:
+    """The lines of a UTF-8 file, with their ends (as `open` has them); a byte order mark is dropped."""
     try:
-        text = data.decode("utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            number = 1
+            while line := file.readline(_LONGEST + 1):
+                if len(line) > _LONGEST:
+                    raise UserError(f"{path} line {number}: has more than {_LONGEST:,} characters")
+                yield line
+                number += 1
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path} line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8") from error
-    if not text.strip():
-        raise UserError(f"{path} is empty: rows with a text and a label are needed")
-    return text
+        raise _not_utf8(path) from error
+
+
+def _not_utf8(path: Path) -> UserError:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                odd = f"byte 0x{line[error.start]:02x} is not UTF-8"
+                return UserError(f"{path} line {number}: {odd}; save it as UTF-8")
+    return UserError(f"{path} is not UTF-8; save it as UTF-8")
+
+
+def _empty(path: Path) -> UserError:
+    return UserError(f"{path} is empty: rows with a text and a label are needed")
 
 
 def _existing(source: str, setting: str) -> Path:
-    path = _local(source)
+    path = expanded(source)
     if not source or not path.exists():
         raise UserError(f"--data.{setting} {source}: no such file or folder")
     return path
-
-
-def _local(source: str) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:  # ~ of a user who does not exist
-        return Path(source)
 
 
 def _suffix(name: str) -> str:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from flax_agnews.config import DataConfig
-from flax_agnews.data.rows import Found, Rows, check_columns, shown
-from flax_agnews.errors import UserError, listed
+from flax_agnews.data.rows import Found, Rows, check_columns
+from flax_agnews.errors import UserError, listed, shown
 
 
 def claims(source: str) -> bool:

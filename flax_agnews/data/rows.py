@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flax_agnews.config import DataConfig
-from flax_agnews.errors import UserError, listed, nearest
+from flax_agnews.data.arrays import machine_memory
+from flax_agnews.errors import UserError, listed, nearest, shown
 
 MOST_CLASSES = 10_000
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
@@ -45,12 +46,6 @@ class Found:
     names: list[str] | None = None
 
 
-def shown(value: object, most: int = 40) -> str:
-    """`value` for a message: one line of at most `most` characters."""
-    line = "".join(letter if letter.isprintable() else " " for letter in str(value))
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
 def check_columns(config: DataConfig, place: str, columns: Sequence[str]) -> None:
     """Raises a `UserError` unless `place` has the text and the label column, each once."""
     for setting in ("text_column", "label_column"):
@@ -74,6 +69,8 @@ def checked_texts(rows: Rows) -> list[str]:
         if not text.isascii() and not _encodable(text):
             raise UserError(f"{rows.at(index)}: the text is no valid Unicode (half of a surrogate pair)")
         texts.append(text)
+    if (size := sum(map(len, texts))) > machine_memory() // 2:  # a few strings may stand in a great many rows
+        raise UserError(f"{rows.place}: {size / 1e9:,.0f} GB of texts are more than half of this machine's memory")
     return texts
 
 
@@ -111,6 +108,8 @@ def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
     numbers = sum(isinstance(label, int) for label in labels)
     if not numbers:
         names = names or sorted(str(label) for label in distinct)
+        if len(names) > MOST_CLASSES:
+            raise UserError(f"{train.place}: has {len(names):,} different labels; at most {MOST_CLASSES:,} are classes")
         return Classes(names, {name: number for number, name in enumerate(names)})
     if numbers < len(labels):
         raise _mixed(train, labels, int if 2 * numbers < len(labels) else str)

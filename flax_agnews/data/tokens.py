@@ -15,6 +15,7 @@ import numpy as np
 
 from flax_agnews.data.hub import quiet
 from flax_agnews.errors import UserError, first_line
+from flax_agnews.files import expanded
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -100,7 +101,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir() and not ((folder / "vocab.json").exists() or (folder / "tokenizer.json").exists()):
         raise UserError(f"--model.tokenizer {name}: the folder has neither vocab.json nor tokenizer.json")
     try:

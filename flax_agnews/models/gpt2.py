@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array
 
 from flax_agnews.data.shapes import BLOCK
-from flax_agnews.errors import UserError, nearest
+from flax_agnews.errors import UserError, nearest, shown
 from flax_agnews.models.attention import KeysValues, Layout, attend, attend_last, attend_prompt, prompt_place
 from flax_agnews.models.dropout import Noise, Place
 from flax_agnews.models.layers import Embed, LayerNorm, Linear
@@ -39,14 +39,19 @@ def _number(least: float, below: float) -> Callable[[Any], bool]:
     return lambda value: type(value) in (int, float) and least <= value < below
 
 
-_WHOLE = (lambda value: type(value) is int and value >= 1, "a whole number, 1 or more")
+def _whole(most: int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: type(value) is int and 1 <= value <= most), f"a whole number, 1 to {most:,}"
+
+
 _RATE = (_number(0, 1), "a number, at least 0 and below 1")
 _SIZE = (_number(0, math.inf), "a number, 0 or more")
 _FLAG = (lambda value: type(value) is bool, "true or false")
 
 # config.json's field -> (whether a value is possible, which ones are).
 _POSSIBLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"), _WHOLE),
+    # Far beyond any GPT-2: what is built by such a number would never end.
+    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_head", "n_inner"), _whole(10_000_000)),
+    "n_layer": _whole(1000),
     **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), _RATE),
     **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), _SIZE),
     **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx"), _FLAG),
@@ -87,18 +92,19 @@ class GPT2Config:
     def from_dict(cls, fields: Mapping[str, Any], where: str = "config.json") -> "GPT2Config":
         """From config.json's fields; unknown ones are left out, impossible ones are a `UserError`."""
         if (kind := fields.get("model_type", "gpt2")) != "gpt2":
-            raise UserError(f"{where}: model_type is {kind}; only gpt2 is supported")
+            raise UserError(f"{where}: model_type is {shown(kind)}; only gpt2 is supported")
         known = {name: fields[name] for name in cls.__dataclass_fields__ if fields.get(name) is not None}
         for name, value in known.items():
             possible, words = _POSSIBLE[name]
             if not possible(value):
-                raise UserError(f"{where}: {name} {value!r} must be {words}")
+                raise UserError(f"{where}: {name} {shown(repr(value))} must be {words}")
         config = cls(**known)
         if config.n_embd % config.n_head:
             raise UserError(f"{where}: n_embd {config.n_embd} must be a multiple of n_head {config.n_head}")
         if config.activation_function not in ACTIVATIONS:
             hint = nearest(config.activation_function, ACTIVATIONS)
-            raise UserError(f"{where}: activation_function {config.activation_function} is not supported.{hint}")
+            name = shown(config.activation_function)
+            raise UserError(f"{where}: activation_function {name} is not supported.{hint}")
         return config
 
 

@@ -1,6 +1,5 @@
 """A GPT-2 body by name: hub id, local directory, or random weights from a configuration."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -13,8 +12,10 @@ import numpy as np
 from jax import Array
 
 from flax_agnews.config import ModelConfig
+from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.hub import quiet
 from flax_agnews.errors import UserError, first_line
+from flax_agnews.files import expanded, read_model_json, write_json
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
@@ -60,16 +61,17 @@ class Base:
 
     def save(self, folder: Path) -> None:
         """Writes config.json and model.safetensors, as transformers' GPT2Model has them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors(folder / "model.safetensors", self.parameters)
-        fields = {"model_type": "gpt2", "architectures": ["GPT2Model"], **asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+        kind = {"model_type": "gpt2", "architectures": ["GPT2Model"]}
+        write_json(folder / "config.json", {**kind, **asdict(self.config)})
+        write_safetensors(folder / "model.safetensors", self.parameters)  # last: where it is, the other one is too
 
 
 def load_base(config: ModelConfig, seed: int = 0) -> Base:
     """The body that the settings name. `seed` is for random weights."""
     if config.from_config is not None:
         body = read_config(config.from_config)
+        if (size := 4 * parameters.count(body_shapes(body))) > machine_memory():
+            raise UserError(f"model.from_config: weights of {size / 1e9:,.0f} GB are more than this machine's memory")
         _, random = parameters.split(Classifier(body, 2, jax.random.key(seed)))
         numbers = {path: np.asarray(value) for path, value in random.items() if path.startswith(BODY)}
         return Base(f"random GPT-2 {body.n_layer} x {body.n_embd}", body, numbers, given_again=False)
@@ -100,7 +102,9 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
     if file is None:
         raise UserError(f"{name}: has no {file_name}")
     try:
-        fields = json.loads(file.read_text("utf-8"))
+        fields = read_model_json(file)
+    except OSError as error:
+        raise UserError(f"{name}: {file_name} can't be read: {error.strerror or error}") from error
     except ValueError as error:
         raise UserError(f"{name}: {file_name} is not JSON ({first_line(error)})") from error
     if not isinstance(fields, dict):
@@ -110,13 +114,13 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
 
 def is_local(name: str) -> bool:
     """Whether a model's name is meant as a directory rather than a hub id."""
-    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def fetch_file(name: str, file: str) -> Path | None:
     """One file of a local directory, or of a hub repository through its cache; None where it has no such file."""
     if is_local(name):
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         if not folder.is_dir():
             raise UserError(f"--model.name {name}: no such directory")
         return path if (path := folder / file).is_file() else None

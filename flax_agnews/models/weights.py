@@ -1,21 +1,29 @@
-"""Weight files <-> parameters by path: safetensors (sharded too) as on the hub, FlaxGPT2's msgpack. Never unpickles."""
+"""Weight files <-> parameters by path: safetensors (sharded too) as on the hub, FlaxGPT2's msgpack. Never unpickles.
 
-import json
+Files come from anywhere: what is taken from one is what it says exactly, or nothing, and takes no more memory than the
+file and its numbers as float32.
+"""
+
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flax_agnews.errors import UserError, first_line
+from flax_agnews.errors import UserError, first_line, listed, shown
+from flax_agnews.files import move, read_model_json
 
 # Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}
 
 # Keys that GPT-2 files may carry and a body doesn't need: attention's constant buffers, and heads.
-_IGNORED = re.compile(r"(h\.\d+\.attn\.(bias|masked_bias)|(lm_head|score|multiple_choice_head)\..*)")
+_IGNORED = re.compile(r"(h\.\d+\.attn\.(bias|masked_bias)|(lm_head|score|multiple_choice_head)[./].*)")
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")  # whole numbers would need a scale that no file of these has
+_MOST_LISTED = 100
+_CHUNKED = "__msgpack_chunked_array__"
 
 Fetch = Callable[[str], Path | None]
 """A file's name in a model's repository -> the local file, or None where the repository has no such file."""
@@ -25,6 +33,18 @@ def hub_key(path: str) -> str:
     """`transformer/h/0/ln_1/scale` -> `h.0.ln_1.weight`, the key in GPT2Model's files."""
     *parts, leaf = path.split("/")[1:]
     return ".".join([*parts, _TORCH_LEAF[leaf]])
+
+
+def flax_key(path: str) -> str:
+    """`transformer/h/0/ln_1/scale` -> `h/0/ln_1/scale`, the place in FlaxGPT2Model's files."""
+    return path.removeprefix("transformer/")
+
+
+Naming = tuple[Callable[[str], str], str]
+"""Path -> the key in a file, and what may stand before every key."""
+
+_HUB: Naming = (hub_key, "transformer.")
+_FLAX: Naming = (flax_key, "transformer/")
 
 
 def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, np.ndarray]:
@@ -39,11 +59,11 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
         Path -> float32 array.
     """
     if file := fetch("model.safetensors"):
-        return _select(_read_safetensors(file, where), shapes, f"{where}: {file.name}")
+        return _select(_read_safetensors(file, where), shapes, _HUB, f"{where}: {file.name}")
     if index := fetch("model.safetensors.index.json"):
-        return _select(_read_shards(fetch, index, where), shapes, f"{where}: {index.name}")
+        return _select(_read_shards(fetch, index, where), shapes, _HUB, f"{where}: {index.name}")
     if file := fetch("flax_model.msgpack"):
-        return _select(_read_msgpack(file, where), shapes, f"{where}: {file.name}")
+        return _select(_read_msgpack(file, where), shapes, _FLAX, f"{where}: {file.name}")
     if fetch("pytorch_model.bin") or fetch("pytorch_model.bin.index.json"):
         raise UserError(
             f"{where}: has only pytorch_model.bin, a pickle, which could run code and is never loaded. Convert it once "
@@ -54,33 +74,44 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
 
 
 def write_safetensors(file: Path, parameters: Mapping[str, Any]) -> None:
-    """Writes a body as GPT2Model's `model.safetensors`, which transformers loads."""
+    """Writes a body as GPT2Model's `model.safetensors`, which transformers loads; whole, or not at all."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors = {hub_key(path): np.ascontiguousarray(value, np.float32) for path, value in parameters.items()}
-    beside = file.with_name(f".{file.name}.{os.getpid()}")  # so that nobody finds half a file
-    save_file(tensors, beside, metadata={"format": "pt"})
-    os.replace(beside, file)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, draft, metadata={"format": "pt"})
+        move(draft, file)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(f"{file}: cannot be written ({first_line(error)})") from error
 
 
 def _select(
-    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], where: str
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], naming: Naming, where: str
 ) -> dict[str, np.ndarray]:
-    """The tensors that the shapes ask for. Missing, misshapen and unknown ones are listed, all of them."""
-    tensors = {key.removeprefix("transformer."): value for key, value in tensors.items()}
-    keys = {path: hub_key(path) for path in shapes}
-    if missing := [key for key in keys.values() if key not in tensors]:
-        raise UserError(f"{where} lacks {', '.join(missing)}")
+    """The tensors that the shapes ask for. Missing, misshapen and unknown ones are listed."""
+    key_of, before = naming
+    found = {name.removeprefix(before): value for name, value in tensors.items()}
+    if len(found) < len(tensors):
+        raise UserError(f"{where} has weights twice, with {before} before their names and without")
+    keys = {path: key_of(path) for path in shapes}
+    if missing := [key for key in keys.values() if key not in found]:
+        raise UserError(f"{where} lacks {listed(missing, _MOST_LISTED)}")
     wrong = [
-        f"{keys[path]} is {list(tensors[keys[path]].shape)} instead of {list(shape)}"
+        f"{keys[path]} is {list(found[keys[path]].shape)} instead of {list(shape)}"
         for path, shape in shapes.items()
-        if tensors[keys[path]].shape != tuple(shape)
+        if found[keys[path]].shape != tuple(shape)
     ]
     if wrong:
-        raise UserError(f"{where} doesn't fit its config.json: {', '.join(wrong)}")
-    if unknown := [k for k in tensors if k not in set(keys.values()) and not _IGNORED.fullmatch(k)]:
-        raise UserError(f"{where} has weights that its config.json doesn't: {', '.join(unknown)}")
-    return {path: np.asarray(tensors[keys[path]], np.float32) for path in shapes}
+        raise UserError(f"{where} doesn't fit its config.json: {listed(wrong, _MOST_LISTED)}")
+    needed = set(keys.values())
+    if unknown := [shown(key, 100) for key in found if key not in needed and not _IGNORED.fullmatch(key)]:
+        raise UserError(f"{where} has weights that its config.json doesn't: {listed(unknown, _MOST_LISTED)}")
+    if odd := [f"{key} is {found[key].dtype}" for key in keys.values() if found[key].dtype.name not in _FLOATS]:
+        raise UserError(f"{where}: {listed(odd)}; weights are {', '.join(_FLOATS)}")
+    return {path: np.asarray(found[keys[path]], np.float32) for path in shapes}
 
 
 def _read_safetensors(file: Path, where: str) -> dict[str, np.ndarray]:
@@ -90,36 +121,75 @@ def _read_safetensors(file: Path, where: str) -> dict[str, np.ndarray]:
         with safe_open(file, framework="np") as tensors:
             return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: {file.name} is truncated or damaged ({first_line(error)})") from error
+        raise UserError(f"{where}: {file.name} is truncated or damaged ({shown(first_line(error), 200)})") from error
 
 
 def _read_shards(fetch: Fetch, index: Path, where: str) -> dict[str, np.ndarray]:
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(read_model_json(index)["weight_map"].values()))
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a file's name is no text")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{where}: {index.name} is damaged ({first_line(error)})") from error
     tensors: dict[str, np.ndarray] = {}
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise UserError(f"{where}: {index.name} names a file outside the model's folder ({name})")
+        if name in ("", "..") or Path(name).name != name:
+            raise UserError(f"{where}: {index.name} names a file outside the model's folder ({shown(name, 200)})")
         if (file := fetch(name)) is None:
-            raise UserError(f"{where}: {index.name} names {name}, which is missing")
-        tensors |= _read_safetensors(file, where)
+            raise UserError(f"{where}: {index.name} names {shown(name, 200)}, which is missing")
+        shard = _read_safetensors(file, where)
+        if twice := shard.keys() & tensors.keys():
+            raise UserError(f"{where}: {file.name} has weights that another shard has: {listed(sorted(twice))}")
+        tensors |= shard
     return tensors
 
 
 def _read_msgpack(file: Path, where: str) -> dict[str, np.ndarray]:
-    """FlaxGPT2's file, under PyTorch's keys; its Conv1D kernels are [out, in]."""
-    from flax.serialization import msgpack_restore
-    from flax.traverse_util import flatten_dict
+    """FlaxGPT2's file, as flax.serialization writes it, by place; its Conv1D kernels are [out, in]."""
+    import ml_dtypes
+    import msgpack
+
+    # Lists are made as long as a header says before their items are read: the limits are for that.
+    limits = {"max_array_len": 32, "max_map_len": 10_000}
+
+    def array(code: int, data: bytes) -> np.ndarray:
+        shape, kind, values = msgpack.unpackb(data, **limits)
+        if code != 1 or kind not in _FLOATS:
+            raise ValueError(f"{shown(kind)} instead of an array of {', '.join(_FLOATS)}")
+        return _shaped(np.frombuffer(values, ml_dtypes.bfloat16 if kind == "bfloat16" else kind), shape)
 
     try:
-        nested = msgpack_restore(file.read_bytes())
-        flat = {tuple(map(str, path)): np.asarray(value) for path, value in flatten_dict(nested).items()}
+        nested = msgpack.unpackb(file.read_bytes(), ext_hook=array, object_pairs_hook=_map, **limits)
+        flat = dict(_leaves(nested))
     except Exception as error:  # msgpack raises many kinds on damaged bytes
-        raise UserError(f"{where}: {file.name} is truncated or damaged ({first_line(error)})") from error
-    tensors = {}
-    for (*parts, leaf), value in flat.items():
-        key = ".".join([*parts, _TORCH_LEAF.get(leaf, leaf)])
-        tensors[key] = value.T if leaf == "kernel" else value
-    return tensors
+        raise UserError(f"{where}: {file.name} is truncated or damaged ({shown(first_line(error), 200)})") from error
+    return {place: value.T if place.endswith("/kernel") else value for place, value in flat.items()}
+
+
+def _map(pairs: Sequence[tuple[Any, Any]]) -> Any:
+    """A map of names, each there once; where it is one of flax's that hold a large array in chunks, that array."""
+    found = dict(pairs)
+    if len(found) < len(pairs) or not all(isinstance(key, str) and "/" not in key for key in found):
+        raise ValueError("a name is there twice, or is none")
+    if _CHUNKED not in found:
+        return found
+    chunks, shape = ([found[key][str(i)] for i in range(len(found[key]))] for key in ("chunks", "shape"))
+    return _shaped(np.concatenate(chunks), shape)
+
+
+def _shaped(values: np.ndarray, shape: Any) -> np.ndarray:
+    """The values in a shape; ValueError unless it is of whole numbers and holds just as many."""
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"the shape {shown(shape)}")
+    return values.reshape(shape)
+
+
+def _leaves(nested: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """(`h/0/ln_1/scale`, array) of each array."""
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{before}{key}/")
+        elif isinstance(value, np.ndarray):
+            yield f"{before}{key}", value
+        else:
+            raise ValueError(f"{shown(before + key)} is no array")

@@ -1,17 +1,20 @@
 """An output folder's results.json, checked once."""
 
-import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, shown
+from flax_agnews.files import parse_json
+from flax_agnews.statistics import COSTS
 
 Results = Mapping[str, Any]
 SCHEMA = 1
 
 _NUMBER: tuple[type, ...] = (int, float)
 _CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
+_SHARES = ("test_accuracy", "test_macro_f1")
 _SECTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "data": {
         "source": (str,),
@@ -25,7 +28,7 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "environment": {},
     "settings": {},
 }
-_PRETRAIN: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "seconds": _NUMBER, "loss": (list,)}
+_PRETRAIN: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "loss": (list,)}
 _RUN: Mapping[str, tuple[type, ...]] = {
     "strategy": (str,),
     "seed": (int,),
@@ -44,7 +47,7 @@ def read_results(folder: Path) -> Results:
     path = folder / "results.json"
     try:
         # NaN and Infinity are no JSON, but a diverged loss may have been written so: null says the same.
-        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        results = parse_json(path.read_text(encoding="utf-8"), parse_constant=lambda _: None, parse_float=_finite)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Give the output folder of an experiment with a finished run") from None
     except OSError as error:
@@ -57,20 +60,30 @@ def read_results(folder: Path) -> Results:
     return results
 
 
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
 def _fault(results: Any) -> str | None:
     """What is wrong with the content, in words, or None."""
     if not isinstance(results, dict):
         return "holds no JSON object"
     if results.get("schema") != SCHEMA:
-        return f"has schema {results.get('schema')}, this version reads schema {SCHEMA}"
+        return f"has schema {shown(results.get('schema'))}, this version reads schema {SCHEMA}"
     for name, fields in _SECTIONS.items():
         fault = _lacking(name, results.get(name), fields)
         if fault:
             return fault
-    if results.get("pretrain") is not None:
-        fault = _lacking("pretrain", results["pretrain"], _PRETRAIN)
-        if fault:
-            return fault
+    data, pretrain = results["data"], results.get("pretrain")
+    if data["test"] < 1 or not 0 <= data["majority_accuracy"] <= 1:
+        return "data: has no test texts, or a majority_accuracy that is no share"
+    if not _known_or_not(data.get(name) for name in ("tokens_per_text", "longest", "truncated")):
+        return "data: tokens_per_text, longest or truncated is no number"
+    if pretrain is not None:
+        fault = _lacking("pretrain", pretrain, _PRETRAIN)
+        if fault or not _known_or_not(pretrain["loss"]):
+            return fault or "pretrain.loss holds something that is no number"
     runs = results.get("runs")
     if not isinstance(runs, list) or not runs:
         return "has no finished runs"
@@ -90,6 +103,12 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
             return f"{place}.{curve} has {len(run[curve])} epochs, val_accuracy {len(run['val_accuracy'])}"
         if curve.endswith("accuracy") and not all(_is(value, _NUMBER) for value in run[curve]):
             return f"{place}.{curve} holds something that is no number"
+    shares = [*(run[name] for name in _SHARES), *run["train_accuracy"], *run["val_accuracy"]]
+    if not all(0 <= share <= 1 for share in shares):
+        return f"{place}: an accuracy or F1 is not between 0 and 1"
+    others = [run.get("test_loss"), run.get("best_epoch"), *(run["cost"].get(name) for name in COSTS)]
+    if not _known_or_not([*run["train_loss"], *run["val_loss"], *others]):
+        return f"{place}: a loss, a cost or best_epoch is no number"
     classes, table = len(results["data"]["classes"]), run["test_confusion"]
     square = len(table) == classes and all(isinstance(row, list) and len(row) == classes for row in table)
     if not square or not all(_is(cell, (int,)) for row in table for cell in row):
@@ -105,7 +124,14 @@ def _lacking(place: str, section: Any, fields: Mapping[str, tuple[type, ...]]) -
 
 
 def _is(value: Any, types: tuple[type, ...]) -> bool:
-    return isinstance(value, types) and not isinstance(value, bool)
+    """Whether it is one of the types; a truth value isn't, and neither is a whole number beyond 64 bits."""
+    if isinstance(value, int):
+        return int in types and not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, types)
+
+
+def _known_or_not(values: Iterable[Any]) -> bool:
+    return all(value is None or _is(value, _NUMBER) for value in values)
 
 
 def _repeated(runs: list[Any]) -> str | None:

@@ -26,7 +26,7 @@ from flax_agnews.report.tables import (
     table_title,
     write_csv,
 )
-from flax_agnews.statistics import Run, by_strategy, summary, wilson_interval
+from flax_agnews.statistics import Run, by_strategy, costs, summary, wilson_interval
 
 _FIGURE = "accuracy_curves.png"
 _MOST_CLASSES = 20
@@ -50,6 +50,7 @@ def markdown_page(results: Results) -> str:
     """The text of report.md."""
     sections = (
         _head(results),
+        _odd(results),
         _compared(results),
         _accuracy(results),
         _curves(results),
@@ -85,6 +86,18 @@ def _head(results: Results) -> Iterator[str]:
         )
 
 
+def _odd(results: Results) -> Iterator[str]:
+    """What a reader of the figures must know of runs that went wrong."""
+    if diverged := results.get("diverged"):
+        yield (
+            f"> **Stopped where numbers were not finite**: {listed(escape(run) for run in diverged)}. "
+            "Figures are those of the runs that went well, which may flatter their strategies."
+        )
+    if skipped := [run for run in results["runs"] if run.get("skipped_updates")]:
+        names = listed(f"{escape(run['strategy'])} seed {run['seed']} ({run['skipped_updates']:,})" for run in skipped)
+        yield f"> **Updates that were not finite** were left out: {names}."
+
+
 def _compared(results: Results) -> Iterator[str]:
     data, model, pretrain = results["data"], results["model"], results.get("pretrain")
     yield "## What was compared"
@@ -107,7 +120,7 @@ def _pretraining(pretrain: Mapping[str, Any]) -> str:
     losses = " → ".join(f"{loss:.2f}" for loss in pretrain["loss"] if loss is not None)
     return (
         f"Before the comparison, once for all strategies: {epochs} of language modelling on the "
-        f"training texts, {seconds_text(pretrain['seconds'])}{f', loss {losses}' if losses else ''}."
+        f"training texts{f', loss {losses}' if losses else ''}."
     )
 
 
@@ -183,14 +196,14 @@ def _worst(table: np.ndarray, classes: list[str]) -> list[tuple[str, str, str]]:
 
 
 def _costs(results: Results) -> Iterator[str]:
-    numbers = summary(results["runs"])
+    numbers = {name: costs(runs) for name, runs in by_strategy(results["runs"]).items()}
     seconds = ("train_seconds", "compile_seconds", "cache_seconds", "pretrain_seconds")
     rows = [
         (
             name,
-            *(seconds_text(numbers[name][key]["mean"]) for key in seconds),
-            short_count(numbers[name]["tokens_per_second"]["mean"]),
-            bytes_text(numbers[name]["peak_memory_bytes"]["mean"]),
+            *(seconds_text(numbers[name][key]) for key in seconds),
+            short_count(numbers[name]["tokens_per_second"]),
+            bytes_text(numbers[name]["peak_memory_bytes"]),
         )
         for name in ranked(results)
     ]

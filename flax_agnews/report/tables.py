@@ -10,9 +10,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from flax_agnews.errors import printable
 from flax_agnews.files import write_atomic
 from flax_agnews.report.files import Results
-from flax_agnews.statistics import COSTS, by_strategy, summary
+from flax_agnews.statistics import COSTS, by_strategy, costs, summary
 
 HEADERS = ("strategy", "accuracy", "macro-F1", "trained parameters", "train time", "tokens/s")
 NOT_KNOWN = "–"
@@ -65,8 +66,8 @@ def final_rows(results: Results) -> list[tuple[str, ...]]:
             spread_text(numbers[name]["test_accuracy"]),
             f"{numbers[name]['test_macro_f1']['mean']:.3f}",
             f"{run['trainable_parameters']:,} {f'({share})':>{width + 2}}",
-            seconds_text(numbers[name]["train_seconds"]["mean"]),
-            short_count(numbers[name]["tokens_per_second"]["mean"]),
+            seconds_text(costs(groups[name])["train_seconds"]),
+            short_count(costs(groups[name])["tokens_per_second"]),
         )
         for name, run, share in zip(names, firsts, shares, strict=True)
     ]
@@ -101,7 +102,7 @@ def write_csv(results: Results, path: Path) -> Path:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return write_atomic(path, stream.getvalue().encode())
 
 
@@ -114,9 +115,17 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
     return row | {cost: run["cost"].get(cost) for cost in COSTS}
 
 
+def _cell(value: Any) -> Any:
+    """A number as it is; a text so that no spreadsheet takes it for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = "\n".join(printable(line) for line in value.split("\n"))
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+
+
 def one_line(text: str) -> str:
-    """`text` with all white space made single spaces: a name never breaks a table."""
-    return " ".join(text.split())
+    """`text` with white space and control characters made single spaces: a name never breaks a table."""
+    return " ".join(printable(text).split())
 
 
 def shorten(text: str, most: int) -> str:

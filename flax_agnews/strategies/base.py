@@ -10,7 +10,7 @@ from typing import Any
 import optax
 from jax import Array
 
-from flax_agnews.errors import UserError, nearest
+from flax_agnews.errors import UserError, nearest, shown
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.optim import FROZEN, Plan, Transform
@@ -30,7 +30,7 @@ class Strategy:
     """A way to fine-tune.
 
     Attributes:
-        name: for folders, tables and pictures.
+        name: for folders, tables and pictures; a folder's own name, so without / and no dot in front.
         label: (path, shape) of a parameter -> "frozen", or a key of `transforms(plan)`.
         transforms: plan -> what each label does: an optax transformation, or "frozen".
         adapt: (classifier, random key) -> the classifier that trains; must leave the given one as it is.
@@ -44,6 +44,12 @@ class Strategy:
     adapt: Adapt = unchanged
     around: Callable[[Plan], optax.GradientTransformation] = Plan.clip
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+            allowed = "a name that a folder can have: printable, without / and \\, and no dot in front"
+            raise UserError(f"strategy {shown(repr(name))}: must be {allowed}")
 
     @classmethod
     def by_pattern(

@@ -19,7 +19,6 @@ from flax_agnews.data.arrays import ArrayFolder, ArrayMemory, Arrays, NoRoom
 from flax_agnews.data.batches import EvalBatches, TrainBatches
 from flax_agnews.data.encoded import Data, Split
 from flax_agnews.data.tokens import cache_folder
-from flax_agnews.display import count
 from flax_agnews.errors import UserError
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.loop import Interrupted
@@ -27,6 +26,7 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup, frozen_depth
 from flax_agnews.training.trunk import Trunk, compute
+from flax_agnews.units import count
 
 
 class Told:
@@ -85,6 +85,8 @@ class Activations:
         """Before anything is computed: `UserError` where `train.cache_frozen` is `on`, and it can't be."""
         if self.train.cache_frozen != "on":
             return
+        if self.devices.several:
+            raise UserError("--train.cache_frozen on: is for one process; choose auto or off for several")
         for setup in setups:
             rates, depth = setup.rates, frozen_depth(setup)
             if self.noisy and max(rates.embd, rates.attn, rates.resid) > 0:
@@ -110,7 +112,9 @@ class Activations:
             Interrupted: `told` asked to stop.
         """
         started, told = time.perf_counter(), told or Told()
-        depth = 0 if self.train.cache_frozen == "off" else frozen_depth(setup, shared)
+        # processes could differ in what they have or have room for, and would wait for each other for ever
+        never = self.train.cache_frozen == "off" or self.devices.several
+        depth = 0 if never else frozen_depth(setup, shared)
         if depth:
             try:
                 splits = self._cached(Trunk(setup.base, depth, setup.dtype, setup.attention), shared, told)

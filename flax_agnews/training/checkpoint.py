@@ -1,20 +1,32 @@
 """Training state on disk, by Orbax; the only file that knows Orbax.
 
-A folder `step-N` holds the state after N updates, `best-epoch-N` the trainable leaves of the best epoch so far. Beside
-each stands a JSON file, written first, so that a folder without it is never taken: the leaves' paths and shapes, and
-what the host knows. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
+A folder `step-N` holds the state after N updates, `best-epoch-N` the trainable leaves of the best epoch so far. Each
+has Orbax's arrays, a JSON file (the leaves' paths and shapes, and what the host knows) and, written last, a manifest of
+both. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
 """
 
+import errno
+import importlib
 import logging
+import os
 import shutil
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
+from flax_agnews import manifest
 from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.files import read_json, write_json
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -24,88 +36,196 @@ class Store:
 
     Args:
         folder: `STRATEGY/seed-K/checkpoints`.
-        keep: how many states stay. Runs that train together, and are stopped between two saves, need two.
+        keep: how many states stay. With one alone, there is nothing to fall back to.
+        note: told what was damaged.
     """
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
-        self.folder, self.keep = folder.absolute(), keep
+    def __init__(self, folder: Path, keep: int = 2, note: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.keep, self._note = folder.absolute(), keep, note
+        self._sound: dict[Path, bool] = {}
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
-        """Saves a state (any pytree of arrays) and JSON notes, then removes the older ones, and any of a later step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _save(self._folder(step), state, notes)
-        kept = [saved for saved in self.steps if saved <= step][-self.keep :]
-        for folder in self._folders():
-            if int(folder.name[5:]) not in kept:
-                _remove(folder)
+        """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none counts on."""
+        self._write(self._step(step), state, notes)
+        kept = self.steps[-self.keep :]
+        needed = {self._best(self._notes(saved).get("best_epoch", 0)) for saved in kept}
+        for folder in self._folders("step-"):
+            if folder not in map(self._step, kept):
+                manifest.discard(folder)
+        for folder in self._folders("best-epoch-"):
+            if folder not in needed:
+                manifest.discard(folder)
+
+    def save_best(self, params: Any, epoch: int) -> None:
+        """Keeps the trainable leaves of an epoch, the best so far."""
+        self._write(self._best(epoch), params, {})
 
     @property
     def steps(self) -> list[int]:
-        """The steps after which a state is saved, ascending."""
-        return [int(path.name[5:]) for path in self._folders() if path.with_suffix(".json").is_file()]
+        """The steps after which a state is saved, ascending; whether they are sound is another question."""
+        return [int(path.name[5:]) for path in self._folders("step-")]
+
+    def sound(self, step: int) -> bool:
+        """Whether every byte of a saved state, and of the best weights that it counts on, is as it was written.
+
+        What isn't is told and set aside.
+        """
+        if not self._intact(self._step(step)):
+            return False
+        best = self._notes(step).get("best_epoch", 0)
+        return not best or self._intact(self._best(best))
 
     def restore(self, step: int, example: T) -> tuple[T, dict[str, Any]]:
         """One of the saved states, in the form of `example`, and its notes."""
-        return _load(self._folder(step), example)
-
-    def save_best(self, params: Any, epoch: int) -> None:
-        """Keeps the trainable leaves of the best epoch so far, and drops those of the one before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        new = self.folder / f"best-epoch-{epoch}"
-        _save(new, params, {})
-        for old in self.folder.glob("best-epoch-*"):
-            if old != new and old.is_dir():
-                _remove(old)
+        return _load(self._step(step), example)
 
     def restore_best(self, example: T, epoch: int) -> T:
-        """The trainable leaves of the best epoch."""
-        return _load(self.folder / f"best-epoch-{epoch}", example)[0]
+        """The trainable leaves of the best epoch; a `UserError` where they are damaged."""
+        folder = self._best(epoch)
+        if reason := manifest.damage(folder):
+            raise UserError(f"{folder}: the weights are damaged ({reason}). Remove {self.folder.parent} to train anew")
+        return _load(folder, example)[0]
 
-    def finish(self) -> None:
+    def drop_after(self, step: int) -> None:
+        """Drops the states that only some of the runs that train together have, after the one that all go on from."""
+        for later in self.steps:
+            if later > step:
+                manifest.discard(self._step(later))
+
+    def finish(self, epoch: int) -> None:
         """Drops what only an unfinished run needs: all but the best weights."""
-        for path in self._folders():
-            _remove(path)
+        for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
+            if folder != self._best(epoch):
+                manifest.discard(folder)
+        self._sweep()
 
-    def _folder(self, step: int) -> Path:
+    def clear(self) -> None:
+        """Drops everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, folder: Path, tree: Any, notes: dict[str, Any]) -> None:
+        self._sweep()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _check_room(self.folder, [np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)])
+        draft = self.folder / f".{folder.name}.{os.getpid()}.draft"
+        draft.mkdir(parents=True)
+        _save(draft, tree, notes)
+        manifest.seal(draft, folder)
+        self._sound[folder] = True
+
+    def _sweep(self) -> None:
+        """Drops what killed saves left half-done."""
+        for path in self.folder.glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _intact(self, folder: Path) -> bool:
+        if folder not in self._sound:
+            reason = manifest.damage(folder) if folder.exists() else "is missing"
+            self._sound[folder] = not reason
+            if reason and folder.exists():
+                aside = manifest.set_aside(folder)
+                self._note(f"{folder}: damaged, {reason}; set aside as {aside.name}")
+            elif reason:
+                self._note(f"{folder}: {reason}")
+        return self._sound[folder]
+
+    def _notes(self, step: int) -> dict[str, Any]:
+        """The notes of a state; none where they can't be read."""
+        try:
+            return dict((read_json(self._step(step) / _JSON) or {})["notes"])
+        except (UserError, TypeError, KeyError, ValueError):
+            return {}
+
+    def _step(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def _folders(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("step-*") if p.is_dir() and p.name[5:].isdigit())
+    def _best(self, epoch: int) -> Path:
+        return self.folder / f"best-epoch-{epoch}"
+
+    def _folders(self, kind: str) -> list[Path]:
+        return sorted(p for p in self.folder.glob(f"{kind}*") if p.name[len(kind) :].isdigit() and p.is_dir())
 
 
+def newest(stores: Sequence[Store]) -> int:
+    """The newest step whose state all runs that train together have saved and have sound; 0 where there is none."""
+    steps = set.intersection(*(set(store.steps) for store in stores)) if stores else set()
+    return next((step for step in sorted(steps, reverse=True) if all(store.sound(step) for store in stores)), 0)
+
+
+def snapshot(tree: T) -> T:
+    """A copy of arrays on the host, which the next update can't take away."""
+    return jax.tree.map(lambda leaf: np.array(leaf), tree)
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether every number of host arrays is finite."""
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+
+
+_FILES = 16 * 1024  # bytes that an array's files and folders take beside it
+_ARRAYS, _JSON = "arrays", "state.json"
+
+
+def _check_room(folder: Path, sizes: Sequence[int]) -> None:
+    """An OSError where arrays of so many bytes don't fit: TensorStore, which finds out later, may hang then."""
+    if shutil.disk_usage(folder).free < sum(sizes) + _FILES * len(sizes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if resource:
+        most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if most != resource.RLIM_INFINITY and max(sizes, default=0) > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+@cache
 def _orbax() -> Any:
     from orbax.checkpoint import v1
 
-    # It warns, at every save without OCDBT, that there is no OCDBT to merge.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # It warns, at every save without OCDBT, that there is no OCDBT to merge, and prints errors that it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    others = threading.excepthook
+    threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
+    if jax.process_count() > 1:
+        # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
+        execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
+        execution._check_directory_consistency = lambda directory: None  # type: ignore[attr-defined]
     return v1
 
 
-def _save(path: Path, tree: Any, notes: dict[str, Any]) -> None:
-    write_json(path.with_suffix(".json"), {"leaves": _described(tree), "notes": notes})
-    ocp = _orbax()
-    context = ocp.Context()
+def _context() -> Any:
+    """How Orbax works: for this process alone, since one writes for all, and each reads for itself."""
+    ocp, here = _orbax(), jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process_{here}"
+    )
+    context = ocp.Context(multiprocessing_options=alone)
     # Float32 weights hardly compress: without compression a save takes a tenth of the time.
     context.array.saving.use_ocdbt = False
     context.array.saving.use_compression = False
-    with context:
-        ocp.save(path, {str(i): jnp.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}, overwrite=True)
+    return context
 
 
-def _load(path: Path, example: T) -> tuple[T, dict[str, Any]]:
+def _save(folder: Path, tree: Any, notes: dict[str, Any]) -> None:
+    write_json(folder / _JSON, {"leaves": _described(tree), "notes": notes})
+    with _context():
+        leaves = {str(number): np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(tree))}
+        _orbax().save(folder / _ARRAYS, leaves)
+
+
+def _load(folder: Path, example: T) -> tuple[T, dict[str, Any]]:
     """A tree in the form of `example`, and its notes. Missing, extra and reshaped leaves are listed."""
-    beside = read_json(path.with_suffix(".json")) or {"leaves": {}, "notes": {}}
-    found, wanted = beside["leaves"], _described(example)
+    beside = read_json(folder / _JSON) or {}
+    found, wanted = beside.get("leaves", {}), _described(example)
     if changed := [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]:
-        raise UserError(f"{path}: the checkpoint is of another model or strategy: {listed(changed)} differ")
+        raise UserError(f"{folder}: the checkpoint is of another model or strategy: {listed(changed)} differ")
     leaves, structure = jax.tree.flatten(example)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = {str(i): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for i, leaf in enumerate(leaves)}
     try:
-        loaded = _orbax().load(path, abstract)
+        with _context():
+            loaded = _orbax().load(folder / _ARRAYS, abstract)
     except Exception as error:  # Orbax and TensorStore raise many kinds on a damaged checkpoint
         raise UserError(
-            f"{path}: the checkpoint can't be read ({first_line(error)}); remove it to start that run over"
+            f"{folder}: the checkpoint can't be read ({first_line(error)}); remove it to start that run over"
         ) from error
     return jax.tree.unflatten(structure, [loaded[str(i)] for i in range(len(leaves))]), beside["notes"]
 
@@ -114,8 +234,3 @@ def _described(tree: Any) -> dict[str, list[Any]]:
     """Path -> [shape, type] of every leaf."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves}
-
-
-def _remove(path: Path) -> None:
-    path.with_suffix(".json").unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)

@@ -1,17 +1,23 @@
 """Runs of a strategy that train together in one program, a seed each: what each has for itself, and what they share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.tracking import NullTracker, Tracker
-from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.checkpoint import Store, all_finite, newest, snapshot
+from flax_agnews.training.circumstances import inexact
 from flax_agnews.training.history import History, Journal
+from flax_agnews.training.processes import first_before_others, is_first, of_first
 from flax_agnews.training.program import Program
+from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState, stack
 
 
@@ -23,42 +29,102 @@ class Lane:
         store: checkpoints; without it, the best weights stay in memory and nothing can be resumed.
         metrics_path: JSON lines, one an update and one an epoch.
         tracker: other places for metrics.
+        identity: what it is a run of; saved with every checkpoint, and the same where one is taken up.
+        circumstances: what its last digits depend on besides.
+        writes: into the store; of several processes, only the first does.
+        skip: whether the run goes on without updates that are not finite; else the first one ends it.
     """
 
     def __init__(
-        self, seed: int, store: Store | None = None, metrics_path: Path | None = None, tracker: Tracker | None = None
+        self,
+        seed: int,
+        store: Store | None = None,
+        metrics_path: Path | None = None,
+        tracker: Tracker | None = None,
+        identity: Mapping[str, str] | None = None,
+        circumstances: Mapping[str, str] | None = None,
+        writes: bool = True,
+        skip: bool = False,
     ) -> None:
         self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
+        self.writes, self.skip = writes, skip
+        self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
         self._metrics_path = metrics_path
-        self._best: Parameters | None = None
+        self._best: Parameters | None = None  # since this process began
+        self._best_saved = 0  # epoch
 
-    def begin(self, history: History, steps_per_epoch: int) -> None:
+    def begin(self, history: History, steps_per_epoch: int, classes: int) -> None:
         """Starts, or goes on from, a history."""
         self.history = history
-        self.journal = Journal(history, steps_per_epoch, self._metrics_path, self.tracker)
+        self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
 
-    def save(self, state: TrainState) -> None:
-        """Where there is a store: all that the run goes on from."""
-        if self.store:
-            self.store.save(int(state.step), state, asdict(self.history))
+    @property
+    def fault(self) -> str:
+        """Where the run stopped, and what was not finite, in words; empty as long as it goes on."""
+        first = "" if self.skip else self.history.first_skipped
+        return first or self.history.fault
+
+    def resume(self, step: int, example: TrainState) -> tuple[TrainState, History, str | None]:
+        """A saved state, its history, and why what follows isn't exact, if it isn't."""
+        assert self.store is not None
+        state, notes = self.store.restore(step, example)
+        other = [name for name in self.identity if notes["identity"].get(name) != self.identity[name]]
+        if other:
+            raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
+        self._best_saved = notes["best_epoch"]
+        return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
+
+    def writing(self, store: Store, state: TrainState) -> list[Callable[[], None]]:
+        """Calls that write all that the run goes on from: first the best weights, which the state counts on.
+
+        Args:
+            store: the run's.
+            state: a copy.
+        """
+        notes = {
+            "identity": self.identity,
+            "circumstances": self.circumstances,
+            "best_epoch": self.history.best_epoch,
+            "history": asdict(self.history),
+        }
+        best = partial(self._save_best, self.history.best_epoch, self._best)
+        return [best, partial(store.save, int(state.step), state, notes)]
 
     def keep_best(self, params: Parameters) -> None:
-        """On disk where there is a store; else a copy, since the next update gives the state's memory away."""
-        if self.store:
-            self.store.save_best(params, self.history.best_epoch)
-        else:
-            self._best = {path: value.copy() for path, value in params.items()}
+        """Copies the best weights so far, since the next update gives the state's memory away."""
+        self._best = snapshot(params)
 
     def best(self, example: Parameters) -> Parameters:
         """The best epoch's trainable leaves, which look like `example`."""
         if self._best is not None:
             return self._best
-        assert self.store is not None
-        return self.store.restore_best(example, self.history.best_epoch)
+        store = self.store
+        assert store is not None
+        return first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
+
+    def finish(self) -> None:
+        """Writes the best weights, where they aren't yet; a `UserError` where they can't be."""
+        if self.store:
+            try:
+                self._save_best(self.history.best_epoch, self._best)
+            except Exception as error:  # Orbax and TensorStore raise many kinds
+                raise UserError(f"{self.store.folder}: weights can't be saved ({first_line(error)})") from error
+
+    def _save_best(self, epoch: int, params: Parameters | None) -> None:
+        if self.store and self.writes and params is not None and epoch != self._best_saved:
+            self.store.save_best(params, epoch)
+            self._best_saved = epoch
+
+
+class AllDiverged(Exception):
+    """Of runs that train together none is left whose numbers are finite."""
 
 
 class Group:
     """Runs that train together, from the newest state that all of them have saved.
+
+    A run that has a fault is computed, noted and saved like the others as long as one of them has none, so that all
+    can be resumed from one step; it is no result in the end.
 
     Args:
         program: the compiled strategy.
@@ -67,22 +133,34 @@ class Group:
     Attributes:
         step: updates so far.
         state, frozen: of all runs, as `Program.start_together` has them.
+        inexact: why what follows a resumed state isn't exact to the last digit; None where it is.
     """
+
+    inexact: str | None = None
 
     def __init__(self, program: Program, lanes: Sequence[Lane]) -> None:
         self.program, self.lanes = program, lanes
         self.seeds = [lane.seed for lane in lanes]
         self.state, self.frozen = program.start_together(self.seeds)
-        self.step = _saved_by_all(lanes)
+        self.step = of_first(self._newest() if is_first() else 0)
         histories = self._restore() if self.step else [History() for _ in lanes]
         for lane, history in zip(lanes, histories, strict=True):
-            lane.begin(history, program.batches.steps_per_epoch)
+            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes)
+
+    def _newest(self) -> int:
+        """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
+        stores = [lane.store for lane in self.lanes if lane.store]
+        step = newest(stores)
+        for store in stores:
+            store.drop_after(step)
+        return step
 
     def _restore(self) -> list[History]:
         example, _ = self.one(0)
-        saved = [lane.store.restore(self.step, example) for lane in self.lanes if lane.store]
-        self.state = self.program.devices.state(stack([state for state, _ in saved]))
-        return [History(**notes) for _, notes in saved]
+        saved = first_before_others(lambda: [lane.resume(self.step, example) for lane in self.lanes])
+        self.state = self.program.devices.state(stack([state for state, _, _ in saved]))
+        self.inexact = next((reason for _, _, reason in saved if reason), None)
+        return [history for _, history, _ in saved]
 
     def update(self, epoch: int, index: int) -> dict[str, Any]:
         """The update `index` of an epoch, of every run; metrics stay on the device until somebody reads them."""
@@ -100,22 +178,41 @@ class Group:
         return sum(counts)
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into each run's journal; `step` counts from 1."""
+        """An update's metrics, into each run's journal; `step` counts from 1. `AllDiverged` as `check` has it."""
         values = {name: np.atleast_1d(value) for name, value in metrics.items()}
         for number, lane in enumerate(self.lanes):
             lane.journal.update(step, {name: value[number] for name, value in values.items()})
+        self.check()
+
+    def check(self) -> None:
+        """Raises `AllDiverged` where every run has a fault: then nothing may be saved any more."""
+        if all(lane.fault for lane in self.lanes):
+            raise AllDiverged
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:
         """(state, frozen) of one of the runs, as it has them alone on one device."""
         return self.program.alone(self.state, self.frozen, number, len(self.lanes))
 
-    def save(self) -> None:
-        """Saves every run."""
+    @property
+    def bytes(self) -> int:
+        """Of a save."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
+
+    def save(self, saving: Saving) -> None:
+        """Saves every run, in the background."""
+        saving.save(f"step {self.step}", self._copies)
+
+    def _copies(self) -> list[Callable[[], None]]:
+        """Refused where a transformation of the strategy's own has made weights useless: the next update shows it."""
+        writes: list[Callable[[], None]] = []
         for number, lane in enumerate(self.lanes):
-            lane.save(self.one(number)[0])
+            if lane.store and lane.writes:
+                state = snapshot(self.one(number)[0])
+                if not all_finite(state.params) and not lane.fault:
+                    return [_refuse]
+                writes += lane.writing(lane.store, state)
+        return writes
 
 
-def _saved_by_all(lanes: Sequence[Lane]) -> int:
-    """The newest step whose state all runs have saved; 0 where there is none."""
-    steps = [set(lane.store.steps) if lane.store else set() for lane in lanes]
-    return max(set.intersection(*steps), default=0)
+def _refuse() -> None:
+    raise ValueError("its weights are not finite")

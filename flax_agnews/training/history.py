@@ -1,20 +1,25 @@
 """What a run has been through: its numbers by epoch, and where each of them is written."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
 
 from flax_agnews import statistics
-from flax_agnews.tracking import MetricsFile, Tracker
+from flax_agnews.metrics import MetricsFile
+from flax_agnews.tracking import Tracker
+
+_USUAL, _FEWEST, _FAR = 50, 20, 8.0  # a spike: so many updates say what is usual, so many at least, so many sd away
 
 
 @dataclass
 class Scores:
-    """How well a split was classified.
+    """How well a split was classified; all is NaN where a logit is not finite.
 
     Attributes:
         loss: mean cross-entropy, nats.
@@ -36,7 +41,12 @@ class History:
         train_loss, train_accuracy: of each epoch's batches as they trained, dropout on.
         val_loss, val_accuracy, val_macro_f1: after each epoch.
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
-        partial: sums of the epoch under way: loss, correct, weight.
+        partial: sums of the epoch under way: loss, correct, weight, skipped, spikes.
+        skipped: updates that were not finite and were left out, by epoch.
+        spikes: updates with a loss far above the usual, by epoch.
+        recent: losses of the last updates; None for those that were left out.
+        first_skipped: where the first update was left out, and what was not finite; empty where none was.
+        fault: where the run could not go on, and what was not finite; empty as long as it can.
         lines: of the metrics file that belong to the state.
         train_seconds: spent on updates, compilation and evaluation apart; an equal share where runs train together.
         epoch_seconds: the same by epoch.
@@ -51,15 +61,26 @@ class History:
     val_macro_f1: list[float] = field(default_factory=list)
     best_epoch: int = 0
     partial: dict[str, float] = field(default_factory=dict)
+    skipped: list[int] = field(default_factory=list)
+    spikes: list[int] = field(default_factory=list)
+    recent: list[float | None] = field(default_factory=list)
+    first_skipped: str = ""
+    fault: str = ""
     lines: int = 0
     train_seconds: float = 0.0
     epoch_seconds: list[float] = field(default_factory=list)
     tokens: int = 0
     peak_memory_bytes: int | None = None
 
+    def end(self, where: str) -> None:
+        """Notes where the run could not go on, and what was not finite, unless it has ended before."""
+        self.fault = self.fault or where
+
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """Loss, accuracy, macro-F1 and confusion matrix of logits [texts, classes] against labels [texts]."""
+    if not np.isfinite(logits).all():
+        return Scores(math.nan, math.nan, math.nan, [])
     answers = logits.argmax(-1)
     losses = -log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels]
     return Scores(
@@ -70,40 +91,80 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     )
 
 
+def lost(metrics: Mapping[str, float]) -> str:
+    """What of an update was not finite, in words."""
+    names = [name for key, name in (("loss", "loss"), ("grad_norm", "gradient")) if not math.isfinite(metrics[key])]
+    return " and ".join(names)
+
+
+def is_spike(loss: float, recent: Sequence[float | None], guessing: float) -> bool:
+    """Whether a loss is above what guessing costs, and far above the usual.
+
+    Far: 8 standard deviations above the median of the last losses, the standard deviation by their median absolute
+    deviation, which spikes among them hardly move.
+    """
+    known = [other for other in recent if other is not None]
+    if loss <= guessing or len(known) < _FEWEST:
+        return False
+    middle = median(known)
+    return loss > middle + _FAR * 1.4826 * median(abs(other - middle) for other in known)
+
+
 class Journal:
     """Takes a run's numbers: into its history, its metrics file and its tracker.
 
     Args:
         history: so far; lines of the metrics file that it doesn't know are cut off.
         steps_per_epoch: updates an epoch.
+        classes: how many; guessing costs their logarithm.
         path: of the metrics file: JSON lines, one an update and one an epoch.
         tracker: other places for metrics.
     """
 
-    def __init__(self, history: History, steps_per_epoch: int, path: Path | None, tracker: Tracker | None) -> None:
+    def __init__(
+        self, history: History, steps_per_epoch: int, classes: int, path: Path | None, tracker: Tracker | None
+    ) -> None:
         self.history, self._steps_per_epoch, self._tracker = history, steps_per_epoch, tracker
+        self._guessing = math.log(classes)
         self._file = MetricsFile(path, keep=history.lines) if path else None
 
     def update(self, step: int, values: Mapping[str, Any]) -> None:
         """An update's metrics, as the step returned them; `step` counts from 1 over the whole run."""
-        numbers = {name: float(value) for name, value in values.items()}
-        for name in ("loss", "correct", "weight"):
-            self.history.partial[name] = self.history.partial.get(name, 0.0) + numbers[name]
-        loss = numbers["loss"] / numbers["weight"]
-        self._write("step", step, step, {"batch/train_loss": loss, "batch/grad_norm": numbers["grad_norm"]})
+        history, numbers = self.history, {name: float(value) for name, value in values.items()}
+        loss, skipped = numbers["loss"] / numbers["weight"], bool(numbers["skipped"])
+        spike = not skipped and is_spike(loss, history.recent, self._guessing)
+        history.recent = [*history.recent, None if skipped else loss][-_USUAL:]
+        sums = {} if skipped else {name: numbers[name] for name in ("loss", "correct", "weight")}
+        for name, value in {**sums, "skipped": skipped, "spikes": spike}.items():
+            history.partial[name] = history.partial.get(name, 0.0) + value
+        if skipped:
+            history.first_skipped = history.first_skipped or f"at step {step} ({lost(numbers)})"
+            if history.recent == [None] * _USUAL:
+                history.end(f"at step {step} (each of the last {_USUAL} updates)")
+        marks = {name: True for name, found in (("skipped", skipped), ("spike", spike)) if found}
+        record = {"batch/train_loss": loss, "batch/grad_norm": numbers["grad_norm"]}
+        self._write("step", step, step, record, marks)
 
     def epoch(self, validation: Scores) -> bool:
         """Closes an epoch with its validation scores; returns whether it is the best so far."""
         history, sums = self.history, self.history.partial
         history.partial = {}
-        better = not history.val_accuracy or validation.accuracy > max(history.val_accuracy)
-        history.train_loss.append(sums["loss"] / sums["weight"])
-        history.train_accuracy.append(sums["correct"] / sums["weight"])
+        best = history.val_accuracy[history.best_epoch - 1] if history.best_epoch else -1.0
+        better = validation.accuracy > best
+        weight = sums.get("weight", math.nan)
+        history.train_loss.append(sums.get("loss", math.nan) / weight)
+        history.train_accuracy.append(sums.get("correct", math.nan) / weight)
+        history.skipped.append(int(sums.get("skipped", 0)))
+        history.spikes.append(int(sums.get("spikes", 0)))
         history.val_loss.append(validation.loss)
         history.val_accuracy.append(validation.accuracy)
         history.val_macro_f1.append(validation.macro_f1)
         history.epoch_seconds.append(history.train_seconds - sum(history.epoch_seconds))
         epoch = len(history.val_accuracy)
+        if math.isnan(weight):
+            history.end(f"in epoch {epoch} (each of its updates)")
+        if math.isnan(validation.loss):
+            history.end(f"after epoch {epoch} (validation logits)")
         if better:
             history.best_epoch = epoch
         record = {
@@ -114,14 +175,14 @@ class Journal:
             "val/macro_f1": validation.macro_f1,
         }
         step = epoch * self._steps_per_epoch
-        self._write("epoch", epoch, step, record)
+        self._write("epoch", epoch, step, record, marks={})
         if self._tracker:  # not in the file, which is the same for the same run
             self._tracker.log({"epoch_time": history.epoch_seconds[-1]}, step)
         return better
 
-    def _write(self, unit: str, number: int, step: int, record: Mapping[str, float]) -> None:
+    def _write(self, unit: str, number: int, step: int, record: Mapping[str, float], marks: Mapping[str, bool]) -> None:
         if self._file:
-            self._file.write({unit: number, **record})
+            self._file.write({unit: number, **record, **marks})
             self.history.lines = self._file.lines
         if self._tracker:
             self._tracker.log(record, step)

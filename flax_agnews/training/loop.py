@@ -1,10 +1,12 @@
-"""Runs, from top to bottom: train an epoch, evaluate it, keep the best, save; at the end, test the best once.
+"""Runs, from top to bottom: train an epoch, evaluate it, keep the best; save now and then; at the end, test the best.
 
 Runs of one strategy from several seeds may train side by side in one program; one run alone is a group of one.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +14,10 @@ import numpy as np
 
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training import memory
-from flax_agnews.training.group import Group, Lane
+from flax_agnews.training.group import AllDiverged, Group, Lane
 from flax_agnews.training.history import History, Scores, score
 from flax_agnews.training.program import Program
+from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState
 
 
@@ -22,7 +25,7 @@ class Interrupted(Exception):
     """Runs were asked to stop, and have saved where they were.
 
     Attributes:
-        step: updates that are saved, 0 where there are none.
+        step: updates that are saved; 0 where nothing could be.
     """
 
     def __init__(self, step: int) -> None:
@@ -39,8 +42,8 @@ class Watch:
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
         """After every epoch's evaluation, with each run's history."""
 
-    def resumed(self, step: int) -> None:
-        """When a saved state is taken up."""
+    def resumed(self, step: int, inexact: str | None) -> None:
+        """When a saved state is taken up; `inexact` says why what follows isn't exact to the last digit."""
 
     def should_stop(self) -> bool:
         """Whether to save and stop after this update."""
@@ -65,15 +68,18 @@ class Run:
 
 
 def fit(
-    program: Program, lanes: Sequence[Lane], epochs: int, *, every_steps: int = 0, watch: Watch | None = None
-) -> list[Run]:
+    program: Program, lanes: Sequence[Lane], epochs: int, *, saving: Saving | None = None, watch: Watch | None = None
+) -> list[Run | None]:
     """Trains one strategy from one seed or several, from where the checkpoints left off.
+
+    Gives None for a run that stopped because its numbers were not finite; its `Lane.fault` says where. Nothing is saved
+    of a run alone, or of a group of which none is left, from there on.
 
     Args:
         program: the compiled strategy.
         lanes: the runs; as many as the program was compiled for.
         epochs: passes over the training texts.
-        every_steps: saves inside an epoch, 0 for none.
+        saving: when to save the lanes' states; never by default.
         watch: for displays and interruption.
 
     Raises:
@@ -83,16 +89,24 @@ def fit(
     memory.reset_peak()
     group = Group(program, lanes)
     if group.step:
-        watch.resumed(group.step)
-    for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
-        _train_epoch(group, epoch, every_steps, watch)
-        for number, lane in enumerate(lanes):
-            _end_epoch(program, lane, *group.one(number))
-        watch.epoch(epoch + 1, [lane.history for lane in lanes])
+        watch.resumed(group.step, group.inexact)
+    if saving:
+        saving.begin(group.bytes)
+    with suppress(AllDiverged):
+        group.check()
+        for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
+            _train_epoch(group, epoch, saving, watch)
+            for number in range(len(lanes)):
+                _end_epoch(group, number)
+            watch.epoch(epoch + 1, [lane.history for lane in lanes])
+            if saving and epoch + 1 < epochs and saving.due(group.step):
+                group.save(saving)
+    if saving:
+        saving.wait()
     return [_test(program, lane, *group.one(number)) for number, lane in enumerate(lanes)]
 
 
-def _train_epoch(group: Group, epoch: int, every_steps: int, watch: Watch) -> None:
+def _train_epoch(group: Group, epoch: int, saving: Saving | None, watch: Watch) -> None:
     """The updates of an epoch that are still to do. Each update's metrics are read while the next one runs."""
     per_epoch = group.program.batches.steps_per_epoch
     before, tokens, seconds = time.perf_counter(), 0, 0.0
@@ -103,32 +117,47 @@ def _train_epoch(group: Group, epoch: int, every_steps: int, watch: Watch) -> No
             group.read(*waiting)
         waiting = (group.step, values)
         stop, last = watch.should_stop(), index == per_epoch - 1
-        due = every_steps and (index + 1) % every_steps == 0
+        due = saving and not last and saving.due(group.step)
         if stop or due or last:  # everything is read, so that the saved history is complete
             group.read(*waiting)
             waiting = None
         elapsed = time.perf_counter() - before
         before, seconds, tokens = before + elapsed, seconds + elapsed, tokens + group.count(epoch, index, elapsed)
         watch.step(epoch + (index + 1) / per_epoch, tokens / seconds)
-        if (stop or due) and not last:
-            group.save()
+        if stop and not last:
+            raise Interrupted(_saved(group, saving))
+        if saving and due:
+            group.save(saving)
             before = time.perf_counter()
-            if stop:
-                raise Interrupted(group.step)
 
 
-def _end_epoch(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> None:
-    """Evaluates a run, keeps its weights if they are its best so far, and saves it."""
+def _saved(group: Group, saving: Saving | None) -> int:
+    """Saves the group now; its step, or 0 where that failed."""
+    if saving:
+        group.save(saving)
+    return group.step if saving and saving.wait() else 0
+
+
+def _end_epoch(group: Group, number: int) -> None:
+    """Evaluates a run, keeps its weights if they are its best so far."""
+    program, lane, (state, frozen) = group.program, group.lanes[number], group.one(number)
     logits = program.evaluate(state.params, frozen, "validation")
-    if lane.journal.epoch(score(logits, program.evaluated["validation"].labels)):
+    better = lane.journal.epoch(score(logits, program.evaluated["validation"].labels))
+    group.check()
+    if better:
         lane.keep_best(state.params)
-    peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.devices) or 0)
+    peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.here) or 0)
     lane.history.peak_memory_bytes = max(peaks) or None
-    lane.save(state)
 
 
-def _test(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> Run:
-    """Tests a run's best weights."""
+def _test(program: Program, lane: Lane, state: TrainState, frozen: Parameters) -> Run | None:
+    """Tests a run's best weights, unless it has a fault, or this is one."""
+    if lane.fault:
+        return None
     best = lane.best(state.params)
     logits = program.evaluate(best, frozen, "test")
-    return Run(lane.history, score(logits, program.evaluated["test"].labels), best, logits)
+    tested = score(logits, program.evaluated["test"].labels)
+    if math.isnan(tested.loss):
+        lane.history.end(f"after epoch {lane.history.best_epoch} (test logits)")
+        return None
+    return Run(lane.history, tested, best, logits)

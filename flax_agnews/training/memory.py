@@ -1,8 +1,13 @@
 """Peak memory of a run, in bytes: the devices' own count, or the process's resident set on a CPU (Linux)."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from flax_agnews.config import Config
+from flax_agnews.errors import UserError
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -31,6 +36,24 @@ def keep_freed() -> bool:
     except (OSError, AttributeError):
         return False
     return all(mallopt(parameter, value) == 1 for parameter, value in _KEEP.values())
+
+
+@contextmanager
+def out_of_memory(config: Config) -> Iterator[None]:
+    """Says in one line (a `UserError`) what didn't fit in memory, and what to lower."""
+    from jax.errors import JaxRuntimeError  # this file is read before JAX is, for `keep_freed`
+
+    try:
+        yield
+    except (MemoryError, JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        train = config.train
+        raise UserError(
+            f"out of memory with batches of {train.batch_size} texts, {train.micro_batch_tokens:,} tokens at once. "
+            "Lower --train.micro_batch_tokens (the same numbers in less memory), --train.parallel_seeds or "
+            f"--train.eval_batch_size (now {train.parallel_seeds} and {train.eval_batch_size})"
+        ) from error
 
 
 def reset_peak() -> None:

@@ -1,5 +1,10 @@
-"""The same step over all local devices, by jit over a mesh or by pmap: weights replicated, batches dealt."""
+"""The same step over all devices, by jit over a mesh or by pmap: weights replicated, batches dealt.
 
+The devices may belong to several processes (processes.py). Each of them then has every batch and all weights on the
+host, and places what its own devices hold.
+"""
+
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +21,25 @@ from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.training.step import AXIS
 
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
 
 def keep_compilations(folder: Path) -> None:
     """Keeps what XLA compiles in a folder, for later processes, unless JAX was told of another place."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def compute_deterministically() -> None:
+    """Has XLA compile for GPUs only what gives the same bits every time, chosen without autotuning.
+
+    To be called before a device is used. What it costs depends on the model: kernels that add in no fixed order are
+    often the fastest, and the fastest of several is otherwise found by trying.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _DETERMINISTIC not in flags.split():
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
 
 
 @dataclass(frozen=True)
@@ -38,14 +56,29 @@ class Devices:
 
     @classmethod
     def of(cls, config: ParallelConfig) -> "Devices":
-        """The first `parallel.devices` local devices, or all."""
-        local = jax.local_devices()
-        if config.devices is not None and config.devices > len(local):
-            raise UserError(f"--parallel.devices {config.devices}: there are {len(local)} here")
-        return cls(config.mode, tuple(local[: config.devices]))
+        """The first `parallel.devices` devices of each process, or all."""
+        found: dict[int, list[Any]] = {}
+        for device in jax.devices():
+            found.setdefault(device.process_index, []).append(device)
+        if config.mode == "pmap" and len(found) > 1:
+            raise UserError("--parallel.mode pmap: is for one process; choose jit for several")
+        least = min(map(len, found.values()))
+        if config.devices is not None and config.devices > least:
+            raise UserError(f"--parallel.devices {config.devices}: there are {least} here")
+        return cls(config.mode, tuple(d for process in sorted(found) for d in found[process][: config.devices]))
 
     def __len__(self) -> int:
         return len(self.devices)
+
+    @cached_property
+    def here(self) -> Sequence[Any]:
+        """Those of this process."""
+        return [device for device in self.devices if device.process_index == jax.process_index()]
+
+    @property
+    def several(self) -> bool:
+        """Whether some belong to other processes."""
+        return len(self.here) < len(self)
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -75,19 +108,36 @@ class Devices:
 
     def shared(self, tree: Any) -> Any:
         """Weights that no step changes: the same on every device, put there once."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+        return self._put(tree, P())
 
     def state(self, tree: Any) -> Any:
         """What steps change: on every device; under pmap with a leading axis of devices."""
         if self.mode == "jit":
             return self.shared(tree)
         stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self), *jnp.shape(x))), tree)
-        return jax.device_put(stacked, NamedSharding(self.mesh, P(AXIS)))
+        return self._put(stacked, P(AXIS))
 
     def batch(self, tree: Any) -> Any:
         """A batch with a leading axis of devices, dealt to them."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(AXIS)))
+        return self._put(tree, P(AXIS))
+
+    def _put(self, tree: Any, spec: P) -> Any:
+        sharding = NamedSharding(self.mesh, spec)
+        if not self.several:
+            return jax.device_put(tree, sharding)
+
+        def part(value: Any) -> Any:
+            if isinstance(value, jax.Array) and not value.is_fully_addressable:
+                return value  # it's there
+            array = np.asarray(value)
+            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+        return jax.tree.map(part, tree)
 
     def first(self, tree: Any) -> Any:
-        """A result without pmap's leading axis: one device's copy."""
-        return tree if self.mode == "jit" else jax.tree.map(lambda x: x[0], tree)
+        """A result as one device has it: without pmap's leading axis, and for this process alone."""
+        return self.local(tree) if self.mode == "jit" else jax.tree.map(lambda x: x[0], tree)
+
+    def local(self, tree: Any) -> Any:
+        """Replicated values for this process alone, which then needs no other to compute with them."""
+        return jax.tree.map(lambda x: x.addressable_data(0), tree) if self.several else tree

@@ -14,7 +14,7 @@ from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.state import Setup, TrainState, create_state, stack
+from flax_agnews.training.state import Setup, TrainState, create_state, stack, unshared
 from flax_agnews.training.step import (
     Loss,
     classification_loss,
@@ -82,7 +82,7 @@ class Program:
         started = time.perf_counter()
         self._train: dict[tuple[int, Shape], Any] = {}
         for size in group_sizes:
-            self._compile_training(make_train_step(setup, loss), size)
+            self._compile_training(make_train_step(setup, loss, together=size > 1), size)
         self._evaluate: dict[Shape, Any] = {}
         if evaluated:
             self._compile_evaluation()
@@ -110,8 +110,7 @@ class Program:
     @cached_property
     def _own(self) -> frozenset[str]:
         """Paths of the frozen weights that the seed decides."""
-        _, frozen = create_state(self.setup, self.shared, seed=0)
-        return frozenset(path for path, value in frozen.items() if value is not self.shared.get(path))
+        return unshared(self.setup, self.shared) - self.setup.trainable
 
     def _compile_training(self, step: Callable[..., Any], size: int) -> None:
         """The training step of groups of a size, for every planned shape."""

@@ -177,8 +177,7 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
         return 0
     ours = model.transformer
     plain = _hollow(parameters.abstract(lambda: Classifier(base.config, setup.classes, jax.random.key(0)))).transformer
-    first = _first_parameters(setup, shared, seed=0) if shared else {}
-    moved = {path for path, value in first.items() if shared and value is not shared.get(path)} | setup.trainable
+    moved = setup.trainable | (unshared(setup, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
         stays = not any(p.startswith(f"transformer/{path}/") for p in moved)
@@ -190,6 +189,17 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
         return 0
     layers = (fixed(i + 1, f"h/{i}", *pair) for i, pair in enumerate(zip(ours.h, plain.h, strict=True)))
     return sum(itertools.takewhile(bool, layers))
+
+
+def unshared(setup: Setup, shared: Mapping[str, Array]) -> frozenset[str]:
+    """Paths of what a run begins with that isn't the body's own arrays: the head, what the strategy adds or changes.
+
+    Args:
+        setup: the strategy on the model.
+        shared: the body's weights, as `create_state` takes them.
+    """
+    first = _first_parameters(setup, shared, seed=0)
+    return frozenset(path for path, value in first.items() if value is not shared.get(path))
 
 
 def _hollow(frame: Frame[Classifier]) -> Classifier:

@@ -21,6 +21,9 @@ from flax_agnews.training.state import Setup, TrainState
 AXIS = "devices"
 """Name of the axis over which a batch is dealt to devices."""
 
+SEEDS = "seeds"
+"""Name of the axis of runs that train together."""
+
 Sums = dict[str, Array]
 """`loss` and `weight`, and `correct` in classification: sums over what a device holds, [] float32."""
 
@@ -97,20 +100,43 @@ def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parame
     return gradients
 
 
-def make_train_step(setup: Setup, loss: Loss = classification_loss) -> Callable[..., tuple[TrainState, Sums]]:
+def make_train_step(
+    setup: Setup, loss: Loss = classification_loss, together: bool = False
+) -> Callable[..., tuple[TrainState, Sums]]:
     """A function (state, frozen, batch) -> (state, metrics) under a mapped axis called `AXIS`.
 
-    Metrics: `loss`, `correct`, `weight` (sums over the batch) and `grad_norm`, the trained gradients' global norm.
+    Metrics: `loss`, `correct`, `weight` (sums over the batch), `grad_norm`, the trained gradients' global norm, and
+    `skipped`: whether loss or gradient were not finite. Then only the step counts on; all else stays as it was.
+
+    Args:
+        setup: the strategy on the model.
+        loss: what is minimised.
+        together: whether it runs under a mapped axis called `SEEDS` as well.
     """
     gradients = make_gradients(setup, loss)
+
+    def update_if(good: Array, grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+        """A branch, since a choice for each number would keep old and new side by side: two copies of all weights."""
+
+        def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+            updates, opt_state = setup.optimizer.update(grads, old[1], old[0])
+            return optax.apply_updates(old[0], updates), opt_state
+
+        def choose(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+            return jax.tree.map(lambda after, before: jnp.where(good, after, before), update(old), old)
+
+        if not together:
+            return jax.lax.cond(good, update, lambda old: old, old)
+        return jax.lax.cond(jax.lax.pmin(good.astype(jnp.int32), SEEDS) == 1, update, choose, old)
 
     def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
         noise = Noise(state.seed, state.step, setup.rates)
         sums, grads = gradients(state.params, frozen, batch, noise)
         grads = jax.tree.map(lambda g: g / sums["weight"], grads)
-        updates, opt_state = setup.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {**sums, "grad_norm": optax.tree.norm(grads)}
+        norm = optax.tree.norm(grads)
+        good = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
+        params, opt_state = update_if(good, grads, (state.params, state.opt_state))
+        metrics = {**sums, "grad_norm": norm, "skipped": ~good}
         return TrainState(params, opt_state, state.step + 1, state.seed), metrics
 
     return train_step
@@ -120,13 +146,13 @@ def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..
     """A train step of several seeds at once: state, batch and metrics have a leading axis [seeds].
 
     Args:
-        train_step: of one seed.
+        train_step: of one seed, made for seeds together.
         own: paths of the frozen weights that differ from seed to seed and have that axis too; the others are shared.
     """
 
     def step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
         axes = {path: 0 if path in own else None for path in frozen}
-        return jax.vmap(train_step, in_axes=(0, axes, 0))(state, frozen, batch)
+        return jax.vmap(train_step, in_axes=(0, axes, 0), axis_name=SEEDS)(state, frozen, batch)
 
     return step
 

@@ -1,0 +1,58 @@
+"""What a save of `full` costs while GPT-2 124M trains: the wait for the copy, and how much slower updates get."""
+
+import time
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+
+import jax
+
+from benchmarks.harness import Built, Sample
+from benchmarks.steps import Steps
+from benchmarks.trial import Trial
+from flax_agnews.training.checkpoint import Store, snapshot
+from flax_agnews.training.group import Lane
+from flax_agnews.training.history import History
+from flax_agnews.training.saving import Saving
+
+
+def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> Built:
+    """Trains, saves so many times, and trains between the saves; nothing is left to measure."""
+    trial = Trial("full", data=data, tokenizer=tokenizer)
+    steps, saving = Steps(trial, folder), Saving(note=partial(print, flush=True))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(steps.state))
+    store = Store(Path(folder) / "checkpoints")
+    lane = Lane(steps.seeds[0], store)
+    lane.begin(History(), steps.batches.steps_per_epoch, steps.setup.classes)
+    steps.warm_up(repeats)
+    saving.begin(size)
+    usual = [steps.measure(repeat) for repeat in range(repeats)]
+    waited, written, meanwhile, reckoned = [], [], list[Sample](), []
+    for _ in range(saves):
+        lane.history.best_epoch += 1  # its best weights are saved as well
+        lane.keep_best(steps.state.params)
+        started = time.perf_counter()
+        saving.save("a state", lambda: lane.writing(store, snapshot(steps.state)))
+        waited.append(time.perf_counter() - started)
+        while not saving.idle:
+            meanwhile.append(steps.measure(len(meanwhile)))
+        written.append(saving.cost - waited[-1])
+        reckoned.append(saving.cost)
+        usual += [steps.measure(repeat) for repeat in range(repeats)]
+    rate = median(sample.seconds / sample.tokens for sample in usual)
+    slowed = sum(sample.seconds - sample.tokens * rate for sample in meanwhile) / saves
+    cost = fmean(waited) + slowed
+    facts = {
+        "bytes": size,
+        "texts": trial.batch_size,
+        "saves": saves,
+        "waited": fmean(waited),
+        "written": fmean(written),
+        "step": median(sample.seconds for sample in usual),
+        "slowed": slowed,
+        "reckoned": fmean(reckoned),
+        "interval": fmean(reckoned) / saving.share,
+        "share": cost / (fmean(reckoned) / saving.share),
+    }
+    device = steps.program.devices.devices[0]
+    return Built({}, {"cost": facts, "on": {"backend": jax.default_backend(), "device": device.device_kind}})

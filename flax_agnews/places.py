@@ -1,0 +1,79 @@
+"""Where the numbers and weights of an experiment's runs go: files in their folders, and trackers."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from flax_agnews.config import Config
+from flax_agnews.display import Display
+from flax_agnews.folder import OutputFolder, config_dict
+from flax_agnews.tracking import Tracker, open_tracker
+from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.circumstances import circumstances
+from flax_agnews.training.group import Lane
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.saving import Saving
+
+
+class Places:
+    """Of one experiment.
+
+    Args:
+        config: all settings.
+        folder: for all files.
+        display: told what trackers and saves have to say.
+    """
+
+    def __init__(self, config: Config, folder: OutputFolder, display: Display) -> None:
+        self.config, self.folder, self.display = config, folder, display
+        self._hints: set[str] = set()
+        self._savings: dict[str, Saving] = {}
+
+    def lane(self, name: str, seed: int, identity: Mapping[str, str], devices: Devices) -> Lane:
+        """One run of a strategy, and the places in its folder.
+
+        Raises:
+            UserError: the folder is of a run of something else.
+        """
+        chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
+        folder.claim(identity)
+        store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
+        about = (identity, circumstances(devices), folder.writes, self.config.train.on_nonfinite == "skip")
+        if not folder.writes:
+            return Lane(seed, store, None, None, *about)
+        tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
+        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *about)
+
+    def saving(self, name: str) -> Saving | None:
+        """When a strategy's runs are saved: what a save costs is known from one run to the next."""
+        chosen = self.config.checkpoint
+        if chosen.enabled and name not in self._savings:
+            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name))
+        return self._savings.get(name)
+
+    def tracker(self, name: str, group: str, folder: Path) -> Tracker:
+        """A run's; what it has to say is said once in an experiment."""
+        tracker, hint = open_tracker(
+            self.config.tracking,
+            name=name,
+            group=group,
+            settings=config_dict(self.config),
+            folder=folder,
+            note=self.display.note,
+        )
+        if hint and hint not in self._hints:
+            self._hints.add(hint)
+            self.display.note(hint)
+        return tracker
+
+    def publish(self, figure: Path, order: Sequence[str]) -> None:
+        """The final figure and table, strategies in this order, to W&B where it is on."""
+        tracker = self.tracker("comparison", "comparison", self.folder.path)
+        columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
+        runs = self.folder.finished(order)
+        tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
+        tracker.figure("accuracy_curves", figure)
+        tracker.finish()
+
+    def _note(self, name: str, text: str) -> None:
+        self.display.note(f"{name}: {text}")

@@ -1,0 +1,88 @@
+"""What every run of a comparison starts from: the tokenizer, and the body that may be adapted first."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flax_agnews.config import Config
+from flax_agnews.data.encoded import Data
+from flax_agnews.data.sources import Corpus
+from flax_agnews.data.tokens import Tokenizer, cache_folder, load_tokenizer, train_tokenizer
+from flax_agnews.display import Display
+from flax_agnews.interrupt import Interrupt
+from flax_agnews.models.pretrained import Base, read_config
+from flax_agnews.shown import ShownAdapting
+from flax_agnews.training import pretrain, processes
+from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.saving import Saving
+
+
+def model_name(config: Config) -> str:
+    """What errors call the model."""
+    return config.model.name if config.model.from_config is None else "model.from_config"
+
+
+def own_vocabulary(config: Config) -> bool:
+    """Whether the vocabulary is made of the training texts."""
+    return config.model.from_config is not None and not config.model.tokenizer
+
+
+def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display: Display) -> Tokenizer:
+    """The one that is named; for random weights without one, a vocabulary of the training texts.
+
+    Args:
+        config: all settings.
+        corpus: the texts.
+        kept: folder in which such a vocabulary was kept before, if it may be taken up.
+        display: where progress is shown.
+    """
+    model = config.model
+    if not own_vocabulary(config):
+        return load_tokenizer(model.tokenizer or model.name)
+    if kept and (kept / "merges.txt").exists():
+        return load_tokenizer(str(kept))
+    assert model.from_config is not None
+    vocabulary = read_config(model.from_config).vocab_size
+    with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
+        train_tokenizer(corpus.train.texts, vocabulary).save(Path(folder))
+        return load_tokenizer(folder)
+
+
+def adapted(
+    config: Config, base: Base, data: Data, end_of_text: int, devices: Devices, display: Display, interrupt: Interrupt
+) -> tuple[Base, pretrain.Adaptation | None]:
+    """The body after language-model adaptation, from where it was kept or computed now.
+
+    Where no adaptation is asked for, the body itself; the output folder keeps what nothing else can give again.
+
+    Raises:
+        Interrupted: `interrupt` was asked for; the state is saved.
+    """
+    output = Path(config.output).expanduser()
+    home, work = output / "base", output / "pretrain"
+    if not config.pretrain.epochs:
+        if processes.is_first() and not base.given_again and not (home / "model.safetensors").exists():
+            base.save(home)
+        return base, None
+    seed = config.train.seed
+    key = pretrain.adaptation_key(base, data.train, end_of_text, config.pretrain, config.model, seed)
+    cache = cache_folder() / "adapted" / key
+    found = pretrain.kept(base, key, [home, cache])
+    everywhere = processes.gathered(found[0].hash if found else None)
+    if found and set(everywhere) == {found[0].hash}:
+        display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
+    else:
+        chosen, note = config.checkpoint, lambda text: display.note(f"pretrain: {text}")
+        saving = Saving(chosen.every_steps, chosen.share, note)
+        keep = pretrain.Keep(Store(work / key[:16], chosen.keep_last, note), saving) if chosen.enabled else None
+        told = ShownAdapting(display, config.pretrain.epochs, interrupt)
+        with interrupt, display:
+            settings = (config.pretrain, config.model)
+            found = pretrain.adapt(base, data.train, end_of_text, *settings, devices, seed, told, keep)
+            told.finish(found[1].loss)
+    if processes.is_first():
+        for folder in (home, cache):
+            pretrain.keep(*found, folder)
+        shutil.rmtree(work, ignore_errors=True)
+    return found

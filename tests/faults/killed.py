@@ -1,0 +1,39 @@
+"""The command, in a process that kills itself where it is told: `killed.py MODULE:FUNCTION:before|after:N ARGUMENTS`.
+
+It is killed before, or after, the N-th call of that function, by SIGKILL: nothing is flushed or undone.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def _killing(function: Callable[..., Any], when: str, nth: int) -> Callable[..., Any]:
+    calls = 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*args, **kwargs)
+        if calls == nth and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return wrapped
+
+
+if __name__ == "__main__":
+    module, path, when, nth = sys.argv[1].split(":")
+    *outer, name = path.split(".")
+    owner = importlib.import_module(module)
+    for part in outer:
+        owner = getattr(owner, part)
+    setattr(owner, name, _killing(getattr(owner, name), when, int(nth)))
+    from flax_agnews.main import main
+
+    sys.exit(main(sys.argv[2:]))
