@@ -1,4 +1,5 @@
-"""GPT-2 the naive way, as a reference: one text, unpadded, full causal attention, a soft prompt as a plain prefix.
+"""GPT-2 the naive way, as a reference: one text, unpadded, full causal attention, a soft prompt as a plain prefix, and
+what strategies add to the body, found by the names of its parameters.
 
 Shares no code with the library but the parameters' names. Runs in NumPy (float64) or, for gradients, in jax.numpy.
 """
@@ -11,19 +12,23 @@ import numpy as np
 
 PROMPT = 2**32 - 1  # text number of a soft prompt's tokens
 GOLDEN = np.uint32(0x9E3779B1)
+LORA = 2**16  # the first of the sites of low-rank updates, in the order of PRODUCTS
+PRODUCTS = ("attn/c_attn", "attn/c_proj", "mlp/c_fc", "mlp/c_proj")
 
 
 @dataclass(frozen=True)
 class Draws:
     """What a step's dropout masks are drawn from.
 
-    `rates`: embedding, attention weights, residual; `noisy`: whether the embedding and each layer draw.
+    `rates`: embedding, attention weights, residual; `noisy`: whether the embedding and each layer draw; `lora`: of what
+    enters a low-rank update.
     """
 
     seed: int
     step: int
     rates: tuple[float, float, float]
     noisy: tuple[bool, ...]
+    lora: float = 0.0
 
     def kept(self, depth: int, site: int, text: np.ndarray, position: np.ndarray, units: np.ndarray) -> np.ndarray:
         """Which units stay: [tokens, ...units]."""
@@ -34,11 +39,11 @@ class Draws:
         return finalizer(rows ^ units.astype(np.uint32) * GOLDEN) >= self._rate(site) * 2**32
 
     def drop(self, x: Any, depth: int, site: int, text: np.ndarray, position: np.ndarray, units: np.ndarray) -> Any:
-        rate = self._rate(site) if self.noisy[depth] else 0.0
+        rate = self._rate(site) if self.noisy[depth] or site >= LORA else 0.0
         return x if rate == 0 else x * self.kept(depth, site, text, position, units) / (1 - rate)
 
     def _rate(self, site: int) -> float:
-        return self.rates[min(site, 2)]
+        return self.lora if site >= LORA else self.rates[min(site, 2)]
 
 
 def finalizer(h: np.ndarray) -> np.ndarray:
@@ -58,7 +63,8 @@ def logits(
     """Class scores of one text: [classes].
 
     Args:
-        weights: path -> array; `prompt/embedding`, where present, is put before the text.
+        weights: path -> array; `prompt/embedding`, where present, is put before the text, and `prompt/keys_values`
+            before its keys and values. Low-rank updates have a scale of 1.
         ids: [tokens] of the text.
         config: of the body.
         draws: dropout, if any.
@@ -72,6 +78,8 @@ def logits(
         x = xp.concatenate([weights["prompt/embedding"], x])
     position = np.arange(len(x))
     text = np.where(position < prefix, np.uint32(PROMPT), np.uint32(number))
+    before = weights.get("prompt/keys_values", np.zeros((0, config.n_layer, 2, config.n_embd)))
+    position = position + len(before)
     width = np.arange(config.n_embd)
 
     def drop(y: Any, depth: int, site: int, units: np.ndarray = width) -> Any:
@@ -80,29 +88,47 @@ def logits(
     x = drop(x + weights["transformer/wpe/embedding"][position], 0, 0)
     for layer in range(config.n_layer):
         at, depth = f"transformer/h/{layer}/", layer + 1
+
+        def linear(h: Any, name: str, at: str = at, depth: int = depth) -> Any:
+            site, units = LORA + PRODUCTS.index(name), np.arange(h.shape[-1])
+            return _linear(h, lambda: drop(h, depth, site, units), weights, at + name, xp)
+
         h = _norm(x, weights, at + "ln_1", config, xp)
-        x = x + drop(_attention(h, weights, at + "attn/", config, layer, drop, xp), depth, 2)
-        h = _linear(_norm(x, weights, at + "ln_2", config, xp), weights, at + "mlp/c_fc")
-        h = 0.5 * h * (1 + xp.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
-        x = x + drop(_linear(h, weights, at + "mlp/c_proj"), depth, 3)
+        x = x + drop(_attention(h, before[:, layer], linear, config, layer, drop, xp), depth, 2)
+        h = linear(_norm(x, weights, at + "ln_2", config, xp), "mlp/c_fc")
+        x = x + drop(linear(_gelu(h, xp), "mlp/c_proj"), depth, 3)
     return _norm(x, weights, "transformer/ln_f", config, xp)[-1] @ weights["score/kernel"]
 
 
-def _attention(x: Any, weights: Any, at: str, config: Any, layer: int, drop: Any, xp: Any) -> Any:
+def _attention(x: Any, before: Any, linear: Any, config: Any, layer: int, drop: Any, xp: Any) -> Any:
     tokens, heads = len(x), config.n_head
-    q, k, v = (
-        xp.reshape(part, (tokens, heads, -1)) for part in xp.split(_linear(x, weights, at + "c_attn"), 3, axis=-1)
-    )
+    q, k, v = xp.split(linear(x, "attn/c_attn"), 3, axis=-1)
+    k, v = xp.concatenate([before[:, 0], k]), xp.concatenate([before[:, 1], v])
+    q, k, v = (xp.reshape(part, (len(part), heads, -1)) for part in (q, k, v))
     scores = xp.einsum("qhd,khd->qhk", q, k) / np.sqrt(config.n_embd // heads)
-    scores = xp.where(np.tri(tokens, dtype=bool)[:, None], scores, -np.inf)
+    scores = xp.where(np.tri(tokens, len(k), len(before), dtype=bool)[:, None], scores, -np.inf)
     powers = xp.exp(scores - scores.max(-1, keepdims=True))
     share = powers / powers.sum(-1, keepdims=True)
-    share = drop(share, layer + 1, 1, np.arange(heads)[:, None] * 2**16 + np.arange(tokens))
-    return _linear(xp.reshape(xp.einsum("qhk,khd->qhd", share, v), (tokens, -1)), weights, at + "c_proj")
+    share = drop(share, layer + 1, 1, np.arange(heads)[:, None] * 2**16 + np.arange(len(k)))
+    return linear(xp.reshape(xp.einsum("qhk,khd->qhd", share, v), (tokens, -1)), "attn/c_proj")
 
 
-def _linear(x: Any, weights: Any, at: str) -> Any:
-    return x @ weights[at + "/kernel"] + weights[at + "/bias"]
+def _linear(x: Any, thinned: Any, weights: Any, at: str, xp: Any) -> Any:
+    """A linear layer with what is added: scales, a low-rank update of what `thinned` gives, a bottleneck behind it."""
+    scales = weights.get(at + "/ia3_l", 1.0)
+    inward = at.endswith("mlp/c_proj")
+    y = (x * scales if inward else x) @ weights[at + "/kernel"] + weights[at + "/bias"]
+    y = y if inward else y * scales
+    if at + "/lora_a" in weights:
+        y = y + thinned() @ weights[at + "/lora_a"] @ weights[at + "/lora_b"]
+    if at + "/adapter_down/kernel" in weights:
+        h = y @ weights[at + "/adapter_down/kernel"] + weights[at + "/adapter_down/bias"]
+        y = y + _gelu(h, xp) @ weights[at + "/adapter_up/kernel"] + weights[at + "/adapter_up/bias"]
+    return y
+
+
+def _gelu(h: Any, xp: Any) -> Any:
+    return 0.5 * h * (1 + xp.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
 
 
 def _norm(x: Any, weights: Any, at: str, config: Any, xp: Any) -> Any:

@@ -52,10 +52,12 @@ def strategy(name):
         "norm": {"^score/|/ln_f/": rate, ".*": "frozen"},
         "three": {"/(wte|wpe|h/[012])/": "frozen", ".*": rate},
     }
-    return Strategy.by_pattern(name, patterns[name]) if name in patterns else tiny.build(name, CONFIG)
+    if name in patterns:
+        return Strategy.by_pattern(name, patterns[name])
+    return tiny.build(name, CONFIG, **({"top_layers": 2} if name == "lora" else {}))
 
 
-DEPTHS = {"partial": 2, "three": 3, "head": 4, "norm": 4}
+DEPTHS = {"partial": 2, "three": 3, "head": 4, "norm": 4, "lora": 2}
 
 
 @cache
@@ -122,7 +124,12 @@ def losses(program, seeds):
 
 @pytest.mark.parametrize(
     ("name", "arrangement"),
-    [*((name, a) for name in ("partial", "head") for a in ARRANGEMENTS), ("three", "one"), ("norm", "jit-2-micro")],
+    [
+        *((name, a) for name in ("partial", "head") for a in ARRANGEMENTS),
+        ("three", "one"),
+        ("norm", "jit-2-micro"),
+        ("lora", "jit-2-micro"),
+    ],
 )
 def test_cached_is_computed_anew(name, arrangement):
     (anew, seeds), (cached, _) = (program_of(name, arrangement, cache_frozen=how) for how in ("off", "on"))
@@ -132,7 +139,7 @@ def test_cached_is_computed_anew(name, arrangement):
         compiled_gradients(program.setup, where, program.batches)(state, frozen, 0) for program, where in wheres
     )
     assert_same_leaves(ours, expected)
-    assert all(np.linalg.norm(g) > 0 for g in ours.values())
+    assert all(np.linalg.norm(g) > 0 for path, g in ours.items() if not path.endswith("/lora_a"))  # lora_b begins as 0
     assert_same_losses(sums["loss"], expected_sums["loss"])
     ours, expected = losses(cached, seeds), losses(anew, seeds)
     assert_same_losses(ours, expected)
@@ -190,7 +197,7 @@ def depth_of(strategy, shared=True, layers=LAYERS, **settings):
 @pytest.mark.parametrize(
     ("name", "layers", "depth"),
     [
-        *((name, 4, 0) for name in ("full", "prompt", "bitfit", "norms", "llrd", "gradual")),
+        *((name, 4, 0) for name in tiny.STRATEGIES if name not in ("partial", "head")),
         ("partial", 4, 2),
         ("partial", 5, 2),
         ("head", 4, 4),
@@ -202,6 +209,9 @@ def test_registered_strategies_have_their_depth(name, layers, depth, shared):
 
 def test_what_trains_limits_the_depth():
     assert depth_of(tiny.build("partial", CONFIG, frozen_fraction=1.0)) == LAYERS
+    for placement in ("houlsby", "pfeiffer"):
+        assert depth_of(tiny.build("adapter", CONFIG, placement=placement, top_layers=1)) == LAYERS - 1
+    assert depth_of(tiny.build("lora", CONFIG, top_layers=3)) == LAYERS - 3
     for pattern in ("/wte/", "/wpe/", "/h/0/ln_1/bias"):
         assert depth_of(Strategy.by_pattern("one", {pattern: rate, ".*": "frozen"})) == 0
     assert depth_of(Strategy.by_pattern("one", {"/h/2/mlp/c_fc/bias": rate, ".*": "frozen"})) == 2

@@ -47,6 +47,20 @@ def shared(setup):
     return {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
 
 
+def begin(setup):
+    """(trained, frozen) of a run in which what a strategy adds has moved: at first it often changes nothing."""
+    state, frozen = create_state(setup, shared(setup), SEED)
+    rng = np.random.default_rng(SEED)
+    moves = {p: 0.1 * rng.standard_normal(v.shape) for p, v in state.params.items() if p not in setup.base.parameters}
+    return {path: jnp.float32(value + moves.get(path, 0)) for path, value in state.params.items()}, frozen
+
+
+def naive_draws(noisy):
+    """The naive way's dropout."""
+    everywhere = (True,) * (1 + tiny.CONFIG.n_layer)
+    return naive.Draws(SEED, STEP, RATES, everywhere, lora=tiny.LORA_DROPOUT) if noisy else None
+
+
 def is_naive(name):
     """Whether the naive model knows all of a strategy's parameters: body, prompt and head."""
     return all(p.startswith(("transformer/", "prompt/", "score/")) for p in setup_of(name).frame.shapes)
@@ -64,12 +78,11 @@ GRADIENTS = [name for name in tiny.one_of_each("model", "trainable") if name in 
 def packed(name, noisy):
     """(weights, their float64 copies, a compiled function of a batch in `SHAPE`, the naive way's dropout)."""
     setup = setup_of(name, frozen_noise=True)
-    state, frozen = create_state(setup, shared(setup), SEED)
+    params, frozen = begin(setup)
     noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
-    weights = {**state.params, **frozen}
+    weights = {**params, **frozen}
     forward = jax.jit(lambda weights, batch: setup.frame.merge(weights)(batch, noise))
-    draws = naive.Draws(SEED, STEP, RATES, (True,) * (1 + tiny.CONFIG.n_layer)) if noisy else None
-    return weights, doubles(weights), forward, draws
+    return weights, doubles(weights), forward, naive_draws(noisy)
 
 
 def doubles(weights):
@@ -105,8 +118,8 @@ def test_a_text_has_the_logits_that_it_has_alone(name, noisy, lengths):
 def test_gradients_are_those_of_texts_alone(name, noisy):
     setup = setup_of(name, frozen_noise=True)
     split = tiny.random_split([70, 12], seed=2)
-    state, frozen = create_state(setup, shared(setup), SEED)
-    draws = naive.Draws(SEED, STEP, RATES, (True,) * (1 + tiny.CONFIG.n_layer)) if noisy else None
+    trained, frozen = begin(setup)
+    draws = naive_draws(noisy)
 
     def naive_loss(params):
         total = 0.0
@@ -120,12 +133,10 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
         noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
         return classification_loss(setup.frame.merge({**frozen, **params}), batch, noise, jnp.float32)["loss"]
 
-    gradient = jax.jit(jax.grad(ours))(
-        state.params, tiny.whole(split, range(2), tiny.even(blocks=4, slots=2, lookback=3))
-    )
+    gradient = jax.jit(jax.grad(ours))(trained, tiny.whole(split, range(2), tiny.even(blocks=4, slots=2, lookback=3)))
     exact = doubles(frozen)
     with jax.enable_x64(True):
-        expected = jax.jit(jax.grad(naive_loss))(doubles(state.params))
+        expected = jax.jit(jax.grad(naive_loss))(doubles(trained))
     assert_same_leaves(gradient, expected)
 
 

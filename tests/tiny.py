@@ -1,6 +1,6 @@
 """A tiny GPT-2 whose every weight shows in its logits, ragged random texts, and strategies set up on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -26,6 +26,17 @@ CONFIG = GPT2Config(vocab_size=101, n_positions=256, n_embd=32, n_layer=3, n_hea
 """Three layers: `partial` then has frozen layers, a base group and a top group."""
 
 STRATEGIES = tuple(entry.name for entry in REGISTRY)
+
+LORA_DROPOUT = 0.2
+_UPDATE = {"rank": 2, "alpha": 2, "dropout": LORA_DROPOUT}  # of scale 1
+SMALL: Mapping[str, dict[str, Any]] = {
+    "prompt": {"tokens": 5},
+    "prefix": {"tokens": 5},
+    "lora": {**_UPDATE, "targets": "c_attn,c_fc,c_proj"},
+    "lora_prompt": {**_UPDATE, "tokens": 5},
+    "adapter": {"reduction": 8},
+}
+"""Settings of registered strategies, unless said otherwise."""
 
 
 def random_base(config: GPT2Config = CONFIG, seed: int = 0) -> Base:
@@ -54,9 +65,9 @@ def random_lengths(texts: int, longest: int = LONGEST, seed: int = 0) -> np.ndar
 
 
 def build(name: str, config: GPT2Config = CONFIG, **settings: Any) -> Strategy:
-    """A registered strategy; a prompt is short, and stages are two, unless said otherwise."""
+    """A registered strategy, small unless said otherwise."""
     entry = REGISTRY[name]
-    ours = {"prompt": {"tokens": 5}, "gradual": {"layers": config.n_layer}}
+    ours = {**SMALL, "gradual": {"layers": config.n_layer}}
     return entry.build(entry.settings(**{**ours.get(name, {}), **settings}), config)
 
 

@@ -1,6 +1,6 @@
 """A text classifier on GPT-2: soft prompt (if any), body, last-real-token pooling, bias-free head."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,17 @@ from flax_agnews.models.layers import Linear
 from flax_agnews.models.rows import Way
 
 
+class Before(Protocol):
+    """What stands before every text: a module of the classifier's, called `prompt`."""
+
+    @property
+    def tokens(self) -> int:
+        """Positions that it takes before every text."""
+
+    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+        """The keys and values of each layer that every text sees."""
+
+
 class Prompt(nnx.Module):
     """Soft prompt vectors before every text (Lester et al. 2021, https://arxiv.org/abs/2104.08691).
 
@@ -24,6 +35,15 @@ class Prompt(nnx.Module):
 
     def __init__(self, embedding: Array) -> None:
         self.embedding = nnx.Param(embedding)
+
+    @property
+    def tokens(self) -> int:
+        """How many vectors."""
+        return self.embedding.shape[0]
+
+    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+        """The keys and values of each layer that every text sees: what the body makes of the vectors."""
+        return body.prompt(self.embedding[...], noise, dtype)
 
 
 class Classifier(nnx.Module):
@@ -39,8 +59,8 @@ class Classifier(nnx.Module):
     def __init__(self, config: GPT2Config, classes: int, key: Array, attention: Way = "blocks") -> None:
         body, head = jax.random.split(key)
         self.transformer = GPT2(config, body)
-        self.score = Linear(head, config.n_embd, classes, config.initializer_range, bias=False)
-        self.prompt: Prompt | None = nnx.data(None)
+        self.score = Linear.random(head, config.n_embd, classes, config.initializer_range, bias=False)
+        self.prompt: Before | None = nnx.data(None)
         self.attention = attention
 
     @property
@@ -50,14 +70,12 @@ class Classifier(nnx.Module):
 
     @property
     def prompt_tokens(self) -> int:
-        """Positions that a soft prompt takes before every text."""
-        return 0 if self.prompt is None else self.prompt.embedding.shape[0]
+        """Positions that are taken before every text."""
+        return 0 if self.prompt is None else self.prompt.tokens
 
     def prefix(self, noise: Noise | None = None, dtype: Any = jnp.float32) -> list[KeysValues] | None:
         """What every text sees first, in each layer: computed once, whatever the number of texts."""
-        if self.prompt is None:
-            return None
-        return self.transformer.prompt(self.prompt.embedding[...], noise, dtype)
+        return None if self.prompt is None else self.prompt.seen(self.transformer, noise, dtype)
 
     def hidden(
         self,

@@ -16,6 +16,9 @@ PROMPT_TEXT = 0xFFFFFFFF
 
 SITES = 4  # a layer's sites: 0 embedding (or unused), 1 attention weights, 2 attention output, 3 MLP output
 
+ADDED_SITES = 2**16
+"""What is added to a layer numbers its sites from here on: no layer's own reach so far."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -79,7 +82,10 @@ class Noise:
 
     def __call__(self, x: Array, depth: int, site: int, place: Place) -> Array:
         """Drops units of x [tokens, width] at a site: zero, or scaled by 1 / (1 - rate)."""
-        rate = self.rate(depth, site)
+        return self.drop(x, self.rate(depth, site), depth, site, place)
+
+    def drop(self, x: Array, rate: float, depth: int, site: int, place: Place) -> Array:
+        """As calling, at a rate that is not the body's."""
         if rate == 0:
             return x
         units = jnp.arange(x.shape[-1], dtype=jnp.uint32)

@@ -114,35 +114,37 @@ class Attention(nnx.Module):
     def __init__(self, config: GPT2Config, key: Array, layer: int) -> None:
         c_attn, c_proj = jax.random.split(key)
         width, std = config.n_embd, config.initializer_range
-        self.c_attn = Linear(c_attn, width, 3 * width, std)
+        self.c_attn = Linear.random(c_attn, width, 3 * width, std)
         # GPT-2 scales the layers that write to the residual stream by their number, 1 / sqrt(2 L).
-        self.c_proj = Linear(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
+        self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale, self.depth = config.n_head, config.scale(layer), layer + 1
 
     def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] -> [tokens, embd] float32."""
-        qkv = self.c_attn(x, dtype).reshape(len(x), 3, self.heads, -1)
+        qkv = self.c_attn(x, dtype, noise=noise, place=layout.place).reshape(len(x), 3, self.heads, -1)
         if layout.rows is not None:
             out = attend_rows(qkv, layout.rows, prefix, self.scale, noise, self.depth, dtype)
         else:
             q, k, v = jnp.transpose(qkv.reshape(-1, BLOCK, *qkv.shape[1:]), (2, 0, 3, 1, 4))
             out = jnp.swapaxes(attend(q, k, v, layout, prefix, self.scale, noise, self.depth, dtype), 1, 2)
-        return self.c_proj(out.reshape(x.shape), dtype)
+        return self.c_proj(out.reshape(x.shape), dtype, noise=noise, place=layout.place)
 
     def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
         """x [tokens, embd] -> [slots, embd] float32, of the pooled tokens."""
-        width = x.shape[1]
-        q = self._heads(self.c_attn(x[layout.last], dtype, slice(width)), dtype)
-        k, v = jnp.split(self.c_attn(x, dtype, slice(width, None)), 2, axis=-1)
+        width, pooled = x.shape[1], layout.place[layout.last]
+        q = self._heads(self.c_attn(x[layout.last], dtype, slice(width), noise, pooled), dtype)
+        k, v = jnp.split(self.c_attn(x, dtype, slice(width, None), noise, layout.place), 2, axis=-1)
         k, v = self._heads(k, dtype), self._heads(v, dtype)
         out = attend_last(q, k, v, layout, prefix, self.scale, noise, self.depth)
-        return self.c_proj(out.reshape(len(out), -1), dtype)
+        return self.c_proj(out.reshape(len(out), -1), dtype, noise=noise, place=pooled)
 
     def prompt(self, x: Array, noise: Noise | None, dtype: Any) -> tuple[KeysValues, Array]:
         """A soft prompt x [prefix, embd] -> the keys and values that texts see, and [prefix, embd] float32."""
-        q, k, v = (self._heads(a, dtype) for a in jnp.split(self.c_attn(x, dtype), 3, axis=-1))
+        place = prompt_place(len(x))
+        qkv = self.c_attn(x, dtype, noise=noise, place=place)
+        q, k, v = (self._heads(a, dtype) for a in jnp.split(qkv, 3, axis=-1))
         out = attend_prompt(q, k, v, self.scale, noise, self.depth)
-        return (k, v), self.c_proj(out.reshape(x.shape), dtype)
+        return (k, v), self.c_proj(out.reshape(x.shape), dtype, noise=noise, place=place)
 
     def _heads(self, x: Array, dtype: Any) -> Array:
         return x.astype(dtype).reshape(len(x), self.heads, -1)
@@ -154,13 +156,14 @@ class MLP(nnx.Module):
     def __init__(self, config: GPT2Config, key: Array) -> None:
         c_fc, c_proj = jax.random.split(key)
         std = config.initializer_range
-        self.c_fc = Linear(c_fc, config.n_embd, config.inner, std)
-        self.c_proj = Linear(c_proj, config.inner, config.n_embd, std / (2 * config.n_layer) ** 0.5)
+        self.c_fc = Linear.random(c_fc, config.n_embd, config.inner, std)
+        self.c_proj = Linear.random(c_proj, config.inner, config.n_embd, std / (2 * config.n_layer) ** 0.5)
         self.activation = config.activation_function
 
-    def __call__(self, x: Array, dtype: Any) -> Array:
+    def __call__(self, x: Array, dtype: Any, noise: Noise | None, place: Place) -> Array:
         """x [tokens, embd] -> [tokens, embd] float32."""
-        return self.c_proj(ACTIVATIONS[self.activation](self.c_fc(x, dtype)), dtype)
+        inner = ACTIVATIONS[self.activation](self.c_fc(x, dtype, noise=noise, place=place))
+        return self.c_proj(inner, dtype, noise=noise, place=place)
 
 
 class Block(nnx.Module):
@@ -193,7 +196,7 @@ class Block(nnx.Module):
             return y if noise is None else noise(y, self.depth, site, place)
 
         x = x + drop(attended, 2)
-        return x + drop(self.mlp(self.ln_2(x), dtype), 3)
+        return x + drop(self.mlp(self.ln_2(x), dtype, noise, place), 3)
 
 
 class GPT2(nnx.Module):

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from flax_agnews.models.dropout import Noise, Place
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(x: Array, kernel: Array, dtype: Any) -> Array:
@@ -39,16 +41,46 @@ product.defvjp(_forward, _backward)
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias, with the kernel [in, out] as in GPT-2's Conv1D; products accumulate in float32."""
+    """x @ kernel + bias, with the kernel [in, out] as in GPT-2's Conv1D; products accumulate in float32.
 
-    def __init__(self, key: Array, n_in: int, n_out: int, std: float, bias: bool = True) -> None:
-        self.kernel = nnx.Param(std * jax.random.normal(key, (n_in, n_out)))
-        self.bias = nnx.data(nnx.Param(jnp.zeros(n_out)) if bias else None)
+    A strategy may replace one by a subclass that does more (`models.products`).
+    """
 
-    def __call__(self, x: Array, dtype: Any = jnp.float32, columns: slice = slice(None)) -> Array:
-        """x [tokens, in] -> [tokens, out] float32 (only `columns` of out), the product's operands in `dtype`."""
+    def __init__(self, kernel: nnx.Param, bias: nnx.Param | None) -> None:
+        self.kernel, self.bias = kernel, nnx.data(bias)
+
+    @classmethod
+    def random(cls, key: Array, n_in: int, n_out: int, std: float, bias: bool = True) -> "Linear":
+        """A normally distributed kernel, a bias of zero."""
+        kernel = nnx.Param(std * jax.random.normal(key, (n_in, n_out)))
+        return Linear(kernel, nnx.Param(jnp.zeros(n_out)) if bias else None)
+
+    def __call__(
+        self,
+        x: Array,
+        dtype: Any = jnp.float32,
+        columns: slice = slice(None),
+        noise: Noise | None = None,
+        place: Place | None = None,
+    ) -> Array:
+        """x [tokens, in] -> [tokens, out] float32.
+
+        Args:
+            x: what comes in.
+            dtype: of the product's operands.
+            columns: of out, the only ones that are computed.
+            noise, place: dropout's source in training and where the tokens stand, for subclasses that draw dropout.
+        """
         y = product(x, self.kernel[...][:, columns], dtype)
         return y if self.bias is None else y + self.bias[...][columns]
+
+    def merged(self) -> "Linear":
+        """The same function as a plain linear layer."""
+        return self
+
+    def unmerged(self, plain: "Linear") -> "Linear":
+        """The layer like this one whose `merged` is `plain`."""
+        return plain
 
 
 class Embed(nnx.Module):

@@ -1,13 +1,18 @@
 """The registry of strategies: a new one is a file here and its line below."""
 
+from flax_agnews.strategies.adapter import ADAPTER
 from flax_agnews.strategies.base import Entry, Registry, Stage, Strategy, layers
 from flax_agnews.strategies.bitfit import BITFIT
 from flax_agnews.strategies.full import FULL
 from flax_agnews.strategies.gradual import GRADUAL
 from flax_agnews.strategies.head import HEAD
+from flax_agnews.strategies.ia3 import IA3
 from flax_agnews.strategies.llrd import LLRD
+from flax_agnews.strategies.lora import LORA
+from flax_agnews.strategies.lora_prompt import LORA_PROMPT
 from flax_agnews.strategies.norms import NORMS
 from flax_agnews.strategies.partial import PARTIAL
+from flax_agnews.strategies.prefix import PREFIX
 from flax_agnews.strategies.prompt import PROMPT
 
 REGISTRY = Registry(
@@ -19,6 +24,11 @@ REGISTRY = Registry(
     NORMS,
     LLRD,
     GRADUAL,
+    LORA,
+    IA3,
+    ADAPTER,
+    PREFIX,
+    LORA_PROMPT,
 )
 
 ALL = ("full", "prompt", "partial")

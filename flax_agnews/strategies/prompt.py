@@ -47,11 +47,15 @@ INITIALIZERS: Mapping[str, Initializer] = {
 }
 
 
-def build(settings: PromptSettings, config: GPT2Config) -> Strategy:
-    """Adds a prompt; it and the head train, all of GPT-2 is frozen."""
-    require(settings.learning_rate > 0, "prompt.learning_rate", settings.learning_rate, "above 0")
+def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt") -> Strategy:
+    """Adds a prompt; it and the head train, all of GPT-2 is frozen.
+
+    Args:
+        section: of the settings, for errors.
+    """
+    require(settings.learning_rate > 0, f"{section}.learning_rate", settings.learning_rate, "above 0")
     most = min(config.n_positions - 1, config.vocab_size)
-    require(1 <= settings.tokens <= most, "prompt.tokens", settings.tokens, f"1 to {most} with this model")
+    require(1 <= settings.tokens <= most, f"{section}.tokens", settings.tokens, f"1 to {most} with this model")
 
     def adapt(model: Classifier, key: Array) -> Classifier:
         adapted = nnx.clone(model)

@@ -133,7 +133,7 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
     config = base.config
     way: Way = "blocks" if model.attention == "auto" else model.attention
     frame = parameters.abstract(lambda: _adapted(strategy, Classifier(config, classes, jax.random.key(0), way), 0))
-    prompt = next((shape[0] for path, shape in frame.shapes.items() if path == "prompt/embedding"), 0)
+    prompt = _hollow(frame).prompt_tokens
     if max_length + prompt > base.config.n_positions:
         raise UserError(
             f"--data.max_length {max_length}: with {prompt} prompt tokens above the model's {base.config.n_positions} "

@@ -1,0 +1,126 @@
+"""Adapters: small bottlenecks within the layers, and the head.
+
+`houlsby` (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751): one behind attention's projection and one behind the
+MLP's, before the result is added to the residual stream; the body's layer norms train too. `pfeiffer` (Pfeiffer et al.
+2021, https://arxiv.org/abs/2005.00247): the one behind the MLP only, layer norms frozen. Neither has a norm of its own.
+Dropout is drawn behind the bottleneck, as it is behind the projection alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from flax_agnews.errors import UserError
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
+from flax_agnews.models.layers import Linear
+from flax_agnews.models.products import PRODUCTS, replaced
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+
+
+@dataclass
+class AdapterSettings:
+    """Adapters.
+
+    Args:
+        learning_rate: of all that trains; one of the three that Houlsby et al. try on GLUE (3e-5, 3e-4, 3e-3).
+        placement: `houlsby`, or `pfeiffer`.
+        reduction: the body's width in bottleneck widths (rounded down to a whole number of units); 16 is Pfeiffer et
+            al.'s.
+        top_layers: only so many of the topmost layers; those below are computed once for all epochs. By default, all.
+    """
+
+    learning_rate: float = 3e-4
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    reduction: int = 16
+    top_layers: int | None = None
+
+
+_PLACES = {"houlsby": ("attn.c_proj", "mlp.c_proj"), "pfeiffer": ("mlp.c_proj",)}
+
+_STD = 1e-2
+"""Of the first weights, cut at two deviations: nearly the identity (Houlsby et al., section 3.1)."""
+
+
+class Bottleneck(Linear):
+    """A linear layer and what a bottleneck makes of its output, y + up(activation(down(y))).
+
+    Args:
+        plain: the layer.
+        down, up: of the bottleneck.
+        activation: its name in config.json.
+    """
+
+    def __init__(self, plain: Linear, down: Linear, up: Linear, activation: str) -> None:
+        super().__init__(plain.kernel, plain.bias)
+        self.adapter_down, self.adapter_up, self.activation = down, up, activation
+
+    def __call__(
+        self,
+        x: Array,
+        dtype: Any = jnp.float32,
+        columns: slice = slice(None),
+        noise: Noise | None = None,
+        place: Place | None = None,
+    ) -> Array:
+        """As `Linear`."""
+        y = super().__call__(x, dtype)
+        inner = ACTIVATIONS[self.activation](self.adapter_down(y, dtype))
+        return (y + self.adapter_up(inner, dtype))[:, columns]
+
+    def merged(self) -> Linear:
+        """An error: it is no linear function."""
+        raise UserError("a bottleneck adapter isn't linear and can't be merged into the body")
+
+    def unmerged(self, plain: Linear) -> Linear:
+        """An error, for the same reason."""
+        return self.merged()
+
+
+def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
+    """Adds bottlenecks that change little at first; they and the head train, with layer norms in `houlsby`."""
+    require(settings.learning_rate > 0, "adapter.learning_rate", settings.learning_rate, "above 0")
+    width, top, layers = config.n_embd, settings.top_layers, config.n_layer
+    require(1 <= settings.reduction <= width, "adapter.reduction", settings.reduction, f"1 to {width}, the width")
+    require(top is None or 1 <= top <= layers, "adapter.top_layers", top, f"1 to {layers}, the model's layers")
+    bottom = 0 if top is None else layers - top
+    houlsby = settings.placement == "houlsby"
+    # BERT's own activation in Houlsby's code, the rectifier in Pfeiffer's.
+    activation = config.activation_function if houlsby else "relu"
+
+    def adapt(model: Classifier, key: Array) -> Classifier:
+        def change(layer: int, name: str, plain: Linear) -> Linear:
+            if layer < bottom or name not in _PLACES[settings.placement]:
+                return plain
+            own = jax.random.fold_in(key, layer * len(PRODUCTS) + PRODUCTS.index(name))
+            inner, down, up = width // settings.reduction, *jax.random.split(own)
+            return Bottleneck(plain, _first(down, width, inner), _first(up, inner, width), activation)
+
+        return replaced(model, change)
+
+    def trains(path: str) -> bool:
+        if path.startswith("transformer/h/"):
+            norm = houlsby and "/ln_" in path and int(path.split("/")[2]) >= bottom
+            return norm or "/adapter_" in path
+        return path.startswith("score/") or (houlsby and path.startswith("transformer/ln_f/"))
+
+    return Strategy(
+        name="adapter",
+        adapt=adapt,
+        label=lambda path, shape: "adapter" if trains(path) else FROZEN,
+        transforms=lambda plan: {"adapter": plan.adamw(settings.learning_rate)},
+        settings=settings_of(settings),
+    )
+
+
+def _first(key: Array, n_in: int, n_out: int) -> Linear:
+    kernel = _STD * jax.random.truncated_normal(key, -2, 2, (n_in, n_out))
+    return Linear(nnx.Param(kernel), nnx.Param(jnp.zeros(n_out)))
+
+
+ADAPTER = Entry("adapter", AdapterSettings, build, "bottlenecks within layers (norms too), and head")

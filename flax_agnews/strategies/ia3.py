@@ -1,0 +1,126 @@
+"""(IA)^3: learned scales of activations, and the head (Liu et al. 2022, https://arxiv.org/abs/2205.05638).
+
+Where PEFT has them on GPT-2: on what comes out of attention's c_attn (queries too, where the paper has keys and values
+only) and on what enters the MLP's c_proj.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from flax_agnews.errors import UserError
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.layers import Linear
+from flax_agnews.models.products import replaced
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+
+
+@dataclass
+class IA3Settings:
+    """(IA)^3.
+
+    Args:
+        learning_rate: of the scales and the head; 3e-3 is the paper's (section 3.3).
+    """
+
+    learning_rate: float = 3e-3
+
+
+TARGETS, FEEDFORWARD = ("attn.c_attn", "mlp.c_proj"), ("mlp.c_proj",)
+"""PEFT's default modules for GPT-2, and those of them whose input is scaled."""
+
+
+class Scaled(Linear):
+    """A linear layer whose output (or input) is scaled, unit by unit.
+
+    Args:
+        plain: the layer.
+        scales: [out], or [in] where feedforward: first values.
+        feedforward: whether the input is scaled, as in PEFT's feedforward modules.
+    """
+
+    def __init__(self, plain: Linear, scales: Array, feedforward: bool) -> None:
+        super().__init__(plain.kernel, plain.bias)
+        self.ia3_l, self.feedforward = nnx.Param(scales), feedforward
+
+    def __call__(
+        self,
+        x: Array,
+        dtype: Any = jnp.float32,
+        columns: slice = slice(None),
+        noise: Noise | None = None,
+        place: Place | None = None,
+    ) -> Array:
+        """As `Linear`."""
+        scales = self.ia3_l[...]
+        if self.feedforward:
+            return super().__call__(x * scales, dtype, columns)
+        return super().__call__(x, dtype, columns) * scales[columns]
+
+    def merged(self) -> Linear:
+        """The same function as a plain linear layer."""
+        return self._times(self, self.ia3_l[...])
+
+    def unmerged(self, plain: Linear) -> "Scaled":
+        """The layer with these scales whose `merged` is `plain`."""
+        scales = self.ia3_l[...]
+        if not scales.all():
+            raise UserError("a scale of (IA)^3 is zero: what was merged can't be taken apart again")
+        return Scaled(self._times(plain, 1 / scales), scales, self.feedforward)
+
+    def _times(self, linear: Linear, scales: Array) -> Linear:
+        if self.feedforward:
+            return Linear(nnx.Param(linear.kernel[...] * scales[:, None]), linear.bias)
+        bias = None if linear.bias is None else nnx.Param(linear.bias[...] * scales)
+        return Linear(nnx.Param(linear.kernel[...] * scales), bias)
+
+
+def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
+    """Adds scales that start at 1; they and the head train, all of GPT-2 is frozen."""
+    require(settings.learning_rate > 0, "ia3.learning_rate", settings.learning_rate, "above 0")
+
+    def change(layer: int, name: str, plain: Linear) -> Linear:
+        if name not in TARGETS:
+            return plain
+        feedforward = name in FEEDFORWARD
+        return Scaled(plain, jnp.ones(plain.kernel.shape[0 if feedforward else 1]), feedforward)
+
+    def adapt(model: Classifier, key: Array) -> Classifier:
+        return replaced(model, change)
+
+    return Strategy(
+        name="ia3",
+        adapt=adapt,
+        label=lambda path, shape: "ia3" if path.startswith("score/") or path.endswith("/ia3_l") else FROZEN,
+        transforms=lambda plan: {"ia3": plan.adamw(settings.learning_rate)},
+        settings=settings_of(settings),
+    )
+
+
+def peft_config(settings: IA3Settings, config: GPT2Config) -> dict[str, Any]:
+    """The method's fields of PEFT's adapter_config.json."""
+    modules = {"target_modules": list(TARGETS), "feedforward_modules": list(FEEDFORWARD)}
+    return {"peft_type": "IA3", "fan_in_fan_out": True, **modules}
+
+
+def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Path -> array of what trains, as PEFT's adapter_model.safetensors has it: [out, 1], [1, in], and the head."""
+    tensors = {}
+    for path, value in trained.items():
+        *parts, leaf = path.split("/")
+        key = ".".join(["base_model.model", *parts])
+        if leaf == "ia3_l":
+            tensors[f"{key}.ia3_l"] = np.asarray(value).reshape((-1, 1) if parts[-1] == "c_attn" else (1, -1))
+        else:
+            tensors[f"{key}.weight"] = np.asarray(value).T
+    return tensors
+
+
+IA3 = Entry("ia3", IA3Settings, build, "scales of activations, and head")

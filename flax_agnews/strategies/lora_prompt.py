@@ -1,0 +1,55 @@
+"""LoRA and prompt tuning together: a soft prompt before every text of a body with low-rank updates, and the head."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import jax
+from jax import Array
+
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.strategies import lora, prompt
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+
+
+@dataclass
+class LoraPromptSettings(lora.LoraSettings):
+    """LoRA (whose settings it has, too) and prompt tuning.
+
+    Args:
+        prompt_learning_rate: of the prompt, as in prompt tuning; `learning_rate` is of the updates and the head.
+        tokens: soft vectors before every text.
+        initializer: their first values, as in prompt tuning.
+    """
+
+    prompt_learning_rate: float = 5e-4
+    tokens: int = 20
+    initializer: Literal["vocabulary", "normal", "uniform", "unit_normal"] = "vocabulary"
+
+
+def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
+    """Adds both, each as alone; they and the head train, all of GPT-2 is frozen."""
+    section, rate = "lora_prompt", settings.prompt_learning_rate
+    require(rate > 0, f"{section}.prompt_learning_rate", rate, "above 0")
+    updates = lora.build(settings, config, section)
+    vectors = prompt.build(prompt.PromptSettings(rate, settings.tokens, settings.initializer), config, section)
+
+    def adapt(model: Classifier, key: Array) -> Classifier:
+        first, second = jax.random.split(key)
+        return updates.adapt(vectors.adapt(model, first), second)
+
+    def label(path: str, shape: tuple[int, ...]) -> str | None:
+        own = updates.label(path, shape)
+        return vectors.label(path, shape) if own == FROZEN else own
+
+    return replace(
+        updates,
+        name="lora_prompt",
+        adapt=adapt,
+        label=label,
+        transforms=lambda plan: {**updates.transforms(plan), **vectors.transforms(plan)},
+        settings=settings_of(settings),
+    )
+
+
+LORA_PROMPT = Entry("lora_prompt", LoraPromptSettings, build, "low-rank updates, soft prompt and head")

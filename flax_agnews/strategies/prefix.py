@@ -1,0 +1,113 @@
+"""Prefix tuning: keys and values before every text in each layer, and the head (Li & Liang 2021,
+https://arxiv.org/abs/2101.00190; P-tuning v2: Liu et al. 2022, https://arxiv.org/abs/2110.07602).
+
+They train directly, as in P-tuning v2; Li & Liang make them by an MLP. As in PEFT with transformers 5, they have no
+position of their own, but a text's first token stands behind them: text and prefix must fit the model's positions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from flax_agnews.models.attention import KeysValues
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Noise
+from flax_agnews.models.gpt2 import GPT2, GPT2Config
+from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.prompt import INITIALIZERS
+
+
+@dataclass
+class PrefixSettings:
+    """Prefix tuning.
+
+    Args:
+        learning_rate: of the prefix and the head; one of P-tuning v2's (5e-3 to 1e-2 in its scripts).
+        tokens: keys and values before every text.
+        initializer: their first values: those of vocabulary entries drawn without replacement (Li & Liang, section
+            7.4: real words), or `unit_normal`, N(0, 1) (PEFT, P-tuning v2).
+    """
+
+    learning_rate: float = 5e-3
+    tokens: int = 20
+    initializer: Literal["vocabulary", "unit_normal"] = "vocabulary"
+
+
+class Prefix(nnx.Module):
+    """Keys and values before every text, in each layer.
+
+    Args:
+        keys_values: [tokens, layers, 2, embd] first values; 0 are keys, 1 values.
+    """
+
+    def __init__(self, keys_values: Array) -> None:
+        self.keys_values = nnx.Param(keys_values)
+
+    @property
+    def tokens(self) -> int:
+        """How many."""
+        return self.keys_values.shape[0]
+
+    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+        """The keys and values of each layer that every text sees."""
+        values = self.keys_values[...].astype(dtype)
+        values = values.reshape(*values.shape[:3], body.config.n_head, -1)
+        return [(values[:, layer, 0], values[:, layer, 1]) for layer in range(values.shape[1])]
+
+
+def _of_words(model: Classifier, key: Array, tokens: int) -> Array:
+    """What the body makes of vocabulary entries, as if they stood before every text."""
+    seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, jnp.float32)
+    return jnp.stack([jnp.stack(keys_values, axis=1) for keys_values in seen], axis=1)
+
+
+def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
+    """Adds a prefix; it and the head train, all of GPT-2 is frozen."""
+    require(settings.learning_rate > 0, "prefix.learning_rate", settings.learning_rate, "above 0")
+    most = min(config.n_positions - 1, config.vocab_size)
+    require(1 <= settings.tokens <= most, "prefix.tokens", settings.tokens, f"1 to {most} with this model")
+
+    def adapt(model: Classifier, key: Array) -> Classifier:
+        adapted = nnx.clone(model)
+        shape = settings.tokens, config.n_layer, 2, config.n_embd
+        words = settings.initializer == "vocabulary"
+        first = _of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
+        adapted.prompt = Prefix(first.reshape(shape))
+        return adapted
+
+    return Strategy(
+        name="prefix",
+        adapt=adapt,
+        label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prefix",
+        transforms=lambda plan: {"prefix": plan.adamw(settings.learning_rate)},
+        settings=settings_of(settings),
+    )
+
+
+def peft_config(settings: PrefixSettings, config: GPT2Config) -> dict[str, Any]:
+    """The method's fields of PEFT's adapter_config.json."""
+    return {
+        "peft_type": "PREFIX_TUNING",
+        "num_virtual_tokens": settings.tokens,
+        "num_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "token_dim": config.n_embd,
+        "num_transformer_submodules": 1,
+        "prefix_projection": False,
+    }
+
+
+def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """Path -> array of what trains, as PEFT's adapter_model.safetensors has it: [tokens, layers * 2 * embd]."""
+    prefix = np.asarray(trained["prompt/keys_values"])
+    head = np.asarray(trained["score/kernel"]).T
+    return {"prompt_embeddings": prefix.reshape(len(prefix), -1), "base_model.score.weight": head}
+
+
+PREFIX = Entry("prefix", PrefixSettings, build, "keys and values before every text, and head")
