@@ -15,9 +15,12 @@ import numpy as np
 import small_experiments
 import tiny
 
-from flax_agnews.config import ParallelConfig
+from flax_agnews.config import Config, ParallelConfig, TrainConfig
+from flax_agnews.data.encoded import Data
+from flax_agnews.errors import UserError
 from flax_agnews.models.dropout import Noise
 from flax_agnews.training import processes
+from flax_agnews.training.activations import Activations
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss, make_gradients, make_train_step
@@ -116,6 +119,19 @@ def main(where: str, number: str, names: str, folder: str) -> None:
         path = Path(folder) / f"{name}-{number}"
         np.savez(path.with_suffix(".npz"), **gradients)
         path.with_suffix(".json").write_text(json.dumps(losses))
+    if processes.is_first():
+        (Path(folder) / "refused.json").write_text(json.dumps(list(refusals(devices))))
+
+
+def refusals(devices: Devices) -> Iterator[str]:
+    """What is said where something is for one process."""
+    config, split = Config(train=TrainConfig(cache_frozen="on")), tiny.random_split([3])
+    data = Data("random", ["a"], split, split, split)
+    for act in (lambda: Devices.of(ParallelConfig(mode="pmap")), lambda: Activations(config, data, devices).check([])):
+        try:
+            act()
+        except UserError as error:
+            yield str(error)
 
 
 if __name__ == "__main__":
