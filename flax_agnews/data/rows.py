@@ -99,17 +99,21 @@ class Classes:
     index: Mapping[int | str, int]
 
     def numbers(self, rows: Rows) -> np.ndarray:
-        """[rows] int32, the class of each row; a `UserError` at the first label that is no class."""
+        """[rows] int32, the class of each row; a `UserError` that names the labels that are no classes."""
         labels = _read_labels(rows)
-        for position, label in enumerate(labels):
-            if label not in self.index:
-                raise UserError(f"{rows.at(position)}: label {shown(label)} is no class.{self._allowed(label)}")
+        unknown = list(dict.fromkeys(label for label in labels if label not in self.index))
+        if unknown:
+            first, *others = unknown
+            more = f", nor are {listed(map(shown, others))}" if others else ""
+            place = rows.at(labels.index(first))
+            raise UserError(f"{place}: label {shown(first)} is no class{more}.{self._allowed(first)}")
         return np.array([self.index[label] for label in labels], np.int32)
 
     def _allowed(self, label: int | str) -> str:
         if isinstance(next(iter(self.index)), int):
-            return f" Classes: 0 to {len(self.index) - 1}"
-        return nearest(str(label), self.names) if len(self.names) <= 20 else f" Known: {listed(self.names)}"
+            unlabelled = "; -1 often marks rows without a label" if label == -1 else ""
+            return f" Classes: 0 to {len(self.index) - 1}{unlabelled}"
+        return nearest(shown(label), map(shown, self.names), most=20)
 
 
 def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
@@ -124,6 +128,9 @@ def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
         raise UserError(f"{train.place}: every label is {shown(labels[0])}; at least 2 classes are needed")
     numbers = sum(isinstance(label, int) for label in labels)
     if not numbers:
+        if len(distinct) > MOST_CLASSES:
+            many = f"has {len(distinct):,} different labels, at most {MOST_CLASSES:,} are allowed"
+            raise UserError(f"{train.place}: {many}; --data.label_column names the labels")
         names = names or sorted(str(label) for label in distinct)
         if len(names) > MOST_CLASSES:
             raise UserError(f"{train.place}: has {len(names):,} different labels; at most {MOST_CLASSES:,} are classes")
@@ -157,7 +164,8 @@ def _read_labels(rows: Rows) -> list[int | str]:
 
 def _read_label(rows: Rows, index: int, label: object) -> int | str:
     """A class number (3, 3.0, "3") as an int, a class name as it is."""
-    if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
+    blank = not label.strip() if isinstance(label, str) else label is None
+    if blank or (isinstance(label, float) and math.isnan(label)):
         raise UserError(f"{rows.at(index)}: the label is missing: must be a class number or name")
     if isinstance(label, bool):
         return str(label)

@@ -24,13 +24,14 @@ class Scores:
     Attributes:
         loss: mean cross-entropy, nats.
         accuracy, macro_f1: 0 to 1.
-        confusion: [true class][answered class] counts.
+        confusion: [true class][answered class] counts; above `statistics.LARGEST_TABLE` classes, as
+            `statistics.confusion_record` has them.
     """
 
     loss: float
     accuracy: float
     macro_f1: float
-    confusion: list[list[int]]
+    confusion: list[list[int]] | dict[str, list[int]]
 
 
 @dataclass
@@ -82,13 +83,20 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     if not np.isfinite(logits).all():
         return Scores(math.nan, math.nan, math.nan, [])
     answers = logits.argmax(-1)
-    losses = -log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels]
     return Scores(
-        loss=float(losses.mean()),
+        loss=float(_losses(logits, labels).mean()),
         accuracy=float(statistics.accuracy(labels, answers)),
         macro_f1=float(statistics.macro_f1(labels, answers, logits.shape[1])),
-        confusion=np.asarray(statistics.confusion(labels, answers, logits.shape[1])).astype(int).tolist(),
+        confusion=statistics.confusion_record(labels, answers, logits.shape[1]),
     )
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each text in float64, of a few at a time: with thousands of classes, all take gigabytes."""
+    some = max(1, 10**6 // logits.shape[1])
+    parts = [slice(start, start + some) for start in range(0, len(labels), some)]
+    logs = (log_softmax(logits[part].astype(np.float64), axis=-1) for part in parts)
+    return np.concatenate([-log[np.arange(len(log)), labels[part]] for log, part in zip(logs, parts, strict=True)])
 
 
 def lost(metrics: Mapping[str, float]) -> str:
