@@ -98,6 +98,9 @@ class TrainConfig:
         schedule: Shape of the learning rate over the run, after warm-up.
         warmup_fraction: Share of all steps in which the rate climbs from 0, 0 to 1.
         clip_norm: Largest global norm of the trained gradients; none by default.
+        class_weights: What a text weighs in the training loss: the same, or `balanced`, as much as makes all classes
+            equal: n / (classes x texts of its class), counted in the training texts. Accuracies, and the losses of
+            validation and test, are never weighted.
         on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
             is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
@@ -123,6 +126,7 @@ class TrainConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_fraction: float = 0.0
     clip_norm: float | None = None
+    class_weights: Literal["none", "balanced"] = "none"
     on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
     shapes: int = 6

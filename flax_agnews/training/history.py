@@ -39,10 +39,11 @@ class History:
     """What a run has been through: JSON-able, saved with every checkpoint.
 
     Attributes:
-        train_loss, train_accuracy: of each epoch's batches as they trained, dropout on.
+        train_loss, train_accuracy: of each epoch's batches as they trained, dropout on; the loss is what training
+            minimises, so weighted where `train.class_weights` says so, and no other number is.
         val_loss, val_accuracy, val_macro_f1: after each epoch.
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
-        partial: sums of the epoch under way: loss, correct, weight, skipped, spikes.
+        partial: sums of the epoch under way: loss, weight, correct, texts, skipped, spikes.
         skipped: updates that were not finite and were left out, by epoch.
         spikes: updates with a loss far above the usual, by epoch.
         recent: losses of the last updates; None for those that were left out.
@@ -142,7 +143,7 @@ class Journal:
         loss, skipped = numbers["loss"] / numbers["weight"], bool(numbers["skipped"])
         spike = not skipped and is_spike(loss, history.recent, self._guessing)
         history.recent = [*history.recent, None if skipped else loss][-_USUAL:]
-        sums = {} if skipped else {name: numbers[name] for name in ("loss", "correct", "weight")}
+        sums = {} if skipped else {name: numbers[name] for name in ("loss", "weight", "correct", "texts")}
         for name, value in {**sums, "skipped": skipped, "spikes": spike}.items():
             history.partial[name] = history.partial.get(name, 0.0) + value
         if skipped:
@@ -159,9 +160,8 @@ class Journal:
         history.partial = {}
         best = history.val_accuracy[history.best_epoch - 1] if history.best_epoch else -1.0
         better = validation.accuracy > best
-        weight = sums.get("weight", math.nan)
-        history.train_loss.append(sums.get("loss", math.nan) / weight)
-        history.train_accuracy.append(sums.get("correct", math.nan) / weight)
+        history.train_loss.append(sums.get("loss", math.nan) / sums.get("weight", math.nan))
+        history.train_accuracy.append(sums.get("correct", math.nan) / sums.get("texts", math.nan))
         history.skipped.append(int(sums.get("skipped", 0)))
         history.spikes.append(int(sums.get("spikes", 0)))
         history.val_loss.append(validation.loss)
@@ -169,7 +169,7 @@ class Journal:
         history.val_macro_f1.append(validation.macro_f1)
         history.epoch_seconds.append(history.train_seconds - sum(history.epoch_seconds))
         epoch = len(history.val_accuracy)
-        if math.isnan(weight):
+        if "weight" not in sums:
             history.end(f"in epoch {epoch} (each of its updates)")
         if math.isnan(validation.loss):
             history.end(f"after epoch {epoch} (validation logits)")
