@@ -43,9 +43,9 @@ class DataConfig:
     Args:
         source: Hub data set, local file or folder (CSV, JSONL, Parquet), or `builtin` (generated, offline).
         test_source: Test file, where `source` is a single file.
-        text_column: Column of the text.
+        text_column: Column of the text; two in brackets, such as [premise, hypothesis], where each text is a pair.
         label_column: Column of the label: class numbers, or class names as text.
-        max_length: Most tokens of a text; longer ones are cut and counted.
+        max_length: Most tokens of a text; longer ones are cut and counted. Of a pair the longer text is cut first.
         validation_fraction: Share of the training rows that validates, above 0 and below 1.
         split_seed: Seed of the validation split, the same for all runs.
         limit_train: Use only the first so many training rows (before the validation split).
@@ -54,13 +54,18 @@ class DataConfig:
 
     source: str = "fancyzhx/ag_news"
     test_source: str | None = None
-    text_column: str = "text"
+    text_column: str | list[str] = "text"
     label_column: str = "label"
     max_length: int = 256
     validation_fraction: float = 0.1
     split_seed: int = 42
     limit_train: int | None = None
     limit_test: int | None = None
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The text's column, or the two of a pair."""
+        return [self.text_column] if isinstance(self.text_column, str) else list(self.text_column)
 
 
 @dataclass
@@ -93,6 +98,9 @@ class TrainConfig:
         schedule: Shape of the learning rate over the run, after warm-up.
         warmup_fraction: Share of all steps in which the rate climbs from 0, 0 to 1.
         clip_norm: Largest global norm of the trained gradients; none by default.
+        class_weights: What a text weighs in the training loss: the same, or `balanced`, as much as makes all classes
+            equal: n / (classes x texts of its class), counted in the training texts. Accuracies, and the losses of
+            validation and test, are never weighted.
         on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
             is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
@@ -118,6 +126,7 @@ class TrainConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_fraction: float = 0.0
     clip_norm: float | None = None
+    class_weights: Literal["none", "balanced"] = "none"
     on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
     shapes: int = 6
@@ -209,6 +218,10 @@ class Config:
 # setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
 _RANGES: Mapping[str, tuple[Any, str]] = {
     "model.dropout": (lambda v: v is None or 0 <= v < 1, "at least 0 and below 1"),
+    "data.text_column": (
+        lambda v: isinstance(v, str) or len(v) == len(set(v)) == 2,
+        "a column, or two different ones, such as [premise, hypothesis]",
+    ),
     "data.max_length": (lambda v: v >= 1, "1 or more"),
     "data.validation_fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
     "data.limit_train": (lambda v: v is None or v >= 2, "2 or more"),
@@ -246,3 +259,6 @@ def check_ranges(config: Config) -> None:
         value = getattr(getattr(config, section), key)
         if not allowed(value):
             raise UserError(f"--{name} {value}: must be {words}")
+    if len(config.data.text_columns) == 2 and config.data.max_length < 3:
+        each = "a token of each text, and the separator"
+        raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")

@@ -42,13 +42,13 @@ class Diverged(Exception):
         self.faults, self.advice = list(faults), advice
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped `name`: ` Did you mean x?`, or else ` Known: a, b.`"""
+def nearest(name: str, known: Iterable[str], most: int | None = None) -> str:
+    """A hint for a mistyped `name`: ` Did you mean x?`, or else ` Known: a, b.`, at most `most` of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f" Did you mean {' or '.join(close)}?"
-    return f" Known: {', '.join(names)}." if names else ""
+    return f" Known: {listed(names, most or len(names))}." if names else ""
 
 
 def listed(items: Iterable[str], most: int = 8) -> str:

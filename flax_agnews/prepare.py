@@ -45,7 +45,7 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
     assert model.from_config is not None
     vocabulary = read_config(model.from_config).vocab_size
     with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
-        train_tokenizer(corpus.train.texts, vocabulary).save(Path(folder))
+        train_tokenizer(corpus.train.strings, vocabulary).save(Path(folder))
         return load_tokenizer(folder)
 
 

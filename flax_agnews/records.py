@@ -78,6 +78,7 @@ def data_record(data: Data, batches: TrainBatches) -> dict[str, Any]:
     return {
         "source": data.name,
         "classes": data.classes,
+        "class_texts": data.class_texts.tolist(),
         "train": len(data.train),
         "validation": len(data.validation),
         "test": len(data.test),

@@ -15,6 +15,8 @@ from flax_agnews.display import Display, Job
 from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.report.tables import share_text, short_names
+from flax_agnews.statistics import spread
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
@@ -199,7 +201,7 @@ def describe(
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
     cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
     tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
-    display.say("data", f"{data.name}: {sizes} · {len(data.classes)} classes · {tokens}")
+    display.say("data", f"{data.name}: {sizes} · {_classes(data)} · {tokens}")
     numbers = count(sum(value.size for value in base.parameters.values()))
     first = (
         f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
@@ -209,6 +211,18 @@ def describe(
     counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
     padding = f"padding {batches.waste:.1%} of the computed tokens"
     display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · {padding} · up to {count(disk)}B on disk")
+
+
+def _classes(data: Data) -> str:
+    """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and how many have no training texts."""
+    found, names = spread(data.class_texts), short_names(data.classes)
+    parts = [f"{len(names):,} classes"]
+    if found.uneven:
+        ends = ((found.rarest, found.fewest), (found.commonest, found.most))
+        parts.append(" to ".join(f"{names[number]} {share_text(texts, found.texts)}" for number, texts in ends))
+    if found.empty:
+        parts.append(f"{found.empty:,} without training texts")
+    return ", ".join(parts)
 
 
 def _counted(number: int, name: str) -> str:

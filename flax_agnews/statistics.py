@@ -1,6 +1,6 @@
-"""Scores of predictions, and what a few seeds can say: means, intervals, paired tests."""
+"""Scores of predictions, sizes of classes, and what a few seeds can say: means, intervals, paired tests."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,11 @@ COSTS = (
     "tokens_per_second",
     "peak_memory_bytes",
 )
+LARGEST_TABLE = 100
+"""Classes up to which a confusion matrix is kept whole."""
+EVEN = 1.5
+"""Times as many texts as the rarest class has, up to which classes are called even: KEEL's data sets of a larger
+"imbalance ratio" are its imbalanced ones (Alcalá-Fdez et al. 2011, https://sci2s.ugr.es/keel/imbalanced.php)."""
 # Differences of accuracies that are equal on paper differ in the last bits.
 _ROUNDING = 1e-12
 
@@ -63,6 +68,30 @@ class McNemar:
     p: float
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How texts are spread over classes.
+
+    Attributes:
+        rarest, commonest: numbers of the classes with the fewest and the most texts, the first of equals.
+        fewest, most: texts of these two; a class without any is not the rarest.
+        texts: in all.
+        empty: classes without texts.
+    """
+
+    rarest: int
+    commonest: int
+    fewest: int
+    most: int
+    texts: int
+    empty: int
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the largest class is more than `EVEN` times as large as the smallest."""
+        return self.most > EVEN * self.fewest
+
+
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     """Share of the predictions that equal their labels, 0 to 1. ValueError without any."""
     truth, guess = _pair(labels, predictions)
@@ -71,19 +100,58 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
 
 def confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
     """Counts [classes, classes]: rows are labels, columns predictions. ValueError for other class ids."""
-    truth, guess = _pair(labels, predictions)
-    for what, ids in (("label", truth), ("prediction", guess)):
-        if ids.min() < 0 or ids.max() >= classes:
-            raise ValueError(f"a {what} is outside 0..{classes - 1}")
-    cells = truth.astype(np.int64) * classes + guess.astype(np.int64)
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+    truth, guess = _ids(labels, predictions, classes)
+    return np.bincount(truth * classes + guess, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def confusion_record(labels: ArrayLike, predictions: ArrayLike, classes: int) -> list[list[int]] | dict[str, list[int]]:
+    """The confusion matrix for JSON: its rows; above `LARGEST_TABLE` classes, where nearly all is 0, the other cells.
+
+    These are three lists of equal length: `true` classes, `predicted` ones, and `texts`, the counts.
+    """
+    if classes <= LARGEST_TABLE:
+        return confusion(labels, predictions, classes).tolist()
+    truth, guess = _ids(labels, predictions, classes)
+    cells, texts = np.unique(truth * classes + guess, return_counts=True)
+    return {"true": (cells // classes).tolist(), "predicted": (cells % classes).tolist(), "texts": texts.tolist()}
+
+
+def confusion_cells(record: Sequence[Sequence[int]] | Mapping[str, Sequence[int]]) -> Iterator[tuple[int, int, int]]:
+    """(true class, predicted class, texts) of every cell that isn't 0, of what `confusion_record` gave."""
+    if isinstance(record, Mapping):
+        yield from zip(record["true"], record["predicted"], record["texts"], strict=True)
+        return
+    for true, row in enumerate(record):
+        yield from ((true, predicted, texts) for predicted, texts in enumerate(row) if texts)
 
 
 def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
     """Unweighted mean F1 of all classes; one neither present nor predicted counts 0, as in scikit-learn."""
-    table = confusion(labels, predictions, classes)
-    involved = table.sum(axis=0) + table.sum(axis=1)
-    return float(np.mean(2 * np.diag(table) / np.maximum(involved, 1)))
+    truth, guess = _ids(labels, predictions, classes)
+    right, *involved = (np.bincount(ids, minlength=classes) for ids in (truth[truth == guess], truth, guess))
+    return float(np.mean(2 * right / np.maximum(sum(involved), 1)))
+
+
+def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
+    """What each text weighs so that all classes weigh the same, and texts 1 on average: [texts].
+
+    n / (classes x texts of its class), as scikit-learn's `balanced` (King & Zeng 2001, "Logistic Regression in Rare
+    Events Data"); a class without texts is none.
+
+    Args:
+        labels: [texts] class numbers.
+    """
+    counts = np.bincount(labels)
+    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
+
+
+def spread(counts: ArrayLike) -> Spread:
+    """How texts are spread over classes, from the number of texts of each."""
+    texts = np.asarray(counts)
+    rarest = int(np.where(texts > 0, texts, texts.max()).argmin())
+    commonest = int(texts.argmax())
+    empty = int((texts == 0).sum())
+    return Spread(rarest, commonest, int(texts[rarest]), int(texts[commonest]), int(texts.sum()), empty)
 
 
 def summarize(values: Iterable[float]) -> Summary:
@@ -167,6 +235,15 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[An
     if a.ndim != 1 or a.shape != b.shape or not a.size:
         raise ValueError(f"two equally long rows of values wanted, not shapes {a.shape} and {b.shape}")
     return a, b
+
+
+def _ids(labels: ArrayLike, predictions: ArrayLike, classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both as int64, checked to be classes."""
+    truth, guess = _pair(labels, predictions)
+    for what, ids in (("label", truth), ("prediction", guess)):
+        if ids.min() < 0 or ids.max() >= classes:
+            raise ValueError(f"a {what} is outside 0..{classes - 1}")
+    return truth.astype(np.int64), guess.astype(np.int64)
 
 
 def _sd(numbers: NDArray[np.float64]) -> float | None:

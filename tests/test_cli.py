@@ -67,6 +67,10 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Refusal:
         (["--prompt.initializer", "zeros"], "--prompt.initializer zeros: ", "vocabulary, normal"),
         (["--train.batch_size", "0"], "--train.batch_size 0: ", "1 or more"),
         (["--train.runs", "0"], "--train.runs 0: ", "1 or more"),
+        (["--data.text_column", "[a]"], "--data.text_column ['a']: ", "two different ones, such as [premise"),
+        (["--data.text_column", "[a, a]"], "--data.text_column ['a', 'a']: ", "two different ones"),
+        (["--data.text_column", "[a, b]", "--data.max_length", "2"], "--data.max_length 2: ", "3 or more for pairs"),
+        (["--train.class_weights", "even"], "--train.class_weights even: ", "none, balanced"),
         (["--train.epochs", "-1"], "--train.epochs -1: ", "1 or more"),
         (["--data.validation_fraction", "1"], "--data.validation_fraction 1", "below 1"),
         (["--full.learning_rate", "-0.001"], "--full.learning_rate -0.001: ", "above 0"),
@@ -337,7 +341,22 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--overwrite" in text
 
 
-@pytest.mark.parametrize("flags", [[], ["--config", str(SMOKE), "--strategy", "prompt", "--train.clip_norm", "1"]])
+def test_two_columns_are_a_list_in_flags_and_files(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.yaml"
+    path.write_text("data:\n  text_column: [premise, hypothesis]\n")
+    for flags in (["--config", str(path)], ["--data.text_column", "[premise, hypothesis]"]):
+        assert cli.parse(flags).config.data.text_columns == ["premise", "hypothesis"]
+    assert cli.parse(["--data.text_column", "body"]).config.data.text_columns == ["body"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--config", str(SMOKE), "--strategy", "prompt", "--train.clip_norm", "1"],
+        ["--data.text_column", "[premise, hypothesis]"],
+    ],
+)
 def test_the_printed_configuration_can_be_run_again(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]
 ) -> None:

@@ -31,7 +31,7 @@ def falling_losses(spikes=(), skipped=()):
 
 def update_of(loss):
     bad = not np.isfinite(loss)
-    return {"loss": 8 * loss, "correct": 5.0, "weight": 8.0, "grad_norm": 1.0, "skipped": bad}
+    return {"loss": 8 * loss, "weight": 8.0, "correct": 5.0, "texts": 8.0, "grad_norm": 1.0, "skipped": bad}
 
 
 def sound_scores():

@@ -334,7 +334,7 @@ def test_the_good_run_ends_with_the_bytes_that_it_has_beside_another_good_one(
 def test_many_bad_updates_in_a_row_end_a_run_that_skips(tmp_path):
     history = History()
     journal = Journal(history, 1000, tiny.CLASSES, tmp_path / "metrics.jsonl", None)
-    good = {"loss": 8.0, "correct": 3.0, "weight": 8.0, "grad_norm": 1.0, "skipped": False}
+    good = {"loss": 8.0, "weight": 8.0, "correct": 3.0, "texts": 8.0, "grad_norm": 1.0, "skipped": False}
     bad = {**good, "loss": np.nan, "grad_norm": np.inf, "skipped": True}
     for step, values in enumerate([good, *[bad] * 49, good, *[bad] * 49], 1):
         journal.update(step, values)

@@ -122,10 +122,14 @@ def setting(name: str, kind: Any) -> st.SearchStrategy[Any]:
         return st.fixed_dictionaries({"n_layer": st.integers(1, 9), "embd_pdrop": st.floats(0, 0.9)})
     if kind == str | None:  # a text that means no value is none
         return st.none() | texts.map("./".__add__)
+    if kind == str | list[str]:  # a text in brackets is a list
+        names = texts.map("x".__add__)
+        return names | st.lists(names, min_size=2, max_size=2, unique=True)
     if arguments := get_args(kind):
         return st.one_of(*(setting(name, argument) for argument in arguments))
     numbers = st.floats(0.001, 0.999) if name in SHARES else st.floats(1e-9, 1e9)
-    return {bool: st.booleans(), int: st.integers(2, 63), float: numbers, str: texts, type(None): st.none()}[kind]
+    whole = st.integers(3 if name == "max_length" else 2, 63)  # a pair has three tokens at least
+    return {bool: st.booleans(), int: whole, float: numbers, str: texts, type(None): st.none()}[kind]
 
 
 def section(kind: type) -> st.SearchStrategy[Any]:

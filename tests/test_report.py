@@ -19,6 +19,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.report import plots, read_results, write_report
 from flax_agnews.report.__main__ import main
 from flax_agnews.report.page import markdown_page
+from flax_agnews.report.tables import short_names
 
 
 def test_a_report_is_three_files_and_nothing_else(tmp_path: Path) -> None:
@@ -64,11 +65,13 @@ def test_equal_differences_give_no_interval_and_say_so() -> None:
 
 
 def test_confusion_matrix_is_the_sum_over_the_best_strategys_seeds() -> None:
-    results = make(THREE, classes=("World", HOSTILE))
+    classes = ("World", *(HOSTILE[start : start + 20].strip() for start in range(0, len(HOSTILE), 20)))
+    results = make(THREE, classes=classes)
     rows = next(table for table in page_tables(markdown_page(results)) if table[0][0] == "true class")
     expected = sum(np.array(run["test_confusion"]) for run in results["runs"] if run["strategy"] == "partial")
-    assert rows[0][1:3] == ["World", HOSTILE]
-    assert [[int(cell) for cell in row[1:3]] for row in rows[1:]] == expected.tolist()
+    assert rows[0] == ["true class", *classes, "recall"]
+    assert [row[0] for row in rows[1:]] == list(classes)
+    assert [[int(cell) for cell in row[1:-1]] for row in rows[1:]] == expected.tolist()
 
 
 def test_many_classes_get_their_worst_confusions() -> None:
@@ -80,6 +83,43 @@ def test_many_classes_get_their_worst_confusions() -> None:
     rows = next(rows for rows in page_tables(markdown_page(results)) if rows[0][0] == "true class")
     assert rows[1] == ["class 3", "class 7", "999"]
     assert [int(row[2]) for row in rows[1:]] == sorted(table.ravel().tolist(), reverse=True)[:10]
+
+
+def test_a_sparse_confusion_matrix_is_read_as_a_whole_one() -> None:
+    results = make({"full": [0.9, 0.8]}, classes=tuple(f"class {k}" for k in range(25)))
+    page = markdown_page(results)
+    for run in results["runs"]:
+        table = np.array(run["test_confusion"])
+        true, predicted = np.nonzero(table)
+        cells = {"true": true, "predicted": predicted, "texts": table[true, predicted]}
+        run["test_confusion"] = {name: values.tolist() for name, values in cells.items()}
+    assert markdown_page(results) == page
+
+
+def test_long_names_of_classes_are_short_and_different() -> None:
+    names = ["http://dbpedia.org/ontology/Company", "http://dbpedia.org/ontology/Artist", "a\nb", "x" * 30 + "y" * 30]
+    twins = ["x" * 30 + "z" + "y" * 30, "x" * 31 + "y" * 30]
+    short = short_names(names + twins)
+    assert short[:3] == ["http://dbped…ogy/Company", "http://dbped…logy/Artist", "a b"]
+    assert len(set(short)) == 6
+    assert max(map(len, short)) < 30
+
+
+UNEVEN = [2, 600, 0, 30]
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_uneven_classes_are_told(class_weights: str) -> None:
+    results = make({"full": [0.9]}, classes=("rare *", "common", "absent", "some"))
+    assert "uneven" not in markdown_page(results)  # of a folder that doesn't say how many there are
+    results["settings"] = {"class_weights": class_weights}
+    results["data"]["class_texts"] = UNEVEN
+    page = markdown_page(results)
+    assert r"rare \* has 2 (0.3 %), and common has 600 (95 %), 300.0 times as many." in page
+    assert "1 class has no training texts" in page
+    assert ("every class weighed the same" in page) == (class_weights == "balanced")
+    results["data"]["class_texts"] = [100, 110, 120, 130]
+    assert "uneven" not in markdown_page(results)
 
 
 def test_random_weights_and_idle_runs_are_called_so() -> None:
@@ -156,6 +196,9 @@ def _with(value: Any, *path: str | int) -> Any:
         (_with([0.5], "runs", 0, "train_loss"), r"runs\[0\].train_loss has 1 epochs"),
         (_with([None] * 3, "runs", 0, "val_accuracy"), r"runs\[0\].val_accuracy"),
         (_with([[1]], "runs", 2, "test_confusion"), r"runs\[2\].test_confusion"),
+        (_with({"true": [0], "predicted": [2], "texts": [9]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
+        (_with({"true": [0], "predicted": [1]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
+        (_with([1, 2, 3], "data", "class_texts"), "class_texts is no list of 2"),
         (_with(43, "runs", 0, "seed"), "two runs of full with seed 43"),
     ],
 )

@@ -66,6 +66,21 @@ def test_wrong_columns(tmp_path, suffix):
     assert refusal(path, test_source=str(path), label_column="y") == f"--data.label_column y: {expected}"
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_wrong_columns_of_pairs(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", [("a", "b", 0), ("c", "d", 1)], columns=("one", "two", "label"))
+    message = refusal(path, test_source=str(path), text_column=["one", "tow"])
+    assert message == f"--data.text_column tow: {path} has the columns one, two, label"
+
+
+def test_a_pair_of_one_text(tmp_path):
+    path = write(tmp_path / "a.jsonl", [("a", "b", 0), ("c", None, 1)], columns=("one", "two", "label"))
+    message = refusal(path, test_source=str(path), text_column=["one", "two"])
+    assert message == f"{path} line 2: the second text is missing (an empty one would be allowed)"
+    message = refusal(path, test_source=str(path), text_column=["two", "one"])
+    assert message.startswith(f"{path} line 2: the first text is missing")
+
+
 def test_a_column_twice(tmp_path):
     path = write(tmp_path / "a.csv", [("a", "b", 0)], columns=("text", "text", "label"))
     assert "text 2 times" in refusal(path, test_source=str(path))

@@ -62,6 +62,7 @@ def test_labels_must_be_among_the_names_of_the_file(tmp_path):
         ([0, 1, -1], 3, ["-1", "0 to"]),
         ([0, None, 1], 2, ["missing"]),
         (["", "World", "Sports"], 1, ["missing"]),
+        (["World", " ", "Sports"], 2, ["missing"]),
         ([0.0, float("nan"), 1.0], 2, ["missing"]),
         (["0", "1", "one"], 3, ["one", "number"]),
         (["n/a", "0", "1"], 1, ["n/a", "number"]),
@@ -109,3 +110,29 @@ def test_a_class_beyond_the_limit_is_a_class(tmp_path):
     assert corpus.classes == ["0", "1", "2", "3"]
     assert pairs(corpus.test) == ROWS[:4]
     assert sorted(pairs(corpus.train) + pairs(corpus.validation)) == sorted(ROWS[:3])
+
+
+def test_every_label_that_only_the_test_rows_have_is_named(tmp_path):
+    labels = ["ham", "spam", "eggs", "spam", "toast", "eggs"]
+    train = [("a", "ham"), ("b", "spam")]
+    message = refusal(folder(tmp_path, train, [("c", label) for label in labels]))
+    assert message == f"{tmp_path / 'test.csv'} line 4: label eggs is no class, nor are toast. Known: ham, spam."
+
+
+def test_a_test_split_without_labels(tmp_path):
+    """As the hub's GLUE has them."""
+    assert "-1 often marks rows without a label" in refusal(folder(tmp_path, ROWS, [("a", -1), ("b", -1)]))
+
+
+def test_of_many_classes_the_error_names_some(tmp_path):
+    train = [(f"text {number}", f"class number {number} " + "x" * 200) for number in range(500)]
+    message = refusal(folder(tmp_path, train, [("a", "quite another")]))
+    assert "and 480 more" in message
+    assert len(message) < 1500
+
+
+def test_texts_taken_for_labels(tmp_path):
+    rows = [(f"text {number}", f"label {number}") for number in range(10_001)]
+    message = refusal(folder(tmp_path, rows, rows[:1]))
+    assert "has 10,001 different labels, at most 10,000 are allowed" in message
+    assert "--data.label_column" in message

@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_files import ROWS, SUFFIXES, folder, load, pairs, refusal, write
 
+from flax_agnews.config import DataConfig
+from flax_agnews.data import hub
+from flax_agnews.data.rows import find_classes
 from flax_agnews.data.sources import Texts, split_off
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
@@ -65,6 +68,33 @@ def test_other_columns_may_be_there(tmp_path):
         path = write(tmp_path / f"wide{suffix}", rows, columns=("id", "body", "topic"))
         corpus = load(path, test_source=str(path), text_column="body", label_column="topic")
         assert pairs(corpus.test) == ROWS
+
+
+def test_two_columns_make_pairs(tmp_path):
+    rows = [(label, text, text[::-1]) for text, label in ROWS]
+    expected = [((text[::-1], text), label) for label, text, _ in rows]
+    for suffix in SUFFIXES:
+        path = write(tmp_path / f"pairs{suffix}", rows, columns=("label", "second", "first"))
+        corpus = load(path, test_source=str(path), text_column=["first", "second"])
+        assert pairs(corpus.test) == expected
+        assert sorted(pairs(corpus.train) + pairs(corpus.validation)) == sorted(expected)
+        assert corpus.test.strings == [part for pair, _ in expected for part in pair]
+
+
+def test_pairs_and_class_names_of_the_hub(tmp_path, monkeypatch):
+    """By the hub's own library, from a folder; a class may have no rows."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    names, text = ["entailment", "neutral", "contradiction"], datasets.Value("string")
+    features = {"premise": text, "hypothesis": text, "label": datasets.ClassLabel(names=names)}
+    rows = {"premise": ["a", "b"], "hypothesis": ["c", ""], "label": [0, 2]}
+    for split in ("train", "test"):
+        made = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+        made.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    found = hub.load(DataConfig(source=str(tmp_path / "data"), text_column=["premise", "hypothesis"]))
+    assert list(found.splits["train"].texts) == [("a", "c"), ("b", "")]
+    classes = find_classes(found.splits["train"], found.names)
+    assert classes.names == names
+    assert classes.numbers(found.splits["test"]).tolist() == [0, 2]
 
 
 def test_byte_order_mark_blank_lines_and_long_fields(tmp_path):

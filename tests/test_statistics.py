@@ -43,6 +43,32 @@ def test_a_class_without_hits_counts_zero_as_in_scikit_learn(labels: list[int], 
     assert statistics.macro_f1(labels, predictions, 4) == pytest.approx(expected)
 
 
+def test_the_confusion_of_many_classes_is_kept_without_its_zeros() -> None:
+    labels, predictions = _labels(0, classes=1000, n=5000)
+    record = statistics.confusion_record(labels, predictions, 1000)
+    expected = metrics.confusion_matrix(labels, predictions, labels=range(1000))
+    assert {(i, j): n for i, j, n in statistics.confusion_cells(record)} == {
+        (i, j): int(expected[i, j]) for i, j in zip(*np.nonzero(expected), strict=True)
+    }
+    assert len(json.dumps(record)) < 100_000
+    expected_f1 = metrics.f1_score(labels, predictions, average="macro", labels=range(1000), zero_division=0)
+    assert statistics.macro_f1(labels, predictions, 1000) == pytest.approx(expected_f1)
+
+
+def test_the_confusion_of_few_classes_is_kept_whole() -> None:
+    labels, predictions = _labels(0)
+    record = statistics.confusion_record(labels, predictions, 4)
+    assert record == metrics.confusion_matrix(labels, predictions).tolist()
+    cells = list(statistics.confusion_cells([[1, 0], [2, 3]]))
+    assert cells == [(0, 0, 1), (1, 0, 2), (1, 1, 3)]
+
+
+def test_the_spread_over_classes() -> None:
+    assert statistics.spread([7, 0, 2, 9, 2, 9]) == statistics.Spread(2, 3, 2, 9, 29, 1)
+    assert statistics.spread([3, 2]).uneven is False
+    assert statistics.spread([4, 2]).uneven is True
+
+
 def test_unsigned_small_ids_do_not_overflow() -> None:
     ids = np.arange(200, dtype=np.uint8)
     np.testing.assert_array_equal(statistics.confusion(ids, ids, 200), np.eye(200, dtype=int))

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Tokenizer
 
 from flax_agnews.data import tokens
@@ -122,6 +124,41 @@ def test_a_text_has_the_ids_that_it_has_alone(trained: Tokenizer, texts: list[st
     assert together.lengths.tolist() == [len(row) for row in rows(together)]
 
 
+# Pairs.
+
+
+def separated(tokenizer: Tokenizer, most: int) -> Backend:
+    """The same vocabulary, with end-of-text between two texts and cutting left to Hugging Face's library."""
+    theirs = Backend.from_str(tokenizer.backend.to_str())
+    theirs.encode_special_tokens = True
+    end = tokens.END_OF_TEXT
+    theirs.post_processor = TemplateProcessing(
+        single="$A", pair=f"$A {end} $B", special_tokens=[(end, tokenizer.end_of_text)]
+    )
+    theirs.enable_truncation(most, strategy="longest_first")
+    return theirs
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=4), st.integers(3, 16))
+@example([("", ""), ("a", ""), ("", "a"), ("<|endoftext|>", "<|endoftext|>")], 5)
+def test_pairs_are_cut_as_hugging_face_cuts_them(trained: Tokenizer, texts: list[tuple[str, str]], most: int) -> None:
+    ours, theirs = trained.encode(texts, most), separated(trained, most).encode_batch(texts)
+    assert rows(ours) == [encoding.ids for encoding in theirs]
+    assert ours.truncated == sum(bool(encoding.overflowing) for encoding in theirs)
+    assert all(row.count(trained.end_of_text) == 1 for row in rows(ours))
+
+
+def test_a_pairs_longer_text_is_cut_first(trained: Tokenizer) -> None:
+    long, short, end = "\x00\x01\x02\x03\x04\x05\x06\x07", "\x10\x11", trained.end_of_text
+    [a], [b] = rows(trained.encode([long], 99)), rows(trained.encode([short], 99))
+    assert (len(a), len(b)) == (8, 2)
+    assert rows(trained.encode([(long, short), (short, long), (long, long)], 8)) == [
+        [*a[:5], end, *b],
+        [*b, end, *a[:5]],
+        [*a[:3], end, *a[:4]],
+    ]
+
+
 # Folders.
 
 
@@ -217,6 +254,11 @@ def test_the_cache_tells_apart_what_gives_other_ids(trained: Tokenizer, cache: P
         assert len(list(cache.iterdir())) == count
     for tokenizer, texts, limit in asked:
         assert_equal(encode_cached(never(tokenizer), texts, limit), tokenizer.encode(texts, limit))
+
+
+def test_the_cache_tells_pairs_from_texts(trained: Tokenizer, cache: Path) -> None:
+    for texts in ([("ab", "c")], ["ab", "c"], [("a", "bc")], [("ab", "c"), ("", "")], ["ab", "c", "", ""]):
+        assert_equal(encode_cached(trained, texts, 10), trained.encode(texts, 10))
 
 
 def replaced_ids(data: bytes) -> bytes:

@@ -37,7 +37,7 @@ class Batch:
         last: [slots] int32, index on the token axis of each text's last token: the one that is pooled.
         number: [slots] int32, the text's number in the whole batch: what dropout is drawn by, on any device.
         label: [slots] int32.
-        weight: [slots] float32, 1 for a text, 0 for an empty slot.
+        weight: [slots] float32, what the text weighs in the training loss, 1 unless told; 0 for an empty slot.
         reach: how many leading blocks look back so far, as in `Shape` (static).
         depth: layers that `ids` have been through (static); 0 for token ids.
     """
@@ -116,21 +116,38 @@ def _reach(lengths: np.ndarray) -> np.ndarray:
     return reach
 
 
-def assemble(data: Ragged, labels: np.ndarray, rows: np.ndarray, shape: Shape, devices: int) -> Batch:
-    """Rows of the data -> a NumPy batch of `shape`, with leading axes [devices, micro_batches]."""
+def assemble(
+    data: Ragged,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    shape: Shape,
+    devices: int,
+    weights: np.ndarray | None = None,
+) -> Batch:
+    """Rows of the data -> a NumPy batch of `shape`, with leading axes [devices, micro_batches].
+
+    Args:
+        data, labels: all texts.
+        rows: of the texts in the batch.
+        shape: a planned one.
+        devices: that share it.
+        weights: [all texts] what each weighs in the loss; 1 by default.
+    """
     shards = deal(data.lengths[rows], devices * shape.micro_batches)
-    parts = [_flat(data, labels, rows, shard, shape) for shard in shards]
+    parts = [_flat(data, labels, weights, rows[shard], shard, shape) for shard in shards]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
     return jax.tree.map(lambda x: x.reshape(devices, shape.micro_batches, *x.shape[1:]), stacked)
 
 
-def _flat(data: Ragged, labels: np.ndarray, rows: np.ndarray, members: np.ndarray, shape: Shape) -> Batch:
-    """One device's micro-batch: the texts `members` (numbers in the batch) one behind the other."""
+def _flat(
+    data: Ragged, labels: np.ndarray, weights: np.ndarray | None, rows: np.ndarray, numbers: np.ndarray, shape: Shape
+) -> Batch:
+    """One device's micro-batch: the texts of these rows, `numbers` in the batch, one behind the other."""
     slots, tokens = shape.slots, shape.tokens
-    lengths = data.lengths[rows[members]]
-    total = int(lengths.sum())
+    lengths = data.lengths[rows]
+    total, used = int(lengths.sum()), len(rows)
     starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    slot = np.repeat(np.arange(len(members)), lengths)
+    slot = np.repeat(np.arange(used), lengths)
     position = np.arange(total) - starts[slot]
     batch = Batch(
         ids=np.zeros((tokens, *data.ids.shape[1:]), data.ids.dtype),
@@ -143,14 +160,13 @@ def _flat(data: Ragged, labels: np.ndarray, rows: np.ndarray, members: np.ndarra
         reach=shape.reach,
         depth=data.depth,
     )
-    batch.ids[:total] = data.ids[data.offsets[rows[members]][slot] + position]
+    batch.ids[:total] = data.ids[data.offsets[rows][slot] + position]
     batch.text[:total] = slot
     batch.position[:total] = position
-    used = len(members)
     batch.last[:used] = starts + lengths - 1
-    batch.number[:used] = members
-    batch.label[:used] = labels[rows[members]]
-    batch.weight[:used] = 1
+    batch.number[:used] = numbers
+    batch.label[:used] = labels[rows]
+    batch.weight[:used] = 1 if weights is None else weights[rows]
     return batch
 
 
@@ -165,6 +181,7 @@ class TrainBatches:
         micro_batch_tokens: most tokens of a micro-batch on one device.
         most_shapes: most shapes to plan.
         together: seeds that train at once: their batches have one shape, and share the limit of a micro-batch.
+        weights: [texts] what each weighs in the loss; 1 by default.
 
     Attributes:
         groups: the seeds that train together.
@@ -182,8 +199,10 @@ class TrainBatches:
         micro_batch_tokens: int = 16384,
         most_shapes: int = 6,
         together: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
-        self.data, self.labels, self.batch_size, self.devices = data, labels, batch_size, devices
+        self.data, self.labels, self.weights = data, labels, weights
+        self.batch_size, self.devices = batch_size, devices
         size = len(labels)
         self.groups = [list(seeds[start : start + together]) for start in range(0, len(seeds), together)]
         every = [  # of each update of a group: the lengths of each seed's texts
@@ -220,7 +239,7 @@ class TrainBatches:
         """
         rows = [self.rows(seed, epoch, step) for seed in seeds]
         shape = choose(_joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
-        each = [assemble(self.data, self.labels, own, shape, self.devices) for own in rows]
+        each = [assemble(self.data, self.labels, own, shape, self.devices, self.weights) for own in rows]
         return shape, each[0] if len(each) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *each)
 
 

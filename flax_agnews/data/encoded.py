@@ -58,10 +58,14 @@ class Data:
         return digest.hexdigest()
 
     @property
+    def class_texts(self) -> np.ndarray:
+        """[classes] int64, training texts of each."""
+        return np.bincount(self.train.labels, minlength=len(self.classes))
+
+    @property
     def majority_accuracy(self) -> float:
         """Test accuracy of always answering the class that is most frequent in training."""
-        majority = np.bincount(self.train.labels, minlength=len(self.classes)).argmax()
-        return float((self.test.labels == majority).mean())
+        return float((self.test.labels == self.class_texts.argmax()).mean())
 
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data:

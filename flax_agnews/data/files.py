@@ -8,7 +8,7 @@ from typing import Any
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data.arrays import machine_memory
-from flax_agnews.data.rows import MOST_CLASSES, Found, Rows, check_columns
+from flax_agnews.data.rows import MOST_CLASSES, Found, Rows, check_columns, side_by_side
 from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.files import expanded, parse_json
 
@@ -84,8 +84,8 @@ def _class_names(path: Path) -> list[str] | None:
 
 def _csv(path: Path, config: DataConfig) -> Rows:
     """Rows of a CSV file with a header. Quoted fields may hold line breaks; blank lines are skipped."""
-    texts: list[object] = []
-    labels: list[object] = []
+    wanted = [*config.text_columns, config.label_column]
+    values: list[list[object]] = [[] for _ in wanted]
     numbers: list[int] = []
     with _long_fields():
         records = _csv_records(path)
@@ -93,14 +93,15 @@ def _csv(path: Path, config: DataConfig) -> Rows:
         if not any(name.strip() for name in columns):
             raise _empty(path)
         check_columns(config, str(path), columns)
-        text, label = columns.index(config.text_column), columns.index(config.label_column)
+        places = [columns.index(name) for name in wanted]
         for line, fields in records:
             if len(fields) != len(columns):
                 raise UserError(f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}")
-            texts.append(fields[text])
-            labels.append(fields[label])
+            for column, place in zip(values, places, strict=True):
+                column.append(fields[place])
             numbers.append(line)
-    return Rows(str(path), texts, labels, numbers, "line")
+    *texts, labels = values
+    return Rows(str(path), side_by_side(texts), labels, numbers, "line")
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -132,9 +133,10 @@ def _jsonl(path: Path, config: DataConfig) -> Rows:
     if not records:
         raise _empty(path)
     check_columns(config, str(path), list(records[0][1]))
-    texts = [record.get(config.text_column) for _, record in records]
-    labels = [record.get(config.label_column) for _, record in records]
-    return Rows(str(path), texts, labels, [number for number, _ in records], "line")
+    *texts, labels = (
+        [record.get(column) for _, record in records] for column in [*config.text_columns, config.label_column]
+    )
+    return Rows(str(path), side_by_side(texts), labels, [number for number, _ in records], "line")
 
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
@@ -151,7 +153,7 @@ def _parquet(path: Path, config: DataConfig) -> Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted = [config.text_column, config.label_column]
+    wanted = [*config.text_columns, config.label_column]
     try:
         with pq.ParquetFile(path) as file:
             check_columns(config, str(path), file.schema_arrow.names)
@@ -161,10 +163,10 @@ def _parquet(path: Path, config: DataConfig) -> Rows:
         # As a dictionary, a string that stands in a million rows is read once.
         with pq.ParquetFile(path, metadata=metadata, read_dictionary=strings) as file:
             table = file.read(columns=wanted)
-        texts, labels = (_values(table[name]) for name in wanted)
+        *texts, labels = (_values(table[name]) for name in wanted)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: broken Parquet: {first_line(error)}") from error
-    return Rows(str(path), texts, labels, range(1, len(texts) + 1))
+    return Rows(str(path), side_by_side(texts), labels, range(1, len(labels) + 1))
 
 
 def _strings(metadata: Any) -> set[str]:

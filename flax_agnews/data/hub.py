@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from flax_agnews.config import DataConfig
-from flax_agnews.data.rows import Found, Rows, check_columns
+from flax_agnews.data.rows import Found, Rows, check_columns, side_by_side
 from flax_agnews.errors import UserError, listed, shown
 
 
@@ -30,8 +30,9 @@ def load(config: DataConfig) -> Found:
 
 def _rows(dataset: Any, place: str, config: DataConfig) -> Rows:
     check_columns(config, config.source, dataset.column_names)
-    columns = dataset.select_columns([config.text_column, config.label_column])[:]
-    return Rows(place, columns[config.text_column], columns[config.label_column], range(1, len(dataset) + 1))
+    columns = dataset.select_columns([*config.text_columns, config.label_column])[:]
+    texts = side_by_side([columns[column] for column in config.text_columns])
+    return Rows(place, texts, columns[config.label_column], range(1, len(dataset) + 1))
 
 
 def _load_dataset(name: str) -> Any:

@@ -12,6 +12,9 @@ from flax_agnews.data.arrays import machine_memory
 from flax_agnews.errors import UserError, listed, nearest, shown
 
 MOST_CLASSES = 10_000
+Text = str | tuple[str, str]
+"""A text, or a pair of texts."""
+
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
 
 
@@ -21,7 +24,7 @@ class Rows:
 
     Args:
         place: File, or hub id and split, for messages.
-        texts: Values of the text column.
+        texts: Values of the text column; where there are two, tuples of both.
         labels: Values of the label column.
         numbers: Where in `place` each row stands, counted from 1.
         unit: What `numbers` count.
@@ -47,31 +50,45 @@ class Found:
 
 
 def check_columns(config: DataConfig, place: str, columns: Sequence[str]) -> None:
-    """Raises a `UserError` unless `place` has the text and the label column, each once."""
-    for setting in ("text_column", "label_column"):
-        column = getattr(config, setting)
+    """Raises a `UserError` unless `place` has the text columns and the label column, each once."""
+    texts = [("text_column", column) for column in config.text_columns]
+    for setting, column in [*texts, ("label_column", config.label_column)]:
         count = list(columns).count(column)
         if count != 1:
             have = listed(map(shown, columns)) if count == 0 else f"{column} {count} times"
             raise UserError(f"--data.{setting} {column}: {place} has the columns {have}")
 
 
-def checked_texts(rows: Rows) -> list[str]:
+def side_by_side(columns: Sequence[Sequence[object]]) -> Sequence[object]:
+    """The values of one text column, or of two, as `Rows` has them."""
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def checked_texts(rows: Rows) -> list[Text]:
     """The texts, unchanged; a `UserError` where one is missing or is no text. An empty text is one."""
     if not rows.texts:
         raise UserError(f"{rows.place} has no rows: at least one text and its label are needed")
-    texts = []
-    for index, text in enumerate(rows.texts):
-        if text is None:
-            raise UserError(f"{rows.at(index)}: the text is missing (an empty one would be allowed)")
-        if not isinstance(text, str):
-            raise UserError(f"{rows.at(index)}: {shown(text)} is no text; --data.text_column names the texts")
-        if not text.isascii() and not _encodable(text):
-            raise UserError(f"{rows.at(index)}: the text is no valid Unicode (half of a surrogate pair)")
-        texts.append(text)
-    if (size := sum(map(len, texts))) > machine_memory() // 2:  # a few strings may stand in a great many rows
+    texts: list[Text] = []
+    for index, value in enumerate(rows.texts):
+        if isinstance(value, tuple):
+            first, second = value
+            texts.append((_checked(rows, index, first, "first text"), _checked(rows, index, second, "second text")))
+        else:
+            texts.append(_checked(rows, index, value, "text"))
+    size = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
+    if size > machine_memory() // 2:  # a few strings may stand in a great many rows
         raise UserError(f"{rows.place}: {size / 1e9:,.0f} GB of texts are more than half of this machine's memory")
     return texts
+
+
+def _checked(rows: Rows, index: int, text: object, name: str) -> str:
+    if text is None:
+        raise UserError(f"{rows.at(index)}: the {name} is missing (an empty one would be allowed)")
+    if not isinstance(text, str):
+        raise UserError(f"{rows.at(index)}: {shown(text)} is no text; --data.text_column names the texts")
+    if not text.isascii() and not _encodable(text):
+        raise UserError(f"{rows.at(index)}: the {name} is no valid Unicode (half of a surrogate pair)")
+    return text
 
 
 @dataclass(frozen=True)
@@ -82,17 +99,21 @@ class Classes:
     index: Mapping[int | str, int]
 
     def numbers(self, rows: Rows) -> np.ndarray:
-        """[rows] int32, the class of each row; a `UserError` at the first label that is no class."""
+        """[rows] int32, the class of each row; a `UserError` that names the labels that are no classes."""
         labels = _read_labels(rows)
-        for position, label in enumerate(labels):
-            if label not in self.index:
-                raise UserError(f"{rows.at(position)}: label {shown(label)} is no class.{self._allowed(label)}")
+        unknown = list(dict.fromkeys(label for label in labels if label not in self.index))
+        if unknown:
+            first, *others = unknown
+            more = f", nor are {listed(map(shown, others))}" if others else ""
+            place = rows.at(labels.index(first))
+            raise UserError(f"{place}: label {shown(first)} is no class{more}.{self._allowed(first)}")
         return np.array([self.index[label] for label in labels], np.int32)
 
     def _allowed(self, label: int | str) -> str:
         if isinstance(next(iter(self.index)), int):
-            return f" Classes: 0 to {len(self.index) - 1}"
-        return nearest(str(label), self.names) if len(self.names) <= 20 else f" Known: {listed(self.names)}"
+            unlabelled = "; -1 often marks rows without a label" if label == -1 else ""
+            return f" Classes: 0 to {len(self.index) - 1}{unlabelled}"
+        return nearest(shown(label), map(shown, self.names), most=20)
 
 
 def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
@@ -107,6 +128,9 @@ def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
         raise UserError(f"{train.place}: every label is {shown(labels[0])}; at least 2 classes are needed")
     numbers = sum(isinstance(label, int) for label in labels)
     if not numbers:
+        if len(distinct) > MOST_CLASSES:
+            many = f"has {len(distinct):,} different labels, at most {MOST_CLASSES:,} are allowed"
+            raise UserError(f"{train.place}: {many}; --data.label_column names the labels")
         names = names or sorted(str(label) for label in distinct)
         if len(names) > MOST_CLASSES:
             raise UserError(f"{train.place}: has {len(names):,} different labels; at most {MOST_CLASSES:,} are classes")
@@ -140,7 +164,8 @@ def _read_labels(rows: Rows) -> list[int | str]:
 
 def _read_label(rows: Rows, index: int, label: object) -> int | str:
     """A class number (3, 3.0, "3") as an int, a class name as it is."""
-    if label is None or label == "" or (isinstance(label, float) and math.isnan(label)):
+    blank = not label.strip() if isinstance(label, str) else label is None
+    if blank or (isinstance(label, float) and math.isnan(label)):
         raise UserError(f"{rows.at(index)}: the label is missing: must be a class number or name")
     if isinstance(label, bool):
         return str(label)

@@ -8,7 +8,7 @@ import numpy as np
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data import builtin, files, hub
-from flax_agnews.data.rows import Found, checked_texts, find_classes
+from flax_agnews.data.rows import Found, Text, checked_texts, find_classes
 from flax_agnews.errors import UserError
 
 
@@ -27,10 +27,15 @@ SOURCES: tuple[Source, ...] = (builtin, files, hub)  # the first that claims a s
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows of one split: `texts`, unchanged, and `labels` ([rows] int32)."""
+    """Rows of one split: `texts` (or pairs of them), unchanged, and `labels` ([rows] int32)."""
 
-    texts: list[str]
+    texts: list[Text]
     labels: np.ndarray
+
+    @property
+    def strings(self) -> list[str]:
+        """All texts; of pairs both."""
+        return [part for text in self.texts for part in ((text,) if isinstance(text, str) else text)]
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.data.hub import quiet
+from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.files import expanded
 
@@ -80,14 +81,37 @@ class Tokenizer:
         """The largest id that a text can get."""
         return max(self.backend.get_vocab(with_added_tokens=True).values())
 
-    def encode(self, texts: Sequence[str], max_length: int) -> Ragged:
-        """Ids of each text, at most `max_length` of them (the first ones)."""
+    def encode(self, texts: Sequence[Text], max_length: int) -> Ragged:
+        """Ids of each text, at most `max_length` of them (the first ones); of a pair: first, end-of-text, second.
+
+        A delimiter between the two is GPT's way (Radford et al. 2018, "Improving Language Understanding by Generative
+        Pre-Training", section 3.3). End-of-text is the one that GPT-2 knows and that no text contains, where a newline
+        may be in both; it stands between the turns of DialoGPT too, which was made from GPT-2
+        (https://huggingface.co/microsoft/DialoGPT-medium). All are texts, or all are pairs.
+        """
+        parts = [self._ids(column) for column in (zip(*texts, strict=True) if _paired(texts) else [texts])]
         truncated, rows = 0, []
-        for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False):
-            ids = encoding.ids or [self.end_of_text]
-            truncated += len(ids) > max_length
-            rows.append(ids[:max_length])
+        for first, *others in zip(*parts, strict=True):
+            whole = [*first, self.end_of_text, *others[0]] if others else first or [self.end_of_text]
+            if len(whole) > max_length:
+                truncated += 1
+                whole = self._cut(first, others[0], max_length) if others else whole[:max_length]
+            rows.append(whole)
         return Ragged.of(rows, truncated)
+
+    def _ids(self, texts: Iterable[Any]) -> list[list[int]]:
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _cut(self, first: list[int], second: list[int], most: int) -> list[int]:
+        """A pair of `most` ids: the longer text is cut down to the other, then both alike; the separator never.
+
+        This is `longest_first` of Hugging Face's tokenizers: where both are cut, the longer one, or the second, may
+        have one more.
+        """
+        left = most - 1
+        short = min(len(first), len(second), left // 2)
+        kept = (short, left - short) if len(first) <= len(second) else (left - short, short)
+        return [*first[: kept[0]], self.end_of_text, *second[: kept[1]]]
 
     def save(self, folder: Path) -> None:
         """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder."""
@@ -151,15 +175,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLAX_AGNEWS_CACHE") or Path(base) / "flax_agnews")
 
 
-def encode_cached(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Ragged:
+def encode_cached(tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> Ragged:
     """`tokenizer.encode`, from disk where the same texts were encoded in the same way before."""
-    key = _digest(tokenizer.fingerprint, str(max_length), *texts)
+    how = f"{max_length} a pair" if _paired(texts) else str(max_length)
+    strings = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
+    key = _digest(tokenizer.fingerprint, how, *strings)
     path = cache_folder() / "tokens" / f"{key}.npz"
     cached = _read(path)
     if cached is None:
         cached = tokenizer.encode(texts, max_length)
         _write(path, cached)
     return cached
+
+
+def _paired(texts: Sequence[Text]) -> bool:
+    return bool(texts) and not isinstance(texts[0], str)
 
 
 def _digest(*parts: str) -> str:

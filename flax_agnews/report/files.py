@@ -34,7 +34,7 @@ _RUN: Mapping[str, tuple[type, ...]] = {
     "seed": (int,),
     "test_accuracy": _NUMBER,
     "test_macro_f1": _NUMBER,
-    "test_confusion": (list,),
+    "test_confusion": (list, dict),
     "trainable_parameters": (int,),
     "total_parameters": (int,),
     "cost": (dict,),
@@ -80,6 +80,9 @@ def _fault(results: Any) -> str | None:
         return "data: has no test texts, or a majority_accuracy that is no share"
     if not _known_or_not(data.get(name) for name in ("tokens_per_text", "longest", "truncated")):
         return "data: tokens_per_text, longest or truncated is no number"
+    counts, classes = data.get("class_texts"), len(data["classes"])
+    if counts is not None and not (_is_counts(counts) and len(counts) == classes):
+        return f"data.class_texts is no list of {classes} counts"
     if pretrain is not None:
         fault = _lacking("pretrain", pretrain, _PRETRAIN)
         if fault or not _known_or_not(pretrain["loss"]):
@@ -109,11 +112,24 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
     others = [run.get("test_loss"), run.get("best_epoch"), *(run["cost"].get(name) for name in COSTS)]
     if not _known_or_not([*run["train_loss"], *run["val_loss"], *others]):
         return f"{place}: a loss, a cost or best_epoch is no number"
-    classes, table = len(results["data"]["classes"]), run["test_confusion"]
-    square = len(table) == classes and all(isinstance(row, list) and len(row) == classes for row in table)
-    if not square or not all(_is(cell, (int,)) for row in table for cell in row):
+    classes = len(results["data"]["classes"])
+    if not _is_confusion(run["test_confusion"], classes):
         return f"{place}.test_confusion is no table of {classes} x {classes} counts"
     return None
+
+
+def _is_confusion(table: Any, classes: int) -> bool:
+    """Whether it is what `statistics.confusion_record` gives for so many classes."""
+    if isinstance(table, dict):
+        lists: list[Any] = [table.get(name) for name in ("true", "predicted", "texts")]
+        if not all(map(_is_counts, lists)):
+            return False
+        return len(set(map(len, lists))) == 1 and max([*lists[0], *lists[1]], default=0) < classes
+    return len(table) == classes and all(_is_counts(row) and len(row) == classes for row in table)
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(_is(count, (int,)) and count >= 0 for count in value)
 
 
 def _lacking(place: str, section: Any, fields: Mapping[str, tuple[type, ...]]) -> str | None:

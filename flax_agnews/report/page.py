@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flax_agnews.errors import listed
 from flax_agnews.files import write_atomic
 from flax_agnews.report import plots
+from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.files import Results, read_results
 from flax_agnews.report.tables import (
@@ -29,7 +28,6 @@ from flax_agnews.report.tables import (
 from flax_agnews.statistics import Run, by_strategy, costs, summary, wilson_interval
 
 _FIGURE = "accuracy_curves.png"
-_MOST_CLASSES = 20
 
 
 def write_report(folder: Path) -> list[Path]:
@@ -55,7 +53,7 @@ def markdown_page(results: Results) -> str:
         _accuracy(results),
         _curves(results),
         differences(results),
-        _confusion(results),
+        confusions(results),
         _costs(results),
         _settings(results),
         _environment(results),
@@ -105,8 +103,8 @@ def _compared(results: Results) -> Iterator[str]:
     lines = [
         f"Strategies: {names}; {seeds_text(results)} each.",
         f"Data: {escape(data['source'])}; {data['train']:,} training, {data['validation']:,} validation and "
-        f"{data['test']:,} test texts in {len(data['classes'])} classes "
-        f"({listed(escape(str(name)) for name in data['classes'])}).{_lengths(data)}",
+        f"{data['test']:,} test texts in {classes_text(data)}.{_lengths(data)}",
+        *balance(results),
         f"Always answering the most frequent class gives {_percent(data['majority_accuracy'])}.",
         f"Model: {escape(model_text(model))}, {escape(model['dtype'])}.{_base(model)}",
     ]
@@ -167,32 +165,6 @@ def _curves(results: Results) -> Iterator[str]:
         f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}. "
         "The figure at each name is the validation accuracy after the last epoch."
     )
-
-
-def _confusion(results: Results) -> Iterator[str]:
-    best, classes = ranked(results)[0], results["data"]["classes"]
-    runs = by_strategy(results["runs"])[best]
-    table = np.sum([run["test_confusion"] for run in runs], axis=0)
-    yield f"## What {escape(best)} confuses"
-    summed = "" if len(runs) == 1 else f", summed over {_seeds(len(runs))}"
-    if len(classes) > _MOST_CLASSES:
-        yield f"The ten most frequent confusions{summed}:"
-        yield pipe_table(("true class", "predicted", "texts"), _worst(table, classes))
-        return
-    yield f"Test texts{summed}; rows are true classes, columns predictions:"
-    recalls = np.diag(table) / np.maximum(table.sum(axis=1), 1)
-    rows = [
-        (str(name), *(f"{count:,}" for count in row), _percent(recall) if row.sum() else NOT_KNOWN)
-        for name, row, recall in zip(classes, table, recalls, strict=True)
-    ]
-    yield pipe_table(("true class", *map(str, classes), "recall"), rows)
-
-
-def _worst(table: np.ndarray, classes: list[str]) -> list[tuple[str, str, str]]:
-    off = table - np.diag(np.diag(table))
-    order = np.argsort(-off, axis=None, kind="stable")[:10]
-    cells = [divmod(int(index), len(classes)) for index in order]
-    return [(str(classes[i]), str(classes[j]), f"{off[i, j]:,}") for i, j in cells if off[i, j]]
 
 
 def _costs(results: Results) -> Iterator[str]:

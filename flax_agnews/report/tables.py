@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,15 @@ def one_line(text: str) -> str:
 def shorten(text: str, most: int) -> str:
     """`text`, cut to `most` characters with an ellipsis at its end."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def short_names(names: Sequence[Any], most: int = 24) -> list[str]:
+    """Names of classes for a table: each on one line, long ones without their middle, all different."""
+    whole = [one_line(str(name)) for name in names]
+    head, tail = most // 2, most - most // 2 - 1
+    short = [name if len(name) <= most else f"{name[:head]}…{name[-tail:]}" for name in whole]
+    times = Counter(short)
+    return [name if times[name] == 1 else f"{name} ({number})" for number, name in enumerate(short)]
 
 
 def model_text(model: Mapping[str, Any]) -> str:

@@ -24,13 +24,14 @@ class Scores:
     Attributes:
         loss: mean cross-entropy, nats.
         accuracy, macro_f1: 0 to 1.
-        confusion: [true class][answered class] counts.
+        confusion: [true class][answered class] counts; above `statistics.LARGEST_TABLE` classes, as
+            `statistics.confusion_record` has them.
     """
 
     loss: float
     accuracy: float
     macro_f1: float
-    confusion: list[list[int]]
+    confusion: list[list[int]] | dict[str, list[int]]
 
 
 @dataclass
@@ -38,10 +39,11 @@ class History:
     """What a run has been through: JSON-able, saved with every checkpoint.
 
     Attributes:
-        train_loss, train_accuracy: of each epoch's batches as they trained, dropout on.
+        train_loss, train_accuracy: of each epoch's batches as they trained, dropout on; the loss is what training
+            minimises, so weighted where `train.class_weights` says so, and no other number is.
         val_loss, val_accuracy, val_macro_f1: after each epoch.
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
-        partial: sums of the epoch under way: loss, correct, weight, skipped, spikes.
+        partial: sums of the epoch under way: loss, weight, correct, texts, skipped, spikes.
         skipped: updates that were not finite and were left out, by epoch.
         spikes: updates with a loss far above the usual, by epoch.
         recent: losses of the last updates; None for those that were left out.
@@ -82,13 +84,20 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     if not np.isfinite(logits).all():
         return Scores(math.nan, math.nan, math.nan, [])
     answers = logits.argmax(-1)
-    losses = -log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels]
     return Scores(
-        loss=float(losses.mean()),
+        loss=float(_losses(logits, labels).mean()),
         accuracy=float(statistics.accuracy(labels, answers)),
         macro_f1=float(statistics.macro_f1(labels, answers, logits.shape[1])),
-        confusion=np.asarray(statistics.confusion(labels, answers, logits.shape[1])).astype(int).tolist(),
+        confusion=statistics.confusion_record(labels, answers, logits.shape[1]),
     )
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross-entropy of each text in float64, of a few at a time: with thousands of classes, all take gigabytes."""
+    some = max(1, 10**6 // logits.shape[1])
+    parts = [slice(start, start + some) for start in range(0, len(labels), some)]
+    logs = (log_softmax(logits[part].astype(np.float64), axis=-1) for part in parts)
+    return np.concatenate([-log[np.arange(len(log)), labels[part]] for log, part in zip(logs, parts, strict=True)])
 
 
 def lost(metrics: Mapping[str, float]) -> str:
@@ -134,7 +143,7 @@ class Journal:
         loss, skipped = numbers["loss"] / numbers["weight"], bool(numbers["skipped"])
         spike = not skipped and is_spike(loss, history.recent, self._guessing)
         history.recent = [*history.recent, None if skipped else loss][-_USUAL:]
-        sums = {} if skipped else {name: numbers[name] for name in ("loss", "correct", "weight")}
+        sums = {} if skipped else {name: numbers[name] for name in ("loss", "weight", "correct", "texts")}
         for name, value in {**sums, "skipped": skipped, "spikes": spike}.items():
             history.partial[name] = history.partial.get(name, 0.0) + value
         if skipped:
@@ -151,9 +160,8 @@ class Journal:
         history.partial = {}
         best = history.val_accuracy[history.best_epoch - 1] if history.best_epoch else -1.0
         better = validation.accuracy > best
-        weight = sums.get("weight", math.nan)
-        history.train_loss.append(sums.get("loss", math.nan) / weight)
-        history.train_accuracy.append(sums.get("correct", math.nan) / weight)
+        history.train_loss.append(sums.get("loss", math.nan) / sums.get("weight", math.nan))
+        history.train_accuracy.append(sums.get("correct", math.nan) / sums.get("texts", math.nan))
         history.skipped.append(int(sums.get("skipped", 0)))
         history.spikes.append(int(sums.get("spikes", 0)))
         history.val_loss.append(validation.loss)
@@ -161,7 +169,7 @@ class Journal:
         history.val_macro_f1.append(validation.macro_f1)
         history.epoch_seconds.append(history.train_seconds - sum(history.epoch_seconds))
         epoch = len(history.val_accuracy)
-        if math.isnan(weight):
+        if "weight" not in sums:
             history.end(f"in epoch {epoch} (each of its updates)")
         if math.isnan(validation.loss):
             history.end(f"after epoch {epoch} (validation logits)")

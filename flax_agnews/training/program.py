@@ -13,6 +13,7 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.statistics import balanced_weights
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack, unshared
 from flax_agnews.training.step import (
@@ -37,6 +38,7 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
         micro_batch_tokens=train.micro_batch_tokens,
         most_shapes=train.shapes,
         together=train.parallel_seeds,
+        weights=balanced_weights(data.labels) if train.class_weights == "balanced" else None,
     )
 
 

@@ -25,7 +25,7 @@ SEEDS = "seeds"
 """Name of the axis of runs that train together."""
 
 Sums = dict[str, Array]
-"""`loss` and `weight`, and `correct` in classification: sums over what a device holds, [] float32."""
+"""`loss` and `weight`, and in classification `correct` and `texts`: sums over what a device holds, [] float32."""
 
 Prefix = list[KeysValues] | None
 """What every text sees before its own tokens, by layer."""
@@ -34,14 +34,15 @@ Loss = Callable[[Classifier, Batch, Noise | None, Any], Sums]
 
 
 def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
-    """Cross-entropy of the texts' labels, in nats, summed over texts."""
+    """Cross-entropy of the texts' labels, in nats, summed over texts by their weights; correct answers, unweighted."""
     logits = model(batch, noise, dtype)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
-    correct = logits.argmax(-1) == batch.label
+    correct, real = logits.argmax(-1) == batch.label, batch.weight > 0
     return {
         "loss": (losses * batch.weight).sum(),
-        "correct": (correct * batch.weight).sum(),
         "weight": batch.weight.sum(),
+        "correct": (correct & real).sum(dtype=jnp.float32),
+        "texts": real.sum(dtype=jnp.float32),
     }
 
 
@@ -105,8 +106,8 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Sums]]:
     """A function (state, frozen, batch) -> (state, metrics) under a mapped axis called `AXIS`.
 
-    Metrics: `loss`, `correct`, `weight` (sums over the batch), `grad_norm`, the trained gradients' global norm, and
-    `skipped`: whether loss or gradient were not finite. Then only the step counts on; all else stays as it was.
+    Metrics: the loss's sums over the batch, `grad_norm`, the trained gradients' global norm, and `skipped`: whether
+    loss or gradient were not finite. Then only the step counts on; all else stays as it was.
 
     Args:
         setup: the strategy on the model; leaves of the state that it doesn't have among `learning` are as frozen.

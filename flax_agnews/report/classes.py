@@ -1,0 +1,79 @@
+"""What the report says of the classes: their names, how texts are spread over them, and what is confused."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flax_agnews.errors import listed
+from flax_agnews.report.files import Results
+from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, share_text, short_names
+from flax_agnews.statistics import Run, by_strategy, confusion_cells, spread
+
+_MOST_CLASSES = 20
+
+
+def classes_text(data: Mapping[str, Any]) -> str:
+    """`2 classes (ham, spam)`; the first names of many."""
+    return f"{len(data['classes']):,} classes ({listed(map(escape, short_names(data['classes'])))})"
+
+
+def balance(results: Results) -> Iterator[str]:
+    """Lines on classes of different sizes, and on what is done about it; none where there is nothing to say."""
+    data, weighted = results["data"], results["settings"].get("class_weights") == "balanced"
+    if data.get("class_texts"):
+        found = spread(data["class_texts"])
+        rarest, commonest = (
+            f"{escape(short_names(data['classes'])[number])} has {texts:,} ({share_text(texts, found.texts)})"
+            for number, texts in ((found.rarest, found.fewest), (found.commonest, found.most))
+        )
+        if found.uneven:
+            yield (
+                f"The classes are uneven: of the training texts {rarest}, and {commonest}, "
+                f"{found.most / found.fewest:,.1f} times as many. Macro-F1 counts all classes alike, accuracy all "
+                "texts."
+            )
+        if found.empty:
+            one = found.empty == 1
+            yield f"{found.empty:,} class{' has' if one else 'es have'} no training texts, and can't be learned."
+    if weighted:
+        yield (
+            "In training, every class weighed the same (`train.class_weights`), and so it does in the training loss; "
+            "accuracies, and the losses of validation and test, count every text alike."
+        )
+
+
+def confusions(results: Results) -> Iterator[str]:
+    """The section on what the best strategy confuses: the whole matrix, or of many classes the worst of it."""
+    best, names = ranked(results)[0], short_names(results["data"]["classes"])
+    runs = by_strategy(results["runs"])[best]
+    cells = _summed(runs)
+    yield f"## What {escape(best)} confuses"
+    summed = "" if len(runs) == 1 else f", summed over {len(runs)} seeds"
+    if len(names) > _MOST_CLASSES:
+        worst = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-cells[cell], cell))[:10]
+        yield f"The ten most frequent confusions{summed}:"
+        yield pipe_table(
+            ("true class", "predicted", "texts"), [(names[i], names[j], f"{cells[i, j]:,}") for i, j in worst]
+        )
+        return
+    yield f"Test texts{summed}; rows are true classes, columns predictions:"
+    yield pipe_table(("true class", *names, "recall"), _rows(cells, names))
+
+
+def _summed(runs: Sequence[Run]) -> Counter[tuple[int, int]]:
+    """(true class, predicted class) -> texts, over all runs."""
+    cells: Counter[tuple[int, int]] = Counter()
+    for run in runs:
+        for true, predicted, texts in confusion_cells(run["test_confusion"]):
+            cells[true, predicted] += texts
+    return cells
+
+
+def _rows(cells: Mapping[tuple[int, int], int], names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    numbers = range(len(names))
+    table = np.array([[cells[true, predicted] for predicted in numbers] for true in numbers])
+    for true, row in enumerate(table):
+        recall = f"{100 * row[true] / row.sum():.1f} %" if row.sum() else NOT_KNOWN
+        yield (names[true], *(f"{texts:,}" for texts in row), recall)
