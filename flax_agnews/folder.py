@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,14 @@ def config_dict(config: Config) -> dict[str, Any]:
         del fields["parallel"][name]
     strategies = fields.pop("strategies")
     return {**fields, **strategies}
+
+
+def _config_of(sections: Mapping[str, Any]) -> Config:
+    """What `config_dict` wrote. TypeError where a section is none of ours."""
+    default, rest = Config(), dict(sections)
+    known = {field.name: rest.pop(field.name) for field in fields(Config) if field.name in rest}
+    made = {k: type(getattr(default, k))(**v) if is_dataclass(getattr(default, k)) else v for k, v in known.items()}
+    return Config(**made, strategies=rest)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,17 @@ class OutputFolder:
     def in_use(self) -> bool:
         """Whether an experiment was begun here."""
         return (self.path / "config.yaml").exists()
+
+    @property
+    def config(self) -> Config:
+        """The settings that the experiment was last called with; those of strategies as they stand in config.yaml."""
+        sections = self._before()
+        if sections is None:
+            raise UserError(f"{self.path}: has no config.yaml; give a run where it was made, in its output folder")
+        try:
+            return _config_of(sections)
+        except TypeError as error:
+            raise UserError(f"{self.path / 'config.yaml'}: is of another version of this program ({error})") from error
 
     def check(self, config: Config, overwrite: bool = False) -> None:
         """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""
