@@ -20,8 +20,11 @@ FLOORS = [
     {"models", "optim"},
     {"strategies"},
     {"training"},
-    {"experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"},
-    {"cli", "main", "predict", "evaluate", "export"},
+    {
+        *("experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"),
+        *("trained", "streaming", "evaluation"),
+    },
+    {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]
 """A file or folder of the package imports from lower floors, and from its own floor without a cycle."""
 
