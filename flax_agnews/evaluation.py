@@ -13,8 +13,9 @@ from scipy.special import softmax
 
 from flax_agnews import statistics
 from flax_agnews.data import tables
-from flax_agnews.data.rows import Classes, Rows, checked_texts, shown
+from flax_agnews.data.rows import Classes, Rows, checked_texts
 from flax_agnews.display import Display
+from flax_agnews.errors import shown
 from flax_agnews.statistics import ClassScores
 from flax_agnews.streaming import ROWS
 from flax_agnews.trained import Answers, Classifier

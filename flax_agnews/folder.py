@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config
+from flax_agnews.config import Config, check_ranges, settings_from
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.files import read_json, read_yaml, write_json, write_yaml
 from flax_agnews.lock import Lock
@@ -44,11 +44,17 @@ def config_dict(config: Config) -> dict[str, Any]:
 
 
 def _config_of(sections: Mapping[str, Any]) -> Config:
-    """What `config_dict` wrote. TypeError where a section is none of ours."""
+    """What `config_dict` wrote. TypeError where a section isn't one of ours."""
     default, rest = Config(), dict(sections)
     known = {field.name: rest.pop(field.name) for field in fields(Config) if field.name in rest}
-    made = {k: type(getattr(default, k))(**v) if is_dataclass(getattr(default, k)) else v for k, v in known.items()}
-    return Config(**made, strategies=rest)
+    made = {name: _section(getattr(default, name), value) for name, value in known.items()}
+    config = Config(**made, strategies=rest)
+    check_ranges(config)
+    return config
+
+
+def _section(default: Any, value: Any) -> Any:
+    return settings_from(type(default), value) if is_dataclass(default) else value
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class RunFolder:
             return False
         numbers = [result.get(score) for score in SCORES] + [cost.get(name) for name in COSTS]
         named = (result.get("strategy"), f"seed-{result.get('seed')}") == (self.path.parent.name, self.path.name)
+        named &= type(result.get("best_epoch")) is int and isinstance(result.get("val_accuracy"), list)
         return named and all(number is None or type(number) in (int, float) for number in numbers)
 
     def claim(self, identity: Mapping[str, str]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flax_agnews.data import tables
-from flax_agnews.data.rows import checked_texts, shown
+from flax_agnews.data.rows import checked_texts
 from flax_agnews.display import Display
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, shown
 from flax_agnews.trained import Answers, Classifier
 
 ROWS = 4096

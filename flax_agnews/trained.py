@@ -13,12 +13,12 @@ import numpy as np
 import optax
 from scipy.special import softmax
 
-from flax_agnews.config import Config, ModelConfig
+from flax_agnews.config import Config, ModelConfig, settings_from
 from flax_agnews.data.rows import Rows, checked_texts
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer
 from flax_agnews.disk import validated
 from flax_agnews.errors import UserError, listed
-from flax_agnews.files import read_json
+from flax_agnews.files import expanded, read_json
 from flax_agnews.folder import OutputFolder, RunFolder
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
@@ -89,7 +89,7 @@ class Classifier:
         Raises:
             UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
         """
-        return cls(*_parts(*find_run(Path(run).expanduser()), strategy))
+        return cls(*_parts(*find_run(expanded(str(run))), strategy))
 
     def predict(self, texts: Sequence[str]) -> Answers:
         """Class and probabilities of each text, in this order; they don't depend on the other texts.
@@ -110,10 +110,10 @@ def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
         UserError: it is neither, or nothing in it is finished.
     """
     if (path / "identity.json").is_file():
-        run = RunFolder(path)
+        run = RunFolder(path.resolve())
         if run.result is None:
             raise UserError(f"{path}: isn't finished; run the same command again, and it goes on")
-        return OutputFolder(path.resolve().parents[1]), run
+        return OutputFolder(run.path.parents[1]), run
     output = OutputFolder(path)
     if not output.in_use:
         raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
@@ -129,6 +129,7 @@ def _parts(
     """What a run's classifier is made of, each part checked against what the run says of it."""
     config, result, identity = output.config, run.result, read_json(run.path / "identity.json")
     assert result is not None
+    identity = identity if isinstance(identity, dict) else {}
     store = Store(run.path / "checkpoints")
     about = _about(store, output, run, result["best_epoch"])
     if config.parallel.keep_memory:
@@ -141,14 +142,14 @@ def _parts(
         tokenizer = load_tokenizer(own or config.model.tokenizer or config.model.name)
         check_vocabulary(tokenizer, base.config.vocab_size, base.name)
     where = f"{run.path}: was trained"
-    if base.hash != identity["weights"]:
+    if base.hash != identity.get("weights"):
         raise UserError(f"{where} from other weights than {base.name} has now; put back those that it had then")
     if tokenizer.vocabulary != about["vocabulary"]:
         raise UserError(
             f"{where} with another tokenizer than there is now ({own or config.model.tokenizer or base.name})"
         )
     setup = _set_up(_strategy(strategy, result["strategy"], config, base, run), base, about["classes"], config)
-    if setup.fingerprint != identity["strategy"]:
+    if setup.fingerprint != identity.get("strategy"):
         raise UserError(f"{where} by another {setup.strategy.name}: its labels or settings are not those of then")
     params, frozen = _weights(setup, store, result)
     inference = Inference(setup, params, frozen)
@@ -174,7 +175,7 @@ def _about(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> di
         raise UserError(
             f"{run.path}: its weights were not kept (--checkpoint.keep_best, --checkpoint.enabled); kept: {kept}"
         )
-    if not {"classes", "vocabulary"} <= about.keys():
+    if not isinstance(about.get("classes"), list) or "vocabulary" not in about:
         raise UserError(
             f"{store.folder}: the weights are damaged, or older than the names of their classes; train anew"
         )
@@ -195,9 +196,11 @@ def _strategy(given: Strategy | Entry | None, name: str, config: Config, base: B
         raise UserError(f"{run.path}: {name} is no registered strategy; pass it: Classifier.load(run, strategy=...)")
     entry = given or REGISTRY[name]
     try:
-        settings = entry.settings(**config.strategies.get(name, {}))
+        settings: Any = settings_from(entry.settings, config.strategies.get(name, {}))
     except TypeError as error:
-        raise UserError(f"{run.path}: the settings of {name} are of another version ({error})") from error
+        raise UserError(
+            f"{run.path}: the settings of {name} are of another version of this program ({error})"
+        ) from error
     return entry.build(settings, base.config)
 
 

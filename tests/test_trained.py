@@ -236,10 +236,22 @@ def test_another_tokenizer(copied: Path) -> None:
     [
         ("prompt", {"tokens": 5}, "was trained by another prompt: its labels or settings"),
         ("prompt", {"depth": 5}, "the settings of prompt are of another version"),
+        (
+            "prompt",
+            {"tokens": "4"},
+            "the settings of prompt are of another version of this program (tokens can't be '4')",
+        ),
         ("train", {"epoch": 5}, "config.yaml: is of another version of this program"),
+        (
+            "model",
+            {"dtype": "float16"},
+            "config.yaml: is of another version of this program (dtype can't be 'float16')",
+        ),
+        ("model", {"name": None}, "config.yaml: is of another version of this program (name can't be None)"),
+        ("train", {"clip_norm": -1.0}, "--train.clip_norm -1.0: must be above 0"),
     ],
 )
-def test_other_settings(copied: Path, section: str, changed: dict[str, int], tells: str) -> None:
+def test_other_settings(copied: Path, section: str, changed: dict[str, Any], tells: str) -> None:
     config = settings(copied)
     config[section] |= changed
     (copied / "config.yaml").write_text(yaml.safe_dump(config))

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from flax_agnews.data.files import _json_object, _long_fields
-from flax_agnews.data.rows import Rows, shown
-from flax_agnews.errors import UserError, first_line, listed
+from flax_agnews.data.rows import Rows
+from flax_agnews.errors import UserError, first_line, listed, shown
 from flax_agnews.files import move
 
 _LONGEST = 1 << 26  # bytes of a line
