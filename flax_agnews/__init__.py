@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from flax_agnews.experiment import Experiment
     from flax_agnews.library import Fitted, fit
     from flax_agnews.listing import Description, describe
-    from flax_agnews.models.classifier import Classifier
+    from flax_agnews.models.classifier import Classifier as ClassifierModule
     from flax_agnews.models.pretrained import Base, load_base
     from flax_agnews.optim import Plan, make_optimizer
     from flax_agnews.report import write_report
     from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, layers
+    from flax_agnews.trained import Answers, Classifier
 
 _HOMES = {
     "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "TrainConfig"),
@@ -27,18 +28,22 @@ _HOMES = {
     "experiment": ("Experiment",),
     "library": ("Fitted", "fit"),
     "listing": ("Description", "describe"),
-    "models.classifier": ("Classifier",),
+    "models.classifier": ("ClassifierModule",),
     "models.pretrained": ("Base", "load_base"),
     "optim": ("Plan", "make_optimizer"),
     "report": ("write_report",),
     "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "layers"),
+    "trained": ("Answers", "Classifier"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
+_NAME_THERE = {"ClassifierModule": "Classifier"}  # what strategies adapt, beside the trained one
 
 __all__ = [
     "REGISTRY",
+    "Answers",
     "Base",
     "Classifier",
+    "ClassifierModule",
     "Config",
     "DataConfig",
     "Description",
@@ -65,4 +70,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), _NAME_THERE.get(name, name))

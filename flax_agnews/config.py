@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from flax_agnews.errors import UserError
 
@@ -213,6 +214,34 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     strategies: dict[str, Any] = field(default_factory=dict)
+
+
+T = TypeVar("T")
+
+
+def settings_from(kind: type[T], values: Any) -> T:
+    """A dataclass of settings from its fields, as YAML has them.
+
+    Raises:
+        TypeError: a field that there is none of, or a value of another type; in one line.
+    """
+    made, hints = kind(**values), get_type_hints(kind)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} can't be {value!r}")
+    return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin:
+        return isinstance(value, dict if origin is dict else list)
+    return hint is Any or type(value) in ((int, float) if hint is float else (hint,))
 
 
 # setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.

@@ -62,14 +62,14 @@ def drop_weights(folder: OutputFolder, keep: str) -> None:
     runs = folder.finished([])
     for run in runs:
         group = run["strategy"] if keep == "strategy" else ""
-        if group not in best or _validated(run) > _validated(best[group]):
+        if group not in best or validated(run) > validated(best[group]):
             best[group] = run
     for run in runs:
         if run not in best.values():
             Store(folder.run(run["strategy"], run["seed"]).path / "checkpoints").clear()
 
 
-def _validated(run: dict[str, Any]) -> float:
+def validated(run: dict[str, Any]) -> float:
     """A run's best validation accuracy: the test split chooses nothing."""
     return max((value for value in run["val_accuracy"] if value is not None), default=-1.0)
 

@@ -199,7 +199,8 @@ class Experiment:
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = self._identity(program.setup)
-        lanes = [self.places.lane(name, seed, identity, self.devices) for seed in seeds]
+        about = {"classes": self.data.classes, "vocabulary": self.tokenizer.vocabulary}
+        lanes = [self.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config):
                 runs = fit(program, lanes, epochs, saving=self.places.saving(name), watch=watch)

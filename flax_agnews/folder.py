@@ -2,11 +2,11 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config
+from flax_agnews.config import Config, check_ranges, settings_from
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.files import read_json, read_yaml, write_json, write_yaml
 from flax_agnews.lock import Lock
@@ -43,6 +43,20 @@ def config_dict(config: Config) -> dict[str, Any]:
     return {**fields, **strategies}
 
 
+def _config_of(sections: Mapping[str, Any]) -> Config:
+    """What `config_dict` wrote. TypeError where a section isn't one of ours."""
+    default, rest = Config(), dict(sections)
+    known = {field.name: rest.pop(field.name) for field in fields(Config) if field.name in rest}
+    made = {name: _section(getattr(default, name), value) for name, value in known.items()}
+    config = Config(**made, strategies=rest)
+    check_ranges(config)
+    return config
+
+
+def _section(default: Any, value: Any) -> Any:
+    return settings_from(type(default), value) if is_dataclass(default) else value
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """`STRATEGY/seed-K`: one run's files.
@@ -70,6 +84,7 @@ class RunFolder:
             return False
         numbers = [result.get(score) for score in SCORES] + [cost.get(name) for name in COSTS]
         named = (result.get("strategy"), f"seed-{result.get('seed')}") == (self.path.parent.name, self.path.name)
+        named &= type(result.get("best_epoch")) is int and isinstance(result.get("val_accuracy"), list)
         return named and all(number is None or type(number) in (int, float) for number in numbers)
 
     def claim(self, identity: Mapping[str, str]) -> None:
@@ -106,6 +121,17 @@ class OutputFolder:
     def in_use(self) -> bool:
         """Whether an experiment was begun here."""
         return (self.path / "config.yaml").exists()
+
+    @property
+    def config(self) -> Config:
+        """The settings that the experiment was last called with; those of strategies as they stand in config.yaml."""
+        sections = self._before()
+        if sections is None:
+            raise UserError(f"{self.path}: has no config.yaml; give a run where it was made, in its output folder")
+        try:
+            return _config_of(sections)
+        except TypeError as error:
+            raise UserError(f"{self.path / 'config.yaml'}: is of another version of this program ({error})") from error
 
     def check(self, config: Config, overwrite: bool = False) -> None:
         """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""

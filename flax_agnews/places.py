@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.display import Display
@@ -29,8 +30,10 @@ class Places:
         self._hints: set[str] = set()
         self._savings: dict[str, Saving] = {}
 
-    def lane(self, name: str, seed: int, identity: Mapping[str, str], devices: Devices) -> Lane:
-        """One run of a strategy, and the places in its folder.
+    def lane(
+        self, name: str, seed: int, identity: Mapping[str, str], devices: Devices, about: Mapping[str, Any]
+    ) -> Lane:
+        """One run of a strategy, and the places in its folder; `about` is kept with its best weights.
 
         Raises:
             UserError: the folder is of a run of something else.
@@ -38,11 +41,11 @@ class Places:
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
         store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
-        about = (identity, circumstances(devices), folder.writes, self.config.train.on_nonfinite == "skip")
+        facts = (identity, circumstances(devices), folder.writes, self.config.train.on_nonfinite == "skip", about)
         if not folder.writes:
-            return Lane(seed, store, None, None, *about)
+            return Lane(seed, store, None, None, *facts)
         tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
-        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *about)
+        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *facts)
 
     def saving(self, name: str) -> Saving | None:
         """When a strategy's runs are saved: what a save costs is known from one run to the next."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import optimize, special
 
 Run = Mapping[str, Any]
 
@@ -92,6 +92,16 @@ class Spread:
         return self.most > EVEN * self.fewest
 
 
+@dataclass(frozen=True)
+class ClassScores:
+    """How one class fared; `texts` have it as their label."""
+
+    precision: float
+    recall: float
+    f1: float
+    texts: int
+
+
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     """Share of the predictions that equal their labels, 0 to 1. ValueError without any."""
     truth, guess = _pair(labels, predictions)
@@ -152,6 +162,45 @@ def spread(counts: ArrayLike) -> Spread:
     commonest = int(texts.argmax())
     empty = int((texts == 0).sum())
     return Spread(rarest, commonest, int(texts[rarest]), int(texts[commonest]), int(texts.sum()), empty)
+
+
+def by_class(table: NDArray[np.int64]) -> list[ClassScores]:
+    """Scores of each class, from a confusion matrix; what would divide by zero is 0, as in scikit-learn."""
+    right, labels, answers = np.diag(table), table.sum(axis=1), table.sum(axis=0)
+    precision, recall = right / np.maximum(answers, 1), right / np.maximum(labels, 1)
+    f1 = 2 * right / np.maximum(labels + answers, 1)
+    rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), labels.tolist(), strict=True)
+    return [ClassScores(*row) for row in rows]
+
+
+def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3).
+
+    Args:
+        probabilities: [texts, classes].
+        labels: [texts] class ids.
+        bins: of equal width, over the probability of the answer; its upper end belongs to a bin.
+    """
+    p, truth = np.asarray(probabilities, np.float64), np.asarray(labels)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """What divides the logits so that the labels are likeliest (Guo et al. 2017, section 4.2): 0.01 to 100.
+
+    The negative log-likelihood is convex in the inverse temperature, so that what is found is the best of all.
+    """
+    scores, truth = np.asarray(logits, np.float64), np.asarray(labels)
+
+    def loss(log_temperature: float) -> float:
+        scaled = scores / np.exp(log_temperature)
+        return float((special.logsumexp(scaled, axis=1) - scaled[np.arange(len(truth)), truth]).mean())
+
+    ends = (np.log(0.01), np.log(100.0))
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-7}).x))
 
 
 def summarize(values: Iterable[float]) -> Summary:

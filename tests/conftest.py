@@ -24,3 +24,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with real data isn't here")
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a finished small experiment; tests leave it as it is."""
+    import small_experiments
+
+    output = tmp_path_factory.mktemp("trained") / "out"
+    small_experiments.trained(output)
+    return output

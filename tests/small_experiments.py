@@ -10,11 +10,15 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import yaml
 
+from flax_agnews import cli
+from flax_agnews.experiment import Experiment
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import abstract
+from flax_agnews.strategies import Strategy
 from flax_agnews.training.checkpoint import Store
 
 BODY = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
@@ -32,6 +36,21 @@ SMALL = (
 def small(output: Path, *flags: object) -> list[str]:
     """Arguments of a small experiment; `flags` win."""
     return [*SMALL, "--output", str(output), *map(str, flags)]
+
+
+def head_only() -> Strategy:
+    """A strategy of one's own, which isn't registered: the head alone."""
+    return Strategy.by_pattern("mine", {r"^score/": optax.adam(1e-2), r".*": "frozen"})
+
+
+def trained(output: Path) -> None:
+    """Runs a small experiment of `full`, `prompt` and `mine`, a seed each.
+
+    The body's weights are so large that texts get different answers though little is learned.
+    """
+    body = ("--model.from_config", json.dumps({**BODY, "initializer_range": 0.3}))
+    request = cli.parse(small(output, *body, "--strategy", "full,prompt", "--train.runs", 1, "--train.epochs", 1))
+    Experiment(request.config, [*request.entries, head_only()]).run()
 
 
 def start(arguments: list[str], environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":

@@ -21,19 +21,10 @@ FLOORS = [
     {"strategies"},
     {"training"},
     {
-        "experiment",
-        "prepare",
-        "folder",
-        "disk",
-        "places",
-        "shown",
-        "records",
-        "report",
-        "compare",
-        "library",
-        "listing",
+        *("experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"),
+        *("listing", "trained", "streaming", "evaluation"),
     },
-    {"cli", "main", "predict", "evaluate", "export"},
+    {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]
 """A file or folder of the package imports from lower floors, and from its own floor without a cycle."""
 

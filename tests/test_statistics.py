@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics
 
 from flax_agnews import statistics
@@ -67,6 +67,69 @@ def test_the_spread_over_classes() -> None:
     assert statistics.spread([7, 0, 2, 9, 2, 9]) == statistics.Spread(2, 3, 2, 9, 29, 1)
     assert statistics.spread([3, 2]).uneven is False
     assert statistics.spread([4, 2]).uneven is True
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scores_by_class_are_those_of_scikit_learn(seed: int) -> None:
+    labels, predictions = _labels(seed, n=30)
+    predictions[predictions == 3] = 0  # a class that is never answered
+    ours = statistics.by_class(statistics.confusion(labels, predictions, 4))
+    theirs = metrics.precision_recall_fscore_support(labels, predictions, labels=range(4), zero_division=0)
+    for place, name in enumerate(("precision", "recall", "f1", "texts")):
+        assert [getattr(one, name) for one in ours] == pytest.approx(theirs[place].tolist())
+
+
+def _logits(seed: int, n: int = 300, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are twice as large as they should be: their softmax at temperature 2 has drawn the labels."""
+    rng = np.random.default_rng(seed)
+    logits = 4 * rng.standard_normal((n, classes))
+    labels = (special.softmax(logits / 2, axis=1).cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return logits, labels.clip(0, classes - 1)
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_calibration_error_is_that_of_a_naive_loop(seed: int, bins: int) -> None:
+    logits, labels = _logits(seed)
+    p = special.softmax(logits, axis=1)
+    total = 0.0
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = [i for i in range(len(p)) if low < max(p[i]) <= high]
+        if inside:
+            right = sum(p[i].argmax() == labels[i] for i in inside) / len(inside)
+            confidence = sum(max(p[i]) for i in inside) / len(inside)
+            total += len(inside) / len(p) * abs(right - confidence)
+    assert statistics.calibration_error(p, labels, bins) == pytest.approx(total)
+    assert total > 0.01
+
+
+def test_the_ends_of_bins_belong_to_the_lower_bin() -> None:
+    """Half sure and right; sure and wrong: gaps of 1/2 and 1 in different bins."""
+    p = [[0.5, 0.5], [1.0, 0.0]]
+    assert statistics.calibration_error(p, [0, 1], bins=2) == pytest.approx((0.5 + 1) / 2)
+    assert statistics.calibration_error([[0.5, 0.5], [0.75, 0.25]], [0, 1], bins=2) == pytest.approx((0.5 + 0.75) / 2)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_temperature_is_the_likeliest(seed: int) -> None:
+    """Beside a grid; and what drew the labels is found, within the noise of so many."""
+    logits, labels = _logits(seed)
+    found = statistics.temperature(logits, labels)
+    grid = np.exp(np.linspace(np.log(0.5), np.log(8), 20001))
+    losses = [metrics.log_loss(labels, special.softmax(logits / t, axis=1), labels=range(4)) for t in grid[::100]]
+    best = grid[::100][int(np.argmin(losses))]
+    assert found == pytest.approx(best, rel=0.02)
+    at_found = metrics.log_loss(labels, special.softmax(logits / found, axis=1), labels=range(4))
+    assert at_found <= min(losses) + 1e-12
+    assert found == pytest.approx(2, rel=0.3)
+
+
+def test_the_temperature_has_ends() -> None:
+    """Nothing but right answers can't be sure enough, nothing but wrong ones not unsure enough."""
+    logits = np.array([[3.0, 0.0], [0.0, 3.0]])
+    assert statistics.temperature(logits, [0, 1]) == pytest.approx(0.01, rel=1e-3)
+    assert statistics.temperature(logits, [1, 0]) == pytest.approx(100, rel=1e-3)
 
 
 def test_unsigned_small_ids_do_not_overflow() -> None:

@@ -78,6 +78,7 @@ def prepare(
     classes: int = CLASSES,
     dropout: float = 0.1,
     dropout_frozen: bool = False,
+    dtype: Any = "float32",
     steps: int = 20,
     **train: Any,
 ) -> Setup:
@@ -85,7 +86,7 @@ def prepare(
     base = base or random_base()
     strategy = build(strategy, base.config) if isinstance(strategy, str) else strategy
     plan = Plan(steps, -(-steps // 4), 8, base.config.n_layer, TrainConfig(**train))
-    model = ModelConfig(dropout=dropout, dropout_frozen=dropout_frozen)
+    model = ModelConfig(dropout=dropout, dropout_frozen=dropout_frozen, dtype=dtype)
     longest = min(LONGEST, base.config.n_positions // 2)
     return set_up(strategy, base, classes, plan, model, longest)
 

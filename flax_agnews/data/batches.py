@@ -24,7 +24,7 @@ PADDING = -1
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["ids", "text", "position", "last", "number", "label", "weight"],
-    meta_fields=["reach", "depth"],
+    meta_fields=["reach", "depth", "stride"],
 )
 @dataclass(frozen=True)
 class Batch:
@@ -40,6 +40,7 @@ class Batch:
         weight: [slots] float32, what the text weighs in the training loss, 1 unless told; 0 for an empty slot.
         reach: how many leading blocks look back so far, as in `Shape` (static).
         depth: layers that `ids` have been through (static); 0 for token ids.
+        stride: texts begin so many tokens apart (static), each with its attention to itself; 0: one behind the other.
     """
 
     ids: Any
@@ -51,6 +52,7 @@ class Batch:
     weight: Any
     reach: tuple[int, ...]
     depth: int = 0
+    stride: int = 0
 
 
 @lru_cache(maxsize=16)  # every step of an epoch asks for it, by each of the seeds that train together

@@ -76,6 +76,11 @@ class Tokenizer:
         described = f"{self.backend.to_str()} {self.end_of_text}"
         return hashlib.sha256(described.encode()).hexdigest()
 
+    @cached_property
+    def vocabulary(self) -> str:
+        """SHA-256 of its entries and their ids, which stays the same from version to version of the library."""
+        return _digest(*(f"{token} {number}" for token, number in sorted(self.backend.get_vocab().items())))
+
     @property
     def largest_id(self) -> int:
         """The largest id that a text can get."""

@@ -62,7 +62,9 @@ class Layout:
         place: of the tokens: their text's number in the whole batch, their position (a soft prompt counted).
         regions: of the token axis.
         last: [slots] int32, index on the token axis of each text's pooled token.
-        pooled: [slots, tokens] bool, which tokens belong to the text.
+        pooled: [slots, tokens] bool, which tokens belong to the text; [slots, stride] where texts stand apart.
+        block: tokens of a block (static).
+        apart: whether each text has a block to itself (static).
         rows: to attend in, instead of the regions.
     """
 
@@ -70,16 +72,19 @@ class Layout:
     regions: tuple[Region, ...]
     last: Array
     pooled: Array
+    block: int = BLOCK
+    apart: bool = False
     rows: Rows | None = None
 
     @classmethod
     def of(cls, batch: Batch, prefix: int, way: Way = "blocks") -> "Layout":
         """The layout of one device's micro-batch (no leading axes), `prefix` tokens before every text."""
-        blocks = batch.text.reshape(-1, BLOCK)
-        order = jnp.arange(batch.text.size).reshape(-1, BLOCK)
+        block, slots = batch.stride or BLOCK, len(batch.last)
+        blocks = batch.text.reshape(-1, block)
+        order = jnp.arange(batch.text.size).reshape(-1, block)
         position = batch.position + prefix
         regions = []
-        for start, count, lookback in regions_of(batch.reach):
+        for start, count, lookback in [(0, slots, 0)] if batch.stride else regions_of(batch.reach):
             window = partial(_windows, start=start, blocks=count, lookback=lookback, axis=1)
             queries = slice(start, start + count)
             # One more than the order, so that what stands before the first block comes out as nothing.
@@ -89,13 +94,16 @@ class Layout:
                 & (order[queries, :, None] >= key_order[:, None])
                 & (key_order >= 0)[:, None]
             )
-            regions.append(Region(start, count, lookback, mask, window(position.reshape(-1, BLOCK))))
+            regions.append(Region(start, count, lookback, mask, window(position.reshape(-1, block))))
+        own = blocks if batch.stride else batch.text
         return cls(
             place=Place(batch.number[batch.text].astype(jnp.uint32), position),
             regions=tuple(regions),
             last=batch.last,
-            pooled=batch.text == jnp.arange(len(batch.last))[:, None],
-            rows=None if way == "blocks" else Rows.of(batch, "cudnn" if way == "cudnn" else "xla"),
+            pooled=own == jnp.arange(slots)[:, None],
+            block=block,
+            apart=bool(batch.stride),
+            rows=None if way == "blocks" or batch.stride else Rows.of(batch, "cudnn" if way == "cudnn" else "xla"),
         )
 
 
@@ -144,7 +152,7 @@ def attend(
         if prefix:
             scores = jnp.concatenate([_product("nhqd,khd->nhqk", q[part], prefix[0]), scores], axis=-1)
         weights = jax.nn.softmax(scores, axis=-1)
-        places = layout.place.blocks(BLOCK)[part]
+        places = layout.place.blocks(layout.block)[part]
         weights = _drop(weights, places, _after(prefix, region.key_position), noise, depth).astype(dtype)
         before = len(prefix[0]) if prefix else 0
         mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
@@ -174,6 +182,8 @@ def attend_last(
     Returns:
         [slots, heads, head width], of v's type.
     """
+    if layout.apart:
+        return _attend_last_apart(q, k, v, layout, prefix, scale)
     mask = layout.pooled
     if prefix:
         k, v = (jnp.concatenate(pair) for pair in zip(prefix, (k, v), strict=True))
@@ -183,6 +193,21 @@ def attend_last(
     positions = _after(prefix, layout.place.position[None])[0]
     weights = _drop(weights, layout.place[layout.last], positions, noise, depth)
     return _product("hsk,khd->shd", weights.astype(v.dtype), v).astype(v.dtype)
+
+
+def _attend_last_apart(q: Array, k: Array, v: Array, layout: Layout, prefix: KeysValues | None, scale: float) -> Array:
+    """`attend_last` where texts stand apart: each looks at its own keys only. In evaluation, without dropout."""
+    q = q * jnp.asarray(scale, q.dtype)
+    k, v = (a.reshape(len(q), -1, *a.shape[1:]) for a in (k, v))
+    scores = jnp.where(layout.pooled, _product("shd,skhd->hsk", q, k), _NOTHING)
+    if prefix:
+        scores = jnp.concatenate([_product("shd,khd->hsk", q, prefix[0]), scores], axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    before = len(prefix[0]) if prefix else 0
+    mixed = _product("hsk,skhd->shd", weights[..., before:], v)
+    if prefix:
+        mixed = mixed + _product("hsk,khd->shd", weights[..., :before], prefix[1])
+    return mixed.astype(v.dtype)
 
 
 def attend_prompt(q: Array, k: Array, v: Array, scale: float, noise: Noise | None, depth: int) -> Array:

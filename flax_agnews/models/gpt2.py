@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from flax_agnews.data.shapes import BLOCK
 from flax_agnews.errors import UserError, nearest, shown
 from flax_agnews.models.attention import KeysValues, Layout, attend, attend_last, attend_prompt, prompt_place
 from flax_agnews.models.dropout import Noise, Place
@@ -125,7 +124,7 @@ class Attention(nnx.Module):
         if layout.rows is not None:
             out = attend_rows(qkv, layout.rows, prefix, self.scale, noise, self.depth, dtype)
         else:
-            q, k, v = jnp.transpose(qkv.reshape(-1, BLOCK, *qkv.shape[1:]), (2, 0, 3, 1, 4))
+            q, k, v = jnp.transpose(qkv.reshape(-1, layout.block, *qkv.shape[1:]), (2, 0, 3, 1, 4))
             out = jnp.swapaxes(attend(q, k, v, layout, prefix, self.scale, noise, self.depth, dtype), 1, 2)
         return self.c_proj(out.reshape(x.shape), dtype, noise=noise, place=layout.place)
 

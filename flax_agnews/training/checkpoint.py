@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +48,7 @@ class Store:
         """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none counts on."""
         self._write(self._step(step), state, notes)
         kept = self.steps[-self.keep :]
-        needed = {self._best(self._notes(saved).get("best_epoch", 0)) for saved in kept}
+        needed = {self._best(_notes(self._step(saved)).get("best_epoch", 0)) for saved in kept}
         for folder in self._folders("step-"):
             if folder not in map(self._step, kept):
                 manifest.discard(folder)
@@ -56,9 +56,9 @@ class Store:
             if folder not in needed:
                 manifest.discard(folder)
 
-    def save_best(self, params: Any, epoch: int) -> None:
-        """Keeps the trainable leaves of an epoch, the best so far."""
-        self._write(self._best(epoch), params, {})
+    def save_best(self, params: Any, epoch: int, about: Mapping[str, Any] | None = None) -> None:
+        """Keeps the trainable leaves of an epoch, the best so far, with JSON notes for those who take them up."""
+        self._write(self._best(epoch), params, dict(about or {}))
 
     @property
     def steps(self) -> list[int]:
@@ -72,7 +72,7 @@ class Store:
         """
         if not self._intact(self._step(step)):
             return False
-        best = self._notes(step).get("best_epoch", 0)
+        best = _notes(self._step(step)).get("best_epoch", 0)
         return not best or self._intact(self._best(best))
 
     def restore(self, step: int, example: T) -> tuple[T, dict[str, Any]]:
@@ -91,6 +91,11 @@ class Store:
         for later in self.steps:
             if later > step:
                 manifest.discard(self._step(later))
+
+    def about_best(self, epoch: int) -> dict[str, Any] | None:
+        """What was kept with the best weights, unchecked (`restore_best` checks all); None where there are none."""
+        folder = self._best(epoch)
+        return _notes(folder) if folder.exists() else None
 
     def finish(self, epoch: int) -> None:
         """Drops what only an unfinished run needs: all but the best weights."""
@@ -128,13 +133,6 @@ class Store:
             elif reason:
                 self._note(f"{folder}: {reason}")
         return self._sound[folder]
-
-    def _notes(self, step: int) -> dict[str, Any]:
-        """The notes of a state; none where they can't be read."""
-        try:
-            return dict((read_json(self._step(step) / _JSON) or {})["notes"])
-        except (UserError, TypeError, KeyError, ValueError):
-            return {}
 
     def _step(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -174,6 +172,14 @@ def _check_room(folder: Path, sizes: Sequence[int]) -> None:
         most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if most != resource.RLIM_INFINITY and max(sizes, default=0) > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+
+def _notes(folder: Path) -> dict[str, Any]:
+    """The notes of a state or of weights; none where they can't be read."""
+    try:
+        return dict((read_json(folder / _JSON) or {})["notes"])
+    except (UserError, TypeError, KeyError, ValueError):
+        return {}
 
 
 @cache

@@ -33,6 +33,7 @@ class Lane:
         circumstances: what its last digits depend on besides.
         writes: into the store; of several processes, only the first does.
         skip: whether the run goes on without updates that are not finite; else the first one ends it.
+        about: kept with its best weights, for those who use them later.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class Lane:
         circumstances: Mapping[str, str] | None = None,
         writes: bool = True,
         skip: bool = False,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
         self.writes, self.skip = writes, skip
         self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
-        self._metrics_path = metrics_path
+        self._metrics_path, self._about = metrics_path, dict(about or {})
         self._best: Parameters | None = None  # since this process began
         self._best_saved = 0  # epoch
 
@@ -112,7 +114,7 @@ class Lane:
 
     def _save_best(self, epoch: int, params: Parameters | None) -> None:
         if self.store and self.writes and params is not None and epoch != self._best_saved:
-            self.store.save_best(params, epoch)
+            self.store.save_best(params, epoch, self._about)
             self._best_saved = epoch
 
 

@@ -1,0 +1,37 @@
+"""What the small commands share: their parser, and their exit codes."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from flax_agnews.errors import UserError
+
+RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
+"""What commands take that use a trained classifier."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose mistakes are a `UserError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Says in one line what is wrong, and where help is."""
+        raise UserError(f"{message}; {self.prog} --help")
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Runs a command: 0, 2 after one line for bad input, 130 when interrupted, 141 when nobody reads on."""
+    try:
+        command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
+        return 128 + signal.SIGPIPE
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0

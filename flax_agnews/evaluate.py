@@ -1,0 +1,47 @@
+"""`python -m flax_agnews.evaluate RUN --data FILE`: how well a trained classifier does on labelled texts."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from flax_agnews import commands
+from flax_agnews.display import Display
+from flax_agnews.evaluation import evaluate, shown_evaluation
+from flax_agnews.files import write_json
+from flax_agnews.trained import Classifier
+
+
+def make_parser() -> commands.Parser:
+    """The command's options."""
+    parser = commands.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help=commands.RUN)
+    parser.add_argument("--data", type=Path, required=True, help="CSV, JSONL or Parquet with texts and labels")
+    parser.add_argument("--text_column", default="text", help="of --data (default: text)")
+    parser.add_argument("--label_column", default="label", help="class names or numbers (default: label)")
+    parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
+    parser.add_argument("--json", type=Path, help="file for all of it, for machines")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
+    return commands.exit_code(lambda: _evaluate(sys.argv[1:] if arguments is None else arguments))
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    options = make_parser().parse_args(arguments)
+    display = Display(Console(stderr=True, highlight=False))
+    with display.busy(f"loading {options.run}"):
+        classifier = Classifier.load(options.run)
+    columns = (options.text_column, options.label_column)
+    found = evaluate(classifier, options.data, *columns, display, options.mistakes)
+    Console(highlight=False).print(shown_evaluation(found))
+    if options.json:
+        write_json(options.json, {"run": classifier.name, "data": str(options.data), **asdict(found)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""How well a trained classifier does on labelled texts, and how far its probabilities can be believed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from pathlib import Path
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from scipy.special import softmax
+
+from flax_agnews import statistics
+from flax_agnews.data import tables
+from flax_agnews.data.rows import Classes, Rows, checked_texts
+from flax_agnews.display import Display
+from flax_agnews.errors import shown
+from flax_agnews.statistics import ClassScores
+from flax_agnews.streaming import ROWS
+from flax_agnews.trained import Answers, Classifier
+from flax_agnews.training.history import score
+
+BINS = 15
+"""Of the calibration error, as in Guo et al. 2017."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A text whose label the classifier doesn't give.
+
+    Attributes:
+        place: file and line.
+        label: the true class.
+        answer: the class that was given.
+        probability: of the answer.
+        text: its beginning, on one line.
+    """
+
+    place: str
+    label: str
+    answer: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on labelled texts.
+
+    Attributes:
+        texts: how many.
+        accuracy, low, high: share of right answers, and its 95 % Wilson interval.
+        macro_f1: unweighted mean over the classes.
+        loss: mean cross-entropy, nats.
+        by_class: class -> its scores.
+        confusion: [true class][answered class] counts.
+        calibration_error: expected, over 15 bins.
+        temperature: that the logits are best divided by, fitted on all of these texts.
+        calibration_error_mended: with temperatures that each half of the texts got from the other half; None for one
+            text.
+        mistakes: the most confident ones, the worst first.
+    """
+
+    texts: int
+    accuracy: float
+    low: float
+    high: float
+    macro_f1: float
+    loss: float
+    by_class: dict[str, ClassScores]
+    confusion: list[list[int]]
+    calibration_error: float
+    temperature: float
+    calibration_error_mended: float | None
+    mistakes: list[Mistake]
+
+
+def evaluate(
+    classifier: Classifier, path: Path, text_column: str, label_column: str, display: Display, mistakes: int = 10
+) -> Evaluation:
+    """Answers a file's texts and compares with its labels, which are class names or numbers.
+
+    Args:
+        classifier: that answers.
+        path: CSV, JSONL or Parquet.
+        text_column, label_column: of the file.
+        display: where progress is shown.
+        mistakes: how many are kept.
+
+    Raises:
+        UserError: the file can't be read, or has a label that is none of the classifier's classes.
+    """
+    names = classifier.classes
+    index: dict[int | str, int] = {name: number for number, name in enumerate(names)}
+    classes = Classes(names, index | {number: number for number in range(len(names))})
+    logits, labels, worst = [], [], list[Mistake]()
+    with display:
+        progress = display.start("evaluate", path.name, 1)
+        for chunk in tables.read(path, ROWS):
+            rows = chunk.rows(text_column, label_column)
+            texts, truth = checked_texts(rows), classes.numbers(rows)
+            answers = classifier.predict(texts)
+            wrong = [*worst, *_mistakes(rows, texts, truth, answers)]
+            worst = nlargest(mistakes, wrong, key=lambda mistake: mistake.probability)
+            logits.append(answers.logits)
+            labels.append(truth)
+            progress.step(chunk.done)
+        progress.finish(f"{sum(map(len, labels)):,} texts")
+    return measure(names, np.concatenate(logits), np.concatenate(labels), worst)
+
+
+def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistakes: list[Mistake]) -> Evaluation:
+    """The numbers of logits [texts, classes] against labels [texts]."""
+    scores, texts = score(logits, labels), len(labels)
+    low, high = statistics.wilson_interval(scores.accuracy, texts)
+    by_class = statistics.by_class(np.array(scores.confusion))
+    return Evaluation(
+        texts=texts,
+        accuracy=scores.accuracy,
+        low=low,
+        high=high,
+        macro_f1=scores.macro_f1,
+        loss=scores.loss,
+        by_class=dict(zip(names, by_class, strict=True)),
+        confusion=scores.confusion,
+        calibration_error=_calibration_error(logits, labels),
+        temperature=statistics.temperature(logits, labels),
+        calibration_error_mended=_mended(logits, labels),
+        mistakes=mistakes,
+    )
+
+
+def _mended(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """The calibration error when each half of the texts has the temperature that was fitted on the other half."""
+    if len(labels) < 2:
+        return None
+    halves = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
+    scaled = np.empty_like(logits, np.float64)
+    for mine, other in (halves, halves[::-1]):
+        scaled[mine] = logits[mine] / statistics.temperature(logits[other], labels[other])
+    return _calibration_error(scaled, labels)
+
+
+def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+    return statistics.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
+
+
+def _mistakes(rows: Rows, texts: Sequence[str], truth: np.ndarray, answers: Answers) -> Iterator[Mistake]:
+    for place in np.flatnonzero(answers.numbers != truth):
+        label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
+        probability = float(answers.probabilities[place].max())
+        yield Mistake(rows.at(place), label, answer, probability, shown(texts[place], 200))
+
+
+def shown_evaluation(found: Evaluation) -> Group:
+    """For the terminal. Names and texts are plain text, whatever is in them."""
+    mended = found.calibration_error_mended
+    cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
+    lines = [
+        f"texts        {found.texts:,}",
+        f"accuracy     {found.accuracy:.4f}  (95 % interval {found.low:.4f} to {found.high:.4f})",
+        f"macro-F1     {found.macro_f1:.4f}",
+        f"loss         {found.loss:.4f}",
+        f"calibration  error {found.calibration_error:.4f}  ({BINS} bins{cured})",
+        f"temperature  {found.temperature:.3f}  (divides the logits; above 1: the probabilities are too sure)",
+    ]
+    classes = Table("class", "texts", "precision", "recall", "F1", box=None, pad_edge=False)
+    for name, one in found.by_class.items():
+        numbers = (f"{value:.4f}" for value in (one.precision, one.recall, one.f1))
+        classes.add_row(Text(shown(name)), f"{one.texts:,}", *numbers)
+    parts = [Text("\n".join(lines)), Text(), classes]
+    if found.mistakes:
+        wrong = Table("probability", "answer", "label", "where", "text", box=None, pad_edge=False)
+        for one in found.mistakes:
+            cells = (Text(shown(cell, 80)) for cell in (one.answer, one.label, one.place, one.text))
+            wrong.add_row(f"{one.probability:.4f}", *cells)
+        parts += [Text("\nmost confident mistakes"), wrong]
+    return Group(*parts)

@@ -1,0 +1,61 @@
+"""`python -m flax_agnews.predict RUN`: classes and probabilities of texts, by a trained classifier."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from flax_agnews import commands
+from flax_agnews.display import Display
+from flax_agnews.errors import UserError
+from flax_agnews.streaming import ROWS, answer_file, answer_lines
+from flax_agnews.trained import Classifier
+
+
+def make_parser() -> commands.Parser:
+    """The command's options."""
+    parser = commands.Parser(prog="python -m flax_agnews.predict", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help=commands.RUN)
+    parser.add_argument("--text", action="append", help="a text; may be given several times")
+    parser.add_argument("--file", type=Path, help="CSV, JSONL or Parquet with a column of texts, of any size")
+    parser.add_argument("--out", type=Path, help="a copy of --file with a label and a probability of each class")
+    parser.add_argument("--text_column", default="text", help="of --file (default: text)")
+    parser.add_argument("--prefix", default="", help="before the names of the new columns")
+    parser.epilog = "Without --text and --file, each line of standard input is a text."
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
+    return commands.exit_code(lambda: _predict(sys.argv[1:] if arguments is None else arguments))
+
+
+def _predict(arguments: Sequence[str]) -> None:
+    options = make_parser().parse_args(arguments)
+    if (options.file is None) != (options.out is None):
+        raise UserError("--file and --out go together: what is read, and what is written")
+    if options.file and options.text:
+        raise UserError("--text and --file: choose one")
+    display = Display(Console(stderr=True, highlight=False))
+    with display.busy(f"loading {options.run}"):
+        classifier = Classifier.load(options.run)
+    if options.file:
+        answer_file(classifier, options.file, options.out, options.text_column, options.prefix, display)
+    elif options.text:
+        answer_lines(classifier, options.text, print, ROWS)
+    else:
+        answer_lines(classifier, _lines(sys.stdin), print, 1 if sys.stdin.isatty() else ROWS)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    try:
+        for line in file:
+            yield line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: byte 0x{error.object[error.start]:02x} is not UTF-8") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

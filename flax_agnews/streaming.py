@@ -1,0 +1,59 @@
+"""A classifier's answers to files of any size and to lines as they come, in constant memory."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from flax_agnews.data import tables
+from flax_agnews.data.rows import checked_texts
+from flax_agnews.display import Display
+from flax_agnews.errors import UserError, shown
+from flax_agnews.trained import Answers, Classifier
+
+ROWS = 4096
+"""Texts that are in memory at once: enough to batch like lengths together."""
+
+
+def answer_file(
+    classifier: Classifier, source: Path, target: Path, text_column: str, prefix: str, display: Display
+) -> int:
+    """Copies a file's rows with the answers to their texts; returns how many.
+
+    Args:
+        classifier: that answers.
+        source: CSV, JSONL or Parquet.
+        target: of the same kind; takes its name when it is whole.
+        text_column: of the texts.
+        prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
+        display: where progress is shown.
+    """
+    if source.suffix.lower() != target.suffix.lower():
+        raise UserError(f"--out {target}: must end in {source.suffix}, as --file does")
+    rows, started = 0, time.perf_counter()
+    with tables.writing(target) as write, display:
+        progress = display.start("predict", source.name, 1)
+        for chunk in tables.read(source, ROWS):
+            found = chunk.rows(text_column)
+            answers = classifier.predict(checked_texts(found) if found.texts else [])
+            write(chunk, columns(answers, prefix))
+            rows += len(answers)
+            progress.step(chunk.done)
+        speed = rows / (time.perf_counter() - started)
+        progress.finish(f"{rows:,} texts  {speed:,.0f} texts/s")
+    return rows
+
+
+def columns(answers: Answers, prefix: str = "") -> tables.Added:
+    """What is added to a table: the label, and one probability a class."""
+    names = enumerate(answers.classes)
+    return {f"{prefix}label": answers.labels} | {f"{prefix}p_{name}": answers.probabilities[:, i] for i, name in names}
+
+
+def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:
+    """Tells `label, its probability, text`, with tabs between, for each line, `at_once` of them at a time."""
+    waiting = iter(lines)
+    while texts := list(itertools.islice(waiting, at_once)):
+        answers = classifier.predict(texts)
+        for text, label, p in zip(texts, answers.labels, answers.probabilities.max(axis=1), strict=True):
+            tell(f"{shown(label)}\t{p:.4f}\t{shown(text, 80)}")

@@ -1,0 +1,248 @@
+"""`predict` for texts, lines and files, and `evaluate`, beside other people's numbers; mistakes are one line."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn import metrics
+
+from flax_agnews import evaluate, predict, streaming
+from flax_agnews.config import DataConfig
+from flax_agnews.data.sources import load_corpus
+from flax_agnews.display import Display
+from flax_agnews.evaluation import measure
+from flax_agnews.trained import Classifier
+
+TEST = load_corpus(DataConfig(source="builtin", limit_train=2)).test.first(60)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path) -> Path:
+    return trained / "full" / "seed-42"
+
+
+@pytest.fixture(scope="module")
+def classifier(run: Path) -> Classifier:
+    return Classifier.load(run)
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path, classifier: Classifier) -> Path:
+    """Texts, labels by name, and an odd column."""
+    path = tmp_path / "in.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", 'odd "name"'])
+        for place, (text, label) in enumerate(zip(TEST.texts, TEST.labels, strict=True)):
+            writer.writerow([text, classifier.classes[label], f'{place}, "quoted"\nline'])
+    return path
+
+
+# --- predict
+
+
+def test_texts_on_the_command_line(run: Path, classifier: Classifier, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [TEST.texts[0], "two\nlines and [red]markup[/red]", ""]
+    assert predict.main([str(run), *(part for text in texts for part in ("--text", text))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    answers = classifier.predict(texts)
+    for line, label, p, text in zip(lines, answers.labels, answers.probabilities, texts, strict=True):
+        assert line.split("\t") == [
+            label,
+            f"{p.max():.4f}",
+            text.replace("\n", " ")[:79] + ("…" if len(text) > 80 else ""),
+        ]
+
+
+def test_lines_of_standard_input(run: Path, classifier: Classifier) -> None:
+    """In a process of its own; an empty line is a text too, so that lines stay beside their answers."""
+    texts = ["", "Ünïcödé ☃", *TEST.texts[:5]]
+    command = [sys.executable, "-m", "flax_agnews.predict", str(run)]
+    done = subprocess.run(command, input="\n".join(texts).encode(), capture_output=True, check=True, cwd=ROOT)
+    found = [line.split("\t")[0] for line in done.stdout.decode().splitlines()]
+    assert found == classifier.predict(texts).labels
+    assert b"Traceback" not in done.stderr
+
+
+def test_nobody_reads_on(run: Path) -> None:
+    command = (
+        f"yes news | head -100000 | {sys.executable} -m flax_agnews.predict {run} | head -n 1; echo ${{PIPESTATUS[2]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[1:] == ["141"]
+    assert "Error" not in done.stderr
+
+
+def test_a_file_is_copied_with_label_and_probabilities(
+    run: Path, classifier: Classifier, csv_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = csv_file.with_name("out.csv")
+    assert predict.main([str(run), "--file", str(csv_file), "--out", str(out), "--prefix", "our_"]) == 0
+    with csv_file.open(newline="") as before, out.open(newline="") as after:
+        old, new = list(csv.DictReader(before)), list(csv.DictReader(after))
+    answers = classifier.predict(TEST.texts)
+    assert [{name: row[name] for name in old[0]} for row in new] == old
+    assert list(new[0]) == [*old[0], "our_label", *(f"our_p_{name}" for name in classifier.classes)]
+    assert [row["our_label"] for row in new] == answers.labels
+    for place, name in enumerate(classifier.classes):
+        written = np.array([row[f"our_p_{name}"] for row in new], np.float32)
+        np.testing.assert_array_equal(written, answers.probabilities[:, place])
+    told = capsys.readouterr()
+    assert told.out == ""  # progress is on standard error
+    assert "60 texts" in told.err
+
+
+def test_a_file_of_any_size_takes_the_memory_of_a_chunk(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "ROWS", 256)
+
+    def peak(rows: int) -> int:
+        source = tmp_path / f"{rows}.jsonl"
+        source.write_text("".join(json.dumps({"text": f"row {n}", "more": "x" * 300}) + "\n" for n in range(rows)))
+        tracemalloc.start()
+        try:
+            target = source.with_suffix(".out.jsonl")
+            display = Display()
+            assert streaming.answer_file(classifier, source, target, "text", "", display) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(300)  # compiles
+    small, large = peak(600), peak(6000)
+    assert large < 1.3 * small
+    assert large < 0.5 * (tmp_path / "6000.jsonl").stat().st_size
+
+
+# --- evaluate
+
+
+@pytest.fixture(scope="module")
+def logits(classifier: Classifier) -> np.ndarray:
+    return classifier.predict(TEST.texts).logits
+
+
+def test_the_numbers_are_those_of_scikit_learn(classifier: Classifier, logits: np.ndarray) -> None:
+    names, labels, answers = classifier.classes, TEST.labels, logits.argmax(axis=1)
+    found = measure(names, logits, labels, [])
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, answers))
+    assert found.low < found.accuracy < found.high
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(labels, answers, average="macro"))
+    assert found.loss == pytest.approx(metrics.log_loss(labels, softmax(logits, axis=1), labels=range(4)), rel=1e-5)
+    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, answers, labels=range(4)))
+    theirs = metrics.precision_recall_fscore_support(labels, answers, labels=range(4), zero_division=0)
+    for place, name in enumerate(names):
+        one = found.by_class[name]
+        assert [one.precision, one.recall, one.f1, one.texts] == pytest.approx([part[place] for part in theirs])
+
+
+def test_a_temperature_mends_what_is_twice_too_sure() -> None:
+    """Labels drawn from the probabilities; logits doubled. The mended error is measured on the other half's texts."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((4000, 3))
+    labels = (softmax(logits, axis=1).cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1).clip(0, 2)
+    found = measure(["a", "b", "c"], 2 * logits, labels, [])
+    assert found.temperature == pytest.approx(2, rel=0.1)
+    assert found.calibration_error > 0.1
+    assert found.calibration_error_mended is not None
+    assert found.calibration_error_mended < 0.03
+
+
+@pytest.mark.parametrize("kind", ["names", "numbers"])
+def test_the_command_prints_a_table_and_writes_json(
+    run: Path, classifier: Classifier, logits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path, out = tmp_path / "data.jsonl", tmp_path / "found.json"
+    labels = [classifier.classes[n] if kind == "names" else int(n) for n in TEST.labels]
+    path.write_text("".join(json.dumps({"t": t, "l": n}) + "\n" for t, n in zip(TEST.texts, labels, strict=True)))
+    flags = ["--data", str(path), "--text_column", "t", "--label_column", "l", "--json", str(out), "--mistakes", "3"]
+    assert evaluate.main([str(run), *flags]) == 0
+    found, told = json.loads(out.read_text()), capsys.readouterr().out
+    answers = logits.argmax(axis=1)
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels, answers))
+    assert found["run"] == "full/seed-42"
+    wrong = np.flatnonzero(answers != TEST.labels)
+    worst = wrong[np.argsort(-softmax(logits[wrong], axis=1).max(axis=1), kind="stable")][:3]
+    assert [mistake["place"] for mistake in found["mistakes"]] == [f"{path} line {n + 1}" for n in worst]
+    assert [mistake["answer"] for mistake in found["mistakes"]] == [classifier.classes[n] for n in answers[worst]]
+    assert f"{found['accuracy']:.4f}" in told
+    assert f"{found['temperature']:.3f}" in told
+    assert all(name in told for name in classifier.classes)
+
+
+def test_hostile_texts_are_shown_as_plain_short_lines(
+    run: Path, classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "[bold]x[/bold] \x1b[31m\x07 [/] \r\n" + "y" * 500
+    answer = classifier.predict([text]).labels[0]
+    other = next(name for name in classifier.classes if name != answer)
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"text": text, "label": other}))
+    assert evaluate.main([str(run), "--data", str(path), "--json", str(tmp_path / "found.json")]) == 0
+    told = capsys.readouterr().out
+    assert "[bold]x[/bold]" in "".join(told.split())
+    assert not {"\x1b", "\x07", "\r"} & set(told)
+    [mistake] = json.loads((tmp_path / "found.json").read_text())["mistakes"]
+    assert len(mistake["text"]) == 200
+    assert mistake["text"].isprintable()
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "tells"),
+    [
+        (predict.main, [], "the following arguments are required: RUN; python -m flax_agnews.predict --help"),
+        (predict.main, ["nowhere", "--text", "a"], "nowhere: is neither an output folder nor a run"),
+        (predict.main, ["{run}", "--txt", "a"], "unrecognized arguments: --txt a"),
+        (predict.main, ["{run}", "--file", "in.csv"], "--file and --out go together"),
+        (predict.main, ["{run}", "--text", "a", "--file", "in.csv", "--out", "b.csv"], "--text and --file: choose one"),
+        (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/out.jsonl"], "must end in .csv, as --file does"),
+        (predict.main, ["{run}", "--file", "{tmp}/no.csv", "--out", "{tmp}/b.csv"], "no.csv: no such file"),
+        (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv"], "in.csv: has label already"),
+        (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv", "--text_column", "x"], "--text_column x: "),
+        (predict.main, ["{run}", "--text", "\udc80"], "the text is no valid Unicode"),
+        (evaluate.main, ["{run}"], "the following arguments are required: --data"),
+        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class."),
+        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
+        (evaluate.main, ["{run}", "--data", "{tmp}/empty.csv"], "has no rows"),
+    ],
+    ids=lambda value: " ".join(value).encode("ascii", "replace").decode() if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line(
+    run: Path,
+    csv_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    main: Callable[[list[str]], int],
+    flags: list[str],
+    tells: str,
+) -> None:
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    before = sorted(tmp_path.iterdir())
+    assert main([flag.format(run=run, csv=csv_file, tmp=tmp_path) for flag in flags]) == 2
+    out, err = capsys.readouterr()
+    [line] = [line for line in err.splitlines() if not line.startswith(("loading ", "predict", "evaluate"))]
+    assert line.startswith("error: ")
+    assert tells in line
+    assert out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_lines_that_are_not_utf8(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\n"), "utf-8"))
+    assert predict.main([str(run)]) == 2
+    assert "standard input: byte 0xff is not UTF-8" in capsys.readouterr().err
