@@ -20,6 +20,8 @@ class ModelConfig:
         from_config: Random weights instead: a config.json, a directory with one, or its fields as a mapping.
         tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
             tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
+        start: What head and adapter start from instead of random values, Hub id or directory: a PEFT adapter of the
+            strategy's method and settings, or a GPT2ForSequenceClassification, the same as `name`, for its head.
         dtype: Compute type; master weights and optimizer state are always float32.
         attention: How tokens attend: `blocks` of the packed texts, which works with everything; `rows` of one text
             each, without a soft prompt and without dropout on attention weights; `cudnn`, the same by cuDNN, in
@@ -31,6 +33,7 @@ class ModelConfig:
     name: str = "gpt2"
     from_config: str | Fields | None = None
     tokenizer: str | None = None
+    start: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "blocks", "rows", "cudnn"] = "auto"
     dropout: float | None = None

@@ -23,6 +23,7 @@ from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
 from flax_agnews.records import facts, header, run_record
 from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
+from flax_agnews.starting import started
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
 from flax_agnews.training import processes
@@ -259,7 +260,8 @@ class Experiment:
         plan = Plan(steps * train.epochs, steps, train.batch_size, base.config.n_layer, train)
         longest = max(int(s.tokens.lengths.max()) for s in (self.data.train, self.data.validation, self.data.test))
         most = self.config.data.max_length if self.data.truncated else longest
-        return set_up(strategy, base, len(self.data.classes), plan, self.config.model, most)
+        setup = set_up(strategy, base, len(self.data.classes), plan, self.config.model, most)
+        return started(setup, self.config, self.data.classes)
 
 
 def _begin(config: Config) -> None:

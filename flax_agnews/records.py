@@ -65,7 +65,7 @@ def header(
     return {
         "flax_agnews": __version__,
         "data": data_record(data, batches),
-        "model": model_record(base, config.model.dtype),
+        "model": {**model_record(base, config.model.dtype), "start": config.model.start},
         "pretrain": pretrain_record(adaptation, config.pretrain.epochs),
         "environment": environment(devices),
         "settings": asdict(config.train),

@@ -24,6 +24,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.optim import Plan
 from flax_agnews.prepare import own_vocabulary
+from flax_agnews.starting import started
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.inference import Inference
@@ -149,6 +150,8 @@ def _parts(
             f"{where} with another tokenizer than there is now ({own or config.model.tokenizer or base.name})"
         )
     setup = _set_up(_strategy(strategy, result["strategy"], config, base, run), base, about["classes"], config)
+    with _named(run.path):
+        setup = started(setup, config, about["classes"])
     if setup.fingerprint != identity.get("strategy"):
         raise UserError(f"{where} by another {setup.strategy.name}: its labels or settings are not those of then")
     params, frozen = _weights(setup, store, result)

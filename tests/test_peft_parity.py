@@ -1,6 +1,5 @@
-"""PEFT on Hugging Face's GPT-2 gives the same numbers, from files of the tensors that it would write itself."""
+"""PEFT on Hugging Face's GPT-2 gives the same numbers, from the files that are written for it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from bounds import BOUNDS, assert_same_losses
 from peft import PeftModel
 from reference import random_gpt2, random_texts, saved
-from safetensors.numpy import save_file
 from test_parity import logits, rows_of
 from tiny import build, devices, prepare, random_lengths, random_split, training
 from transformers import GPT2ForSequenceClassification
@@ -20,24 +18,25 @@ from transformers import GPT2ForSequenceClassification
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
+from flax_agnews.exports.peft import write
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
-from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, load_base
-from flax_agnews.strategies import REGISTRY, ia3, lora, prefix
+from flax_agnews.strategies import Strategy
 
 # PEFT 0.21 asks transformers 5.24 for an attribute by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 CLASSES = 4
-METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "lora": (lora, {"rank": 4, "alpha": 10.0, "targets": "c_attn"}),
-    "lora, every product": (lora, {"rank": 3, "alpha": 6.0, "targets": "c_attn,c_proj,c_fc"}),
-    "lora, one c_proj": (lora, {"rank": 3, "alpha": 6.0, "targets": "mlp.c_proj"}),
-    "lora, rank-stabilised": (lora, {"rank": 9, "alpha": 6.0, "rslora": True}),
-    "lora, upper layer": (lora, {"rank": 2, "alpha": 6.0, "top_layers": 1}),
-    "ia3": (ia3, {}),
-    "prefix": (prefix, {"tokens": 5}),
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lora": ("lora", {"rank": 4, "alpha": 10.0, "targets": "c_attn"}),
+    "lora, every product": ("lora", {"rank": 3, "alpha": 6.0, "targets": "c_attn,c_proj,c_fc"}),
+    "lora, one c_proj": ("lora", {"rank": 3, "alpha": 6.0, "targets": "mlp.c_proj"}),
+    "lora, rank-stabilised": ("lora", {"rank": 9, "alpha": 6.0, "rslora": True}),
+    "lora, upper layer": ("lora", {"rank": 2, "alpha": 6.0, "top_layers": 1}),
+    "ia3": ("ia3", {}),
+    "prefix": ("prefix", {"tokens": 5}),
+    "prompt": ("prompt", {"tokens": 5}),
 }
 
 
@@ -49,10 +48,6 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Base]:
     return folder, load_base(ModelConfig(name=folder))
 
 
-def name_of(module: Any) -> str:
-    return module.__name__.rsplit(".", 1)[1]
-
-
 def moved(frame: Any, weights: dict[str, Any], trained: Sequence[str]) -> tuple[Classifier, dict[str, np.ndarray]]:
     """The classifier with other values for all that trains, and these."""
     rng = np.random.default_rng(1)
@@ -60,16 +55,11 @@ def moved(frame: Any, weights: dict[str, Any], trained: Sequence[str]) -> tuple[
     return frame.merge({**weights, **values}), values
 
 
-def peft_model(
-    folder: str, to: Path, module: Any, settings: Any, config: GPT2Config, trained: Any, trains: bool = False
-) -> PeftModel:
-    """PEFT's model of a method with the tensors of what trains, from the files that it reads."""
-    fields = {"task_type": "SEQ_CLS", "base_model_name_or_path": folder, **module.peft_config(settings, config)}
-    (to / "adapter_config.json").write_text(json.dumps(fields))
-    tensors = {key: np.ascontiguousarray(value) for key, value in module.peft_tensors(trained).items()}
-    save_file(tensors, to / "adapter_model.safetensors", metadata={"format": "pt"})
-    classifier = GPT2ForSequenceClassification.from_pretrained(folder)
-    return PeftModel.from_pretrained(classifier, to, is_trainable=trains).eval()
+def peft_model(base: Base, folder: Path, strategy: Strategy, trained: Any, trains: bool = False) -> PeftModel:
+    """PEFT's model of what trained, from the files that are written for it."""
+    write(folder, strategy, base, trained, list("abcd"))
+    classifier = GPT2ForSequenceClassification.from_pretrained(base.name)
+    return PeftModel.from_pretrained(classifier, folder, is_trainable=trains).eval()
 
 
 def logits_of(model: PeftModel, texts: Sequence[np.ndarray]) -> np.ndarray:
@@ -87,35 +77,39 @@ def logits_of(model: PeftModel, texts: Sequence[np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_peft_gives_the_logits(method: str, body: tuple[str, Base], tmp_path: Path) -> None:
-    folder, base = body
-    module, fields = METHODS[method]
-    name = name_of(module)
-    strategy = build(name, base.config, **{**fields, **({"dropout": 0.0} if module is lora else {})})
+    _, base = body
+    name, fields = METHODS[method]
+    strategy = build(name, base.config, **{**fields, **({"dropout": 0.0} if name == "lora" else {})})
     model = strategy.adapt(base.classifier(CLASSES, jax.random.key(0)), jax.random.key(1))
     frame, weights = parameters.split(model)
     trained = [p for p, shape in frame.shapes.items() if strategy.label(p, shape) != "frozen"]
     ours, values = moved(frame, weights, trained)
-    settings = REGISTRY[name].settings(**strategy.settings)
-    theirs = peft_model(folder, tmp_path, module, settings, base.config, values)
-    texts = [np.maximum(ids, 1) for ids in random_texts((21,) * 6)]  # of one length: PEFT's prefix needs no padding
+    theirs = peft_model(base, tmp_path, strategy, values)
+    texts = [np.maximum(ids, 1) for ids in random_texts((21,) * 6)]  # of one length: PEFT's prompt can't have padding
     expected = logits_of(theirs, texts)
     np.testing.assert_allclose(logits(ours, texts), expected, rtol=0, atol=1e-4)
     without = logits(base.classifier(CLASSES, jax.random.key(0)), texts)
     assert np.abs(without - expected).max() > 0.1  # else what was added would not show
 
 
-def test_twenty_steps_of_lora(body: tuple[str, Base], tmp_path: Path) -> None:
-    folder, base = body
-    fields = {"rank": 4, "alpha": 16.0, "targets": "c_attn,c_proj", "dropout": 0.0, "learning_rate": 1e-2}
-    strategy = build("lora", base.config, **fields)
+STEPS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 4, "alpha": 16.0, "targets": "c_attn,c_proj", "dropout": 0.0, "learning_rate": 1e-2},
+    "prompt": {"tokens": 5, "learning_rate": 2e-2},
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_twenty_steps(name: str, body: tuple[str, Base], tmp_path: Path) -> None:
+    """Text by text: PEFT's prompt can't have padding."""
+    _, base = body
+    strategy, rate = build(name, base.config, **STEPS[name]), STEPS[name]["learning_rate"]
     drawn = random_split(random_lengths(37, 40), classes=CLASSES)
     tokens = drawn.tokens
     texts = Split(Ragged(np.maximum(tokens.ids, 1), tokens.offsets), drawn.labels)  # 0 is Hugging Face's padding
     program = training(prepare(strategy, base, dropout=0.0, weight_decay=0.01), texts, devices(), epochs=4)
     state, frozen = program.start(seed=0)
-    settings = lora.LoraSettings(**fields)
-    theirs = peft_model(folder, tmp_path, lora, settings, base.config, dict(state.params), trains=True)
-    optimizer = torch.optim.AdamW([p for p in theirs.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.01)
+    theirs = peft_model(base, tmp_path, strategy, dict(state.params), trains=True)
+    optimizer = torch.optim.AdamW([p for p in theirs.parameters() if p.requires_grad], lr=rate, weight_decay=0.01)
     numbers = sum(p.numel() for p in theirs.parameters() if p.requires_grad)
     assert numbers == program.setup.trainable_parameters
 

@@ -117,17 +117,23 @@ def is_local(name: str) -> bool:
     return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
-def fetch_file(name: str, file: str) -> Path | None:
-    """One file of a local directory, or of a hub repository through its cache; None where it has no such file."""
+def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None:
+    """One file of a local directory, or of a hub repository through its cache; None where it has no such file.
+
+    Args:
+        name: of the directory or repository.
+        file: its name.
+        setting: that names it, for errors.
+    """
     if is_local(name):
         folder = expanded(name)
         if not folder.is_dir():
-            raise UserError(f"--model.name {name}: no such directory")
+            raise UserError(f"--{setting} {name}: no such directory")
         return path if (path := folder / file).is_file() else None
-    return _fetch_from_hub(name, file)
+    return _fetch_from_hub(name, file, setting)
 
 
-def _fetch_from_hub(name: str, file: str) -> Path | None:
+def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
     from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -144,14 +150,14 @@ def _fetch_from_hub(name: str, file: str) -> Path | None:
             return None
         raise UserError(
             f"{name} is not in the cache and the hub can't be reached. "
-            "Offline: --model.name DIR, or --config configs/quickstart.yaml"
+            f"Offline: --{setting} DIR, or --config configs/quickstart.yaml"
         ) from error
     except EntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:
-        raise UserError(f"--model.name {name}: the hub has no such model (or it is private)") from error
+        raise UserError(f"--{setting} {name}: the hub has no such model (or it is private)") from error
     except HFValidationError as error:
-        raise UserError(f"--model.name {name}: neither a directory nor a hub id") from error
+        raise UserError(f"--{setting} {name}: neither a directory nor a hub id") from error
     except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
         raise UserError(
             f"{name}: downloading {file} failed ({first_line(error)}). Run the same command to try again"

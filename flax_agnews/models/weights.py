@@ -58,12 +58,10 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
     Returns:
         Path -> float32 array.
     """
-    if file := fetch("model.safetensors"):
-        return _select(_read_safetensors(file, where), shapes, _HUB, f"{where}: {file.name}")
-    if index := fetch("model.safetensors.index.json"):
-        return _select(_read_shards(fetch, index, where), shapes, _HUB, f"{where}: {index.name}")
+    if file := _hub_file(fetch):
+        return select(read_tensors(fetch, where), shapes, _HUB, f"{where}: {file.name}")
     if file := fetch("flax_model.msgpack"):
-        return _select(_read_msgpack(file, where), shapes, _FLAX, f"{where}: {file.name}")
+        return select(_read_msgpack(file, where), shapes, _FLAX, f"{where}: {file.name}")
     if fetch("pytorch_model.bin") or fetch("pytorch_model.bin.index.json"):
         raise UserError(
             f"{where}: has only pytorch_model.bin, a pickle, which could run code and is never loaded. Convert it once "
@@ -75,23 +73,40 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
 
 def write_safetensors(file: Path, parameters: Mapping[str, Any]) -> None:
     """Writes a body as GPT2Model's `model.safetensors`, which transformers loads; whole, or not at all."""
+    write_tensors(file, {hub_key(path): value for path, value in parameters.items()})
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
+    """Writes tensors by key, as float32, with notes in the header; whole, or not at all."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    tensors = {hub_key(path): np.ascontiguousarray(value, np.float32) for path, value in parameters.items()}
+    tensors = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
     draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, draft, metadata={"format": "pt"})
+        save_file(tensors, draft, metadata={"format": "pt", **(notes or {})})
         move(draft, file)
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
         raise UserError(f"{file}: cannot be written ({first_line(error)})") from error
 
 
-def _select(
-    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], naming: Naming, where: str
+def select(
+    tensors: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+    naming: Naming,
+    where: str,
+    measure: str = "its config.json",
 ) -> dict[str, np.ndarray]:
-    """The tensors that the shapes ask for. Missing, misshapen and unknown ones are listed."""
+    """The tensors that the shapes ask for, float32. Missing, misshapen and unknown ones are listed.
+
+    Args:
+        tensors: of a file, by key.
+        shapes: path -> shape of each that is needed.
+        naming: of the file's keys.
+        where: the file's name, for errors.
+        measure: what the shapes are of, for errors.
+    """
     key_of, before = naming
     found = {name.removeprefix(before): value for name, value in tensors.items()}
     if len(found) < len(tensors):
@@ -105,21 +120,41 @@ def _select(
         if found[keys[path]].shape != tuple(shape)
     ]
     if wrong:
-        raise UserError(f"{where} doesn't fit its config.json: {listed(wrong, _MOST_LISTED)}")
+        raise UserError(f"{where} doesn't fit {measure}: {listed(wrong, _MOST_LISTED)}")
     needed = set(keys.values())
     if unknown := [shown(key, 100) for key in found if key not in needed and not _IGNORED.fullmatch(key)]:
-        raise UserError(f"{where} has weights that its config.json doesn't: {listed(unknown, _MOST_LISTED)}")
+        raise UserError(f"{where} has weights that {measure} doesn't: {listed(unknown, _MOST_LISTED)}")
     if odd := [f"{key} is {found[key].dtype}" for key in keys.values() if found[key].dtype.name not in _FLOATS]:
         raise UserError(f"{where}: {listed(odd)}; weights are {', '.join(_FLOATS)}")
     return {path: np.asarray(found[keys[path]], np.float32) for path in shapes}
 
 
-def _read_safetensors(file: Path, where: str) -> dict[str, np.ndarray]:
+def read_tensors(fetch: Fetch, where: str) -> dict[str, np.ndarray]:
+    """All tensors of a model on the hub, by key; none where it has no safetensors. Arguments as in `read_weights`."""
+    file = _hub_file(fetch)
+    if file is None:
+        return {}
+    return read_safetensors(file, where)[0] if file.suffix == ".safetensors" else _read_shards(fetch, file, where)
+
+
+def _hub_file(fetch: Fetch) -> Path | None:
+    """The file of a model's tensors, or the index of several."""
+    return fetch("model.safetensors") or fetch("model.safetensors.index.json")
+
+
+def read_safetensors(file: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """A file's tensors, and the notes in its header.
+
+    Args:
+        file: what is read.
+        where: what it is of, for errors.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="np") as tensors:
-            return {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
+            found = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
+            return found, dict(tensors.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: {file.name} is truncated or damaged ({shown(first_line(error), 200)})") from error
 
@@ -137,7 +172,7 @@ def _read_shards(fetch: Fetch, index: Path, where: str) -> dict[str, np.ndarray]
             raise UserError(f"{where}: {index.name} names a file outside the model's folder ({shown(name, 200)})")
         if (file := fetch(name)) is None:
             raise UserError(f"{where}: {index.name} names {shown(name, 200)}, which is missing")
-        shard = _read_safetensors(file, where)
+        shard = read_safetensors(file, where)[0]
         if twice := shard.keys() & tensors.keys():
             raise UserError(f"{where}: {file.name} has weights that another shard has: {listed(sorted(twice))}")
         tensors |= shard

@@ -15,6 +15,7 @@ from flax_agnews.errors import UserError, listed, nearest, shown
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.optim import FROZEN, Plan, Transform
+from flax_agnews.strategies.peft import Peft
 
 Adapt = Callable[[Classifier, Array], Classifier]
 Label = Callable[[str, tuple[int, ...]], str | None]
@@ -52,6 +53,7 @@ class Strategy:
         settings: what the strategy was made from, for its fingerprint.
         stages: where not everything trains from first to last; the first begins at epoch 0. A transformation counts
             only the updates in which its label trains (`Plan.schedule` can be told of those before).
+        peft: the same method in PEFT, where it has one.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Strategy:
     around: Callable[[Plan], optax.GradientTransformation] = Plan.clip
     settings: Mapping[str, Any] = field(default_factory=dict)
     stages: Sequence[Stage] = ()
+    peft: Peft | None = None
 
     def __post_init__(self) -> None:
         name = self.name

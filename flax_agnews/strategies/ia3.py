@@ -4,7 +4,6 @@ Where PEFT has them on GPT-2: on what comes out of attention's c_attn (queries t
 only) and on what enters the MLP's c_proj.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.products import replaced
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 
 @dataclass
@@ -101,26 +101,30 @@ def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
         label=lambda path, shape: "ia3" if path.startswith("score/") or path.endswith("/ia3_l") else FROZEN,
         transforms=lambda plan: {"ia3": plan.adamw(settings.learning_rate)},
         settings=settings_of(settings),
+        peft=PEFT,
     )
 
 
-def peft_config(settings: IA3Settings, config: GPT2Config) -> dict[str, Any]:
-    """The method's fields of PEFT's adapter_config.json."""
-    modules = {"target_modules": list(TARGETS), "feedforward_modules": list(FEEDFORWARD)}
-    return {"peft_type": "IA3", "fan_in_fan_out": True, **modules}
+def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+    """PEFT's tensor of what trains: [out, 1], or [1, in] where feedforward; the head transposed."""
+    *parts, leaf = path.split("/")
+    key = ".".join(["base_model.model", *parts])
+    if leaf != "ia3_l":
+        return f"{key}.weight", value.T
+    return f"{key}.ia3_l", value.reshape((1, -1) if ".".join(parts[-2:]) in FEEDFORWARD else (-1, 1))
 
 
-def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Path -> array of what trains, as PEFT's adapter_model.safetensors has it: [out, 1], [1, in], and the head."""
-    tensors = {}
-    for path, value in trained.items():
-        *parts, leaf = path.split("/")
-        key = ".".join(["base_model.model", *parts])
-        if leaf == "ia3_l":
-            tensors[f"{key}.ia3_l"] = np.asarray(value).reshape((-1, 1) if parts[-1] == "c_attn" else (1, -1))
-        else:
-            tensors[f"{key}.weight"] = np.asarray(value).T
-    return tensors
+PEFT = Peft(
+    fields={
+        "peft_type": "IA3",
+        "target_modules": list(TARGETS),
+        "feedforward_modules": list(FEEDFORWARD),
+        "fan_in_fan_out": True,
+    },
+    tensor=_tensor,
+    settings=lambda fields, keys: {},
+    padded=PADDED_RIGHT,
+)
 
 
 IA3 = Entry("ia3", IA3Settings, build, "scales of activations, and head")

@@ -1,6 +1,7 @@
 """LoRA: low-rank updates beside frozen products, and the head (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear, product
 from flax_agnews.models.products import PRODUCTS, replaced
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 
 @dataclass
@@ -120,6 +122,7 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
         label=lambda path, shape: "lora" if path.startswith("score/") or "/lora_" in path else FROZEN,
         transforms=lambda plan: {"lora": plan.adamw(settings.learning_rate)},
         settings=settings_of(settings),
+        peft=_peft(settings, config),
     )
 
 
@@ -142,27 +145,43 @@ def _names(targets: str) -> list[str]:
     return [name.strip() for name in targets.split(",") if name.strip()]
 
 
-def peft_config(settings: LoraSettings, config: GPT2Config) -> dict[str, Any]:
-    """The method's fields of PEFT's adapter_config.json."""
+_LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "kernel": "weight"}
+_UPDATED = re.compile(
+    rf"base_model\.model\.transformer\.h\.(\d{{1,5}})\.({'|'.join(map(re.escape, PRODUCTS))})\.lora_A\.weight"
+)
+
+
+def _peft(settings: LoraSettings, config: GPT2Config) -> Peft:
     top, layers = settings.top_layers, config.n_layer
-    return {
-        "peft_type": "LORA",
-        "r": settings.rank,
-        "lora_alpha": settings.alpha,
-        "lora_dropout": settings.dropout,
-        "use_rslora": settings.rslora,
-        "target_modules": _names(settings.targets),
-        "layers_to_transform": None if top is None else list(range(layers - top, layers)),
-        "fan_in_fan_out": True,
-    }
 
+    def tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+        *parts, leaf = path.split("/")
+        return ".".join(["base_model.model", *parts, _LEAVES[leaf]]), value.T
 
-def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Path -> array of what trains, as PEFT's adapter_model.safetensors has it: each is transposed there."""
-    leaves = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "kernel": "weight"}
-    parts = {path: path.split("/") for path in trained}
-    keys = {path: ".".join(["base_model.model", *part, leaves[leaf]]) for path, (*part, leaf) in parts.items()}
-    return {keys[path]: np.asarray(value).T for path, value in trained.items()}
+    def decided(fields: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+        updated = [found.groups() for key in keys if (found := _UPDATED.fullmatch(key))]
+        scale = {"rank": fields.get("r", 8), "alpha": fields.get("lora_alpha", 8)}  # 8 is PEFT's default
+        scale["rslora"] = fields.get("use_rslora", False)
+        if not updated:
+            return scale
+        targets = ",".join(sorted({product for _, product in updated}))
+        return {**scale, "targets": targets, "top_layers": layers - min(int(layer) for layer, _ in updated)}
+
+    return Peft(
+        fields={
+            "peft_type": "LORA",
+            "r": settings.rank,
+            "lora_alpha": settings.alpha,
+            "lora_dropout": settings.dropout,
+            "use_rslora": settings.rslora,
+            "target_modules": _names(settings.targets),
+            "layers_to_transform": None if top is None else list(range(layers - top, layers)),
+            "fan_in_fan_out": True,
+        },
+        tensor=tensor,
+        settings=decided,
+        padded=PADDED_RIGHT,
+    )
 
 
 LORA = Entry("lora", LoraSettings, build, "low-rank updates of products, and head")

@@ -49,6 +49,7 @@ def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
         label=label,
         transforms=lambda plan: {**updates.transforms(plan), **vectors.transforms(plan)},
         settings=settings_of(settings),
+        peft=None,  # which has one method at a time
     )
 
 

@@ -5,7 +5,6 @@ They train directly, as in P-tuning v2; Li & Liang make them by an MLP. As in PE
 position of their own, but a text's first token stands behind them: text and prefix must fit the model's positions.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.peft import PADDED_RIGHT, Peft, tokens_setting, virtual_tokens
 from flax_agnews.strategies.prompt import INITIALIZERS
 
 
@@ -87,27 +87,27 @@ def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
         label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prefix",
         transforms=lambda plan: {"prefix": plan.adamw(settings.learning_rate)},
         settings=settings_of(settings),
+        peft=_peft(settings, config),
     )
 
 
-def peft_config(settings: PrefixSettings, config: GPT2Config) -> dict[str, Any]:
-    """The method's fields of PEFT's adapter_config.json."""
-    return {
-        "peft_type": "PREFIX_TUNING",
-        "num_virtual_tokens": settings.tokens,
-        "num_layers": config.n_layer,
-        "num_attention_heads": config.n_head,
-        "token_dim": config.n_embd,
-        "num_transformer_submodules": 1,
-        "prefix_projection": False,
-    }
+_PADDED = (
+    f"{PADDED_RIGHT} PEFT 0.21 refuses prefix tuning (`Model does not support past key values`) with versions of "
+    "transformers whose GPT-2 calls them `cache`, such as 5.24; there, `model.base_model(input_ids=ids, "
+    "cache=model.get_prompt(len(ids)))` gives the logits (ones for virtual tokens come first in an `attention_mask`)."
+)
 
 
-def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Path -> array of what trains, as PEFT's adapter_model.safetensors has it: [tokens, layers * 2 * embd]."""
-    prefix = np.asarray(trained["prompt/keys_values"])
-    head = np.asarray(trained["score/kernel"]).T
-    return {"prompt_embeddings": prefix.reshape(len(prefix), -1), "base_model.score.weight": head}
+def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+    """PEFT's tensor of what trains: [tokens, layers * 2 * embd], or the head, transposed."""
+    if path == "prompt/keys_values":
+        return "prompt_embeddings", value.reshape(len(value), -1)
+    return "base_model.score.weight", value.T
+
+
+def _peft(settings: PrefixSettings, config: GPT2Config) -> Peft:
+    fields = virtual_tokens("PREFIX_TUNING", settings.tokens, config)
+    return Peft({**fields, "prefix_projection": False}, _tensor, tokens_setting, padded=_PADDED)
 
 
 PREFIX = Entry("prefix", PrefixSettings, build, "keys and values before every text, and head")

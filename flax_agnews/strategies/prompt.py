@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
+import numpy as np
 from flax import nnx
 from jax import Array
 
 from flax_agnews.models.classifier import Classifier, Prompt
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.peft import Peft, tokens_setting, virtual_tokens
 
 
 @dataclass
@@ -68,7 +70,25 @@ def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt")
         label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prompt",
         transforms=lambda plan: {"prompt": plan.adamw(settings.learning_rate)},
         settings=settings_of(settings),
+        peft=_peft(settings, config),
     )
+
+
+_PADDED = (
+    "In a batch of texts of several lengths, PEFT gives other logits than to each text alone, whatever the side of the "
+    "padding: it passes embeddings, of which GPT-2 pools the last position, padding or not, and counts positions from "
+    "the padding on. Texts of one length in a batch (or one text) have the right ones."
+)
+
+
+def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+    """PEFT's tensor of what trains; the head transposed."""
+    return ("prompt_embeddings", value) if path == "prompt/embedding" else ("base_model.score.weight", value.T)
+
+
+def _peft(settings: PromptSettings, config: GPT2Config) -> Peft:
+    fields = virtual_tokens("PROMPT_TUNING", settings.tokens, config)
+    return Peft({**fields, "prompt_tuning_init": "RANDOM"}, _tensor, tokens_setting, padded=_PADDED)
 
 
 PROMPT = Entry("prompt", PromptSettings, build, "soft prompt and head", "https://arxiv.org/abs/2104.08691")

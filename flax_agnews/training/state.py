@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -80,6 +80,7 @@ class Setup:
         dtype: of matrix products.
         attention: how tokens attend.
         spans: the stages, where there are any.
+        first: path -> array of what starts from given values, in every run.
     """
 
     strategy: Strategy
@@ -94,6 +95,7 @@ class Setup:
     dtype: Any
     attention: Way
     spans: tuple[Span, ...] = ()
+    first: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple["Setup", ...]:
@@ -120,8 +122,9 @@ class Setup:
 
     @property
     def fingerprint(self) -> str:
-        """Of labels and settings."""
-        return self.strategy.fingerprint(self.labels)
+        """Of labels, settings and given first values."""
+        own = self.strategy.fingerprint(self.labels)
+        return f"{own} from {parameters.content_hash(self.first)}" if self.first else own
 
 
 def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: ModelConfig, max_length: int) -> Setup:
@@ -270,7 +273,8 @@ def _first_parameters(setup: Setup, shared: Mapping[str, Array], seed: int) -> P
     """What a run begins with; the body's leaves are the very arrays of `shared`, unless the strategy changed them."""
     head = jax.random.fold_in(jax.random.key(seed), _HEAD)
     model = setup.base.classifier(setup.classes, head, shared)
-    return parameters.split(_adapted(setup.strategy, model, seed))[1]
+    drawn = parameters.split(_adapted(setup.strategy, model, seed))[1]
+    return {**drawn, **{path: jnp.asarray(value) for path, value in setup.first.items()}}
 
 
 def _adapted(strategy: Strategy, model: Classifier, seed: int) -> Classifier:

@@ -1,0 +1,112 @@
+"""A strategy as PEFT (https://github.com/huggingface/peft) has it on GPT-2: the same numbers under other names."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flax_agnews.errors import UserError, shown
+from flax_agnews.models.gpt2 import GPT2Config
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Fields of adapter_config.json that don't change what an adapter computes, or that its tensors' names and shapes show.
+_FREE = {
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"),
+    *("encoder_hidden_size", "prefix_projection", "prompt_tuning_init", "prompt_tuning_init_text", "init_weights"),
+    *("tokenizer_kwargs", "tokenizer_name_or_path", "init_ia3_weights", "megatron_core", "qalora_group_size"),
+    *("modules_to_save", "exclude_modules", "layers_pattern", "fan_in_fan_out"),
+}
+_NOTHING: tuple[Any, ...] = (None, False, "none", [], {}, "")
+_INITIALIZERS = (True, "gaussian", "orthogonal")  # of LoRA's updates; the others change the body as well
+
+
+PADDED_RIGHT = (
+    "In a batch of texts of several lengths, PEFT gives each the logits that it has alone if the padding is on the "
+    "right and is the model's `pad_token_id`. On the left it changes them: GPT-2 counts positions from the padding on."
+)
+"""Of methods that leave the text's place and its pooling to GPT-2, for the model card."""
+
+
+@dataclass(frozen=True)
+class Peft:
+    """What PEFT calls a strategy's method, with the strategy's settings.
+
+    Attributes:
+        fields: the method's of adapter_config.json.
+        tensor: (path, array) of what trains -> (key, array) in adapter_model.safetensors: the same numbers, in another
+            shape or order.
+        settings: (fields of any adapter_config.json of the method, keys of its tensors) -> the settings of the strategy
+            that they mean, as far as the adapter decides them.
+        padded: what PEFT does with texts of several lengths in one batch, for the model card.
+    """
+
+    fields: Mapping[str, Any]
+    tensor: Callable[[str, np.ndarray], tuple[str, np.ndarray]]
+    settings: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]]
+    padded: str
+
+    def tensors(self, trained: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Path -> array of what trains, as adapter_model.safetensors has it."""
+        moved = (self.tensor(path, np.asarray(value, np.float32)) for path, value in trained.items())
+        return {key: np.ascontiguousarray(value) for key, value in moved}
+
+    def keys(self, shapes: Shapes) -> dict[str, str]:
+        """Path -> key of its tensor."""
+        return {path: self.tensor(path, np.empty(shape, bool))[0] for path, shape in shapes.items()}
+
+    def shapes(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """Path -> shape of its tensor."""
+        return {path: self.tensor(path, np.empty(shape, bool))[1].shape for path, shape in shapes.items()}
+
+    def values(self, tensors: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
+        """Path -> array, from path -> tensor: `tensor` undone, by where it moves the numbers of each place."""
+        found = {}
+        for path, shape in shapes.items():
+            places = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+            value = np.empty(places.size, np.float32)
+            value[self.tensor(path, places)[1].ravel()] = tensors[path].ravel()
+            found[path] = value.reshape(shape)
+        return found
+
+    def check(self, fields: Mapping[str, Any], given: Collection[str], shapes: Shapes, name: str, where: str) -> None:
+        """Refuses an adapter that computes something else than the strategy does.
+
+        Args:
+            fields: of its adapter_config.json.
+            given: keys of its tensors.
+            shapes: path -> shape of what trains.
+            name: the strategy's.
+            where: the adapter's name, for errors.
+        """
+        if fields.get("peft_type") != self.fields["peft_type"]:
+            method, ours = shown(fields.get("peft_type")), self.fields["peft_type"]
+            raise UserError(f"{where} is of PEFT's method {method}; strategy {name} starts from {ours}")
+        ours, theirs = self.settings(self.fields, list(self.keys(shapes).values())), self.settings(fields, given)
+        for setting, value in theirs.items():
+            if value != ours[setting]:
+                told, asked = shown(value), shown(ours[setting])
+                raise UserError(f"{where} has {setting} {told}, not {asked}; give --{name}.{setting} {told}")
+        for field, value in fields.items():
+            drawn = field == "init_lora_weights" and value in _INITIALIZERS
+            if field not in self.fields and field not in _FREE and value not in _NOTHING and not drawn:
+                told = f"{shown(field)}: {shown(value)} in its adapter_config.json"
+                raise UserError(f"{where} has {told}, which strategy {name} doesn't do")
+
+
+def virtual_tokens(method: str, tokens: int, config: GPT2Config) -> dict[str, Any]:
+    """The fields of a method with virtual tokens."""
+    return {
+        "peft_type": method,
+        "num_virtual_tokens": tokens,
+        "token_dim": config.n_embd,
+        "num_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_transformer_submodules": 1,
+    }
+
+
+def tokens_setting(fields: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """What a method with virtual tokens is set by."""
+    return {"tokens": fields.get("num_virtual_tokens")}
