@@ -206,7 +206,8 @@ def describe(
     first = (
         f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
     )
-    display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}")
+    given = f"; first values from {config.model.start}" if config.model.start else ""
+    display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}")
     steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
     counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
     padding = f"padding {batches.waste:.1%} of the computed tokens"

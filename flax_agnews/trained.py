@@ -153,7 +153,9 @@ def _parts(
     with _named(run.path):
         setup = started(setup, config, about["classes"])
     if setup.fingerprint != identity.get("strategy"):
-        raise UserError(f"{where} by another {setup.strategy.name}: its labels or settings are not those of then")
+        raise UserError(
+            f"{where} by another {setup.strategy.name}: its labels, settings or start are not those of then"
+        )
     params, frozen = _weights(setup, store, result)
     inference = Inference(setup, params, frozen)
     most = min(config.data.max_length, base.config.n_positions - inference.prompt_tokens)

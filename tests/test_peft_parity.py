@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bounds import BOUNDS, assert_same_losses
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from reference import random_gpt2, random_texts, saved
 from test_parity import logits, rows_of
 from tiny import build, devices, prepare, random_lengths, random_split, training
@@ -59,7 +59,14 @@ def peft_model(base: Base, folder: Path, strategy: Strategy, trained: Any, train
     """PEFT's model of what trained, from the files that are written for it."""
     write(folder, strategy, base, trained, list("abcd"))
     classifier = GPT2ForSequenceClassification.from_pretrained(base.name)
-    return PeftModel.from_pretrained(classifier, folder, is_trainable=trains).eval()
+    if not trains:
+        return PeftModel.from_pretrained(classifier, folder).eval()
+    config = PeftConfig.from_pretrained(folder)  # `from_pretrained` refuses prompts that train
+    config.inference_mode = False
+    model = get_peft_model(classifier, config).eval()
+    left_out = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu")).unexpected_keys
+    assert not left_out
+    return model
 
 
 def logits_of(model: PeftModel, texts: Sequence[np.ndarray]) -> np.ndarray:

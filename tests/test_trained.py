@@ -234,7 +234,7 @@ def test_another_tokenizer(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "changed", "tells"),
     [
-        ("prompt", {"tokens": 5}, "was trained by another prompt: its labels or settings"),
+        ("prompt", {"tokens": 5}, "was trained by another prompt: its labels, settings"),
         ("prompt", {"depth": 5}, "the settings of prompt are of another version"),
         (
             "prompt",
