@@ -147,7 +147,7 @@ def _names(targets: str) -> list[str]:
 
 _LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "kernel": "weight"}
 _UPDATED = re.compile(
-    rf"base_model\.model\.transformer\.h\.(\d{{1,5}})\.({'|'.join(map(re.escape, PRODUCTS))})\.lora_A\.weight"
+    rf"base_model\.model\.transformer\.h\.(\d+)\.({'|'.join(map(re.escape, PRODUCTS))})\.lora_A\.weight"
 )
 
 
@@ -165,7 +165,7 @@ def _peft(settings: LoraSettings, config: GPT2Config) -> Peft:
         if not updated:
             return scale
         targets = ",".join(sorted({product for _, product in updated}))
-        return {**scale, "targets": targets, "top_layers": layers - min(int(layer) for layer, _ in updated)}
+        return {**scale, "targets": targets, "top_layers": len({layer for layer, _ in updated})}
 
     return Peft(
         fields={

@@ -21,7 +21,6 @@ _FREE = {
 _NOTHING: tuple[Any, ...] = (None, False, "none", [], {}, "")
 _INITIALIZERS = (True, "gaussian", "orthogonal")  # of LoRA's updates; the others change the body as well
 
-
 PADDED_RIGHT = (
     "In a batch of texts of several lengths, PEFT gives each the logits that it has alone if the padding is on the "
     "right and is the model's `pad_token_id`. On the left it changes them: GPT-2 counts positions from the padding on."
@@ -86,7 +85,7 @@ class Peft:
         ours, theirs = self.settings(self.fields, list(self.keys(shapes).values())), self.settings(fields, given)
         for setting, value in theirs.items():
             if value != ours[setting]:
-                told, asked = shown(value), shown(ours[setting])
+                told, asked = shown(value, 100), shown(ours[setting], 100)
                 raise UserError(f"{where} has {setting} {told}, not {asked}; give --{name}.{setting} {told}")
         for field, value in fields.items():
             drawn = field == "init_lora_weights" and value in _INITIALIZERS
