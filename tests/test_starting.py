@@ -120,6 +120,25 @@ def test_what_peft_saved_gives_its_logits(name: str, base: Base, tmp_path: Path)
     np.testing.assert_allclose(logits(ours, texts), logits_of(theirs, texts), rtol=0, atol=1e-4)
 
 
+# Methods, and whether a padded batch has the logits of each text alone; on the left it never has.
+PADDED = {"lora": True, "ia3": True, "prefix": True, "prompt": False}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padded_batches_are_as_the_card_says(name: str, set_up: Callable[[str], Setup], tmp_path: Path) -> None:
+    setup = set_up(name)
+    written(setup, tmp_path)
+    classifier = GPT2ForSequenceClassification.from_pretrained(setup.base.name)
+    model = peft.PeftModel.from_pretrained(classifier, tmp_path).eval()
+    texts = [np.maximum(ids, 1) for ids in random_texts((5, 21, 13))]
+    alone = np.concatenate([logits_of(model, [ids]) for ids in texts])
+    off = {side: np.abs(logits_of(model, texts, side) - alone).max() for side in ("right", "left")}
+    assert bool(off["right"] < 1e-3) is PADDED[name]
+    assert off["left"] > 0.1
+    assert setup.strategy.peft
+    assert ("alone if the padding is on the right" in setup.strategy.peft.padded) is PADDED[name]
+
+
 def edit(**fields: Any) -> Callable[[Path], None]:
     """Changes fields of adapter_config.json."""
 
