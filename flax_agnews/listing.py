@@ -165,10 +165,12 @@ def _rows(setup: Setup, plan: Plan) -> list[Row]:
     for path in sorted(shapes, key=_place):
         treated = _layerless(path), setup.labels[path], rates.get(path), begun.get(path, 0)
         alike.setdefault(treated, []).append(path)
-    return [
-        Row(_joined(group), parameters.count({p: shapes[p] for p in group}), str(label), *(how or (None, 0.0)), epoch)
-        for (_, label, how, epoch), group in alike.items()
-    ]
+    made = []
+    for (_, label, how, epoch), group in alike.items():
+        rate, decay = how or (None, 0.0)
+        numbers = parameters.count({p: shapes[p] for p in group})
+        made.append(Row(_joined(group), numbers, str(label), rate, decay, epoch))
+    return made
 
 
 def _measured(

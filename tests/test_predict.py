@@ -113,7 +113,7 @@ def test_a_file_of_any_size_takes_the_memory_of_a_chunk(
         try:
             target = source.with_suffix(".out.jsonl")
             display = Display()
-            assert streaming.answer_file(classifier, source, target, "text", "", display) == rows
+            assert streaming.answer_file(classifier, source, target, ["text"], "", display) == rows
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
