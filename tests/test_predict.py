@@ -214,7 +214,7 @@ def test_hostile_texts_are_shown_as_plain_short_lines(
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv", "--text_column", "x"], "--text_column x: "),
         (predict.main, ["{run}", "--text", "\udc80"], "the text is no valid Unicode"),
         (evaluate.main, ["{run}"], "the following arguments are required: --data"),
-        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class."),
+        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class"),
         (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
         (evaluate.main, ["{run}", "--data", "{tmp}/empty.csv"], "has no rows"),
     ],

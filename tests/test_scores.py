@@ -126,7 +126,7 @@ def test_the_temperature_is_the_likeliest(seed: int) -> None:
 
 def test_the_temperature_has_ends() -> None:
     """Nothing but right answers can't be sure enough, nothing but wrong ones not unsure enough."""
-    logits = np.array([[3.0, 0.0], [0.0, 3.0]])
+    logits = np.array([[0.1, 0.0], [0.0, 0.1]])
     assert scores.temperature(logits, [0, 1]) == pytest.approx(0.01, rel=1e-3)
     assert scores.temperature(logits, [1, 0]) == pytest.approx(100, rel=1e-3)
 
