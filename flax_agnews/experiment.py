@@ -22,6 +22,7 @@ from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
 from flax_agnews.records import facts, header, run_record
+from flax_agnews.search import Search, chosen
 from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
@@ -120,6 +121,15 @@ class Experiment:
         with self:
             return self._run()
 
+    def search(self) -> None:
+        """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
+        if self.config.search.trials:
+            search = Search(self.config, self.data, self.devices, self.activations, self.folder)
+            with self.interrupt, self.display:
+                for number, setup in enumerate(self.setups):
+                    known, told = self._identity(setup), (self.display, self.interrupt)
+                    self.setups[number] = search.choose(setup, self.shared, known, *told)
+
     def __enter__(self) -> "Experiment":
         return self
 
@@ -127,6 +137,7 @@ class Experiment:
         self.folder.lock.release()
 
     def _run(self) -> dict[str, Any]:
+        self.search()
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
                 self._tidy(setup, seed)
@@ -234,11 +245,12 @@ class Experiment:
 
     def _header(self) -> dict[str, Any]:
         found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
-        return {**found, "diverged": self._faults}
+        return {**found, **chosen(self.config, self.folder), "diverged": self._faults}
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""
-        return {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash}
+        rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
+        return {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash, **rates}
 
     @cached_property
     def shared(self) -> Parameters:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from flax_agnews.config import TrainConfig
@@ -116,6 +117,23 @@ def make_optimizer(
         raise UserError(f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel")
     inner = _partitioned({label: actions[label] for label in dict.fromkeys(trainable.values())}, trainable)
     return frozenset(trainable), inner if around is None else optax.chain(around, inner)
+
+
+def scaled(transformation: optax.GradientTransformation, factor: float) -> optax.GradientTransformation:
+    """One whose rates are all multiplied by a factor, which is part of its state: one compiled update serves any.
+
+    An update is proportional to its rate, decoupled decay included.
+    """
+
+    def init(params: Any) -> tuple[Any, jax.Array]:
+        return transformation.init(params), jnp.float32(factor)
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        inner, by = state
+        updates, inner = transformation.update(gradients, inner, params)
+        return jax.tree.map(lambda change: change * by, updates), (inner, by)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> optax.GradientTransformation:
