@@ -256,7 +256,7 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.shapes": (lambda v: v >= 1, "1 or more"),
     "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
     "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
-    "search.trials": (lambda v: 0 <= v <= 15, "0 to 15"),
+    "search.trials": (lambda v: v == 0 or 2 <= v <= 15, "0, or 2 to 15"),
     "search.budget": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
     "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from flax_agnews import trials
 from flax_agnews.config import Config, check_ranges
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import load_corpus
@@ -22,7 +23,7 @@ from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
 from flax_agnews.records import facts, header, run_record
-from flax_agnews.search import Search, chosen
+from flax_agnews.search import Search
 from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
@@ -124,11 +125,10 @@ class Experiment:
     def search(self) -> None:
         """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
         if self.config.search.trials:
-            search = Search(self.config, self.data, self.devices, self.activations, self.folder)
+            what = (self.config, self.data, self.devices, self.activations)
+            search = Search(*what, self.folder, self.display, self.interrupt)
             with self.interrupt, self.display:
-                for number, setup in enumerate(self.setups):
-                    known, told = self._identity(setup), (self.display, self.interrupt)
-                    self.setups[number] = search.choose(setup, self.shared, known, *told)
+                self.setups = [search.choose(s, self.shared, self._identity(s)) for s in self.setups]
 
     def __enter__(self) -> "Experiment":
         return self
@@ -245,7 +245,8 @@ class Experiment:
 
     def _header(self) -> dict[str, Any]:
         found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
-        return {**found, **chosen(self.config, self.folder), "diverged": self._faults}
+        searched = {"search": trials.results(self.folder.path)} if self.config.search.trials else {}
+        return {**found, **searched, "diverged": self._faults}
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""

@@ -22,7 +22,7 @@ from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.models.rows import Way, check_attention
-from flax_agnews.optim import Plan, make_optimizer, scaled
+from flax_agnews.optim import Plan, make_optimizer, paced
 from flax_agnews.strategies.base import Strategy
 
 T = TypeVar("T")
@@ -97,12 +97,9 @@ class Setup:
     spans: tuple[Span, ...] = ()
     factor: float | None = None
 
-    def at(self, factor: float, plan: Plan) -> "Setup":
-        """The same with the optimizer of a plan of as many epochs, its rates multiplied by a factor."""
-        strategy = self.strategy
-        transforms, around = strategy.transforms(plan), strategy.around(plan)
-        _, optimizer = make_optimizer(strategy.name, self.labels, transforms, around)
-        return replace(self, optimizer=scaled(optimizer, factor), factor=factor)
+    def at(self, factor: float, stride: int = 1) -> "Setup":
+        """The same at all rates times a factor; of a run in miniature, the schedules go on by `stride` an update."""
+        return replace(self, optimizer=paced(self.optimizer, factor, stride), factor=factor)
 
     @property
     def stages(self) -> tuple["Setup", ...]:
