@@ -16,7 +16,7 @@ from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.tables import share_text, short_names
-from flax_agnews.statistics import spread
+from flax_agnews.scores import spread
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History

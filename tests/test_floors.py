@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "config", "files", "manifest", "lock", "units"},
-    {"data", "metrics", "tracking", "statistics", "display", "interrupt"},
+    {"data", "metrics", "tracking", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
     {"training"},

@@ -155,7 +155,7 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
 
 
 def _is_confusion(table: Any, classes: int) -> bool:
-    """Whether it is what `statistics.confusion_record` gives for so many classes."""
+    """Whether it is what `scores.confusion_record` gives for so many classes."""
     if isinstance(table, dict):
         lists: list[Any] = [table.get(name) for name in ("true", "predicted", "texts")]
         if not all(map(_is_counts, lists)):

@@ -162,11 +162,13 @@ def _ran(runs: list[Run]) -> str:
 def _curves(results: Results) -> Iterator[str]:
     repeated = any(len(runs) > 1 for runs in by_strategy(results["runs"]).values())
     band = f"; bands are ± one standard deviation of the validation accuracy over {seeds_text(results)}"
-    yield f"![Training and validation accuracy by epoch, a line for every strategy]({_FIGURE})"
-    yield (
-        f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}. "
-        "The figure at each name is the validation accuracy after the last epoch."
-    )
+    drawn = f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}."
+    what = "Training and validation"
+    if plots.crowded(results):
+        what = "Validation"
+        drawn = f"{what} accuracy by epoch{f', means of {seeds_text(results)}' if repeated else ''}."
+    yield f"![{what} accuracy by epoch, a line for every strategy]({_FIGURE})"
+    yield (f"{drawn} The figure at each name is the validation accuracy after the last epoch.")
 
 
 def _costs(results: Results) -> Iterator[str]:

@@ -123,4 +123,4 @@ def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return tensors
 
 
-IA3 = Entry("ia3", IA3Settings, build, "scales of activations, and head")
+IA3 = Entry("ia3", IA3Settings, build, "scales of activations, and head", "https://arxiv.org/abs/2205.05638")

@@ -165,4 +165,4 @@ def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return {keys[path]: np.asarray(value).T for path, value in trained.items()}
 
 
-LORA = Entry("lora", LoraSettings, build, "low-rank updates of products, and head")
+LORA = Entry("lora", LoraSettings, build, "low-rank updates and head", "https://arxiv.org/abs/2106.09685")

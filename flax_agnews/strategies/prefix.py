@@ -110,4 +110,6 @@ def peft_tensors(trained: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return {"prompt_embeddings": prefix.reshape(len(prefix), -1), "base_model.score.weight": head}
 
 
-PREFIX = Entry("prefix", PrefixSettings, build, "keys and values before every text, and head")
+PREFIX = Entry(
+    "prefix", PrefixSettings, build, "keys and values before texts, and head", "https://arxiv.org/abs/2101.00190"
+)

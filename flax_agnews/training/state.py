@@ -104,7 +104,8 @@ class Setup:
     @property
     def stages(self) -> tuple["Setup", ...]:
         """The setup of each stage, where `trainable` is what has trained by its end; without stages, this one."""
-        trained = itertools.accumulate((span.learning for span in self.spans), frozenset.union)
+        learning = [span.learning for span in self.spans]
+        trained = itertools.accumulate(learning, lambda before, now: before | now)
         return tuple(
             replace(self, trainable=so_far, learning=span.learning, rates=span.rates, spans=())
             for span, so_far in zip(self.spans, trained, strict=True)
