@@ -8,10 +8,11 @@ that the runs read later.
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 
 from flax_agnews import trials
 from flax_agnews.config import Config
+from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.display import Display, Job
 from flax_agnews.errors import listed
@@ -61,9 +62,12 @@ class Search:
         self.config, self.data, self.devices, self.activations = config, data, devices, activations
         self.folder, self.display, self.interrupt = folder, display, interrupt
         self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
-        alone = replace(config.train, parallel_seeds=1, shapes=min(_SHAPES, config.train.shapes))
-        self.batches = plan_batches(data.train, alone, [self.seed], devices)
-        self.rounds = trials.halving(config.search.trials, self.batches.steps_per_epoch, config.search.budget)
+
+    @cached_property
+    def batches(self) -> TrainBatches:
+        """Of a whole run with the trials' seed."""
+        alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
+        return plan_batches(self.data.train, alone, [self.seed], self.devices)
 
     def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
         """A strategy at its best rates, found now or before.
@@ -94,11 +98,11 @@ class Search:
         """Runs the trials that are still to do, and takes the best factor of the last round."""
         name, left = setup.strategy.name, trials.grid(self.config.search.trials)
         program = self._compiled(setup.at(1.0), shared, record)
-        for stride in self.rounds:
-            batches = self.batches.cut(self.batches.steps_per_epoch // stride)
-            updates = batches.steps_per_epoch * self.epochs
+        steps, settings = self.batches.steps_per_epoch, self.config.search
+        for each in trials.halving(settings.trials, steps, settings.budget):
+            batches, updates = self.batches.cut(each), each * self.epochs
             known = {trial.factor for trial in record.trials if trial.updates == updates}
-            if todo := {f: program.at(setup.at(f, stride), batches) for f in left if f not in known}:
+            if todo := {f: program.at(setup.at(f, steps // each), batches) for f in left if f not in known}:
                 self.display.note(f"{name}: {len(left)} rates are tried, {updates:,} updates each")
                 self._round(todo, record)
             left = record.ranked(left, updates)[: trials.half(len(left))]
@@ -124,6 +128,8 @@ class Search:
         jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
         self.display.plan(jobs)
         for (factor, program), job in zip(programs.items(), jobs, strict=True):
+            if self.interrupt.check(now=True):
+                raise Interrupted(0)
             started = time.perf_counter()
             trial = self._trial(program, factor, job)
             record.trials.append(Trial(**processes.of_first(asdict(trial))))

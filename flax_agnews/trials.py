@@ -21,21 +21,18 @@ def grid(trials: int) -> list[float]:
 
 
 def halving(trials: int, steps: int, budget: float) -> list[int]:
-    """For each round, which part of a run's updates each factor that is left gets: 1, a half, a third and so on.
+    """For each round, how many updates of every epoch each factor that is left gets: all, a half, a third or so on.
 
     Args:
         trials: factors; half of them, rounded up, are left after each round, until it is one.
-        steps: updates of an epoch, of which at least one is left.
+        steps: updates of an epoch; a trial gets at least one of them.
         budget: of all rounds, in runs; each gets the same share of it.
-
-    Returns:
-        The part's denominators.
     """
-    rounds, parts = math.ceil(math.log2(trials)), []
+    rounds, each = math.ceil(math.log2(trials)), []
     for _ in range(rounds):
-        parts.append(min(steps, math.ceil(trials * rounds / budget)))
+        each.append(max(1, steps // math.ceil(trials * rounds / budget)))
         trials = half(trials)
-    return parts
+    return each
 
 
 def half(trials: int) -> int:
@@ -88,9 +85,10 @@ class Record:
         """What `asdict` made of one. TypeError where it is something else."""
         record = settings_from(cls, content)
         record.trials = [settings_from(Trial, trial) for trial in record.trials]
-        factors = [trial.factor for trial in record.trials] + ([] if record.factor is None else [record.factor])
-        if not all(0 < factor < math.inf for factor in factors) or not all(type(r) is float for r in record.rates):
-            raise TypeError("factors and rates are numbers above 0")
+        factors = {trial.factor for trial in record.trials}
+        sound = all(0 < factor < math.inf for factor in factors) and record.factor in {None, *factors}
+        if not sound or not all(type(rate) is float for rate in record.rates):
+            raise TypeError("factors are above 0, the chosen one is one of them, and rates are numbers")
         return record
 
     def ranked(self, factors: Sequence[float], updates: int) -> list[float]:
