@@ -30,6 +30,7 @@ from flax_agnews.interrupt import Stopped
 from flax_agnews.main import main
 from flax_agnews.optim import Plan
 from flax_agnews.report import read_results, write_report
+from flax_agnews.report.tables import ranked
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.training.group import Lane
 from flax_agnews.training.loop import fit
@@ -204,7 +205,7 @@ def test_results_table_and_page_tell_what_was_chosen(searched):
         rows = list(csv.DictReader(file))
     assert [float(row["rate_factor"]) for row in rows] == [run["rate_factor"] for run in found["runs"]]
     [table] = [t for t in page_tables((searched / "report.md").read_text()) if t[0][1] == "factor"]
-    assert [row[:2] for row in table[1:]] == [[name, f"{found['search'][name]['factor']:.3g}"] for name in NAMES]
+    assert [row[:2] for row in table[1:]] == [[n, f"{found['search'][n]['factor']:.3g}"] for n in ranked(found)]
 
 
 def test_runs_train_at_the_chosen_rates(searched, tmp_path):
