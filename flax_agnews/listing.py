@@ -124,6 +124,12 @@ def strategies_table(config: Config) -> Table:
     return table
 
 
+def rates(setup: Setup, train: TrainConfig) -> list[float]:
+    """The different rates of a strategy on a model at their highest, ascending; without a factor on them."""
+    rows = _rows(setup, _plan(setup.base.config, train))
+    return Description(setup.strategy.name, rows, setup.trainable_parameters, setup.total_parameters).rates
+
+
 def short(number: float) -> str:
     """`5e-5` for 0.00005, from hundredths up as it is."""
     if not 0 < number < 0.01:
@@ -161,10 +167,14 @@ def _body(model: ModelConfig) -> GPT2Config:
 
 
 def _described(strategy: Strategy, body: GPT2Config, classes: int, train: TrainConfig) -> Description:
-    at_once = replace(train, warmup_fraction=0.0)  # the highest rate is then that of the first update
-    plan = Plan(_STEPS * train.epochs, _STEPS, train.batch_size, body.n_layer, at_once)
+    plan = _plan(body, train)
     setup = set_up(strategy, Base("shapes", body, {}), classes, plan, ModelConfig(), max_length=1)
     return Description(strategy.name, _rows(setup, plan), setup.trainable_parameters, setup.total_parameters)
+
+
+def _plan(body: GPT2Config, train: TrainConfig) -> Plan:
+    at_once = replace(train, warmup_fraction=0.0)  # the highest rate is then that of the first update
+    return Plan(_STEPS * train.epochs, _STEPS, train.batch_size, body.n_layer, at_once)
 
 
 def _rows(setup: Setup, plan: Plan) -> list[Row]:

@@ -163,6 +163,32 @@ class ShownCaching(Told):
         return self.interrupt.check()
 
 
+class ShownTrial(Watch):
+    """A line on the display for a trial of rates.
+
+    Args:
+        display: where.
+        planned: what it is called.
+        interrupt: asked whether to stop.
+    """
+
+    def __init__(self, display: Display, planned: Job, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
+        self._line = display.start(planned.name, planned.detail, planned.epochs)
+
+    def step(self, epochs_done: float, tokens_per_second: float) -> None:
+        """Moves the bar."""
+        self._line.step(epochs_done, tokens_per_second)
+
+    def should_stop(self) -> bool:
+        """After SIGINT or SIGTERM, in any process."""
+        return self.interrupt.check()
+
+    def finish(self, accuracy: float | None) -> None:
+        """Ends the line with the validation accuracy; None where numbers were not finite."""
+        self._line.finish("not finite" if accuracy is None else f"val {accuracy:.3f}", whole=accuracy is not None)
+
+
 def silent() -> Display:
     """A display that shows nothing: of several processes, one tells."""
     return Display(Console(quiet=True, force_terminal=False))

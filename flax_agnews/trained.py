@@ -13,12 +13,12 @@ import numpy as np
 import optax
 from scipy.special import softmax
 
-from flax_agnews.config import Config, DataConfig, ModelConfig, settings_from
+from flax_agnews.config import Config, DataConfig, ModelConfig
 from flax_agnews.data.rows import Rows, Text, checked_texts
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer
 from flax_agnews.disk import validated
 from flax_agnews.errors import UserError, listed, shown
-from flax_agnews.files import expanded, read_json
+from flax_agnews.files import expanded, read_json, settings_from
 from flax_agnews.folder import OutputFolder, RunFolder
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base

@@ -11,6 +11,7 @@ from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.files import Results, read_results
+from flax_agnews.report.search import search
 from flax_agnews.report.tables import (
     NOT_KNOWN,
     bytes_text,
@@ -54,6 +55,7 @@ def markdown_page(results: Results) -> str:
         _curves(results),
         differences(results),
         confusions(results),
+        search(results),
         _costs(results),
         _settings(results),
         _environment(results),

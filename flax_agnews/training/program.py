@@ -1,5 +1,6 @@
 """A strategy compiled for a data set: every shape ahead of time, reused by every seed."""
 
+import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -92,6 +93,12 @@ class Program:
         if evaluated:
             self._compile_evaluation()
         self.compile_seconds = time.perf_counter() - started
+
+    def at(self, setup: Setup, batches: TrainBatches) -> "Program":
+        """The same steps for a setup whose optimizer begins otherwise, and for other batches of the same shapes."""
+        other = copy.copy(self)
+        other.setup, other.batches = setup, batches
+        return other
 
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
         """(state, frozen) of a run, on the devices."""

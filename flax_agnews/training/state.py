@@ -22,7 +22,7 @@ from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.models.rows import Way, check_attention
-from flax_agnews.optim import Plan, make_optimizer
+from flax_agnews.optim import Plan, make_optimizer, paced
 from flax_agnews.strategies.base import Strategy
 
 T = TypeVar("T")
@@ -80,6 +80,7 @@ class Setup:
         dtype: of matrix products.
         attention: how tokens attend.
         spans: the stages, where there are any.
+        factor: by which the strategy's rates are multiplied; None where nobody has chosen one.
     """
 
     strategy: Strategy
@@ -94,6 +95,11 @@ class Setup:
     dtype: Any
     attention: Way
     spans: tuple[Span, ...] = ()
+    factor: float | None = None
+
+    def at(self, factor: float, stride: int = 1) -> "Setup":
+        """The same at all rates times a factor; of a run in miniature, the schedules go on by `stride` an update."""
+        return replace(self, optimizer=paced(self.optimizer, factor, stride), factor=factor)
 
     @property
     def stages(self) -> tuple["Setup", ...]:
