@@ -29,7 +29,7 @@ def configuration(options: argparse.Namespace) -> Config:
         strategy=options.strategy,
         output=options.output,
         model=ModelConfig(name=options.model),
-        data=DataConfig(source=options.data, limit_train=options.rows),
+        data=DataConfig(source=options.data, max_length=236, limit_train=options.rows),
         train=TrainConfig(
             epochs=options.epochs,
             batch_size=32,
