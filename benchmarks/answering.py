@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class Asked:
     model: str
     data: str
     texts: int
-    dtype: str
+    dtype: Literal["float32", "bfloat16"]
     max_length: int = 256
     seed: int = 42
 
@@ -57,7 +57,8 @@ def load(asked: Asked) -> Classifier:
     setup = set_up(strategy, base, score.shape[1], plan, model, 1)
     params = {path: jnp.asarray(value) for path, value in {**base.parameters, "score/kernel": score}.items()}
     names = [str(number) for number in range(score.shape[1])]
-    return Classifier("benchmark", names, asked.max_length, load_tokenizer(asked.model), Inference(setup, params, {}))
+    reads = load_tokenizer(asked.model)
+    return Classifier("benchmark", names, asked.max_length, DataConfig(), reads, Inference(setup, params, {}))
 
 
 def build(asked: Asked) -> Built:

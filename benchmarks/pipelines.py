@@ -22,7 +22,7 @@ def save_random(folder: str, fields: Mapping[str, Any], tokenizer: str, seed: in
     torch.manual_seed(seed)
     words = GPT2Tokenizer.from_pretrained(tokenizer)
     words.pad_token = words.eos_token
-    config = GPT2Config(**fields, num_labels=CLASSES, pad_token_id=words.pad_token_id)
+    config = GPT2Config(**{**fields, "num_labels": CLASSES, "pad_token_id": words.pad_token_id})
     model = GPT2ForSequenceClassification(config)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
@@ -37,7 +37,7 @@ def build(asked: Asked, batch_sizes: Sequence[int]) -> Built:
     tokenizer.padding_side = "right"
     kind = getattr(torch, asked.dtype)
     model = GPT2ForSequenceClassification.from_pretrained(asked.model, dtype=kind, use_cache=False).eval()
-    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    classify: Any = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
     texts = asked.read()
     lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=asked.max_length)["input_ids"]]
     by_length = [texts[place] for place in np.argsort(lengths, kind="stable")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, TrainConfig
+    from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, SearchConfig, TrainConfig
     from flax_agnews.errors import Diverged, UserError
     from flax_agnews.experiment import Experiment
     from flax_agnews.library import Fitted, fit
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flax_agnews.trained import Answers, Classifier
 
 _HOMES = {
-    "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "TrainConfig"),
+    "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "SearchConfig", "TrainConfig"),
     "errors": ("Diverged", "UserError"),
     "experiment": ("Experiment",),
     "library": ("Fitted", "fit"),
@@ -54,6 +54,7 @@ __all__ = [
     "ModelConfig",
     "Plan",
     "PretrainConfig",
+    "SearchConfig",
     "Stage",
     "Strategy",
     "TrainConfig",

@@ -4,13 +4,16 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from flax_agnews.errors import UserError
+from flax_agnews.trained import Classifier
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
 """What commands take that use a trained classifier."""
+
+TEXTS = "of the texts, two for pairs (default: the run's own)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,6 +22,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says in one line what is wrong, and where help is."""
         raise UserError(f"{message}; {self.prog} --help")
+
+
+def text_columns(classifier: Classifier, given: Sequence[str] | None) -> Sequence[str]:
+    """The columns that are given, or those that a classifier was trained on; a `UserError` unless as many as those."""
+    own = classifier.data.text_columns
+    if given and len(given) != len(own):
+        needed = "two: it answers pairs of texts" if classifier.pairs else "one"
+        raise UserError(f"--text_column {' '.join(given)}: {classifier.name} needs {needed}")
+    return given or own
 
 
 def exit_code(command: Callable[[], None]) -> int:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from flax_agnews.errors import UserError
 
@@ -143,6 +142,20 @@ class TrainConfig:
 
 
 @dataclass
+class SearchConfig:
+    """Choosing the learning rates, before the comparison: each strategy gets as many trials on the validation split.
+
+    Args:
+        trials: How many factors of its default rates a strategy tries, from a grid around 1 in steps of 10^(1/2); 0 is
+            none. In each round all that are left train from the start, the better half goes on to a longer one.
+        budget: What all trials of a strategy may cost, in runs of it; every round gets the same share.
+    """
+
+    trials: int = 0
+    budget: float = 3.0
+
+
+@dataclass
 class ParallelConfig:
     """How the step is laid over the devices.
 
@@ -213,38 +226,11 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     strategies: dict[str, Any] = field(default_factory=dict)
-
-
-T = TypeVar("T")
-
-
-def settings_from(kind: type[T], values: Any) -> T:
-    """A dataclass of settings from its fields, as YAML has them.
-
-    Raises:
-        TypeError: a field that there is none of, or a value of another type; in one line.
-    """
-    made, hints = kind(**values), get_type_hints(kind)
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            raise TypeError(f"{name} can't be {value!r}")
-    return made
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if origin:
-        return isinstance(value, dict if origin is dict else list)
-    return hint is Any or type(value) in ((int, float) if hint is float else (hint,))
 
 
 # setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
@@ -273,6 +259,8 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.shapes": (lambda v: v >= 1, "1 or more"),
     "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
     "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
+    "search.trials": (lambda v: v == 0 or 2 <= v <= 15, "0, or 2 to 15"),
+    "search.budget": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
     "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
     "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),

@@ -19,8 +19,8 @@ def make_parser() -> commands.Parser:
     parser = commands.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
     parser.add_argument("run", metavar="RUN", help=commands.RUN)
     parser.add_argument("--data", type=Path, required=True, help="CSV, JSONL or Parquet with texts and labels")
-    parser.add_argument("--text_column", default="text", help="of --data (default: text)")
-    parser.add_argument("--label_column", default="label", help="class names or numbers (default: label)")
+    parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
+    parser.add_argument("--label_column", help="of class names or numbers (default: the run's own)")
     parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
     parser.add_argument("--json", type=Path, help="file for all of it, for machines")
     return parser
@@ -36,8 +36,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     display = Display(Console(stderr=True, highlight=False))
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run)
-    columns = (options.text_column, options.label_column)
-    found = evaluate(classifier, options.data, *columns, display, options.mistakes)
+    texts = commands.text_columns(classifier, options.text_column)
+    label = options.label_column or classifier.data.label_column
+    found = evaluate(classifier, options.data, texts, label, display, options.mistakes)
     Console(highlight=False).print(shown_evaluation(found))
     if options.json:
         write_json(options.json, {"run": classifier.name, "data": str(options.data), **asdict(found)})

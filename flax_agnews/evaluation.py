@@ -1,28 +1,33 @@
 """How well a trained classifier does on labelled texts, and how far its probabilities can be believed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from pathlib import Path
 
 import numpy as np
-from rich.console import Group
+from rich.console import ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
 from scipy.special import softmax
 
-from flax_agnews import statistics
+from flax_agnews import scores
 from flax_agnews.data import tables
 from flax_agnews.data.rows import Classes, Rows, checked_texts
+from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
 from flax_agnews.errors import shown
-from flax_agnews.statistics import ClassScores
+from flax_agnews.scores import ClassScores
+from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
 from flax_agnews.trained import Answers, Classifier
 from flax_agnews.training.history import score
 
 BINS = 15
 """Of the calibration error, as in Guo et al. 2017."""
+
+MOST_CLASSES = 30
+"""That are shown one by one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Evaluation:
         macro_f1: unweighted mean over the classes.
         loss: mean cross-entropy, nats.
         by_class: class -> its scores.
-        confusion: [true class][answered class] counts.
+        confusion: [true class][answered class] counts; of many classes as `scores.confusion_record` has them.
         calibration_error: expected, over 15 bins.
         temperature: that the logits are best divided by, fitted on all of these texts.
         calibration_error_mended: with temperatures that each half of the texts got from the other half; None for one
@@ -69,7 +74,7 @@ class Evaluation:
     macro_f1: float
     loss: float
     by_class: dict[str, ClassScores]
-    confusion: list[list[int]]
+    confusion: list[list[int]] | dict[str, list[int]]
     calibration_error: float
     temperature: float
     calibration_error_mended: float | None
@@ -77,14 +82,19 @@ class Evaluation:
 
 
 def evaluate(
-    classifier: Classifier, path: Path, text_column: str, label_column: str, display: Display, mistakes: int = 10
+    classifier: Classifier,
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str,
+    display: Display,
+    mistakes: int = 10,
 ) -> Evaluation:
     """Answers a file's texts and compares with its labels, which are class names or numbers.
 
     Args:
         classifier: that answers.
         path: CSV, JSONL or Parquet.
-        text_column, label_column: of the file.
+        text_columns, label_column: of the file; two text columns for pairs.
         display: where progress is shown.
         mistakes: how many are kept.
 
@@ -98,7 +108,7 @@ def evaluate(
     with display:
         progress = display.start("evaluate", path.name, 1)
         for chunk in tables.read(path, ROWS):
-            rows = chunk.rows(text_column, label_column)
+            rows = chunk.rows(text_columns, label_column)
             texts, truth = checked_texts(rows), classes.numbers(rows)
             answers = classifier.predict(texts)
             wrong = [*worst, *_mistakes(rows, texts, truth, answers)]
@@ -112,20 +122,20 @@ def evaluate(
 
 def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistakes: list[Mistake]) -> Evaluation:
     """The numbers of logits [texts, classes] against labels [texts]."""
-    scores, texts = score(logits, labels), len(labels)
-    low, high = statistics.wilson_interval(scores.accuracy, texts)
-    by_class = statistics.by_class(np.array(scores.confusion))
+    found, texts = score(logits, labels), len(labels)
+    low, high = wilson_interval(found.accuracy, texts)
+    by_class = scores.by_class(labels, logits.argmax(axis=1), len(names))
     return Evaluation(
         texts=texts,
-        accuracy=scores.accuracy,
+        accuracy=found.accuracy,
         low=low,
         high=high,
-        macro_f1=scores.macro_f1,
-        loss=scores.loss,
+        macro_f1=found.macro_f1,
+        loss=found.loss,
         by_class=dict(zip(names, by_class, strict=True)),
-        confusion=scores.confusion,
+        confusion=found.confusion,
         calibration_error=_calibration_error(logits, labels),
-        temperature=statistics.temperature(logits, labels),
+        temperature=scores.temperature(logits, labels),
         calibration_error_mended=_mended(logits, labels),
         mistakes=mistakes,
     )
@@ -138,19 +148,19 @@ def _mended(logits: np.ndarray, labels: np.ndarray) -> float | None:
     halves = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
     scaled = np.empty_like(logits, np.float64)
     for mine, other in (halves, halves[::-1]):
-        scaled[mine] = logits[mine] / statistics.temperature(logits[other], labels[other])
+        scaled[mine] = logits[mine] / scores.temperature(logits[other], labels[other])
     return _calibration_error(scaled, labels)
 
 
 def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
-    return statistics.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
+    return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
 
 
-def _mistakes(rows: Rows, texts: Sequence[str], truth: np.ndarray, answers: Answers) -> Iterator[Mistake]:
-    for place in np.flatnonzero(answers.numbers != truth):
+def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers) -> Iterator[Mistake]:
+    for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
-        yield Mistake(rows.at(place), label, answer, probability, shown(texts[place], 200))
+        yield Mistake(rows.at(place), label, answer, probability, shown(_one_line(texts[place]), 200))
 
 
 def shown_evaluation(found: Evaluation) -> Group:
@@ -165,15 +175,29 @@ def shown_evaluation(found: Evaluation) -> Group:
         f"calibration  error {found.calibration_error:.4f}  ({BINS} bins{cured})",
         f"temperature  {found.temperature:.3f}  (divides the logits; above 1: the probabilities are too sure)",
     ]
-    classes = Table("class", "texts", "precision", "recall", "F1", box=None, pad_edge=False)
-    for name, one in found.by_class.items():
-        numbers = (f"{value:.4f}" for value in (one.precision, one.recall, one.f1))
-        classes.add_row(Text(shown(name)), f"{one.texts:,}", *numbers)
-    parts = [Text("\n".join(lines)), Text(), classes]
+    parts: list[ConsoleRenderable] = [Text("\n".join(lines)), Text(), _classes_table(found.by_class)]
     if found.mistakes:
         wrong = Table("probability", "answer", "label", "where", "text", box=None, pad_edge=False)
-        for one in found.mistakes:
-            cells = (Text(shown(cell, 80)) for cell in (one.answer, one.label, one.place, one.text))
-            wrong.add_row(f"{one.probability:.4f}", *cells)
+        for mistake in found.mistakes:
+            cells = (Text(shown(cell, 80)) for cell in (mistake.answer, mistake.label, mistake.place, mistake.text))
+            wrong.add_row(f"{mistake.probability:.4f}", *cells)
         parts += [Text("\nmost confident mistakes"), wrong]
     return Group(*parts)
+
+
+def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
+    """All classes; of many, those that fared worst."""
+    names, head = list(by_class), "class"
+    if len(names) > MOST_CLASSES:
+        names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]
+        head = f"the {MOST_CLASSES} worst of {len(by_class):,} classes"
+    table = Table(head, "texts", "precision", "recall", "F1", box=None, pad_edge=False)
+    for name in names:
+        one = by_class[name]
+        numbers = (f"{value:.4f}" for value in (one.precision, one.recall, one.f1))
+        table.add_row(Text(shown(name)), f"{one.texts:,}", *numbers)
+    return table
+
+
+def _one_line(text: Text_) -> str:
+    return text if isinstance(text, str) else " | ".join(text)

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from flax_agnews import trials
 from flax_agnews.config import Config, check_ranges
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import load_corpus
@@ -22,6 +23,7 @@ from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
 from flax_agnews.records import facts, header, run_record
+from flax_agnews.search import Search
 from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.starting import started
 from flax_agnews.strategies.base import Entry, Strategy
@@ -121,6 +123,14 @@ class Experiment:
         with self:
             return self._run()
 
+    def search(self) -> None:
+        """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
+        if self.config.search.trials:
+            what = (self.config, self.data, self.devices, self.activations)
+            search = Search(*what, self.folder, self.display, self.interrupt)
+            with self.interrupt, self.display:
+                self.setups = [search.choose(s, self.shared, self._identity(s)) for s in self.setups]
+
     def __enter__(self) -> "Experiment":
         return self
 
@@ -128,6 +138,7 @@ class Experiment:
         self.folder.lock.release()
 
     def _run(self) -> dict[str, Any]:
+        self.search()
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
                 self._tidy(setup, seed)
@@ -235,11 +246,13 @@ class Experiment:
 
     def _header(self) -> dict[str, Any]:
         found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
-        return {**found, "diverged": self._faults}
+        searched = {"search": trials.results(self.folder.path)} if self.config.search.trials else {}
+        return {**found, **searched, "diverged": self._faults}
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""
-        return {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash}
+        rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
+        return {"strategy": setup.fingerprint, "weights": self.base.hash, "data": self.data.hash, **rates}
 
     @cached_property
     def shared(self) -> Parameters:

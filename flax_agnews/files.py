@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from flax_agnews.errors import UserError, first_line
+
+T = TypeVar("T")
 
 _MOST_YAML = 100_000  # bytes; the longest configuration has a few thousand
 _MOST_JSON = 10_000_000  # of a model's config.json or index; the longest have a few hundred thousand
@@ -149,3 +152,28 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def settings_from(kind: type[T], values: Any) -> T:
+    """A dataclass of settings from its fields, as YAML has them.
+
+    Raises:
+        TypeError: a field that there is none of, or a value of another type; in one line.
+    """
+    made, hints = kind(**values), get_type_hints(kind)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} can't be {value!r}")
+    return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin:
+        return isinstance(value, dict if origin is dict else list)
+    return hint is Any or type(value) in ((int, float) if hint is float else (hint,))

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config, check_ranges, settings_from
+from flax_agnews.config import Config, check_ranges
 from flax_agnews.errors import UserError, listed, shown
-from flax_agnews.files import read_json, read_yaml, write_json, write_yaml
+from flax_agnews.files import read_json, read_yaml, settings_from, write_json, write_yaml
 from flax_agnews.lock import Lock
 from flax_agnews.statistics import COSTS, SCORES, summary
 
@@ -25,6 +25,7 @@ _WRITTEN = (
     "accuracy_curves.png",
     "base",
     "pretrain",
+    "search",
     "tokenizer",
     "wandb",
 )
@@ -205,7 +206,7 @@ class OutputFolder:
 
     def _sweep(self) -> None:
         """Removes drafts of files whose writers were killed."""
-        for folder in (self.path, self.path / "base", *(run.path for run in self._runs())):
+        for folder in (self.path, self.path / "base", self.path / "search", *(run.path for run in self._runs())):
             for draft in folder.glob(".*.tmp"):
                 draft.unlink(missing_ok=True)
 

@@ -85,6 +85,7 @@ def fit(
 
 def _fit(config: Config, strategy: Any, seed: int) -> Fitted:
     with processes.telling(), Experiment(config, [strategy]) as experiment:
+        experiment.search()
         setup = experiment.setups[0]
         with experiment.interrupt, experiment.display:
             [run] = experiment.train(experiment.compile(setup), [seed])

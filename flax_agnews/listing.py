@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
@@ -118,9 +118,16 @@ def strategies_table(config: Config) -> Table:
         told = _described(entry.build(settings, body), body, _CLASSES, train)
         rates = [short(rate) for rate in told.rates]
         shown = ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
-        paper = Text(entry.paper.removeprefix("https://"), style=f"link {entry.paper}" if entry.paper else "")
+        number = entry.paper.removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")
+        paper = Text(number, style=f"link {entry.paper}" if entry.paper else "")
         table.add_row(entry.name, entry.summary, f"{told.trained:,}", shown, paper)
     return table
+
+
+def rates(setup: Setup, train: TrainConfig) -> list[float]:
+    """The different rates of a strategy on a model at their highest, ascending; without a factor on them."""
+    rows = _rows(setup, _plan(setup.base.config, train))
+    return Description(setup.strategy.name, rows, setup.trainable_parameters, setup.total_parameters).rates
 
 
 def short(number: float) -> str:
@@ -132,11 +139,23 @@ def short(number: float) -> str:
 
 
 def _table(title: str, headers: Sequence[str], left: set[str]) -> Table:
-    table = Table(title=title, title_style="bold", title_justify="left", box=None, padding=(0, 1))
-    for header in headers:
-        wraps = header in ("parameter", "label", "trains")
-        table.add_column(header, justify="left" if header in left else "right", overflow="fold", no_wrap=not wraps)
-    return table
+    return Table(
+        *(_column(header, header in left) for header in headers),
+        title=title,
+        title_style="bold",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
+    )
+
+
+def _column(header: str, left: bool) -> Column:
+    return Column(
+        header,
+        justify="left" if left else "right",
+        overflow="fold" if header == "parameter" else "ellipsis",  # a path has no spaces to break at
+        no_wrap=header not in ("parameter", "label", "trains"),
+    )
 
 
 def _body(model: ModelConfig) -> GPT2Config:
@@ -148,10 +167,14 @@ def _body(model: ModelConfig) -> GPT2Config:
 
 
 def _described(strategy: Strategy, body: GPT2Config, classes: int, train: TrainConfig) -> Description:
-    at_once = replace(train, warmup_fraction=0.0)  # the highest rate is then that of the first update
-    plan = Plan(_STEPS * train.epochs, _STEPS, train.batch_size, body.n_layer, at_once)
+    plan = _plan(body, train)
     setup = set_up(strategy, Base("shapes", body, {}), classes, plan, ModelConfig(), max_length=1)
     return Description(strategy.name, _rows(setup, plan), setup.trainable_parameters, setup.total_parameters)
+
+
+def _plan(body: GPT2Config, train: TrainConfig) -> Plan:
+    at_once = replace(train, warmup_fraction=0.0)  # the highest rate is then that of the first update
+    return Plan(_STEPS * train.epochs, _STEPS, train.batch_size, body.n_layer, at_once)
 
 
 def _rows(setup: Setup, plan: Plan) -> list[Row]:
@@ -165,10 +188,12 @@ def _rows(setup: Setup, plan: Plan) -> list[Row]:
     for path in sorted(shapes, key=_place):
         treated = _layerless(path), setup.labels[path], rates.get(path), begun.get(path, 0)
         alike.setdefault(treated, []).append(path)
-    return [
-        Row(_joined(group), parameters.count({p: shapes[p] for p in group}), str(label), *(how or (None, 0.0)), epoch)
-        for (_, label, how, epoch), group in alike.items()
-    ]
+    made = []
+    for (_, label, how, epoch), group in alike.items():
+        rate, decay = how or (None, 0.0)
+        numbers = parameters.count({p: shapes[p] for p in group})
+        made.append(Row(_joined(group), numbers, str(label), rate, decay, epoch))
+    return made
 
 
 def _measured(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from flax_agnews.config import TrainConfig
@@ -116,6 +117,33 @@ def make_optimizer(
         raise UserError(f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel")
     inner = _partitioned({label: actions[label] for label in dict.fromkeys(trainable.values())}, trainable)
     return frozenset(trainable), inner if around is None else optax.chain(around, inner)
+
+
+def paced(transformation: optax.GradientTransformation, factor: float, stride: int) -> optax.GradientTransformation:
+    """One whose rates are all multiplied by a factor, and whose schedules go on by so many steps an update.
+
+    Both are part of its state, so that one compiled update serves any. An update is proportional to its rate, decoupled
+    decay included.
+    """
+
+    def init(params: Any) -> tuple[Any, jax.Array, jax.Array]:
+        return transformation.init(params), jnp.float32(factor), jnp.int32(stride)
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        before, by, steps = state
+        updates, after = transformation.update(gradients, before, params)
+
+        def strode(then: Any, now: Any) -> Any:
+            return now._replace(count=then.count + steps * (now.count - then.count)) if _is_schedule(now) else now
+
+        after = jax.tree.map(strode, before, after, is_leaf=_is_schedule)
+        return jax.tree.map(lambda change: change * by, updates), (after, by, steps)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _is_schedule(state: Any) -> bool:
+    return isinstance(state, optax.ScaleByScheduleState)
 
 
 def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> optax.GradientTransformation:

@@ -21,9 +21,9 @@ def make_parser() -> commands.Parser:
     parser.add_argument("--text", action="append", help="a text; may be given several times")
     parser.add_argument("--file", type=Path, help="CSV, JSONL or Parquet with a column of texts, of any size")
     parser.add_argument("--out", type=Path, help="a copy of --file with a label and a probability of each class")
-    parser.add_argument("--text_column", default="text", help="of --file (default: text)")
+    parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
     parser.add_argument("--prefix", default="", help="before the names of the new columns")
-    parser.epilog = "Without --text and --file, each line of standard input is a text."
+    parser.epilog = "Without --text and --file, each line of standard input is a text; of a pair, with a tab between."
     return parser
 
 
@@ -42,7 +42,8 @@ def _predict(arguments: Sequence[str]) -> None:
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run)
     if options.file:
-        answer_file(classifier, options.file, options.out, options.text_column, options.prefix, display)
+        columns = commands.text_columns(classifier, options.text_column)
+        answer_file(classifier, options.file, options.out, columns, options.prefix, display)
     elif options.text:
         answer_lines(classifier, options.text, print, ROWS)
     else:

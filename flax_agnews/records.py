@@ -42,6 +42,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "trainable_parameters": setup.trainable_parameters,
         "total_parameters": setup.total_parameters,
         "settings": dict(setup.strategy.settings),
+        **({} if setup.factor is None else {"rate_factor": setup.factor}),
         "cost": {
             "train_seconds": history.train_seconds,
             "compile_seconds": program.compile_seconds,

@@ -16,7 +16,7 @@ from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.tables import share_text, short_names
-from flax_agnews.statistics import spread
+from flax_agnews.scores import spread
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
@@ -161,6 +161,32 @@ class ShownCaching(Told):
     def should_stop(self) -> bool:
         """After SIGINT or SIGTERM."""
         return self.interrupt.check()
+
+
+class ShownTrial(Watch):
+    """A line on the display for a trial of rates.
+
+    Args:
+        display: where.
+        planned: what it is called.
+        interrupt: asked whether to stop.
+    """
+
+    def __init__(self, display: Display, planned: Job, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
+        self._line = display.start(planned.name, planned.detail, planned.epochs)
+
+    def step(self, epochs_done: float, tokens_per_second: float) -> None:
+        """Moves the bar."""
+        self._line.step(epochs_done, tokens_per_second)
+
+    def should_stop(self) -> bool:
+        """After SIGINT or SIGTERM, in any process."""
+        return self.interrupt.check()
+
+    def finish(self, accuracy: float | None) -> None:
+        """Ends the line with the validation accuracy; None where numbers were not finite."""
+        self._line.finish("not finite" if accuracy is None else f"val {accuracy:.3f}", whole=accuracy is not None)
 
 
 def silent() -> Display:

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from flax_agnews.data import tables
@@ -16,7 +16,7 @@ ROWS = 4096
 
 
 def answer_file(
-    classifier: Classifier, source: Path, target: Path, text_column: str, prefix: str, display: Display
+    classifier: Classifier, source: Path, target: Path, columns: Sequence[str], prefix: str, display: Display
 ) -> int:
     """Copies a file's rows with the answers to their texts; returns how many.
 
@@ -24,7 +24,7 @@ def answer_file(
         classifier: that answers.
         source: CSV, JSONL or Parquet.
         target: of the same kind; takes its name when it is whole.
-        text_column: of the texts.
+        columns: of the texts; two for pairs.
         prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
         display: where progress is shown.
     """
@@ -34,9 +34,9 @@ def answer_file(
     with tables.writing(target) as write, display:
         progress = display.start("predict", source.name, 1)
         for chunk in tables.read(source, ROWS):
-            found = chunk.rows(text_column)
+            found = chunk.rows(columns)
             answers = classifier.predict(checked_texts(found) if found.texts else [])
-            write(chunk, columns(answers, prefix))
+            write(chunk, added(answers, prefix))
             rows += len(answers)
             progress.step(chunk.done)
         speed = rows / (time.perf_counter() - started)
@@ -44,16 +44,26 @@ def answer_file(
     return rows
 
 
-def columns(answers: Answers, prefix: str = "") -> tables.Added:
+def added(answers: Answers, prefix: str = "") -> tables.Added:
     """What is added to a table: the label, and one probability a class."""
     names = enumerate(answers.classes)
     return {f"{prefix}label": answers.labels} | {f"{prefix}p_{name}": answers.probabilities[:, i] for i, name in names}
 
 
 def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:
-    """Tells `label, its probability, text`, with tabs between, for each line, `at_once` of them at a time."""
+    """Tells `label, its probability, text`, with tabs between, for each line, `at_once` of them at a time.
+
+    Of a classifier of pairs, a line has two texts with a tab between.
+    """
     waiting = iter(lines)
     while texts := list(itertools.islice(waiting, at_once)):
-        answers = classifier.predict(texts)
+        answers = classifier.predict([_pair(text) for text in texts] if classifier.pairs else texts)
         for text, label, p in zip(texts, answers.labels, answers.probabilities.max(axis=1), strict=True):
             tell(f"{shown(label)}\t{p:.4f}\t{shown(text, 80)}")
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, tab, second = line.partition("\t")
+    if not tab or "\t" in second:
+        raise UserError(f"{shown(line, 80)}: the classifier answers pairs: two texts with a tab between")
+    return first, second

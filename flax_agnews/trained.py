@@ -13,12 +13,12 @@ import numpy as np
 import optax
 from scipy.special import softmax
 
-from flax_agnews.config import Config, ModelConfig, settings_from
-from flax_agnews.data.rows import Rows, checked_texts
+from flax_agnews.config import Config, DataConfig, ModelConfig
+from flax_agnews.data.rows import Rows, Text, checked_texts
 from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer
 from flax_agnews.disk import validated
-from flax_agnews.errors import UserError, listed
-from flax_agnews.files import expanded, read_json
+from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.files import expanded, read_json, settings_from
 from flax_agnews.folder import OutputFolder, RunFolder
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
@@ -71,12 +71,19 @@ class Classifier:
         name: `STRATEGY/seed-K`, for people.
         classes: names of the classes, in the order of the probabilities.
         max_length: tokens of a text that are read; what is beyond is cut off, as in training.
+        data: settings of the data that it was trained on; with two text columns, it answers pairs of texts.
     """
 
     def __init__(
-        self, name: str, classes: list[str], max_length: int, tokenizer: Tokenizer, inference: Inference
+        self,
+        name: str,
+        classes: list[str],
+        max_length: int,
+        data: DataConfig,
+        tokenizer: Tokenizer,
+        inference: Inference,
     ) -> None:
-        self.name, self.classes, self.max_length = name, classes, max_length
+        self.name, self.classes, self.max_length, self.data = name, classes, max_length, data
         self._tokenizer, self._inference = tokenizer, inference
 
     @classmethod
@@ -92,15 +99,26 @@ class Classifier:
         """
         return cls(*_parts(*find_run(expanded(str(run))), strategy))
 
-    def predict(self, texts: Sequence[str]) -> Answers:
+    @property
+    def pairs(self) -> bool:
+        """Whether it answers pairs of texts."""
+        return len(self.data.text_columns) == 2
+
+    def predict(self, texts: Sequence[Text]) -> Answers:
         """Class and probabilities of each text, in this order; they don't depend on the other texts.
 
+        Args:
+            texts: of a classifier of pairs, tuples of two texts.
+
         Raises:
-            UserError: something that is no text, or no valid Unicode.
+            UserError: something that is no text (or no pair of texts), or no valid Unicode.
         """
         if isinstance(texts, str):
             raise UserError("predict takes a list of texts, not one: predict([text])")
         checked = checked_texts(Rows("predict", texts, [], range(1, len(texts) + 1), "text")) if len(texts) else []
+        if odd := [text for text in checked if isinstance(text, tuple) != self.pairs]:
+            takes = "pairs of texts: (first, second)" if self.pairs else "texts, not pairs of them"
+            raise UserError(f"predict: {shown(repr(odd[0]))}: {self.name} answers {takes}")
         return Answers(self.classes, self._inference.logits(self._tokenizer.encode(checked, self.max_length)))
 
 
@@ -126,7 +144,7 @@ def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
 
 def _parts(
     output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | None
-) -> tuple[str, list[str], int, Tokenizer, Inference]:
+) -> tuple[str, list[str], int, DataConfig, Tokenizer, Inference]:
     """What a run's classifier is made of, each part checked against what the run says of it."""
     config, result, identity = output.config, run.result, read_json(run.path / "identity.json")
     assert result is not None
@@ -159,7 +177,7 @@ def _parts(
     params, frozen = _weights(setup, store, result)
     inference = Inference(setup, params, frozen)
     most = min(config.data.max_length, base.config.n_positions - inference.prompt_tokens)
-    return f"{setup.strategy.name}/seed-{result['seed']}", about["classes"], most, tokenizer, inference
+    return f"{setup.strategy.name}/seed-{result['seed']}", about["classes"], most, config.data, tokenizer, inference
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# XLA aborts where a simulated device waits for others longer than 40 s, as may be where other work has the cores.
+_FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_collective_call_terminate_timeout_seconds=600"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 CACHE = Path(__file__).resolve().parents[1] / ".jax_cache"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # subprocesses share it

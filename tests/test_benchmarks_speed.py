@@ -45,7 +45,7 @@ def trial(shared: Path) -> Trial:
 # The work of a step
 
 
-@pytest.mark.parametrize("strategy", tiny.one_of_each("model", "trainable"))
+@pytest.mark.parametrize("strategy", throughput.STRATEGIES)
 def test_work_is_what_the_compiler_counts(strategy: str) -> None:
     """XLA's own count of the gradient's operations."""
     body = GPT2Config(vocab_size=101, n_positions=64, n_embd=256, n_layer=3, n_head=4)

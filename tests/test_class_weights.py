@@ -17,7 +17,7 @@ from transformers import GPT2Model
 from flax_agnews.config import ModelConfig, TrainConfig
 from flax_agnews.data.encoded import Split
 from flax_agnews.models.pretrained import Base, load_base
-from flax_agnews.statistics import balanced_weights
+from flax_agnews.scores import balanced_weights
 from flax_agnews.training.history import History, Journal, Scores
 from flax_agnews.training.program import plan_batches
 from flax_agnews.training.state import create_state

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from flax_agnews import cli
-from flax_agnews.config import ModelConfig
+from flax_agnews.config import Config, ModelConfig
 from flax_agnews.library import fit
+from flax_agnews.listing import strategies_table
 from flax_agnews.strategies import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,3 +61,14 @@ def test_no_document_speaks_of_files_that_are_not_there(name):
     text = (ROOT / name).read_text("utf-8")
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (ROOT / link).exists(), link
+
+
+def test_the_readme_lists_every_strategy_with_its_numbers():
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line[:3] == "| `"]
+    listed = {row[0].strip("`"): row[1:] for row in rows if len(row) == 5}
+    table = strategies_table(Config())
+    wanted = list(zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True))
+    assert list(listed) == [name for name, *_ in wanted]
+    for name, trains, parameters, rates, _ in wanted:
+        assert listed[name][:3] == [trains, parameters, rates]
+        assert listed[name][3].endswith(f"({REGISTRY[name].paper})")

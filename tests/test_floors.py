@@ -16,13 +16,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "config", "files", "manifest", "lock", "units"},
-    {"data", "metrics", "tracking", "statistics", "display", "interrupt"},
+    {"data", "metrics", "tracking", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
     {"training"},
     {
         *("experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"),
-        *("listing", "trained", "starting", "streaming", "evaluation", "exports"),
+        *("listing", "search", "trials", "trained", "starting", "streaming", "evaluation", "exports"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]

@@ -134,7 +134,8 @@ def test_every_strategy_is_listed(capsys):
     lines = listing(capsys)
     for entry in REGISTRY:
         assert entry.summary in lines[entry.name]
-        assert lines[entry.name].endswith(entry.paper.removeprefix("https://"))
+        assert entry.paper, entry.name
+        assert lines[entry.name].endswith(entry.paper.rsplit("/", 1)[1])
     assert " 124,442,880 5e-5 " in lines["full"]
     assert " 18,432 5e-4 " in lines["prompt"]
     assert " 42,531,840 5e-5, 2.5e-4 " in lines["partial"]

@@ -113,7 +113,7 @@ def test_a_file_of_any_size_takes_the_memory_of_a_chunk(
         try:
             target = source.with_suffix(".out.jsonl")
             display = Display()
-            assert streaming.answer_file(classifier, source, target, "text", "", display) == rows
+            assert streaming.answer_file(classifier, source, target, ["text"], "", display) == rows
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -214,7 +214,7 @@ def test_hostile_texts_are_shown_as_plain_short_lines(
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv", "--text_column", "x"], "--text_column x: "),
         (predict.main, ["{run}", "--text", "\udc80"], "the text is no valid Unicode"),
         (evaluate.main, ["{run}"], "the following arguments are required: --data"),
-        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class."),
+        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class"),
         (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
         (evaluate.main, ["{run}", "--data", "{tmp}/empty.csv"], "has no rows"),
     ],

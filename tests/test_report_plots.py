@@ -62,7 +62,7 @@ def test_epochs_are_whole_numbers_from_one(epochs: int) -> None:
     assert all(tick == round(tick) and 1 <= tick <= epochs for tick in ticks)
 
 
-@pytest.mark.parametrize("count", [1, 3, 9, 12])
+@pytest.mark.parametrize("count", [1, 3, 9, 14])
 def test_names_stand_apart_inside_the_picture(count: int) -> None:
     close = {f"strategy number {k}, a long name": [0.93 + k / 1e5] for k in range(count)}
     figure = plots.accuracy_curves(make(close, epochs=5))
@@ -74,18 +74,26 @@ def test_names_stand_apart_inside_the_picture(count: int) -> None:
     assert all(box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1 for box in boxes)
 
 
+@pytest.mark.parametrize(("count", "lines"), [(6, 2), (7, 1)])
+def test_many_strategies_have_a_validation_line_each_and_nothing_else(count: int, lines: int) -> None:
+    axes = plots.accuracy_curves(make({f"mine {k}": [0.8, 0.9 - k / 100] for k in range(count)}, epochs=3)).axes[0]
+    marked = [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]
+    assert len(marked) == lines * count
+    assert len(axes.collections) == (count if lines == 2 else 0)
+
+
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
     results = make({r"$\frac$": [0.9], "_x^": [0.8]})
     results["data"]["source"] = results["model"]["name"] = r"$\bad{$"
     assert plots.write(results, tmp_path / "curves.png").stat().st_size > 0
 
 
-def test_twelve_strategies_have_twelve_looks_and_known_ones_keep_theirs() -> None:
-    names = [f"mine {k}" for k in range(9)] + ["prompt", "full", "partial"]
+def test_fourteen_strategies_have_fourteen_looks_and_known_ones_keep_theirs() -> None:
+    names = [f"mine {k}" for k in range(11)] + ["prompt", "full", "partial"]
     looks = plots.styles(names)
-    assert len({look.color for look in looks.values()}) == len({look.marker for look in looks.values()}) == 12
-    strangers = plots.styles([f"mine {k}" for k in range(12)])
-    assert len({look.color for look in strangers.values()}) == 12
+    assert len({look.color for look in looks.values()}) == len({look.marker for look in looks.values()}) == 14
+    strangers = plots.styles([f"mine {k}" for k in range(14)])
+    assert len({look.color for look in strangers.values()}) == 14
     for name in ("full", "partial", "prompt"):
         assert plots.styles([name]) == {name: looks[name]}
 

@@ -25,7 +25,7 @@ def copy(source: Path, target: Path, size: int = 3, prefix: str = "") -> list[ta
     chunks, before = [], 0
     with tables.writing(target) as write:
         for chunk in tables.read(source, size):
-            texts = chunk.rows("text").texts
+            texts = chunk.rows(["text"]).texts
             numbers = np.arange(before, before + len(texts), dtype=np.float32) / 7
             write(chunk, {f"{prefix}label": [f"of {text}" for text in texts], f"{prefix}p": numbers})
             before += len(texts)

@@ -1,5 +1,6 @@
 """Other tasks than news, in public formats, from their files to the report: reviews, pairs, a thousand classes."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ from report_results import page_tables
 from small_experiments import results, settings, small
 from source_files import load, write
 
+from flax_agnews import evaluate, predict
+from flax_agnews.errors import UserError
 from flax_agnews.main import main
+from flax_agnews.trained import Classifier
 
 
 def experiment(folder: Path, *flags: object) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def best_by(column: int, rows: Sequence[tuple[str, str, str]]) -> float:
     return sum(max(seen[text, row[2]] for row in rows) for text in texts) / len(rows)
 
 
-def test_pairs_are_classified_by_both_texts(tmp_path: Path) -> None:
+def test_pairs_are_classified_by_both_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = inferences(1000, 0), inferences(300, 1)
     data = write_splits(tmp_path, train, test, ".jsonl", ("premise", "hypothesis", "label"))
     flags = ("--data.text_column", "[premise, hypothesis]", "--data.limit_train", 1000, "--data.limit_test", 300)
@@ -105,6 +109,34 @@ def test_pairs_are_classified_by_both_texts(tmp_path: Path) -> None:
     report = (data / "out" / "report.md").read_text()
     assert "3 classes (contradiction, entailment, neutral)" in report
     assert "uneven" not in report
+    assert_trained_on_pairs_answers_pairs(data, test, run["test_accuracy"], capsys)
+
+
+def assert_trained_on_pairs_answers_pairs(
+    data: Path, test: Sequence[tuple[str, str, str]], accuracy: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = str(data / "out"), str(data / "test.jsonl")
+    classifier = Classifier.load(out)
+    pairs = [row[:2] for row in test]
+    answers = classifier.predict(pairs)
+    right = np.mean([label == row[2] for label, row in zip(answers.labels, test, strict=True)])
+    assert right == pytest.approx(accuracy, abs=2 / len(test))  # logits that are equal on paper may round otherwise
+    assert evaluate.main([out, "--data", file, "--json", str(data / "found.json")]) == 0
+    assert json.loads((data / "found.json").read_text())["accuracy"] == right
+    assert predict.main([out, "--file", file, "--out", str(data / "answered.jsonl"), "--prefix", "our_"]) == 0
+    rows = [json.loads(line) for line in (data / "answered.jsonl").read_text().splitlines()]
+    assert [row["our_label"] for row in rows] == answers.labels
+    capsys.readouterr()
+    assert predict.main([out, "--text", "\t".join(pairs[0])]) == 0
+    assert capsys.readouterr().out.split("\t")[0] == answers.labels[0]
+    for wrong, tells in (
+        (lambda: predict.main([out, "--text", "one text"]), "two texts with a tab between"),
+        (lambda: evaluate.main([out, "--data", file, "--text_column", "premise"]), "needs two: it answers pairs"),
+    ):
+        assert wrong() == 2
+        assert tells in capsys.readouterr().err
+    with pytest.raises(UserError, match="answers pairs of texts"):
+        classifier.predict(["one text"])
 
 
 # --- a thousand classes

@@ -5,6 +5,7 @@ first, without padding but for the axis's end. Attention works on blocks of `BLO
 the texts in them reach: short texts, at the end, little.
 """
 
+import copy
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -224,6 +225,12 @@ class TrainBatches:
         )
         self.waste = 1 - len(seeds) * epochs * int(data.lengths.sum()) / (computed * devices)
         """Share of the computed tokens that belong to no text, over all planned batches."""
+
+    def cut(self, steps: int) -> "TrainBatches":
+        """The same batches, of each epoch only the first so many."""
+        other = copy.copy(self)
+        other.steps_per_epoch = steps
+        return other
 
     def rows(self, seed: int, epoch: int, step: int) -> np.ndarray:
         """Row numbers of the texts that share an update."""

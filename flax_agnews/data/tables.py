@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from flax_agnews.data.files import _json_object, _long_fields
-from flax_agnews.data.rows import Rows
+from flax_agnews.data.rows import Rows, side_by_side
 from flax_agnews.errors import UserError, first_line, listed, shown
 from flax_agnews.files import move
 
@@ -42,15 +42,15 @@ class Chunk:
     done: float
     column: Callable[[str], list[object]]
 
-    def rows(self, text: str, label: str | None = None) -> Rows:
+    def rows(self, texts: Sequence[str], label: str | None = None) -> Rows:
         """Texts, and labels where a column is named, as they stand; a `UserError` where there is no such column."""
-        for setting, name in (("text_column", text), ("label_column", label)):
+        for setting, name in (*(("text_column", text) for text in texts), ("label_column", label)):
             if name is not None and self.columns.count(name) != 1:
                 count = self.columns.count(name)
                 have = f"{shown(name)} {count} times" if count else listed(map(shown, self.columns))
                 raise UserError(f"--{setting} {name}: {self.place} has the columns {have}")
         labels = [] if label is None else self.column(label)
-        return Rows(self.place, self.column(text), labels, self.numbers, self.unit)
+        return Rows(self.place, side_by_side([self.column(text) for text in texts]), labels, self.numbers, self.unit)
 
 
 Added = Mapping[str, list[str] | np.ndarray]

@@ -9,7 +9,8 @@ import numpy as np
 from flax_agnews.errors import listed
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, share_text, short_names
-from flax_agnews.statistics import Run, by_strategy, confusion_cells, spread
+from flax_agnews.scores import confusion_cells, spread
+from flax_agnews.statistics import Run, by_strategy
 
 _MOST_CLASSES = 20
 

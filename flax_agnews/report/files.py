@@ -29,6 +29,14 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "settings": {},
 }
 _PRETRAIN: Mapping[str, tuple[type, ...]] = {"epochs": (int,), "loss": (list,)}
+_SEARCH: Mapping[str, tuple[type, ...]] = {
+    "factor": _NUMBER,
+    "rates": (list,),
+    "edge": (str,),
+    "trials": (list,),
+    "updates": (int,),
+    "cost": (dict,),
+}
 _RUN: Mapping[str, tuple[type, ...]] = {
     "strategy": (str,),
     "seed": (int,),
@@ -87,10 +95,33 @@ def _fault(results: Any) -> str | None:
         fault = _lacking("pretrain", pretrain, _PRETRAIN)
         if fault or not _known_or_not(pretrain["loss"]):
             return fault or "pretrain.loss holds something that is no number"
+    if fault := _search_fault(results.get("search")):
+        return fault
     runs = results.get("runs")
     if not isinstance(runs, list) or not runs:
         return "has no finished runs"
     return _first(runs, lambda place, run: _run_fault(place, run, results)) or _repeated(runs)
+
+
+def _search_fault(search: Any) -> str | None:
+    """Of the searches for rates, by strategy, where there are any."""
+    if search is None:
+        return None
+    if not isinstance(search, dict):
+        return "search is no table by strategy"
+    for name, one in search.items():
+        place = f"search.{shown(name)}"
+        if fault := _lacking(place, one, _SEARCH):
+            return fault
+        trials = [trial if isinstance(trial, dict) else {} for trial in one["trials"]]
+        factors = [trial.get("factor") for trial in trials]
+        if not all(_is(number, _NUMBER) for number in [*one["rates"], *factors]):
+            return f"{place}: a rate or a trial's factor is no number"
+        if not _known_or_not([one["cost"].get("seconds"), *(trial.get("val_accuracy") for trial in trials)]):
+            return f"{place}: an accuracy or a cost is no number"
+        if not all("val_accuracy" in trial for trial in trials):
+            return f"{place}: a trial has no val_accuracy"
+    return None
 
 
 def _first(runs: list[Any], check: Callable[[str, Any], str | None]) -> str | None:
@@ -109,9 +140,14 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
     shares = [*(run[name] for name in _SHARES), *run["train_accuracy"], *run["val_accuracy"]]
     if not all(0 <= share <= 1 for share in shares):
         return f"{place}: an accuracy or F1 is not between 0 and 1"
-    others = [run.get("test_loss"), run.get("best_epoch"), *(run["cost"].get(name) for name in COSTS)]
+    others = [
+        run.get("test_loss"),
+        run.get("best_epoch"),
+        run.get("rate_factor"),
+        *(run["cost"].get(name) for name in COSTS),
+    ]
     if not _known_or_not([*run["train_loss"], *run["val_loss"], *others]):
-        return f"{place}: a loss, a cost or best_epoch is no number"
+        return f"{place}: a loss, a cost, rate_factor or best_epoch is no number"
     classes = len(results["data"]["classes"])
     if not _is_confusion(run["test_confusion"], classes):
         return f"{place}.test_confusion is no table of {classes} x {classes} counts"
@@ -119,7 +155,7 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
 
 
 def _is_confusion(table: Any, classes: int) -> bool:
-    """Whether it is what `statistics.confusion_record` gives for so many classes."""
+    """Whether it is what `scores.confusion_record` gives for so many classes."""
     if isinstance(table, dict):
         lists: list[Any] = [table.get(name) for name in ("true", "predicted", "texts")]
         if not all(map(_is_counts, lists)):

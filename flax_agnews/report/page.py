@@ -11,6 +11,7 @@ from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.files import Results, read_results
+from flax_agnews.report.search import search
 from flax_agnews.report.tables import (
     NOT_KNOWN,
     bytes_text,
@@ -54,6 +55,7 @@ def markdown_page(results: Results) -> str:
         _curves(results),
         differences(results),
         confusions(results),
+        search(results),
         _costs(results),
         _settings(results),
         _environment(results),
@@ -160,11 +162,13 @@ def _ran(runs: list[Run]) -> str:
 def _curves(results: Results) -> Iterator[str]:
     repeated = any(len(runs) > 1 for runs in by_strategy(results["runs"]).values())
     band = f"; bands are ± one standard deviation of the validation accuracy over {seeds_text(results)}"
-    yield f"![Training and validation accuracy by epoch, a line for every strategy]({_FIGURE})"
-    yield (
-        f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}. "
-        "The figure at each name is the validation accuracy after the last epoch."
-    )
+    drawn = f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}."
+    what = "Training and validation"
+    if plots.crowded(results):
+        what = "Validation"
+        drawn = f"{what} accuracy by epoch{f', means of {seeds_text(results)}' if repeated else ''}."
+    yield f"![{what} accuracy by epoch, a line for every strategy]({_FIGURE})"
+    yield (f"{drawn} The figure at each name is the validation accuracy after the last epoch.")
 
 
 def _costs(results: Results) -> Iterator[str]:

@@ -22,7 +22,7 @@ from flax_agnews.report.tables import model_text, one_line, seeds_text, shorten
 from flax_agnews.statistics import Run, by_strategy
 
 # Okabe and Ito's palette for the colour-blind (2008) without its yellow, too pale for lines on white; the
-# last five extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.
+# last seven extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.
 _STYLES: tuple[tuple[str, str], ...] = (
     ("#000000", "o"),
     ("#0072B2", "s"),
@@ -36,6 +36,8 @@ _STYLES: tuple[tuple[str, str], ...] = (
     ("#332288", "p"),
     ("#888888", "h"),
     ("#661100", "*"),
+    ("#44AA99", "d"),
+    ("#AA4499", "H"),
 )
 # The three of the original experiment: black, dark and light stay apart in grey.
 _FIXED = {"full": 0, "partial": 1, "prompt": 2}
@@ -46,6 +48,7 @@ _WIDTH, _DPI = 10.0, 120  # inches; 1200 pixels, the width of a page
 _TEXT, _TITLE = 11.0, 14.0  # points
 _INK, _FAINT = "#222222", "#666666"
 _MOST_CHARACTERS = 22
+_MOST_BANDS = 6  # strategies; of more, bands and training lines would hide each other
 _LEAST_RANGE = 4.0  # points of accuracy; less would magnify noise
 _VALIDATION: Mapping[str, Any] = {"linewidth": 2.2, "markersize": 7, "markeredgecolor": "white"}
 _TRAINING: Mapping[str, Any] = {"linewidth": 1.1, "markersize": 4, "markerfacecolor": "white"}
@@ -69,6 +72,11 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
     return {name: Style(*_STYLES[chosen[name]]) for name in names}
 
 
+def crowded(results: Results) -> bool:
+    """Whether there are so many strategies that only their mean validation accuracy is drawn."""
+    return len(by_strategy(results["runs"])) > _MOST_BANDS
+
+
 def accuracy_curves(results: Results) -> Figure:
     """Training (dashed) and validation (solid) accuracy by epoch: mean over seeds, and its sd as a band."""
     groups = by_strategy(results["runs"])
@@ -80,7 +88,7 @@ def accuracy_curves(results: Results) -> Figure:
     axes = figure.add_axes((0.9 / _WIDTH, 0.6 / height, (right - 0.9) / _WIDTH, 1 - 1.7 / height))
     looks = styles(groups)
     ends = {
-        name: _draw(axes, runs, looks[name], place / (len(groups) + 1) - 0.5)
+        name: _draw(axes, runs, looks[name], place / (len(groups) + 1) - 0.5, alone=crowded(results))
         for place, (name, runs) in enumerate(groups.items(), start=1)
     }
     _frame(axes)
@@ -119,12 +127,12 @@ def _curves(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
     return 100 * np.array([run[key][:epochs] for run in runs], dtype=np.float64)
 
 
-def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float) -> Point:
-    """The lines of one strategy; returns the end of its validation line.
+def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float, alone: bool) -> Point:
+    """The lines of one strategy, or the validation line `alone`; returns the end of that.
 
     A lone epoch is points, moved `aside` (-0.5 to 0.5) so that strategies don't hide each other.
     """
-    train, validation = _curves(runs, "train_accuracy"), _curves(runs, "val_accuracy")
+    validation = _curves(runs, "val_accuracy")
     epochs = np.arange(1.0, validation.shape[1] + 1)
     if len(epochs) == 1:
         epochs += 0.5 * aside
@@ -132,8 +140,10 @@ def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float) -> Point:
     # In long runs a marker at every epoch would hide the line.
     every = max(1, len(epochs) // 10)
     look: dict[str, Any] = {"color": style.color, "marker": style.marker, "markevery": every}
-    axes.plot(epochs, train.mean(axis=0), "--", **_TRAINING, **look)
     axes.plot(epochs, mean, "-", **_VALIDATION, **look, zorder=3)
+    if alone:
+        return float(epochs[-1]), float(mean[-1])
+    axes.plot(epochs, _curves(runs, "train_accuracy").mean(axis=0), "--", **_TRAINING, **look)
     sd = validation.std(axis=0, ddof=1) if len(runs) > 1 else None
     if sd is not None and len(epochs) == 1:
         axes.errorbar(epochs, mean, sd, color=style.color, elinewidth=6, alpha=0.25)
@@ -211,11 +221,10 @@ def _name_lines(axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str]
 def _legend(axes: Axes, results: Results) -> None:
     """What the two kinds of line and the band are; the strategies carry their names."""
     look: dict[str, Any] = {"color": _FAINT, "marker": "o"}
-    kinds: list[Line2D | Patch] = [
-        Line2D([], [], **look, **_VALIDATION, label="validation"),
-        Line2D([], [], **look, **_TRAINING, linestyle="--", label="training"),
-    ]
-    if any(len(runs) > 1 for runs in by_strategy(results["runs"]).values()):
+    kinds: list[Line2D | Patch] = [Line2D([], [], **look, **_VALIDATION, label="validation")]
+    if not crowded(results):
+        kinds.append(Line2D([], [], **look, **_TRAINING, linestyle="--", label="training"))
+    if not crowded(results) and any(len(runs) > 1 for runs in by_strategy(results["runs"]).values()):
         label = f"± sd of {seeds_text(results)} (validation)"
         kinds.append(Patch(facecolor=_FAINT, alpha=0.25, linewidth=0, label=label))
     where: dict[str, Any] = {

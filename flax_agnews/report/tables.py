@@ -101,7 +101,9 @@ def write_csv(results: Results, path: Path) -> Path:
     """One row a run: scores, the last and the best value of each curve, costs. What is not known is empty."""
     rows = [_flat(run) for run in results["runs"]]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        stream, fieldnames=list(dict.fromkeys(column for row in rows for column in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return write_atomic(path, stream.getvalue().encode())
@@ -113,7 +115,8 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
         known = [value for value in run[curve] if value is not None]
         row[f"{curve}_last"] = run[curve][-1]
         row[f"{curve}_best"] = best(known) if known else None
-    return row | {cost: run["cost"].get(cost) for cost in COSTS}
+    searched = {"rate_factor": run["rate_factor"]} if "rate_factor" in run else {}
+    return row | searched | {cost: run["cost"].get(cost) for cost in COSTS}
 
 
 def _cell(value: Any) -> Any:

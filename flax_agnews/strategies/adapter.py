@@ -123,4 +123,6 @@ def _first(key: Array, n_in: int, n_out: int) -> Linear:
     return Linear(nnx.Param(kernel), nnx.Param(jnp.zeros(n_out)))
 
 
-ADAPTER = Entry("adapter", AdapterSettings, build, "bottlenecks within layers (norms too), and head")
+ADAPTER = Entry(
+    "adapter", AdapterSettings, build, "bottlenecks in layers, norms and head", "https://arxiv.org/abs/1902.00751"
+)

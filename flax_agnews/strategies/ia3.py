@@ -127,4 +127,4 @@ PEFT = Peft(
 )
 
 
-IA3 = Entry("ia3", IA3Settings, build, "scales of activations, and head")
+IA3 = Entry("ia3", IA3Settings, build, "scales of activations, and head", "https://arxiv.org/abs/2205.05638")

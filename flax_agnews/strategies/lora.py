@@ -184,4 +184,4 @@ def _peft(settings: LoraSettings, config: GPT2Config) -> Peft:
     )
 
 
-LORA = Entry("lora", LoraSettings, build, "low-rank updates of products, and head")
+LORA = Entry("lora", LoraSettings, build, "low-rank updates and head", "https://arxiv.org/abs/2106.09685")

@@ -53,4 +53,10 @@ def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
     )
 
 
-LORA_PROMPT = Entry("lora_prompt", LoraPromptSettings, build, "low-rank updates, soft prompt and head")
+LORA_PROMPT = Entry(
+    "lora_prompt",
+    LoraPromptSettings,
+    build,
+    "low-rank updates, soft prompt and head",
+    "https://arxiv.org/abs/2106.09685",
+)

@@ -110,4 +110,6 @@ def _peft(settings: PrefixSettings, config: GPT2Config) -> Peft:
     return Peft({**fields, "prefix_projection": False}, _tensor, tokens_setting, padded=_PADDED)
 
 
-PREFIX = Entry("prefix", PrefixSettings, build, "keys and values before every text, and head")
+PREFIX = Entry(
+    "prefix", PrefixSettings, build, "keys and values before texts, and head", "https://arxiv.org/abs/2101.00190"
+)

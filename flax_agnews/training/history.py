@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from flax_agnews import statistics
+from flax_agnews import scores
 from flax_agnews.metrics import MetricsFile
 from flax_agnews.tracking import Tracker
 
@@ -24,8 +24,8 @@ class Scores:
     Attributes:
         loss: mean cross-entropy, nats.
         accuracy, macro_f1: 0 to 1.
-        confusion: [true class][answered class] counts; above `statistics.LARGEST_TABLE` classes, as
-            `statistics.confusion_record` has them.
+        confusion: [true class][answered class] counts; above `scores.LARGEST_TABLE` classes, as
+            `scores.confusion_record` has them.
     """
 
     loss: float
@@ -86,9 +86,9 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     answers = logits.argmax(-1)
     return Scores(
         loss=float(_losses(logits, labels).mean()),
-        accuracy=float(statistics.accuracy(labels, answers)),
-        macro_f1=float(statistics.macro_f1(labels, answers, logits.shape[1])),
-        confusion=statistics.confusion_record(labels, answers, logits.shape[1]),
+        accuracy=float(scores.accuracy(labels, answers)),
+        macro_f1=float(scores.macro_f1(labels, answers, logits.shape[1])),
+        confusion=scores.confusion_record(labels, answers, logits.shape[1]),
     )
 
 

@@ -85,6 +85,14 @@ def fit(
     Raises:
         Interrupted: `watch` asked to stop; the state is saved.
     """
+    group = train(program, lanes, epochs, saving=saving, watch=watch)
+    return [_test(program, lane, *group.one(number)) for number, lane in enumerate(lanes)]
+
+
+def train(
+    program: Program, lanes: Sequence[Lane], epochs: int, *, saving: Saving | None = None, watch: Watch | None = None
+) -> Group:
+    """As `fit`, without the test: what becomes of each run is in its lane."""
     watch = watch or Watch()
     memory.reset_peak()
     group = Group(program, lanes)
@@ -103,7 +111,7 @@ def fit(
                 group.save(saving)
     if saving:
         saving.wait()
-    return [_test(program, lane, *group.one(number)) for number, lane in enumerate(lanes)]
+    return group
 
 
 def _train_epoch(group: Group, epoch: int, saving: Saving | None, watch: Watch) -> None:

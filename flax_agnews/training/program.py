@@ -1,5 +1,6 @@
 """A strategy compiled for a data set: every shape ahead of time, reused by every seed."""
 
+import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -13,7 +14,7 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.statistics import balanced_weights
+from flax_agnews.scores import balanced_weights
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack, unshared
 from flax_agnews.training.step import (
@@ -92,6 +93,12 @@ class Program:
         if evaluated:
             self._compile_evaluation()
         self.compile_seconds = time.perf_counter() - started
+
+    def at(self, setup: Setup, batches: TrainBatches) -> "Program":
+        """The same steps for a setup whose optimizer begins otherwise, and for other batches of the same shapes."""
+        other = copy.copy(self)
+        other.setup, other.batches = setup, batches
+        return other
 
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
         """(state, frozen) of a run, on the devices."""

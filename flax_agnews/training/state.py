@@ -22,7 +22,7 @@ from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.models.rows import Way, check_attention
-from flax_agnews.optim import Plan, make_optimizer
+from flax_agnews.optim import Plan, make_optimizer, paced
 from flax_agnews.strategies.base import Strategy
 
 T = TypeVar("T")
@@ -81,6 +81,7 @@ class Setup:
         attention: how tokens attend.
         spans: the stages, where there are any.
         first: path -> array of what starts from given values, in every run.
+        factor: by which the strategy's rates are multiplied; None where nobody has chosen one.
     """
 
     strategy: Strategy
@@ -96,11 +97,17 @@ class Setup:
     attention: Way
     spans: tuple[Span, ...] = ()
     first: Mapping[str, np.ndarray] = field(default_factory=dict)
+    factor: float | None = None
+
+    def at(self, factor: float, stride: int = 1) -> "Setup":
+        """The same at all rates times a factor; of a run in miniature, the schedules go on by `stride` an update."""
+        return replace(self, optimizer=paced(self.optimizer, factor, stride), factor=factor)
 
     @property
     def stages(self) -> tuple["Setup", ...]:
         """The setup of each stage, where `trainable` is what has trained by its end; without stages, this one."""
-        trained = itertools.accumulate((span.learning for span in self.spans), frozenset.union)
+        learning = [span.learning for span in self.spans]
+        trained = itertools.accumulate(learning, lambda before, now: before | now)
         return tuple(
             replace(self, trainable=so_far, learning=span.learning, rates=span.rates, spans=())
             for span, so_far in zip(self.spans, trained, strict=True)
