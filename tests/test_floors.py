@@ -22,7 +22,7 @@ FLOORS = [
     {"training"},
     {
         *("experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"),
-        *("listing", "trained", "streaming", "evaluation"),
+        *("listing", "parts", "trained", "exports", "streaming", "evaluation"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]
