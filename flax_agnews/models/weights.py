@@ -75,13 +75,18 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
 
 def write_safetensors(file: Path, parameters: Mapping[str, Any]) -> None:
     """Writes a body as GPT2Model's `model.safetensors`, which transformers loads; whole, or not at all."""
+    write_tensors(file, {hub_key(path): value for path, value in parameters.items()})
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
+    """Writes tensors by key, as float32, with notes in the header; whole, or not at all."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    tensors = {hub_key(path): np.ascontiguousarray(value, np.float32) for path, value in parameters.items()}
+    tensors = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
     draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, draft, metadata={"format": "pt"})
+        save_file(tensors, draft, metadata={"format": "pt", **(notes or {})})
         move(draft, file)
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
