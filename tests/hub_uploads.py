@@ -57,13 +57,14 @@ class _Account(Handler):
             raise Missing("", HTTPStatus.FORBIDDEN)
         name = f"{OWNER}/{asked['name']}"
         folder, known = self.server.folder / asked["name"], self.server.repositories["models"]
+        made = {"url": f"{self.server.url}/{name}", "name": name}
         if name in known:
-            return self.send_json({"error": "You already created this model repo"}, HTTPStatus.CONFLICT)
+            return self.send_json({"error": "You already created this model repo", **made}, HTTPStatus.CONFLICT)
         folder.mkdir(parents=True)
         known[name] = Repository(folder)
         if asked.get("visibility") == "private":
             self.server.private.add(name)
-        self.send_json({"url": f"{self.server.url}/{name}", "name": name})
+        self.send_json(made)
 
     def _modes(self, asked: dict[str, list[dict[str, str]]]) -> None:
         files = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in asked["files"]]

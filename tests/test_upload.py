@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,7 +99,8 @@ def test_the_hub_has_every_byte_and_shows_it_to_its_owner_alone(uploaded: Upload
     assert {path.name: path.read_bytes() for path in held.iterdir()} == {
         path.name: path.read_bytes() for path in uploaded.folder.iterdir()
     }
-    assert uploaded.hub.private == {NAME}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{uploaded.hub.url}/{NAME}/resolve/main/config.json")
 
 
 def test_what_was_uploaded_loads_here_and_in_transformers(uploaded: Uploaded, tmp_path: Path) -> None:
