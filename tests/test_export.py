@@ -152,28 +152,28 @@ def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(ful
 
 
 def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: Parts, tmp_path: Path) -> None:
-    """Where the vocabulary is full, it grows by one row."""
+    """Where the vocabulary is full, it grows by one row. The tokenizer here is of another kind, too."""
     assert load_base(ModelConfig(name=str(full.folder))).config.vocab_size == BODY["vocab_size"] + 1
-    exports.hf.write(replace(parts, tokenizer=_smaller(parts, tmp_path / "tokenizer")), _made(tmp_path / "hf"))
+    other = replace(parts, tokenizer=_other_tokenizer(parts, tmp_path / "tokenizer"))
+    (tmp_path / "hf").mkdir()
+    exports.hf.write(other, tmp_path / "hf")
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     assert (config["vocab_size"], config["pad_token_id"]) == (BODY["vocab_size"], BODY["vocab_size"] - 1)
+    ids = AutoTokenizer.from_pretrained(tmp_path / "hf")(TEXTS, truncation=True)["input_ids"]
+    tokens = other.tokenizer.encode(TEXTS, other.max_length)
+    assert ids == [tokens[place].tolist() for place in range(len(TEXTS))]
+    assert ids != AutoTokenizer.from_pretrained(full.folder)(TEXTS, truncation=True)["input_ids"]
 
 
-def _smaller(parts: Parts, folder: Path) -> Any:
-    """The run's tokenizer without its last entry."""
+def _other_tokenizer(parts: Parts, folder: Path) -> Any:
+    """The run's without its last entry, and with a space before every text."""
     parts.tokenizer.save(folder)
-    vocabulary = json.loads((folder / "vocab.json").read_text())
-    (folder / "vocab.json").write_text(
-        json.dumps({name: id for name, id in vocabulary.items() if id < len(vocabulary) - 1})
-    )
+    ids = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps({name: id for name, id in ids.items() if id < len(ids) - 1}))
     lines = (folder / "merges.txt").read_text().splitlines()
     (folder / "merges.txt").write_text("\n".join(lines[:-1]) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
     return load_tokenizer(str(folder))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def test_config_says_what_the_classes_are(full: Made, parts: Parts) -> None:

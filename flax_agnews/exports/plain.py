@@ -100,6 +100,8 @@ def notes(parts: Parts) -> list[str]:
         "Each text is a pair: its two texts with end-of-text between them, which the tokenizer puts there where it is "
         "given both (`text` and `text_pair`). Where a pair is too long, the longer text is cut first."
     )
+    dtype = parts.config.model.dtype
+    rounded = f"**Numbers** are float32 here; the run multiplied in {dtype}, and its own scores differ a little."
     return [
         f"**Long texts** were cut to their first {most} tokens in training and have to be here: `truncation=True`.",
         *([pair] if parts.paired else []),
@@ -108,6 +110,7 @@ def notes(parts: Parts) -> list[str]:
         f"**An empty text** was end-of-text alone in training. The tokenizer makes no token of it: alone it is an "
         f"error, and beside other texts in a batch its answer means nothing. Give `input_ids` [[{end}]] instead.",
         "**Special tokens** in a text, such as `<|endoftext|>`, are read as plain text, as in training.",
+        *([rounded] if dtype != "float32" else []),
     ]
 
 
@@ -133,7 +136,7 @@ def _write_tokenizer(parts: Parts, folder: Path) -> int:
         "truncation_side": "right",
         "model_max_length": parts.max_length,
         "split_special_tokens": True,  # as here, what looks like a special token in a text is text
-        "add_prefix_space": False,
+        "add_prefix_space": getattr(backend.pre_tokenizer, "add_prefix_space", False),
     }
     write_json(folder / "tokenizer_config.json", fields)
     return padding
