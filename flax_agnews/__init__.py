@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, SearchConfig, TrainConfig
     from flax_agnews.errors import Diverged, UserError
     from flax_agnews.experiment import Experiment
+    from flax_agnews.exports import Exported, export_run
     from flax_agnews.library import Fitted, fit
     from flax_agnews.listing import Description, describe
     from flax_agnews.models.classifier import Classifier as ClassifierModule
@@ -26,6 +27,7 @@ _HOMES = {
     "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "SearchConfig", "TrainConfig"),
     "errors": ("Diverged", "UserError"),
     "experiment": ("Experiment",),
+    "exports": ("Exported", "export_run"),
     "library": ("Fitted", "fit"),
     "listing": ("Description", "describe"),
     "models.classifier": ("ClassifierModule",),
@@ -50,6 +52,7 @@ __all__ = [
     "Diverged",
     "Entry",
     "Experiment",
+    "Exported",
     "Fitted",
     "ModelConfig",
     "Plan",
@@ -60,6 +63,7 @@ __all__ = [
     "TrainConfig",
     "UserError",
     "describe",
+    "export_run",
     "fit",
     "layers",
     "load_base",

@@ -98,6 +98,7 @@ class HubStandIn(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    handler: type["Handler"]
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class HubStandIn(ThreadingHTTPServer):
         fail_after_bytes: int | None = None,
         failures: int | None = None,
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), self.handler)
         self.repositories = {
             "models": {name: Repository(folder) for name, folder in models.items()},
             "datasets": {name: Repository(folder) for name, folder in datasets.items()},
@@ -152,7 +153,7 @@ class HubStandIn(ThreadingHTTPServer):
         return max(limit - first, 0)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: HubStandIn
 
@@ -161,13 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
         try:
-            self._route(url.path, parse_qs(url.query), parse_qs(body.decode()))
+            self.route(url.path, parse_qs(url.query), body)
         except Missing as missing:
-            self._send_json({"error": str(missing)}, missing.status, missing.headers)
+            self.send_json({"error": str(missing)}, missing.status, missing.headers)
 
     do_HEAD = do_POST = do_GET
 
-    def _route(self, path: str, query: dict[str, list[str]], form: dict[str, list[str]]) -> None:
+    def route(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
+        """Answers a request, or raises `Missing`."""
         match = _API.fullmatch(path) or _RESOLVE.fullmatch(path)
         if match is None:
             raise Missing("EntryNotFound")
@@ -176,20 +178,20 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.server.moved:
             start, end = match.span("id")
             target = self.path[:start] + self.server.moved[name] + self.path[end:]
-            return self._send_json({}, HTTPStatus.TEMPORARY_REDIRECT, {"Location": target})
+            return self.send_json({}, HTTPStatus.TEMPORARY_REDIRECT, {"Location": target})
         repository = self.server.repository(parts["kind"] or "models", name, parts["revision"])
         if match.re is _RESOLVE:
             return self._send_file(repository, repository.file(parts["path"]))
         match parts["what"]:
             case "tree":
                 recursive = query.get("recursive", [""])[0].lower() == "true"
-                return self._send_json(repository.tree(parts["path"] or "", recursive))
+                return self.send_json(repository.tree(parts["path"] or "", recursive))
             case "paths-info":
-                return self._send_json(repository.paths_info(form.get("paths", [])))
+                return self.send_json(repository.paths_info(parse_qs(body.decode()).get("paths", [])))
         siblings = [{"rfilename": file} for file in repository.files]
-        self._send_json({"id": name, "sha": repository.commit, "private": False, "siblings": siblings})
+        self.send_json({"id": name, "sha": repository.commit, "private": False, "siblings": siblings})
 
-    def _send_json(self, value: object, status: HTTPStatus = _OK, headers: Mapping[str, str] = {}) -> None:
+    def send_json(self, value: object, status: HTTPStatus = _OK, headers: Mapping[str, str] = {}) -> None:
         body = json.dumps(value).encode()
         plain = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         self._send_head(status, {**plain, **headers})
@@ -205,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers |= {"X-Linked-Size": str(size), "Accept-Ranges": "bytes"}
         if first >= size and asked:
             headers["Content-Range"] = f"bytes */{size}"
-            return self._send_json({}, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers)
+            return self.send_json({}, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers)
         if asked:
             headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         headers["Content-Length"] = str(last - first + 1)
@@ -233,6 +235,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stays silent; `HubStandIn.requests` has the log."""
+
+
+HubStandIn.handler = Handler
 
 
 def unreachable_url() -> str:

@@ -22,7 +22,7 @@ FLOORS = [
     {"training"},
     {
         *("experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"),
-        *("listing", "search", "trials", "trained", "starting", "streaming", "evaluation", "exports"),
+        *("listing", "search", "trials", "starting", "parts", "trained", "exports", "streaming", "evaluation"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]

@@ -38,14 +38,10 @@ class Inference:
         setup: the strategy on the model.
         params: trained leaves.
         frozen: the other ones.
-
-    Attributes:
-        prompt_tokens: positions that are taken before every text.
     """
 
     def __init__(self, setup: Setup, params: Parameters, frozen: Parameters) -> None:
         self.setup, self._devices = setup, Devices("jit", tuple(jax.local_devices()[:1]))
-        self.prompt_tokens = setup.frame.merge({**frozen, **params}).prompt_tokens
         own, self._frozen = (self._devices.shared(_in_compute_type(part, setup)) for part in (params, frozen))
         prefix = self._devices.compile(make_prefix_step(setup), own, self._frozen, (), donate=False)
         self._weights = (own, prefix(own, self._frozen, ()))

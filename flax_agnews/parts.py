@@ -1,0 +1,208 @@
+"""What a finished run's classifier is made of, from its folder: each part checked against what the run says of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flax_agnews.config import Config, ModelConfig
+from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer
+from flax_agnews.disk import validated
+from flax_agnews.errors import UserError, listed
+from flax_agnews.files import expanded, read_json, settings_from
+from flax_agnews.folder import OutputFolder, RunFolder
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.parameters import Parameters
+from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.optim import Plan
+from flax_agnews.prepare import own_vocabulary
+from flax_agnews.starting import started
+from flax_agnews.strategies import REGISTRY, Entry, Strategy
+from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.memory import keep_freed
+from flax_agnews.training.parallel import keep_compilations
+from flax_agnews.training.state import Setup, create_state, set_up
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A finished run, its best weights on their body.
+
+    Attributes:
+        output: the folder of its experiment.
+        run: its own.
+        config: all settings.
+        result: its results.
+        setup: the strategy on the model; `setup.base` is the body that it was trained from.
+        params: path -> array, trained leaves.
+        frozen: the other ones.
+        classes: their names.
+        tokenizer: of the texts.
+    """
+
+    output: OutputFolder
+    run: RunFolder
+    config: Config
+    result: dict[str, Any]
+    setup: Setup
+    params: Parameters
+    frozen: Parameters
+    classes: list[str]
+    tokenizer: Tokenizer
+
+    @property
+    def name(self) -> str:
+        """`STRATEGY/seed-K`, for people."""
+        return f"{self.setup.strategy.name}/seed-{self.result['seed']}"
+
+    @cached_property
+    def model(self) -> Classifier:
+        """The module with these weights, adapters and all."""
+        return self.setup.frame.merge({**self.frozen, **self.params})
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that are read."""
+        return min(self.config.data.max_length, self.setup.base.config.n_positions - self.model.prompt_tokens)
+
+    @property
+    def paired(self) -> bool:
+        """Whether each text is a pair."""
+        return len(self.config.data.text_columns) > 1
+
+
+def load_parts(run: str | Path, strategy: Strategy | Entry | None = None, exact: bool = False) -> Parts:
+    """The parts of a run, or of the best run of an output folder.
+
+    Args:
+        run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT.
+        strategy: that trained it, where it is none of the registered ones.
+        exact: compute in float32, whatever the run computed in.
+
+    Raises:
+        UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
+    """
+    return _parts(*find_run(expanded(str(run))), strategy, exact)
+
+
+def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
+    """The run of a path: a run's own folder, or an output folder's best by validation accuracy.
+
+    Raises:
+        UserError: it is neither, or nothing in it is finished.
+    """
+    if (path / "identity.json").is_file():
+        run = RunFolder(path.resolve())
+        if run.result is None:
+            raise UserError(f"{path}: isn't finished; run the same command again, and it goes on")
+        return OutputFolder(run.path.parents[1]), run
+    output = OutputFolder(path)
+    if not output.in_use:
+        raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
+    if not (runs := output.finished([])):
+        raise UserError(f"{path}: no run is finished; run the same command again, and it goes on")
+    best = max(runs, key=validated)  # the first of equals, as `checkpoint.keep_best` has it
+    return output, output.run(best["strategy"], best["seed"])
+
+
+def _parts(output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | None, exact: bool) -> Parts:
+    config, result, identity = output.config, run.result, read_json(run.path / "identity.json")
+    assert result is not None
+    identity = identity if isinstance(identity, dict) else {}
+    store = Store(run.path / "checkpoints")
+    about = _about(store, output, run, result["best_epoch"])
+    if config.parallel.keep_memory:
+        keep_freed()
+    if config.parallel.keep_compilations:
+        keep_compilations(cache_folder() / "compiled")
+    with _named(run.path):
+        base = load_base(_body(output, config), config.train.seed)
+        own = str(output.path / "tokenizer") if own_vocabulary(config) else None
+        tokenizer = load_tokenizer(own or config.model.tokenizer or config.model.name)
+        check_vocabulary(tokenizer, base.config.vocab_size, base.name)
+    where = f"{run.path}: was trained"
+    if base.hash != identity.get("weights"):
+        raise UserError(f"{where} from other weights than {base.name} has now; put back those that it had then")
+    if tokenizer.vocabulary != about["vocabulary"]:
+        raise UserError(
+            f"{where} with another tokenizer than there is now ({own or config.model.tokenizer or base.name})"
+        )
+    model = replace(config.model, dtype="float32", attention="auto") if exact else config.model
+    chosen = _strategy(strategy, result["strategy"], config, base, run)
+    setup = _set_up(chosen, base, about["classes"], replace(config, model=model))
+    with _named(run.path):
+        setup = started(setup, config, about["classes"])
+    if setup.fingerprint != identity.get("strategy"):
+        raise UserError(
+            f"{where} by another {setup.strategy.name}: its labels, settings or start are not those of then"
+        )
+    params, frozen = _weights(setup, store, result)
+    return Parts(output, run, config, result, setup, params, frozen, about["classes"], tokenizer)
+
+
+@contextmanager
+def _named(run: Path) -> Iterator[None]:
+    """Says of which run the body or tokenizer is that can't be had."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{run}: what it was trained from can't be had: {error}") from error
+
+
+def _about(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
+    """What the best weights' notes say; a `UserError` where the weights weren't kept, or say nothing."""
+    about = store.about_best(epoch)
+    if about is None:
+        places = sorted(output.path.glob("*/seed-*/checkpoints/best-epoch-*"))
+        kept = listed("/".join(place.parts[-4:-2]) for place in places) or "none"
+        raise UserError(
+            f"{run.path}: its weights were not kept (--checkpoint.keep_best, --checkpoint.enabled); kept: {kept}"
+        )
+    if not isinstance(about.get("classes"), list) or "vocabulary" not in about:
+        raise UserError(
+            f"{store.folder}: the weights are damaged, or older than the names of their classes; train anew"
+        )
+    return about
+
+
+def _body(output: OutputFolder, config: Config) -> ModelConfig:
+    """The settings that give the body: where nothing else gives it again, the output folder's copy."""
+    if config.model.from_config is None and not config.pretrain.epochs:
+        return config.model
+    return ModelConfig(name=str(output.path / "base"))
+
+
+def _strategy(given: Strategy | Entry | None, name: str, config: Config, base: Base, run: RunFolder) -> Strategy:
+    if isinstance(given, Strategy):
+        return given
+    if given is None and name not in {entry.name for entry in REGISTRY}:
+        raise UserError(f"{run.path}: {name} is no registered strategy; pass it: Classifier.load(run, strategy=...)")
+    entry = given or REGISTRY[name]
+    try:
+        settings: Any = settings_from(entry.settings, config.strategies.get(name, {}))
+    except TypeError as error:
+        raise UserError(
+            f"{run.path}: the settings of {name} are of another version of this program ({error})"
+        ) from error
+    return entry.build(settings, base.config)
+
+
+def _set_up(strategy: Strategy, base: Base, classes: Sequence[str], config: Config) -> Setup:
+    """The strategy on the model; nothing trains any more, so that there is no optimizer."""
+    plan = Plan(config.train.epochs, 1, config.train.batch_size, base.config.n_layer, config.train)
+    return replace(set_up(strategy, base, len(classes), plan, config.model, 1), optimizer=optax.identity())
+
+
+def _weights(setup: Setup, store: Store, result: dict[str, Any]) -> tuple[Parameters, Parameters]:
+    """The best trained leaves, and what was frozen, on the device."""
+    shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
+    example: Any = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+    params = store.restore_best(example, result["best_epoch"])
+    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    return params, create_state(setup, shared, result["seed"])[1]
