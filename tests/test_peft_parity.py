@@ -18,7 +18,7 @@ from transformers import GPT2ForSequenceClassification
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
-from flax_agnews.exports.peft import write
+from flax_agnews.exports.peft import write_adapter
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.pretrained import Base, load_base
@@ -57,7 +57,7 @@ def moved(frame: Any, weights: dict[str, Any], trained: Sequence[str]) -> tuple[
 
 def peft_model(base: Base, folder: Path, strategy: Strategy, trained: Any, trains: bool = False) -> PeftModel:
     """PEFT's model of what trained, from the files that are written for it."""
-    write(folder, strategy, base, trained, list("abcd"))
+    write_adapter(folder, strategy, base, trained, list("abcd"))
     classifier = GPT2ForSequenceClassification.from_pretrained(base.name)
     if not trains:
         return PeftModel.from_pretrained(classifier, folder).eval()

@@ -26,7 +26,7 @@ from flax_agnews.config import Config, ModelConfig, PretrainConfig
 from flax_agnews.data.builtin_words import TOPICS
 from flax_agnews.errors import UserError
 from flax_agnews.experiment import Experiment
-from flax_agnews.exports.peft import write
+from flax_agnews.exports.peft import write_adapter
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.starting import started
@@ -76,7 +76,7 @@ def written(setup: Setup, folder: Path) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
     values = {p: rng.standard_normal(s, np.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
     folder.mkdir(exist_ok=True)
-    write(folder, setup.strategy, setup.base, values, CLASSES)
+    write_adapter(folder, setup.strategy, setup.base, values, CLASSES)
     return values
 
 
@@ -236,7 +236,7 @@ def test_an_adapter_that_does_not_fit(case: str, set_up: Callable[[str], Setup],
 def test_a_method_that_peft_has_not(name: str, set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     setup = set_up(name)
     with pytest.raises(UserError, match=f"PEFT has no such method as strategy {name}"):
-        write(tmp_path, setup.strategy, setup.base, {}, CLASSES)
+        write_adapter(tmp_path, setup.strategy, setup.base, {}, CLASSES)
     written(set_up("prompt"), tmp_path)
     with pytest.raises(UserError, match=f"PEFT has no such method as strategy {name}"):
         begun(setup, tmp_path)
@@ -312,7 +312,7 @@ def test_a_run_that_starts_from_an_adapter(tmp_path: Path) -> None:
     values = {p: rng.standard_normal(s, np.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
     (tmp_path / "adapter").mkdir()
     backwards = [topic.name for topic in reversed(TOPICS)]
-    write(tmp_path / "adapter", setup.strategy, base, values, backwards)
+    write_adapter(tmp_path / "adapter", setup.strategy, base, values, backwards)
 
     Experiment(config, request.entries).run()
     body = {path: jnp.asarray(value) for path, value in base.parameters.items()}
@@ -326,7 +326,7 @@ def test_a_run_that_starts_from_an_adapter(tmp_path: Path) -> None:
 
     Experiment(config, request.entries).run()  # finished: nothing is done, and nothing is refused
     values["score/kernel"] += 1
-    write(tmp_path / "adapter", setup.strategy, base, values, backwards)
+    write_adapter(tmp_path / "adapter", setup.strategy, base, values, backwards)
     with pytest.raises(UserError, match="strategy"):
         Experiment(config, request.entries).run()
     with pytest.raises(UserError, match="its labels, settings or start are not those of then"):

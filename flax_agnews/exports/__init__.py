@@ -12,6 +12,7 @@ from flax_agnews.data.tokens import Ragged
 from flax_agnews.errors import UserError, nearest
 from flax_agnews.exports.flaxgpt2 import FLAX_GPT2
 from flax_agnews.exports.hf import HF
+from flax_agnews.exports.peft import PEFT
 from flax_agnews.exports.target import Target
 from flax_agnews.files import expanded, move, sync
 from flax_agnews.manifest import discard
@@ -19,7 +20,7 @@ from flax_agnews.parts import Parts, load_parts
 from flax_agnews.strategies import Entry, Strategy
 from flax_agnews.training.inference import Inference
 
-TARGETS: dict[str, Target] = {"hf": HF, "flaxgpt2": FLAX_GPT2}
+TARGETS: dict[str, Target] = {"hf": HF, "peft": PEFT, "flaxgpt2": FLAX_GPT2}
 """What `--to` calls a format -> the format."""
 
 _BOUND = 2e-5  # of logits, in units of the largest where that is above 1
@@ -52,7 +53,7 @@ def export_run(
 
     Args:
         run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT: of its runs the one with the best validation accuracy.
-        to: `hf` or `flaxgpt2`.
+        to: `hf`, `peft` or `flaxgpt2`.
         folder: for its files; made where it is missing.
         overwrite: an earlier export that is in it.
         strategy: that trained the run, where it is none of the registered ones.

@@ -107,6 +107,7 @@ def _settings(parts: Parts) -> str:
     known = {
         "strategy": name,
         name: dict(parts.setup.strategy.settings),
+        **{key: parts.result[key] for key in ("rate_factor",) if key in parts.result},
         "train": {"seed": parts.result["seed"], **{field: every["train"][field] for field in _TRAIN}},
         "data": {"max_length": parts.config.data.max_length},
         "model": {"dtype": parts.config.model.dtype},
