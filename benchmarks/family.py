@@ -79,7 +79,7 @@ def _rows(results: Mapping[str, Any]) -> Iterator[str]:
         best = max(trial["val_accuracy"] or 0 for trial in first)
         rates = sorted({short(float(f"{rate:.3g}")) for rate in search["rates"]}, key=float)
         cells = (
-            f"`{name}`",
+            name,
             f"{runs[0]['trainable_parameters']:,}",
             ", ".join(f"{run['test_accuracy']:.4f}" for run in runs),
             "" if name == ALONE else f"{100 * (_accuracy(results, name) - alone):+.1f} points",
