@@ -35,7 +35,7 @@ class Mistake:
     """A text whose label the classifier doesn't give.
 
     Attributes:
-        place: file and line.
+        place: where in the file.
         label: the true class.
         answer: the class that was given.
         probability: of the answer.
@@ -160,7 +160,8 @@ def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: An
     for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
-        yield Mistake(rows.at(place), label, answer, probability, shown(_one_line(texts[place]), 200))
+        where = f"{rows.unit} {rows.numbers[place]}"
+        yield Mistake(where, label, answer, probability, shown(_one_line(texts[place]), 200))
 
 
 def shown_evaluation(found: Evaluation) -> Group:

@@ -173,7 +173,7 @@ def test_the_command_prints_a_table_and_writes_json(
     assert found["run"] == "full/seed-42"
     wrong = np.flatnonzero(answers != TEST.labels)
     worst = wrong[np.argsort(-softmax(logits[wrong], axis=1).max(axis=1), kind="stable")][:3]
-    assert [mistake["place"] for mistake in found["mistakes"]] == [f"{path} line {n + 1}" for n in worst]
+    assert [mistake["place"] for mistake in found["mistakes"]] == [f"line {n + 1}" for n in worst]
     assert [mistake["answer"] for mistake in found["mistakes"]] == [classifier.classes[n] for n in answers[worst]]
     assert f"{found['accuracy']:.4f}" in told
     assert f"{found['temperature']:.3f}" in told
