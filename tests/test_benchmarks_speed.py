@@ -29,6 +29,8 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup, create_state
 from flax_agnews.training.step import classification_loss, make_gradients
 
+pytestmark = pytest.mark.long
+
 BODY = json.dumps({"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 300})
 PNG = b"\x89PNG"
 ROOT = Path(__file__).resolve().parents[1]

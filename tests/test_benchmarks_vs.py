@@ -15,6 +15,8 @@ from reference import Reference, random_gpt2, saved
 from benchmarks import opponents, versus_tables, vs_pytorch
 from benchmarks.harness import MEGABATCH, WARM_UP, Settings, Suite, Worker, interleave
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[1]
 BODY = {"vocab_size": 50257, "n_positions": 300, "n_embd": 16, "n_layer": 2, "n_head": 2}
 FULL = 50257 * 16 + 300 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16 + 4 * 16  # closed form, with the head

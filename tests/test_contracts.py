@@ -234,11 +234,11 @@ ARRANGEMENTS = {  # devices, mode, tokens of a micro-batch
     "jit-4": (4, "jit", 16384),
     "pmap-4": (4, "pmap", 16384),
 }
-# Every strategy in the one that has both; each arrangement by itself for the original three.
 ARRANGED = [
-    (name, arrangement)
-    for name in tiny.STRATEGIES
+    pytest.param(name, arrangement, marks=[] if name in ALL else pytest.mark.long)
+    for name in tiny.one_of_each("model", "trainable")
     for arrangement in ARRANGEMENTS
+    # Every strategy in the one that has both; each arrangement by itself for the original three.
     if arrangement == "jit-2-micro" or (arrangement != "one" and name in ALL)
 ]
 

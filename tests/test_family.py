@@ -14,6 +14,8 @@ from benchmarks import family
 from flax_agnews.main import main
 from flax_agnews.strategies import REGISTRY
 
+pytestmark = pytest.mark.long
+
 
 def test_every_strategy_trains_on_real_texts_and_is_in_the_report(tmp_path: Path, shared: Path) -> None:
     adapters = ("--prompt.tokens", 4, "--prefix.tokens", 4, "--lora_prompt.tokens", 4)

@@ -22,6 +22,8 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.training.state import Setup
 
+pytestmark = pytest.mark.long
+
 TRAINABLE = {"full": 124_442_880, "prompt": 18_432, "partial": 42_531_840}  # the experiment's description
 SETTINGS: dict[str, dict[str, Any]] = {"full": {}, "prompt": {"tokens": 20}, "partial": {}}
 
@@ -76,7 +78,6 @@ def base(folder: Path) -> Base:
     return load_base(ModelConfig(name=str(folder)))
 
 
-@pytest.mark.long
 def test_hidden_states_are_hugging_faces(base: Base, folder: Path, split: Split) -> None:
     batch = whole(split, range(len(LENGTHS)), measure(np.array(LENGTHS), devices=1, micro_batches=1))
     frame, weights = parameters.split(base.classifier(4, jax.random.key(0)))
@@ -88,7 +89,6 @@ def test_hidden_states_are_hugging_faces(base: Base, folder: Path, split: Split)
             np.testing.assert_allclose(ours[batch.text == slot], expected, rtol=0, atol=BOUNDS["hugging_face"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_two_steps(name: str, base: Base, split: Split) -> None:
     setup = set_up(name, base)
