@@ -112,11 +112,13 @@ def assert_rounds_like(name, ours, other):
 
 
 @two_strategies
+@pytest.mark.long
 def test_rows_in_bfloat16_round_as_blocks_do(name):
     assert_rounds_like(name, "rows", "blocks")
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.long
 def test_rows_in_micro_batches_on_two_devices_give_the_gradients_of_blocks_on_one(mode):
     split = tiny.random_split(tiny.random_lengths(11))  # its last batch of three leaves a micro-batch empty
 
@@ -137,6 +139,7 @@ def test_rows_in_micro_batches_on_two_devices_give_the_gradients_of_blocks_on_on
         assert_same_leaves(gradient, expected)
 
 
+@pytest.mark.long
 def test_seeds_side_by_side_train_in_rows_as_in_blocks():
     split = tiny.random_split(tiny.random_lengths(12, longest=90))
 

@@ -76,7 +76,7 @@ def assert_own_losses(together, alone):
     assert (between > BOUNDS["losses"]).mean() > 0.9  # one seed's losses would not pass for another's
 
 
-@pytest.mark.parametrize("name", tiny.STRATEGIES)
+@pytest.mark.parametrize("name", tiny.original_first())
 def test_seeds_together_have_the_losses_of_each_alone(name):
     together, program = losses_of(setup_of(name), "one", [SEEDS])
     assert_own_losses(together, losses_alone(name))

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from flax_agnews.config import ModelConfig, TrainConfig
 from flax_agnews.data.batches import TrainBatches, assemble
@@ -15,7 +16,7 @@ from flax_agnews.data.tokens import Ragged
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, body_shapes
 from flax_agnews.optim import Plan
-from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.strategies import ALL, REGISTRY, Strategy
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
@@ -106,6 +107,11 @@ def one_of_each(*traits: str) -> tuple[str, ...]:
         if own not in found.values():
             found[name] = own
     return tuple(found)
+
+
+def original_first(names: Sequence[str] = STRATEGIES) -> list[Any]:
+    """Values of a parameter `name`: the original three, and the others in the long tests."""
+    return [pytest.param(name, marks=[] if name in ALL else pytest.mark.long) for name in names]
 
 
 def devices(count: int = 1, mode: Any = "jit") -> Devices:
