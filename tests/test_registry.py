@@ -141,7 +141,7 @@ def test_names_become_entries():
     ("names", "message"),
     [
         ("ful", r"^--strategy ful: no such strategy\. Did you mean full\?$"),
-        ("full,promt", r"^--strategy promt: no such strategy\. Did you mean prompt\?$"),
+        ("full,promt", r"^--strategy promt: no such strategy\. Did you mean prompt"),
         ("zzz", r"^--strategy zzz: no such strategy\. Known: .*all, .*every, .*full"),
         ("", r"^--strategy : no such strategy\. Known: .*all, .*every, .*full"),
         (",", r"^--strategy ,: no such strategy\. Known: .*all, .*every, .*full"),
