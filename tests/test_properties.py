@@ -129,7 +129,8 @@ def setting(name: str, kind: Any) -> st.SearchStrategy[Any]:
     if arguments := get_args(kind):
         return st.one_of(*(setting(name, argument) for argument in arguments))
     numbers = st.floats(0.001, 0.999) if name in SHARES else st.floats(1e-9, 1e9)
-    whole = st.integers(3 if name == "max_length" else 2, 63)  # a pair has three tokens at least
+    # A pair has three tokens at least, and a grid fifteen factors at most.
+    whole = st.integers(3 if name == "max_length" else 2, 15 if name == "trials" else 63)
     return {bool: st.booleans(), int: whole, float: numbers, str: texts, type(None): st.none()}[kind]
 
 
@@ -144,7 +145,7 @@ SECTIONS = {name: kind for name, kind in get_type_hints(Config).items() if is_da
 
 @st.composite
 def configurations(draw: Any) -> Config:
-    names = draw(st.lists(st.sampled_from([entry.name for entry in REGISTRY]), min_size=1, unique=True))
+    names = draw(st.lists(st.sampled_from([entry.name for entry in REGISTRY]), min_size=1, max_size=3, unique=True))
     strategies = {name: draw(section(REGISTRY[name].settings)) for name in names}
     sections = {name: draw(section(kind)) for name, kind in SECTIONS.items()}
     return Config(strategy=",".join(names), output=draw(texts), strategies=strategies, **sections)
