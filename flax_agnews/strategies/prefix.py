@@ -28,13 +28,14 @@ class PrefixSettings:
     """Prefix tuning.
 
     Args:
-        learning_rate: of the prefix and the head; one of P-tuning v2's (5e-3 to 1e-2 in its scripts).
+        learning_rate: of the prefix and the head; the upper end of P-tuning v2's (5e-3 to 1e-2 in its scripts), with
+            which it was better than the head alone where five times as much was not (`benchmarks/results/family.md`).
         tokens: keys and values before every text.
         initializer: their first values: those of vocabulary entries drawn without replacement (Li & Liang, section
             7.4: real words), or `unit_normal`, N(0, 1) (PEFT, P-tuning v2).
     """
 
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     tokens: int = 20
     initializer: Literal["vocabulary", "unit_normal"] = "vocabulary"
 
