@@ -125,10 +125,10 @@ def losses(program, seeds):
 @pytest.mark.parametrize(
     ("name", "arrangement"),
     [
-        *((name, a) for name in ("partial", "head") for a in ARRANGEMENTS),
-        ("three", "one"),
-        ("norm", "jit-2-micro"),
-        ("lora", "jit-2-micro"),
+        *(("partial", a) for a in ARRANGEMENTS),
+        *(pytest.param("head", a, marks=pytest.mark.long) for a in ARRANGEMENTS),
+        *(pytest.param(name, "jit-2-micro", marks=pytest.mark.long) for name in ("norm", "lora")),
+        pytest.param("three", "one", marks=pytest.mark.long),
     ],
 )
 def test_cached_is_computed_anew(name, arrangement):

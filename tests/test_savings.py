@@ -19,8 +19,8 @@ from flax_agnews.training.program import _example
 from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss, make_train_step
 
-every_strategy = pytest.mark.parametrize("name", tiny.STRATEGIES)
-every_gradient = pytest.mark.parametrize("name", tiny.one_of_each("model", "trainable"))
+every_strategy = pytest.mark.parametrize("name", tiny.original_first())
+every_gradient = pytest.mark.parametrize("name", tiny.original_first(tiny.one_of_each("model", "trainable")))
 
 
 def everywhere(model, batch, noise, dtype):
