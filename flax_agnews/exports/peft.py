@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from flax_agnews.errors import UserError
 from flax_agnews.exports.card import write_card
 from flax_agnews.exports.target import Logits, Target
 from flax_agnews.files import write_json
@@ -34,7 +35,11 @@ logits = model(input_ids=ids).logits
 
 def why_not(parts: Parts) -> str | None:
     """What stands against it, in a few words; None where PEFT has the run's method."""
-    return None if parts.setup.strategy.peft else f"PEFT has no such method as strategy {parts.setup.strategy.name}"
+    return None if parts.setup.strategy.peft else _lacking(parts.setup.strategy)
+
+
+def _lacking(strategy: Strategy) -> str:
+    return f"PEFT has no such method as strategy {strategy.name}"
 
 
 def write(parts: Parts, folder: Path) -> None:
@@ -52,12 +57,16 @@ def write_adapter(
 
     Args:
         folder: that they are written to; it exists.
-        strategy: that trained, of a method that PEFT has.
+        strategy: that trained.
         base: the body that it trained on.
         trained: path -> array of what trained.
         classes: names, in order.
+
+    Raises:
+        UserError: PEFT has no such method, or the files can't be written.
     """
-    assert strategy.peft is not None
+    if strategy.peft is None:
+        raise UserError(_lacking(strategy))
     about = {
         "task_type": "SEQ_CLS",
         "base_model_name_or_path": base.name,
