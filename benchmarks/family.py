@@ -64,9 +64,9 @@ def page(results: Mapping[str, Any], made: Mapping[str, Any]) -> str:
         "whose figures differ by less than a point are not told apart by this table.",
         "",
         "The last column is validation accuracy in the first round of trials: at the default rates, and at the best.",
-        "Defaults are what was published for bodies of 100 million parameters and more, which train longer: a small one,",
-        "in a few hundred updates, wants several times as much. `gradual` begins one stage an epoch, so that two epochs",
-        "leave the lower layers as they were.",
+        "Defaults are what was published for bodies of 100 million parameters and more, which train longer: a small",
+        "one, in a few hundred updates, wants several times as much. `gradual` begins one stage an epoch, so that two",
+        "epochs leave the lower layers as they were.",
         "",
     ]
     return "\n".join(lines)
