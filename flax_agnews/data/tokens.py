@@ -126,6 +126,7 @@ class Tokenizer:
 
 def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`)."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise PyTorch, which nobody needs here
     from transformers import GPT2Tokenizer
     from transformers.utils import logging
 
