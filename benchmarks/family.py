@@ -17,6 +17,7 @@ from flax_agnews.config import Config, DataConfig, ModelConfig, SearchConfig, Tr
 from flax_agnews.experiment import Experiment
 from flax_agnews.listing import short
 from flax_agnews.report import write_report
+from flax_agnews.statistics import by_strategy
 from flax_agnews.strategies import chosen
 
 ALONE = "head"
@@ -75,7 +76,7 @@ def page(results: Mapping[str, Any], made: Mapping[str, Any]) -> str:
 def _rows(results: Mapping[str, Any]) -> Iterator[str]:
     alone = _accuracy(results, ALONE)
     for name in sorted(results["summary"], key=lambda name: -_accuracy(results, name)):
-        runs = [run for run in results["runs"] if run["strategy"] == name]
+        runs = by_strategy(results["runs"])[name]
         search = results["search"][name]
         first = [trial for trial in search["trials"] if trial["updates"] == search["trials"][0]["updates"]]
         default = next(trial["val_accuracy"] for trial in first if trial["factor"] == 1)
@@ -107,7 +108,7 @@ def picture(results: Mapping[str, Any]) -> bytes:
 
 
 def _bar(results: Mapping[str, Any], name: str) -> Bar:
-    runs = [run for run in results["runs"] if run["strategy"] == name]
+    runs = by_strategy(results["runs"])[name]
     errors = [100 * (1 - run["test_accuracy"]) for run in runs]
     told = f"{sum(errors) / len(errors):.1f} %, {runs[0]['trainable_parameters']:,} numbers train"
     return Bar(name, sum(errors) / len(errors), min(errors), max(errors), told, GREY if name == ALONE else BLUE)

@@ -70,6 +70,11 @@ class DataConfig:
         """The text's column, or the two of a pair."""
         return [self.text_column] if isinstance(self.text_column, str) else list(self.text_column)
 
+    @property
+    def paired(self) -> bool:
+        """Whether each text is a pair."""
+        return len(self.text_columns) == 2
+
 
 @dataclass
 class PretrainConfig:
@@ -279,6 +284,6 @@ def check_ranges(config: Config) -> None:
         value = getattr(getattr(config, section), key)
         if not allowed(value):
             raise UserError(f"--{name} {value}: must be {words}")
-    if len(config.data.text_columns) == 2 and config.data.max_length < 3:
+    if config.data.paired and config.data.max_length < 3:
         each = "a token of each text, and the separator"
         raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")

@@ -35,7 +35,7 @@ def write_atomic(path: Path, content: bytes) -> Path:
 
     Content and name are on the disk when this returns, so that a power cut can't take them back.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = draft_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
@@ -45,6 +45,11 @@ def write_atomic(path: Path, content: bytes) -> Path:
             draft.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path
+
+
+def draft_of(path: Path) -> Path:
+    """Where something is written before it takes this place: beside it, a name of this process's own."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def move(draft: Path, path: Path) -> None:

@@ -74,7 +74,7 @@ class Parts:
     @property
     def paired(self) -> bool:
         """Whether each text is a pair."""
-        return len(self.config.data.text_columns) > 1
+        return self.config.data.paired
 
 
 def load_parts(run: str | Path, strategy: Strategy | Entry | None = None, exact: bool = False) -> Parts:

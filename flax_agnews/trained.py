@@ -88,7 +88,7 @@ class Classifier:
     @property
     def pairs(self) -> bool:
         """Whether it answers pairs of texts."""
-        return len(self.data.text_columns) == 2
+        return self.data.paired
 
     def predict(self, texts: Sequence[Text]) -> Answers:
         """Class and probabilities of each text, in this order; they don't depend on the other texts.

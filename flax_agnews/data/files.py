@@ -1,7 +1,7 @@
 """Local data sets: CSV, JSONL and Parquet files, alone or as the splits of a folder."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,15 @@ def _csv(path: Path, config: DataConfig) -> Rows:
     wanted = [*config.text_columns, config.label_column]
     values: list[list[object]] = [[] for _ in wanted]
     numbers: list[int] = []
-    with _long_fields():
-        records = _csv_records(path)
+    with long_fields():
+        records = csv_records(path, _lines(path, newline=""))
         _, columns = next(records, (1, [""]))
         if not any(name.strip() for name in columns):
             raise _empty(path)
         check_columns(config, str(path), columns)
         places = [columns.index(name) for name in wanted]
         for line, fields in records:
-            if len(fields) != len(columns):
-                raise UserError(f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}")
+            check_width(path, line, fields, columns)
             for column, place in zip(values, places, strict=True):
                 column.append(fields[place])
             numbers.append(line)
@@ -104,10 +103,9 @@ def _csv(path: Path, config: DataConfig) -> Rows:
     return Rows(str(path), side_by_side(texts), labels, numbers, "line")
 
 
-def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record starts, and its fields."""
-    reader = csv.reader(_lines(path, newline=""), strict=True)
-    line = 1
+def csv_records(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record starts, and its fields; blank lines are skipped."""
+    reader, line = csv.reader(lines, strict=True), 1
     try:
         for fields in reader:
             if fields:
@@ -117,8 +115,15 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path} line {line}: broken CSV: {error}") from error
 
 
+def check_width(path: Path, line: int, fields: Sequence[str], columns: Sequence[str]) -> None:
+    """Raises a `UserError` unless a record has as many fields as the header."""
+    if len(fields) != len(columns):
+        raise UserError(f"{path} line {line}: has {len(fields)} fields, but the header has {len(columns)}")
+
+
 @contextmanager
-def _long_fields() -> Iterator[None]:
+def long_fields() -> Iterator[None]:
+    """Lets fields be as long as any text."""
     before = csv.field_size_limit(_LONGEST)
     try:
         yield
@@ -129,7 +134,7 @@ def _long_fields() -> Iterator[None]:
 def _jsonl(path: Path, config: DataConfig) -> Rows:
     """Rows of a file with one JSON object a line; blank lines are skipped."""
     lines = enumerate(_lines(path, newline="\n"), start=1)
-    records = [(number, _json_object(path, number, line)) for number, line in lines if line.strip()]
+    records = [(number, json_object(path, number, line)) for number, line in lines if line.strip()]
     if not records:
         raise _empty(path)
     check_columns(config, str(path), list(records[0][1]))
@@ -139,7 +144,8 @@ def _jsonl(path: Path, config: DataConfig) -> Rows:
     return Rows(str(path), side_by_side(texts), labels, [number for number, _ in records], "line")
 
 
-def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
+def json_object(path: Path, number: int, line: str) -> dict[str, object]:
+    """The object that a line is; a `UserError` where it is none."""
     try:
         record = parse_json(line)
     except ValueError as error:

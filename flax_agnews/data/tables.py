@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from flax_agnews.data.files import _json_object, _long_fields
+from flax_agnews.data.files import check_width, csv_records, json_object, long_fields
 from flax_agnews.data.rows import Rows, side_by_side
 from flax_agnews.errors import UserError, first_line, listed, shown
-from flax_agnews.files import move
+from flax_agnews.files import draft_of, move
 
 _LONGEST = 1 << 26  # bytes of a line
 _CHUNK = 1 << 25  # bytes after which a chunk ends, however few rows it has
@@ -88,7 +87,7 @@ def read(path: Path, size: int) -> Iterator[Chunk]:
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
     """A file that takes its name when it is whole; what is there stays until then."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = draft_of(path)
     try:
         with ExitStack() as stack:
             yield kind_of(path).write(draft, stack)
@@ -150,34 +149,20 @@ def _grouped(records: Iterable[tuple[int, Any]], lines: _Lines, size: int) -> It
 
 def _csv_chunks(path: Path, size: int) -> Iterator[Chunk]:
     """Rows of a CSV file with a header. Quoted fields may hold line breaks; blank lines are skipped."""
-    with path.open("rb") as file, _long_fields():
+    with path.open("rb") as file, long_fields():
         lines = _Lines(path, file)
-        records = _csv_records(path, lines)
+        records = csv_records(path, lines)
         _, columns = next(records, (1, None))
         if columns is None:
             raise UserError(f"{path} is empty: a header with the columns' names is needed")
         for numbers, group in _grouped(records, lines, size):
             for number, fields in zip(numbers, group, strict=True):
-                if len(fields) != len(columns):
-                    has = f"has {len(fields)} fields, but the header has {len(columns)}"
-                    raise UserError(f"{path} line {number}: {has}")
+                check_width(path, number, fields, columns)
 
             def column(name: str, group: list[list[str]] = group, place: Sequence[str] = columns) -> list[object]:
                 return [fields[place.index(name)] for fields in group]
 
             yield Chunk(str(path), columns, group, numbers, "line", lines.done, column)
-
-
-def _csv_records(path: Path, lines: _Lines) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record starts, and its fields."""
-    reader, line = csv.reader(iter(lines), strict=True), 1
-    try:
-        for fields in reader:
-            if fields:
-                yield line, fields
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path} line {line}: broken CSV: {error}") from error
 
 
 def _csv_writer(path: Path, stack: ExitStack) -> Write:
@@ -201,7 +186,7 @@ def _jsonl_chunks(path: Path, size: int) -> Iterator[Chunk]:
     """Rows of a file with one JSON object a line; blank lines are skipped."""
     with path.open("rb") as file:
         lines = _Lines(path, file)
-        records = ((lines.number, _json_object(path, lines.number, line)) for line in lines if line.strip())
+        records = ((lines.number, json_object(path, lines.number, line)) for line in lines if line.strip())
         columns: list[str] = []
         for numbers, group in _grouped(records, lines, size):
             columns = columns or list(group[0] if group else ())

@@ -1,6 +1,5 @@
 """A finished run in the formats of others, each read again and compared before it counts as written."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from flax_agnews.exports.flaxgpt2 import FLAX_GPT2
 from flax_agnews.exports.hf import HF
 from flax_agnews.exports.peft import PEFT
 from flax_agnews.exports.target import Target
-from flax_agnews.files import expanded, move, sync
+from flax_agnews.files import draft_of, expanded, move, sync
 from flax_agnews.manifest import discard
 from flax_agnews.parts import Parts, load_parts
 from flax_agnews.strategies import Entry, Strategy
@@ -70,7 +69,7 @@ def export_run(
         others = [f"--to {name}" for name, other in TARGETS.items() if not other.why_not(parts)]
         instead = f"; what can be done: {' or '.join(others)}" if others else ""
         raise UserError(f"{parts.run.path}: can't be exported --to {to}: {reason}{instead}")
-    draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    draft = draft_of(place)
     try:
         draft.mkdir(parents=True)
         target.write(parts, draft)

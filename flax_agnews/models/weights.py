@@ -4,7 +4,6 @@ Files come from anywhere: what is taken from one is what it says exactly, or not
 file and its numbers as float32.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import UserError, first_line, listed, shown
-from flax_agnews.files import move, read_model_json
+from flax_agnews.files import draft_of, move, read_model_json
 
 # Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}
@@ -82,7 +81,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], notes: Mapping[str, st
     from safetensors.numpy import save_file
 
     tensors = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    draft = draft_of(file)
     try:
         save_file(tensors, draft, metadata={"format": "pt", **(notes or {})})
         move(draft, file)
