@@ -9,10 +9,11 @@ from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from flax_agnews.config import Config, check_ranges
+from flax_agnews.config import Config
 from flax_agnews.errors import UserError, nearest, shown
 from flax_agnews.files import Aliased, expanded, parse_yaml, read_yaml
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.ranges import check_ranges
 from flax_agnews.strategies import REGISTRY, Entry, chosen
 
 

@@ -1,10 +1,7 @@
 """The shared settings, once: name, type, default, unit and range. Strategies bring their own sections."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from flax_agnews.errors import UserError
 
 Fields = dict[str, bool | int | float | str | None]
 """Of a config.json. Plain values: where anything is allowed, the parser makes objects of classes that a file names."""
@@ -44,10 +41,25 @@ class DataConfig:
     """Which texts and labels.
 
     Args:
-        source: Hub data set, local file or folder (CSV, JSONL, Parquet), or `builtin` (generated, offline).
+        source: Hub data set, local file, folder or glob (CSV, TSV, JSON, JSONL, Parquet), or `builtin` (generated,
+            offline).
         test_source: Test file, where `source` is a single file.
+        config: Configuration of a hub data set that has several.
+        train_split: Split that trains.
+        validation_split: Split that validates; by default the one called validation, val, valid or dev, where there is
+            one, and otherwise `validation_fraction` of the training rows.
+        test_split: Split that is tested on.
+        test_fraction: Share of the training rows that is held out as the test split, above 0 and below 1, where there
+            is no test split with labels.
+        delimiter: What separates the columns of a CSV file, one character or `tab`; by default found in its header.
         text_column: Column of the text; two in brackets, such as [premise, hypothesis], where each text is a pair.
-        label_column: Column of the label: class numbers, or class names as text.
+        label_column: Column of the label.
+        labels: How labels are read where no class names are declared beside them: `positions` are class numbers from
+            0, `names` are taken as written, `auto` takes integers from 0 without gaps for positions and all else for
+            names. Declared names (a hub data set's, classes.txt) are matched first. `legacy` is the reading of runs
+            that were made before this setting.
+        special_tokens: What the body's special tokens are where they stand in a text: `text`, split like any other,
+            so that no text can forge one, or the `tokens` themselves.
         max_length: Most tokens of a text; longer ones are cut and counted. Of a pair the longer text is cut first.
         validation_fraction: Share of the training rows that validates, above 0 and below 1.
         split_seed: Seed of the validation split, the same for all runs.
@@ -57,8 +69,16 @@ class DataConfig:
 
     source: str = "fancyzhx/ag_news"
     test_source: str | None = None
+    config: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    test_split: str = "test"
+    test_fraction: float | None = None
+    delimiter: str | None = None
     text_column: str | list[str] = "text"
     label_column: str = "label"
+    labels: Literal["auto", "names", "positions", "legacy"] = "auto"
+    special_tokens: Literal["text", "tokens"] = "text"
     max_length: int = 256
     validation_fraction: float = 0.1
     split_seed: int = 42
@@ -109,6 +129,10 @@ class TrainConfig:
         class_weights: What a text weighs in the training loss: the same, or `balanced`, as much as makes all classes
             equal: n / (classes x texts of its class), counted in the training texts. Accuracies, and the losses of
             validation and test, are never weighted.
+        label_smoothing: Share of a text's target that is spread evenly over all classes in the training loss, at least
+            0 and below 1.
+        early_stopping: Epochs without a better validation accuracy after which a run ends; none by default. The
+            learning rate follows the plan of all `epochs`.
         on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
             is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
@@ -135,6 +159,8 @@ class TrainConfig:
     warmup_fraction: float = 0.0
     clip_norm: float | None = None
     class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = 0.0
+    early_stopping: int | None = None
     on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
     shapes: int = 6
@@ -197,6 +223,9 @@ class CheckpointConfig:
         keep_last: States of a run that stay until it is finished; an older one is taken up where a newer is damaged.
         keep_best: Best weights that stay: of every `run`, of the best run of each `strategy`, or of the best of `all`
             (by validation accuracy).
+        keep_final: Keep the last state of a finished run too, so that it can go on with more `train.epochs`.
+        on_failure: What follows a save that failed or hangs: `continue` training with the saves that there are, or
+            `stop` after the update.
         gigabytes: Most that weights and states may take in the output folder (1e9 bytes); none by default.
     """
 
@@ -205,6 +234,8 @@ class CheckpointConfig:
     every_steps: int = 0
     keep_last: int = 2
     keep_best: Literal["run", "strategy", "all"] = "run"
+    keep_final: bool = True
+    on_failure: Literal["continue", "stop"] = "continue"
     gigabytes: float | None = None
 
 
@@ -236,54 +267,3 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     strategies: dict[str, Any] = field(default_factory=dict)
-
-
-# setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
-_RANGES: Mapping[str, tuple[Any, str]] = {
-    "model.dropout": (lambda v: v is None or 0 <= v < 1, "at least 0 and below 1"),
-    "data.text_column": (
-        lambda v: isinstance(v, str) or len(v) == len(set(v)) == 2,
-        "a column, or two different ones, such as [premise, hypothesis]",
-    ),
-    "data.max_length": (lambda v: v >= 1, "1 or more"),
-    "data.validation_fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
-    "data.limit_train": (lambda v: v is None or v >= 2, "2 or more"),
-    "data.limit_test": (lambda v: v is None or v >= 1, "1 or more"),
-    "pretrain.epochs": (lambda v: v >= 0, "0 or more"),
-    "pretrain.learning_rate": (lambda v: v > 0, "above 0"),
-    "pretrain.batch_size": (lambda v: v >= 1, "1 or more"),
-    "train.epochs": (lambda v: v >= 1, "1 or more"),
-    "train.batch_size": (lambda v: v >= 1, "1 or more"),
-    "train.eval_batch_size": (lambda v: v >= 1, "1 or more"),
-    "train.seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
-    "train.runs": (lambda v: v >= 1, "1 or more"),
-    "train.weight_decay": (lambda v: v >= 0, "0 or more"),
-    "train.warmup_fraction": (lambda v: 0 <= v <= 1, "0 to 1"),
-    "train.clip_norm": (lambda v: v is None or v > 0, "above 0"),
-    "train.micro_batch_tokens": (lambda v: v >= 1, "1 or more"),
-    "train.shapes": (lambda v: v >= 1, "1 or more"),
-    "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
-    "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
-    "search.trials": (lambda v: v == 0 or 2 <= v <= 15, "0, or 2 to 15"),
-    "search.budget": (lambda v: v > 0, "above 0"),
-    "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
-    "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
-    "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
-    "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),
-    "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
-    "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
-    "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),
-    "checkpoint.gigabytes": (lambda v: v is None or v > 0, "above 0"),
-}
-
-
-def check_ranges(config: Config) -> None:
-    """Raises a `UserError` that names the first setting outside its range."""
-    for name, (allowed, words) in _RANGES.items():
-        section, key = name.split(".")
-        value = getattr(getattr(config, section), key)
-        if not allowed(value):
-            raise UserError(f"--{name} {value}: must be {words}")
-    if config.data.paired and config.data.max_length < 3:
-        each = "a token of each text, and the separator"
-        raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")

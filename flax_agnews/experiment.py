@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews import trials
-from flax_agnews.config import Config, check_ranges
+from flax_agnews.config import Config
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import cache_folder, check_vocabulary
@@ -22,6 +22,7 @@ from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
+from flax_agnews.ranges import check_ranges
 from flax_agnews.records import facts, header, run_record
 from flax_agnews.search import Search
 from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent

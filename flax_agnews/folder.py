@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config, check_ranges
+from flax_agnews.config import Config
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.files import read_json, read_yaml, settings_from, write_json, write_yaml
 from flax_agnews.lock import Lock
+from flax_agnews.ranges import check_ranges
 from flax_agnews.statistics import COSTS, SCORES, summary
 
 # Settings that may change between calls on one folder: they add runs, or don't touch the numbers of a sound run.

@@ -227,7 +227,7 @@ def describe(
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
     cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
     tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
-    display.say("data", f"{data.name}: {sizes} · {_classes(data)} · {tokens}")
+    display.say("data", " · ".join([f"{data.name}: {sizes}", _classes(data), tokens, *data.notes]))
     numbers = count(sum(value.size for value in base.parameters.values()))
     first = (
         f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""

@@ -35,6 +35,7 @@ class Data:
         name: of the source.
         classes: names; a label is an index.
         train, validation, test: splits.
+        notes: how texts and labels were read, for the line about the data.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    notes: tuple[str, ...] = ()
 
     @property
     def truncated(self) -> int:
@@ -74,4 +76,5 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data
     def split(texts: Texts) -> Split:
         return Split(encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32))
 
-    return Data(corpus.name, corpus.classes, split(corpus.train), split(corpus.validation), split(corpus.test))
+    splits = (split(corpus.train), split(corpus.validation), split(corpus.test))
+    return Data(corpus.name, corpus.classes, *splits, notes=corpus.notes)

@@ -28,6 +28,7 @@ class Rows:
         labels: Values of the label column.
         numbers: Where in `place` each row stands, counted from 1.
         unit: What `numbers` count.
+        names: Class names that the label column's own type declares (ClassLabel): its labels are positions in them.
     """
 
     place: str
@@ -35,6 +36,7 @@ class Rows:
     labels: Sequence[object]
     numbers: Sequence[int]
     unit: str = "row"
+    names: Sequence[str] | None = None
 
     def at(self, index: int) -> str:
         """`data/train.csv line 7`: where row `index` (from 0) stands."""
@@ -43,10 +45,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Found:
-    """What a source has: `splits` train, test and perhaps validation; class names where it knows them."""
+    """What a source has: `splits` train, test and perhaps validation.
+
+    Attributes:
+        splits: their rows, by name.
+        names: class names that are declared beside the rows (`classes.txt`).
+        notes: what was read otherwise than one may expect, for the line about the data: `3 rows without label`.
+    """
 
     splits: Mapping[str, Rows]
     names: list[str] | None = None
+    notes: Sequence[str] = ()
 
 
 def check_columns(config: DataConfig, place: str, columns: Sequence[str]) -> None:

@@ -51,13 +51,17 @@ class Texts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set ready for tokens: `classes` are the class names, a label is an index into them."""
+    """A data set ready for tokens: `classes` are the class names, a label is an index into them.
+
+    `notes` say how it was read, for the line about the data.
+    """
 
     name: str
     classes: list[str]
     train: Texts
     validation: Texts
     test: Texts
+    notes: tuple[str, ...] = ()
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -75,7 +79,8 @@ def load_corpus(config: DataConfig) -> Corpus:
     train, validation = splits["train"].first(config.limit_train), splits.get("validation")
     if validation is None:
         train, validation = split_off(train, config.validation_fraction, config.split_seed)
-    return Corpus(config.source, classes.names, train, validation, splits["test"].first(config.limit_test))
+    test, notes = splits["test"].first(config.limit_test), tuple(found.notes)
+    return Corpus(config.source, classes.names, train, validation, test, notes)
 
 
 def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:

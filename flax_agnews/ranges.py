@@ -1,0 +1,61 @@
+"""The range of each setting that has one, in one place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax_agnews.config import Config
+from flax_agnews.errors import UserError
+
+# setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
+_RANGES: Mapping[str, tuple[Any, str]] = {
+    "model.dropout": (lambda v: v is None or 0 <= v < 1, "at least 0 and below 1"),
+    "data.text_column": (
+        lambda v: isinstance(v, str) or len(v) == len(set(v)) == 2,
+        "a column, or two different ones, such as [premise, hypothesis]",
+    ),
+    "data.test_fraction": (lambda v: v is None or 0 < v < 1, "above 0 and below 1"),
+    "data.delimiter": (lambda v: v is None or v == "tab" or len(v) == 1, "one character, or tab"),
+    "data.max_length": (lambda v: v >= 1, "1 or more"),
+    "data.validation_fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
+    "data.limit_train": (lambda v: v is None or v >= 2, "2 or more"),
+    "data.limit_test": (lambda v: v is None or v >= 1, "1 or more"),
+    "pretrain.epochs": (lambda v: v >= 0, "0 or more"),
+    "pretrain.learning_rate": (lambda v: v > 0, "above 0"),
+    "pretrain.batch_size": (lambda v: v >= 1, "1 or more"),
+    "train.epochs": (lambda v: v >= 1, "1 or more"),
+    "train.batch_size": (lambda v: v >= 1, "1 or more"),
+    "train.eval_batch_size": (lambda v: v >= 1, "1 or more"),
+    "train.seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
+    "train.runs": (lambda v: v >= 1, "1 or more"),
+    "train.weight_decay": (lambda v: v >= 0, "0 or more"),
+    "train.label_smoothing": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    "train.early_stopping": (lambda v: v is None or v >= 1, "1 or more"),
+    "train.warmup_fraction": (lambda v: 0 <= v <= 1, "0 to 1"),
+    "train.clip_norm": (lambda v: v is None or v > 0, "above 0"),
+    "train.micro_batch_tokens": (lambda v: v >= 1, "1 or more"),
+    "train.shapes": (lambda v: v >= 1, "1 or more"),
+    "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
+    "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
+    "search.trials": (lambda v: v == 0 or 2 <= v <= 15, "0, or 2 to 15"),
+    "search.budget": (lambda v: v > 0, "above 0"),
+    "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
+    "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),
+    "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
+    "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
+    "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),
+    "checkpoint.gigabytes": (lambda v: v is None or v > 0, "above 0"),
+}
+
+
+def check_ranges(config: Config) -> None:
+    """Raises a `UserError` that names the first setting outside its range."""
+    for name, (allowed, words) in _RANGES.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if not allowed(value):
+            raise UserError(f"--{name} {value}: must be {words}")
+    if config.data.paired and config.data.max_length < 3:
+        each = "a token of each text, and the separator"
+        raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")
