@@ -20,7 +20,13 @@ def make_parser() -> commands.Parser:
     parser.add_argument("run", metavar="RUN", help=commands.RUN)
     parser.add_argument("--data", type=Path, required=True, help="CSV, JSONL or Parquet with texts and labels")
     parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
-    parser.add_argument("--label_column", help="of class names or numbers (default: the run's own)")
+    parser.add_argument("--label_column", help="of the labels (default: the run's own)")
+    parser.add_argument(
+        "--labels",
+        choices=("auto", "names", "positions"),
+        default="auto",
+        help="names of classes, or positions among them from 0; auto: names where each is one, positions where none is",
+    )
     parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
     parser.add_argument("--json", type=Path, help="file for all of it, for machines")
     return parser
@@ -38,7 +44,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
         classifier = Classifier.load(options.run)
     texts = commands.text_columns(classifier, options.text_column)
     label = options.label_column or classifier.data.label_column
-    found = evaluate(classifier, options.data, texts, label, display, options.mistakes)
+    found = evaluate(classifier, options.data, texts, label, display, options.mistakes, options.labels)
     Console(highlight=False).print(shown_evaluation(found))
     if options.json:
         write_json(options.json, {"run": classifier.name, "data": str(options.data), **asdict(found)})

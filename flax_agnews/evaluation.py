@@ -1,7 +1,7 @@
 """How well a trained classifier does on labelled texts, and how far its probabilities can be believed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from scipy.special import softmax
 
 from flax_agnews import scores
 from flax_agnews.data import tables
-from flax_agnews.data.rows import Classes, Rows, checked_texts
+from flax_agnews.data.labels import How, choose_reading
+from flax_agnews.data.rows import Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
-from flax_agnews.errors import shown
+from flax_agnews.errors import listed, shown
 from flax_agnews.scores import ClassScores
 from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
@@ -65,6 +66,7 @@ class Evaluation:
         calibration_error_mended: with temperatures that each half of the texts got from the other half; None for one
             text.
         mistakes: the most confident ones, the worst first.
+        labels: how they were read.
     """
 
     texts: int
@@ -79,6 +81,7 @@ class Evaluation:
     temperature: float
     calibration_error_mended: float | None
     mistakes: list[Mistake]
+    labels: str = ""
 
 
 def evaluate(
@@ -88,8 +91,11 @@ def evaluate(
     label_column: str,
     display: Display,
     mistakes: int = 10,
+    labels: How = "auto",
 ) -> Evaluation:
-    """Answers a file's texts and compares with its labels, which are class names or numbers.
+    """Answers a file's texts and compares with its labels, which are names of classes or positions among them.
+
+    The file is read twice, first for its labels alone: which of the two they are depends on all of them.
 
     Args:
         classifier: that answers.
@@ -97,14 +103,17 @@ def evaluate(
         text_columns, label_column: of the file; two text columns for pairs.
         display: where progress is shown.
         mistakes: how many are kept.
+        labels: how they are read; a run that was made before there was a choice reads them as it did.
 
     Raises:
-        UserError: the file can't be read, or has a label that is none of the classifier's classes.
+        UserError: the file can't be read, or has a label that is none of the classifier's classes, or that may be
+            either of two.
     """
-    names = classifier.classes
-    index: dict[int | str, int] = {name: number for number, name in enumerate(names)}
-    classes = Classes(names, index | {number: number for number in range(len(names))})
-    logits, labels, worst = [], [], list[Mistake]()
+    if labels == "auto" and classifier.data.labels == "legacy":
+        labels = "legacy"
+    read = (chunk.rows(text_columns, label_column) for chunk in tables.read(path, ROWS))
+    classes = choose_reading(read, classifier.classes, labels, "--labels")
+    logits, truths, worst = [], [], list[Mistake]()
     with display:
         progress = display.start("evaluate", path.name, 1)
         for chunk in tables.read(path, ROWS):
@@ -114,10 +123,11 @@ def evaluate(
             wrong = [*worst, *_mistakes(rows, texts, truth, answers)]
             worst = nlargest(mistakes, wrong, key=lambda mistake: mistake.probability)
             logits.append(answers.logits)
-            labels.append(truth)
+            truths.append(truth)
             progress.step(chunk.done)
-        progress.finish(f"{sum(map(len, labels)):,} texts")
-    return measure(names, np.concatenate(logits), np.concatenate(labels), worst)
+        progress.finish(f"{sum(map(len, truths)):,} texts")
+    found = measure(classifier.classes, np.concatenate(logits), np.concatenate(truths), worst)
+    return replace(found, labels=classes.why)
 
 
 def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistakes: list[Mistake]) -> Evaluation:
@@ -169,14 +179,18 @@ def shown_evaluation(found: Evaluation) -> Group:
     mended = found.calibration_error_mended
     cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
     lines = [
-        f"texts        {found.texts:,}",
+        f"texts        {found.texts:,}  ({found.labels})" if found.labels else f"texts        {found.texts:,}",
         f"accuracy     {found.accuracy:.4f}  (95 % interval {found.low:.4f} to {found.high:.4f})",
         f"macro-F1     {found.macro_f1:.4f}",
         f"loss         {found.loss:.4f}",
         f"calibration  error {found.calibration_error:.4f}  ({BINS} bins{cured})",
         f"temperature  {found.temperature:.3f}  (divides the logits; above 1: the probabilities are too sure)",
     ]
-    parts: list[ConsoleRenderable] = [Text("\n".join(lines)), Text(), _classes_table(found.by_class)]
+    occurring = {name: one for name, one in found.by_class.items() if one.occurs}
+    absent = [shown(name) for name in found.by_class if name not in occurring]
+    parts: list[ConsoleRenderable] = [Text("\n".join(lines)), Text(), _classes_table(occurring)]
+    if absent:
+        parts += [Text(f"neither labels nor answers have: {listed(absent)}")]
     if found.mistakes:
         wrong = Table("probability", "answer", "label", "where", "text", box=None, pad_edge=False)
         for mistake in found.mistakes:

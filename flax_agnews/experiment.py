@@ -80,8 +80,7 @@ class Experiment:
 
     def _prepare(self, strategies: Sequence[Entry | Strategy], overwrite: bool) -> None:
         """All that comes before the first run."""
-        config = self.config
-        self.folder.check(config, overwrite)
+        config = self.config = self.folder.check(self.config, overwrite)
         if self.folder.writes and self.folder.in_use:
             self.folder.lock.take()
         if self.folder.writes:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +135,23 @@ class OutputFolder:
         except TypeError as error:
             raise UserError(f"{self.path / 'config.yaml'}: is of another version of this program ({error})") from error
 
-    def check(self, config: Config, overwrite: bool = False) -> None:
-        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""
+    def check(self, config: Config, overwrite: bool = False) -> Config:
+        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing.
+
+        Returns:
+            The settings; with labels read as in this folder's runs where these were made before there was a choice.
+        """
         if "\0" in str(self.path):
             raise UserError(f"--output {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
             raise UserError(f"--output {self.path}: {file} is a file; name a folder")
-        if not overwrite and (before := self._before()):
-            self._compare(before, config_dict(config))
+        if overwrite or not (before := self._before()):
+            return config
+        if before["data"]["labels"] == "legacy" and config.data.labels == "auto":
+            config = replace(config, data=replace(config.data, labels="legacy"))
+        self._compare(before, config_dict(config))
+        return config
 
     def claim(self, config: Config, overwrite: bool = False) -> None:
         """Writes config.yaml: these settings, with the strategies and the number of runs that were there before.
@@ -174,6 +182,7 @@ class OutputFolder:
         try:
             content = read_yaml(path)
             if isinstance(content["strategy"], str) and isinstance(content["train"]["runs"], int):
+                content["data"].setdefault("labels", "legacy")  # made before there was a choice
                 return content
         except FileNotFoundError:
             return None

@@ -13,6 +13,7 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.display import Display, Job
 from flax_agnews.display import Progress as Line
+from flax_agnews.errors import listed
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.tables import share_text, short_names
@@ -241,14 +242,15 @@ def describe(
 
 
 def _classes(data: Data) -> str:
-    """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and how many have no training texts."""
+    """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and which have no training texts."""
     found, names = spread(data.class_texts), short_names(data.classes)
     parts = [f"{len(names):,} classes"]
     if found.uneven:
         ends = ((found.rarest, found.fewest), (found.commonest, found.most))
         parts.append(" to ".join(f"{names[number]} {share_text(texts, found.texts)}" for number, texts in ends))
     if found.empty:
-        parts.append(f"{found.empty:,} without training texts")
+        empty = listed((name for name, texts in zip(names, data.class_texts, strict=True) if not texts), 3)
+        parts.append(f"{empty} without training texts")
     return ", ".join(parts)
 
 

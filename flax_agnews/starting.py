@@ -1,6 +1,5 @@
 """What head and adapter start from where it isn't random: a PEFT adapter, or a classifier's own head."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -106,19 +105,22 @@ def _noted(notes: dict[str, str]) -> list[str] | None:
 
 
 def _labels(id2label: Any, classes: int) -> list[str] | None:
-    """A classifier's classes, where its config.json says more than transformers' own LABEL_0."""
+    """A classifier's classes, where its config.json says more than transformers' own LABEL_0, LABEL_1 and so on."""
     found = [id2label.get(str(number)) for number in range(classes)] if isinstance(id2label, dict) else []
-    names = [name for name in found if isinstance(name, str) and not re.fullmatch(r"LABEL_\d+", name)]
-    return names if len(names) == classes else None
+    names = [name for name in found if isinstance(name, str)]
+    own = [f"LABEL_{number}" for number in range(classes)]
+    return names if len(names) == classes and names != own else None
 
 
 def _in_order(head: np.ndarray, names: list[str] | None, classes: Sequence[str], where: str) -> np.ndarray:
-    """A head [embd, classes] with its columns as the data has the classes; as it is where either has no names."""
+    """A head [embd, classes] with its columns in the order of the data's classes.
+
+    Names are matched first. As it is where the head's classes have no names, or the data's are mere numbers from 0.
+    """
+    if names is not None and sorted(names) == sorted(classes):
+        return head[:, [names.index(name) for name in classes]]
     numbered = list(classes) == list(map(str, range(len(classes))))
-    if names is None or numbered or names == list(classes):
+    if names is None or numbered:
         return head
-    if sorted(names) != sorted(classes):
-        raise UserError(
-            f"{where}: its classes are {listed(map(shown, names))}; the data's are {listed(map(shown, classes))}"
-        )
-    return head[:, [names.index(name) for name in classes]]
+    theirs, ours = listed(map(shown, names)), listed(map(shown, classes))
+    raise UserError(f"{where}: its classes are {theirs}; the data's are {ours}")

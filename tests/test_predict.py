@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.special import softmax
 from sklearn import metrics
 
@@ -18,7 +19,7 @@ from flax_agnews import evaluate, predict, streaming
 from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.display import Display
-from flax_agnews.evaluation import measure
+from flax_agnews.evaluation import measure, shown_evaluation
 from flax_agnews.trained import Classifier
 
 TEST = load_corpus(DataConfig(source="builtin", limit_train=2)).test.first(60)
@@ -144,6 +145,19 @@ def test_the_numbers_are_those_of_scikit_learn(classifier: Classifier, logits: n
     for place, name in enumerate(names):
         one = found.by_class[name]
         assert [one.precision, one.recall, one.f1, one.texts] == pytest.approx([part[place] for part in theirs])
+
+
+def test_classes_that_never_occur_are_named_and_count_nothing() -> None:
+    """Labels and answers 1 to 4 of five classes, all right: macro-F1 is 1, as scikit-learn has it."""
+    labels = np.array([1, 2, 3, 4, 1])
+    found = measure(list("abcde"), 5 * np.eye(5)[labels], labels, [])
+    assert found.macro_f1 == metrics.f1_score(labels, labels, average="macro") == 1.0
+    console = Console(width=120, force_terminal=False)
+    with console.capture() as captured:
+        console.print(shown_evaluation(found))
+    said = captured.get()
+    assert "neither labels nor answers have: a" in said
+    assert not [line for line in said.splitlines() if line.split()[:2] == ["a", "0"]]
 
 
 def test_a_temperature_mends_what_is_twice_too_sure() -> None:

@@ -116,7 +116,7 @@ def test_uneven_classes_are_told(class_weights: str) -> None:
     results["data"]["class_texts"] = UNEVEN
     page = markdown_page(results)
     assert r"rare \* has 2 (0.3 %), and common has 600 (95 %), 300.0 times as many." in page
-    assert "1 class has no training texts" in page
+    assert "1 class has no training texts, and can't be learned: absent." in page
     assert ("every class weighed the same" in page) == (class_weights == "balanced")
     results["data"]["class_texts"] = [100, 110, 120, 130]
     assert "uneven" not in markdown_page(results)

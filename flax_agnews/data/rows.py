@@ -1,21 +1,15 @@
 """What every source hands over: the rows of its splits as they stand; and the checks that all share."""
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from flax_agnews.config import DataConfig
 from flax_agnews.data.arrays import machine_memory
-from flax_agnews.errors import UserError, listed, nearest, shown
+from flax_agnews.errors import UserError, listed, shown
 
 MOST_CLASSES = 10_000
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
-
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -98,93 +92,6 @@ def _checked(rows: Rows, index: int, text: object, name: str) -> str:
     if not text.isascii() and not _encodable(text):
         raise UserError(f"{rows.at(index)}: the {name} is no valid Unicode (half of a surrogate pair)")
     return text
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of a corpus: `names`, and which class each label means (`index`: label -> class)."""
-
-    names: list[str]
-    index: Mapping[int | str, int]
-
-    def numbers(self, rows: Rows) -> np.ndarray:
-        """[rows] int32, the class of each row; a `UserError` that names the labels that are no classes."""
-        labels = _read_labels(rows)
-        unknown = list(dict.fromkeys(label for label in labels if label not in self.index))
-        if unknown:
-            first, *others = unknown
-            more = f", nor are {listed(map(shown, others))}" if others else ""
-            place = rows.at(labels.index(first))
-            raise UserError(f"{place}: label {shown(first)} is no class{more}.{self._allowed(first)}")
-        return np.array([self.index[label] for label in labels], np.int32)
-
-    def _allowed(self, label: int | str) -> str:
-        if isinstance(next(iter(self.index)), int):
-            unlabelled = "; -1 often marks rows without a label" if label == -1 else ""
-            return f" Classes: 0 to {len(self.index) - 1}{unlabelled}"
-        return nearest(shown(label), map(shown, self.names), most=20)
-
-
-def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
-    """The classes that the training labels make: numbers 0 to their largest, or names in sorted order.
-
-    `names`, where the source knows them, are the classes in order; labels are these names or their positions.
-    Raises a `UserError` for a label that is missing or neither, for a mix, and for fewer than two classes.
-    """
-    labels = _read_labels(train)
-    distinct = set(labels)
-    if len(distinct) < 2:
-        raise UserError(f"{train.place}: every label is {shown(labels[0])}; at least 2 classes are needed")
-    numbers = sum(isinstance(label, int) for label in labels)
-    if not numbers:
-        if len(distinct) > MOST_CLASSES:
-            many = f"has {len(distinct):,} different labels, at most {MOST_CLASSES:,} are allowed"
-            raise UserError(f"{train.place}: {many}; --data.label_column names the labels")
-        names = names or sorted(str(label) for label in distinct)
-        if len(names) > MOST_CLASSES:
-            raise UserError(f"{train.place}: has {len(names):,} different labels; at most {MOST_CLASSES:,} are classes")
-        return Classes(names, {name: number for number, name in enumerate(names)})
-    if numbers < len(labels):
-        raise _mixed(train, labels, int if 2 * numbers < len(labels) else str)
-    largest = _largest(train, labels)
-    names = names or [str(number) for number in range(largest + 1)]
-    return Classes(names, {number: number for number in range(len(names))})
-
-
-def _mixed(rows: Rows, labels: list[int | str], odd: type) -> UserError:
-    """Numbers among names or the other way round: points at the first of the rarer kind."""
-    index = next(index for index, label in enumerate(labels) if isinstance(label, odd))
-    kinds = "is a number, but most are names" if odd is int else "is no number, but most are"
-    return UserError(f"{rows.at(index)}: label {shown(labels[index])} {kinds}: all must be of one kind")
-
-
-def _largest(rows: Rows, labels: list[int | str]) -> int:
-    """The largest of labels that are all numbers; a `UserError` for one out of range."""
-    numbers = [int(label) for label in labels]
-    for index, number in enumerate(numbers):
-        if not 0 <= number < MOST_CLASSES:
-            raise UserError(f"{rows.at(index)}: label {shown(number)}: must be 0 to {MOST_CLASSES - 1}")
-    return max(numbers)
-
-
-def _read_labels(rows: Rows) -> list[int | str]:
-    return [_read_label(rows, index, label) for index, label in enumerate(rows.labels)]
-
-
-def _read_label(rows: Rows, index: int, label: object) -> int | str:
-    """A class number (3, 3.0, "3") as an int, a class name as it is."""
-    blank = not label.strip() if isinstance(label, str) else label is None
-    if blank or (isinstance(label, float) and math.isnan(label)):
-        raise UserError(f"{rows.at(index)}: the label is missing: must be a class number or name")
-    if isinstance(label, bool):
-        return str(label)
-    if isinstance(label, int):
-        return label
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    if isinstance(label, str):
-        return int(label.split(".")[0]) if _NUMBER.fullmatch(label) else label
-    raise UserError(f"{rows.at(index)}: label {shown(label)}: must be a class number (from 0) or name")
 
 
 def _encodable(text: str) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data import builtin, files, hub
-from flax_agnews.data.rows import Found, Text, checked_texts, find_classes
+from flax_agnews.data.labels import find_classes
+from flax_agnews.data.rows import Found, Text, checked_texts
 from flax_agnews.errors import UserError
 
 
@@ -74,13 +75,14 @@ def load_corpus(config: DataConfig) -> Corpus:
         raise UserError(f"--data.test_source is for a single file as --data.source; {config.source} is none")
     found = next(kind for kind in SOURCES if kind.claims(config.source)).load(config)
     texts = {split: checked_texts(rows) for split, rows in found.splits.items()}
-    classes = find_classes(found.splits["train"], found.names)
+    others = [rows for split, rows in found.splits.items() if split != "train"]
+    classes = find_classes(found.splits["train"], others, found.names, config.labels)
     splits = {split: Texts(texts[split], classes.numbers(rows)) for split, rows in found.splits.items()}
     train, validation = splits["train"].first(config.limit_train), splits.get("validation")
     if validation is None:
         train, validation = split_off(train, config.validation_fraction, config.split_seed)
-    test, notes = splits["test"].first(config.limit_test), tuple(found.notes)
-    return Corpus(config.source, classes.names, train, validation, test, notes)
+    test, notes = splits["test"].first(config.limit_test), (classes.why, *found.notes)
+    return Corpus(config.source, list(classes.names), train, validation, test, notes)
 
 
 def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:

@@ -36,8 +36,10 @@ def balance(results: Results) -> Iterator[str]:
                 "texts."
             )
         if found.empty:
-            one = found.empty == 1
-            yield f"{found.empty:,} class{' has' if one else 'es have'} no training texts, and can't be learned."
+            names = zip(short_names(data["classes"]), data["class_texts"], strict=True)
+            empty = listed(escape(name) for name, texts in names if not texts)
+            has = "class has" if found.empty == 1 else "classes have"
+            yield f"{found.empty:,} {has} no training texts, and can't be learned: {empty}."
     if weighted:
         yield (
             "In training, every class weighed the same (`train.class_weights`), and so it does in the training loss; "
