@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flax_agnews.data import tables
+from flax_agnews.data import chunks, tables
 from flax_agnews.errors import UserError
 
 ODD = ['He said "no", twice', "two\nlines", "", " spaces ", "Ünïcödé ☃ 🎉", "a,b;c\td", "'", '"""', "=1+1", "\r\nx\r"]
@@ -165,7 +165,7 @@ def test_a_file_of_any_size_takes_the_memory_of_a_chunk(tmp_path: Path, suffix: 
 
 
 def test_long_rows_end_a_chunk_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_CHUNK", 1000)
+    monkeypatch.setattr(chunks, "_MOST", 1000)
     (tmp_path / "in.csv").write_text("text\n" + "\n".join(["x" * 400] * 20))
     assert max(len(chunk.records) for chunk in tables.read(tmp_path / "in.csv", 100)) == 3
 
@@ -176,7 +176,7 @@ def test_long_rows_end_a_chunk_early(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "content", "tells"),
     [
-        ("in.txt", b"a", "must be a file that ends in .csv, .jsonl, .parquet"),
+        ("in.txt", b"a", "must be a file that ends in .csv, .tsv, .json, .jsonl, .parquet"),
         ("in.csv", b"", "is empty: a header"),
         ("in.csv", b"body\na\n", "--text_column text: {path} has the columns body"),
         ("in.csv", b"text,text\na,b\n", "--text_column text: {path} has the columns text 2 times"),
