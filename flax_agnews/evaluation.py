@@ -16,7 +16,7 @@ from flax_agnews.data import tables
 from flax_agnews.data.rows import Classes, Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
-from flax_agnews.errors import shown
+from flax_agnews.errors import UserError, shown
 from flax_agnews.scores import ClassScores
 from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
@@ -88,35 +88,44 @@ def evaluate(
     label_column: str,
     display: Display,
     mistakes: int = 10,
+    delimiter: str | None = None,
 ) -> Evaluation:
     """Answers a file's texts and compares with its labels, which are class names or numbers.
 
     Args:
         classifier: that answers.
-        path: CSV, JSONL or Parquet.
+        path: CSV, TSV, JSON, JSONL or Parquet; a pattern of several; or a folder, of which the test split is taken.
         text_columns, label_column: of the file; two text columns for pairs.
         display: where progress is shown.
         mistakes: how many are kept.
+        delimiter: of a CSV file; None finds it in the header.
 
     Raises:
-        UserError: the file can't be read, or has a label that is none of the classifier's classes.
+        UserError: the file can't be read, has no row with a label, or a label that is none of the classifier's classes.
     """
     names = classifier.classes
     index: dict[int | str, int] = {name: number for number, name in enumerate(names)}
     classes = Classes(names, index | {number: number for number in range(len(names))})
-    logits, labels, worst = [], [], list[Mistake]()
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+    logits, labels, worst, left_out = [], [], list[Mistake](), 0
     with display:
         progress = display.start("evaluate", path.name, 1)
-        for chunk in tables.read(path, ROWS):
+        for chunk in tables.read(path, ROWS, reading, classifier.data.test_split):
             rows = chunk.rows(text_columns, label_column)
+            left_out += rows.unlabelled
+            if not rows.texts:
+                continue
             texts, truth = checked_texts(rows), classes.numbers(rows)
             answers = classifier.predict(texts)
-            wrong = [*worst, *_mistakes(rows, texts, truth, answers)]
+            wrong = [*worst, *_mistakes(rows, texts, truth, answers, str(path))]
             worst = nlargest(mistakes, wrong, key=lambda mistake: mistake.probability)
             logits.append(answers.logits)
             labels.append(truth)
             progress.step(chunk.done)
-        progress.finish(f"{sum(map(len, labels)):,} texts")
+        if not labels:
+            raise UserError(f"{path}: has no rows{' with a label' if left_out else ''}")
+        without = f", {left_out:,} without label left out" if left_out else ""
+        progress.finish(f"{sum(map(len, labels)):,} texts{without}")
     return measure(names, np.concatenate(logits), np.concatenate(labels), worst)
 
 
@@ -156,11 +165,11 @@ def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
 
 
-def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers) -> Iterator[Mistake]:
+def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers, file: str) -> Iterator[Mistake]:
     for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
-        where = f"{rows.unit} {rows.numbers[place]}"
+        where = rows.at(place).removeprefix(f"{file} ")
         yield Mistake(where, label, answer, probability, shown(_one_line(texts[place]), 200))
 
 

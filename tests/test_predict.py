@@ -212,7 +212,7 @@ def test_hostile_texts_are_shown_as_plain_short_lines(
         (predict.main, ["{run}", "--file", "{tmp}/no.csv", "--out", "{tmp}/b.csv"], "no.csv: no such file"),
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv"], "in.csv: has label already"),
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv", "--text_column", "x"], "--text_column x: "),
-        (predict.main, ["{run}", "--text", "\udc80"], "the text is no valid Unicode"),
+        (predict.main, ["{run}", "--text", "\udc80"], "byte 0x80 is not the terminal's encoding"),
         (evaluate.main, ["{run}"], "the following arguments are required: --data"),
         (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class"),
         (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
@@ -245,4 +245,4 @@ def test_lines_that_are_not_utf8(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\n"), "utf-8"))
     assert predict.main([str(run)]) == 2
-    assert "standard input: byte 0xff is not UTF-8" in capsys.readouterr().err
+    assert "standard input line 2: byte 0xff is not UTF-8; convert it, such as by iconv" in capsys.readouterr().err

@@ -11,9 +11,6 @@ from flax_agnews.data.chunks import whole
 from flax_agnews.data.rows import Found, Rows
 from flax_agnews.errors import UserError, listed, shown
 
-OFFLINE = "Offline: --data.source builtin, or a local file or folder"
-"""What works without the hub."""
-
 
 def claims(source: str) -> bool:
     """Whatever nothing before it has claimed is a hub id."""
@@ -47,7 +44,8 @@ def _load_dataset(name: str, config: str | None) -> Any:
         _check_configuration(name, config)
         raise UserError(f"{name} can't be loaded from the hub: {shown(error, most=200)}") from error
     except (ConnectionError, HTTPError) as error:  # HTTPError: whichever HTTP client the hub's library uses
-        raise UserError(f"{name} is not in the cache and the hub can't be reached. {OFFLINE}") from error
+        ways = "--data.source FILE or DIR, or --data.source builtin"
+        raise UserError(f"{name} is not in the cache and the hub can't be reached. {offline(ways)}") from error
     except OSError as error:
         raise UserError(f"{name} can't be stored: {shown(error, most=200)}") from error
 
@@ -66,6 +64,14 @@ def _check_configuration(name: str, config: str | None) -> None:
         raise UserError(
             f"{given}{name} has the configurations {listed(known)}: --data.config {known[0]} takes the first"
         )
+
+
+def offline(ways: str) -> str:
+    """What works without the hub, and that a variable says so where it does."""
+    from huggingface_hub import constants
+
+    asked = "; or unset HF_HUB_OFFLINE, which keeps it from being asked" if constants.HF_HUB_OFFLINE else ""
+    return f"Offline: {ways}{asked}"
 
 
 @contextmanager

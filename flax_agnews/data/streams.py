@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import UserError, first_line
+from flax_agnews.files import not_utf8
 
 LONGEST = 10_000_000
 """Characters of a line, a field or a JSON value: thousands of pages (the csv module's own limit is 131,072)."""
@@ -20,7 +21,6 @@ COMPRESSIONS = (".gz", ".xz", ".zst")
 
 _BLOCK = 1 << 16  # bytes that are read at once
 _MARK = codecs.BOM_UTF8
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Utf8:
@@ -91,11 +91,8 @@ class Utf8:
         except (EOFError, zlib.error, lzma.LZMAError) as error:
             raise UserError(f"{self.place}: broken compression: {first_line(error)}") from None
 
-    def _not_utf8(self, number: int, line: bytes, start: int) -> UserError:
-        """The first line of a file in UTF-16 begins with its mark; else nothing says what the bytes are."""
-        encoding = "UTF-16" if number == 1 and line[:2] in _UTF_16 else "WINDOWS-1252"
-        convert = f"convert it, such as by iconv -f {encoding} -t UTF-8 OLD > NEW"
-        return UserError(f"{self.place} line {number}: byte 0x{line[start]:02x} is not UTF-8; {convert}")
+    def _not_utf8(self, number: int, data: bytes, start: int) -> UserError:
+        return UserError(f"{self.place} line {number}: {not_utf8(data, start)}")
 
     def _too_long(self, number: int) -> UserError:
         return UserError(f"{self.place} line {number}: has more than {LONGEST:,} characters")
