@@ -27,6 +27,8 @@ def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
         _, columns = next(records, (1, [""]))
         if not any(name.strip() for name in columns):
             raise UserError(f"{path} is empty: a header with the columns' names is needed, and rows")
+        if any(columns.count(name) != 1 for name in how.wanted):  # before a wrong delimiter breaks rows
+            records = iter(())
         for numbers, group in grouped(records, size, lambda: text.bytes):
             for number, fields in zip(numbers, group, strict=True):
                 _check_width(path, number, fields, columns)
