@@ -111,7 +111,7 @@ def test_a_share_of_the_training_rows_tests(tmp_path: Path, source: str) -> None
     assert [len(part) for part in parts(corpus)] == [36, 4, 10]
     assert sorted(row for part in parts(corpus) for row in part) == sorted(MANY)
     assert pairs(corpus.test) == [row for row in MANY if row in pairs(corpus.test)]  # in their order
-    assert corpus.notes == ("10 of the training rows test",)
+    assert corpus.notes == ("10 of the training rows held out as test rows",)
 
 
 def test_held_out_rows_follow_the_seed_alone(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_single_rows_without_label_are_left_out_and_counted(tmp_path: Path) -> N
     assert corpus.notes == (
         "dev validates",
         "2 rows of train without label left out",
-        "1 rows of test without label left out",
+        "1 row of test without label left out",
     )
 
 
@@ -193,7 +193,7 @@ def test_a_test_split_without_labels_says_what_works(tmp_path: Path) -> None:
     assert load(tmp_path, test_split="validation").test.labels.tolist() == [0, 1, 1]
     held_out = load(tmp_path, test_fraction=0.1)
     assert len(held_out.test) == 2
-    assert held_out.notes == ("test has no labels", "2 of the training rows test")
+    assert held_out.notes == ("test has no labels", "2 of the training rows held out as test rows")
 
 
 def test_a_validation_split_without_labels_does_not_validate(tmp_path: Path) -> None:
@@ -282,7 +282,11 @@ def test_a_hub_data_set_with_configurations_and_an_unlabelled_test_split(tmp_pat
     assert len(train + test) == 10
     assert labels == [int(text.split()[-1]) % 4 for text in test]
     assert validates == [f"sst2 validation {number}" for number in range(3)]
-    assert notes == ["10 rows of train without label left out", "test has no labels", "2 of the training rows test"]
+    assert notes == [
+        "10 rows of train without label left out",
+        "test has no labels",
+        "2 of the training rows held out as test rows",
+    ]
 
 
 def test_columns_inside_of_columns_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

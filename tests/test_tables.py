@@ -96,6 +96,25 @@ def test_a_byte_order_mark_windows_lines_blank_lines_and_two_columns_of_a_name(t
         ]
 
 
+names = st.text(st.sampled_from('a\r\n",;\t ☃'), min_size=1, max_size=5)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(classes=st.lists(names, min_size=1, max_size=3, unique=True), mark=st.sampled_from(",;\t|"))
+def test_new_columns_of_any_name_and_value(tmp_path: Path, classes: list[str], mark: str) -> None:
+    """Class names are in both; a bare line break of old systems too. Read by others, and by ourselves."""
+    (tmp_path / "in.csv").write_bytes(f"text{mark}n\na{mark}1\n".encode())
+    added = {"label": [classes[0]]} | {f"p_{name}": np.array([0.5], np.float32) for name in classes}
+    with tables.writing(tmp_path / "out.csv") as write:
+        for chunk in tables.read(tmp_path / "in.csv", 9):
+            write(chunk, added)
+    expected = [["text", "n", *added], ["a", "1", classes[0], *["0.5"] * len(classes)]]
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file, delimiter=mark)) == expected
+    [chunk] = tables.read(tmp_path / "out.csv", 9, chunks.Reading(["text", "label"]))
+    assert [chunk.columns, *chunk.records] == expected
+
+
 def test_jsonl_keeps_every_kind_of_value(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": text, "n": 10**30, "list": [1, {"a": None}]} for text in ODD]
     rows += [{"other": 1.5, "text": "b"}, {"text": "c", "half": "\ud800"}]

@@ -1,5 +1,6 @@
 """Local data sets: files in any format that `tables` reads, several by a pattern, or the splits of a folder."""
 
+import itertools
 from pathlib import Path
 
 from flax_agnews.config import DataConfig
@@ -79,7 +80,8 @@ def _class_names(path: Path) -> list[str] | None:
         return None
     try:
         with streams.reading(path) as lines:
-            names = "".join(line.rstrip("\r\n") + "\n" for line in lines).strip("\n").split("\n")
+            first = itertools.islice(lines, 2 * MOST_CLASSES)  # and blank lines
+            names = "".join(line.rstrip("\r\n") + "\n" for line in first).strip("\n").split("\n")
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror or error}") from error
     if not 2 <= len(names) <= MOST_CLASSES or not all(map(str.strip, names)) or len(set(names)) < len(names):

@@ -57,11 +57,11 @@ def splits_of(folder: Path) -> dict[str, list[Path]]:
     """The files of each split: `train.csv`, `train-00000-of-00002.parquet` or `train/*`, here or in `data`."""
     for place in (folder, folder / "data"):
         splits: dict[str, list[Path]] = {}
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
+        for path in _visible(place):
             if format_of(path)[0]:
                 splits.setdefault(_split(path), []).append(path)
             elif path.is_dir() and path.name != "data":
-                splits.setdefault(path.name, []).extend(p for p in sorted(path.iterdir()) if format_of(p)[0])
+                splits.setdefault(path.name, []).extend(p for p in _visible(path) if format_of(p)[0])
         splits = {name: paths for name, paths in splits.items() if paths}
         if splits:
             return splits
@@ -93,8 +93,16 @@ def configurations(folder: Path, train: str) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    places = [place for place in (folder, folder / "data") if place.is_dir()]
-    return sorted({path.name for place in places for path in place.iterdir() if path.is_dir()} - {"data"})
+    places = (folder, folder / "data")
+    return sorted({path.name for place in places for path in _visible(place) if path.is_dir()} - {"data"})
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder, without what other programs hide there; nothing where there is no such folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    except OSError as error:
+        raise UserError(f"{folder} can't be read: {error.strerror or error}") from None
 
 
 def _split(path: Path) -> str:

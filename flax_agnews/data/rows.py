@@ -138,7 +138,7 @@ def check_columns(
 
 def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, delimiter: str) -> str:
     """What may be wrong where a CSV's first line has none of the columns."""
-    header = f". If its first line is no header, put one above it: {delimiter.join(wanted)}"
+    header = f". If its first line is no header, put one above it: {delimiter.join(wanted).replace(chr(9), ' (tab) ')}"
     split = f". If other characters are between columns: --{section}delimiter CHARACTER" if len(columns) == 1 else ""
     return header + split
 

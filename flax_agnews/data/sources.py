@@ -83,7 +83,7 @@ def load_corpus(config: DataConfig) -> Corpus:
     if "test" not in parts:
         stay, held_out = splits.hold_out(len(parts["train"]), config)
         parts |= {"train": parts["train"].take(stay), "test": parts["train"].take(held_out)}
-        notes.append(f"{len(held_out):,} of the training rows test")
+        notes.append(f"{len(held_out):,} of the training rows held out as test rows")
     train, validation = parts["train"].first(config.limit_train), parts.get("validation")
     if validation is None:
         train, validation = split_off(train, config.validation_fraction, config.split_seed)

@@ -71,7 +71,8 @@ def labelled(found: Found, config: DataConfig) -> Found:
     rows, said = dict(found.splits), list(found.notes)
     for split, part in found.splits.items():
         if part.unlabelled and part.texts:
-            said.append(f"{part.unlabelled:,} rows of {found.chosen.get(split, split)} without label left out")
+            count = f"{part.unlabelled:,} {'row' if part.unlabelled == 1 else 'rows'}"
+            said.append(f"{count} of {found.chosen.get(split, split)} without label left out")
         elif part.unlabelled:
             del rows[split]
             nothing = f"{part.place}: none of its {part.unlabelled:,} rows has a label"

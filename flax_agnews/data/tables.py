@@ -90,7 +90,7 @@ def _of_files(paths: Sequence[Path], size: int, how: Reading) -> Iterator[Chunk]
         try:
             for chunk in kind_of(path).chunks(path, size, how):
                 yield replace(chunk, done=(before + chunk.done) / len(paths)) if len(paths) > 1 else chunk
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except OSError as error:
             raise UserError(f"{path} can't be read: {error.strerror or error}") from error
