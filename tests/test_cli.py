@@ -129,6 +129,14 @@ def test_a_settings_file_that_cannot_be_read(refusal: Refusal, tmp_path: Path) -
     assert "line 1: byte 0xe9 is not UTF-8; convert it" in refusal("--config", tmp_path / "latin.yaml")
 
 
+def test_a_settings_file_of_windows_is_read(tmp_path: Path) -> None:
+    """With a byte order mark and its line ends."""
+    path = tmp_path / "config.yaml"
+    path.write_bytes("data:\r\n  source: Wörter.csv\r\n  max_length: 7\r\n".encode("utf-8-sig"))
+    data = cli.parse(["--config", str(path)]).config.data
+    assert (data.source, data.max_length) == ("Wörter.csv", 7)
+
+
 def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flax_agnews.main", *small(tmp_path / "out", "--train.batchsize", 64)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=SMOKE.parents[1])

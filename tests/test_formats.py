@@ -329,6 +329,13 @@ def test_dots_lead_into_columns(tmp_path: Path, suffix: str) -> None:
     assert message == f"--data.text_column body.de: {path} has the columns body.en, meta.label"
 
 
+def test_a_column_that_is_null_for_long_still_has_columns_inside(tmp_path: Path) -> None:
+    rows = [{"text": "a", "meta": {"label": "x"}}, {"text": "b", "meta": None}, {"text": "c", "meta": 3}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    chunks = [chunk.rows(["text"], "meta.label") for chunk in tables.read(tmp_path / "a.jsonl", 1)]
+    assert [rows.labels for rows in chunks] == [["x"], [None], [None]]
+
+
 def test_a_column_whose_name_has_a_dot_is_itself(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(json.dumps({"a.b": t, "a": {"b": "no"}, "label": n}) for t, n in ROWS))
@@ -416,6 +423,16 @@ def test_shards_as_the_hub_lays_them_out(tmp_path: Path, inner: str) -> None:
     theirs = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))
     for ours, split in ((corpus.train, "train"), (corpus.validation, "validation"), (corpus.test, "test")):
         assert pairs(ours) == list(zip(theirs[split]["text"], theirs[split]["label"], strict=True))
+
+
+def test_files_about_the_data_are_no_splits(tmp_path: Path) -> None:
+    """Older data sets of the hub have one beside the folder of shards."""
+    for split in ("train", "test"):
+        shards(tmp_path / "data", split, ROWS)
+    (tmp_path / "dataset_infos.json").write_text('{"default": {}}')
+    (tmp_path / ".train.csv").write_text("text,label")
+    assert sorted(pairs(load(tmp_path).test)) == sorted(ROWS)
+    assert refusal(tmp_path, train_split="x").endswith("has the splits test, train")
 
 
 def test_a_missing_shard_and_two_layouts_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,7 @@ def line_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
     """Rows of a file with one JSON object a line; blank lines are skipped."""
     with streams.reading(path) as lines:
         records = ((lines.number, _object(f"{path} line {lines.number}", line)) for line in lines if line.strip())
-        for columns, numbers, group in _with_columns(grouped(records, size, lambda: lines.bytes)):
-            yield _chunk(path, columns, group, numbers, "line", lines.done())
+        yield from _chunks(path, grouped(records, size, lambda: lines.bytes), "line", lines.done)
 
 
 def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
@@ -34,29 +33,25 @@ def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
     with streams.reading(path) as text:
         array = _Array(str(path), text.blocks())
         records = enumerate(array, start=1)
-        for columns, numbers, group in _with_columns(grouped(records, size, lambda: array.read)):
-            yield _chunk(path, columns, group, numbers, "row", text.done(), array=True)
+        yield from _chunks(path, grouped(records, size, lambda: array.read), "row", text.done)
 
 
-def _with_columns(
-    groups: Iterator[tuple[list[int], list[dict[str, object]]]],
-) -> Iterator[tuple[Sequence[str], list[int], list[dict[str, object]]]]:
-    """Each group of rows with the columns of the very first row."""
+def _chunks(
+    path: Path, groups: Iterator[tuple[list[int], list[dict[str, object]]]], unit: str, done: Callable[[], float]
+) -> Iterator[Chunk]:
+    """Chunks of (places, records): the columns are those of the very first row."""
     columns: list[str] = []
+    inner: dict[str, Any] = {}
     for numbers, group in groups:
         columns = columns or list(group[0] if group else ())
-        yield columns, numbers, group
+        found = {name: next((r[name] for r in group if isinstance(r.get(name), Mapping)), None) for name in columns}
+        inner = {**found, **{name: fields for name, fields in inner.items() if fields is not None}}
 
+        def column(name: str, group: list[dict[str, object]] = group) -> list[object]:
+            return [record.get(name) for record in group]
 
-def _chunk(
-    path: Path, columns: Sequence[str], group: list[dict[str, object]], numbers: list[int], unit: str, done: float,
-    array: bool = False,
-) -> Chunk:  # fmt: skip
-    def column(name: str) -> list[object]:
-        return [record.get(name) for record in group]
-
-    inner = {name: next((r[name] for r in group if isinstance(r.get(name), Mapping)), None) for name in columns}
-    return Chunk(str(path), columns, group, numbers, unit, done, column, fields=inner, array=array)
+        place, array = str(path), unit == "row"
+        yield Chunk(place, columns, group, numbers, unit, done(), column, fields=inner, array=array)
 
 
 def _object(place: str, text: str) -> dict[str, object]:

@@ -11,6 +11,7 @@ from flax_agnews.files import expanded
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _COMPRESSIBLE = (".csv", ".tsv", ".json", ".jsonl")  # Parquet is compressed inside
+_INFOS = "dataset_infos.json"  # of the hub, about the splits
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})(-[0-9a-f]{16})?")
 """`train-00000-of-00002`, as the hub lays out large splits; older ones end in a hash."""
 
@@ -55,17 +56,13 @@ def configured(folder: Path, config: str | None) -> Path:
 
 def splits_of(folder: Path) -> dict[str, list[Path]]:
     """The files of each split: `train.csv`, `train-00000-of-00002.parquet` or `train/*`, here or in `data`."""
-    for place in (folder, folder / "data"):
-        splits: dict[str, list[Path]] = {}
-        for path in _visible(place):
-            if format_of(path)[0]:
-                splits.setdefault(_split(path), []).append(path)
-            elif path.is_dir() and path.name != "data":
-                splits.setdefault(path.name, []).extend(p for p in _visible(path) if format_of(p)[0])
-        splits = {name: paths for name, paths in splits.items() if paths}
-        if splits:
-            return splits
-    return {}
+    splits: dict[str, list[Path]] = {}
+    for path in (*_visible(folder), *_visible(folder / "data")):
+        if format_of(path)[0] and path.name != _INFOS:
+            splits.setdefault(_split(path), []).append(path)
+        elif path.is_dir() and path != folder / "data":
+            splits.setdefault(path.name, []).extend(p for p in _visible(path) if format_of(p)[0])
+    return {name: paths for name, paths in splits.items() if paths}
 
 
 def complete(folder: Path, paths: Sequence[Path]) -> list[Path]:
