@@ -180,7 +180,7 @@ def _check_file(path: Path, known: set[str]) -> None:
         content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"--config {path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"--config {path}: can't be read ({_one_line(str(error))})") from None
     except ValueError as error:
         raise UserError(f"--config {path}: not YAML ({error})") from None

@@ -1,6 +1,7 @@
 """What the small commands share: their parser, and their exit codes."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -8,12 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from flax_agnews.errors import UserError
+from flax_agnews.ranges import check_delimiter
 from flax_agnews.trained import Classifier
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
 """What commands take that use a trained classifier."""
 
 TEXTS = "of the texts, two for pairs (default: the run's own)"
+
+
+DELIMITER = "between the columns of a CSV file: one character, or tab (default: the run's own, or found in the header)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,8 +38,16 @@ def text_columns(classifier: Classifier, given: Sequence[str] | None) -> Sequenc
     return given or own
 
 
+def delimiter(classifier: Classifier, given: str | None) -> str | None:
+    """That is given, or that a classifier's texts were read with; None is found in a file's header."""
+    check_delimiter("--delimiter", given)
+    return given or classifier.data.delimiter
+
+
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0, 2 after one line for bad input, 130 when interrupted, 141 when nobody reads on."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # texts of any language can be printed, whatever the locale
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
         sys.stdout.flush()

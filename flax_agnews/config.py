@@ -51,7 +51,8 @@ class DataConfig:
         test_split: Split that is tested on.
         test_fraction: Share of the training rows that is held out as the test split, above 0 and below 1, where there
             is no test split with labels.
-        delimiter: What separates the columns of a CSV file, one character or `tab`; by default found in its header.
+        delimiter: What separates the columns of a CSV or TSV file, one character or `tab`; by default found in its
+            header.
         text_column: Column of the text; two in brackets, such as [premise, hypothesis], where each text is a pair.
         label_column: Column of the label.
         labels: How labels are read where no class names are declared beside them: `positions` are class numbers from

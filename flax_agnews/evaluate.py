@@ -13,13 +13,16 @@ from flax_agnews.evaluation import evaluate, shown_evaluation
 from flax_agnews.files import write_json
 from flax_agnews.trained import Classifier
 
+DATA = "texts and labels: CSV, TSV, JSON, JSONL or Parquet, a pattern of such files, or a folder: its test split"
+
 
 def make_parser() -> commands.Parser:
     """The command's options."""
     parser = commands.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
     parser.add_argument("run", metavar="RUN", help=commands.RUN)
-    parser.add_argument("--data", type=Path, required=True, help="CSV, JSONL or Parquet with texts and labels")
+    parser.add_argument("--data", type=Path, required=True, help=DATA)
     parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
+    parser.add_argument("--delimiter", help=commands.DELIMITER)
     parser.add_argument("--label_column", help="of the labels (default: the run's own)")
     parser.add_argument(
         "--labels",
@@ -44,7 +47,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
         classifier = Classifier.load(options.run)
     texts = commands.text_columns(classifier, options.text_column)
     label = options.label_column or classifier.data.label_column
-    found = evaluate(classifier, options.data, texts, label, display, options.mistakes, options.labels)
+    delimiter = commands.delimiter(classifier, options.delimiter)
+    found = evaluate(classifier, options.data, texts, label, display, options.mistakes, options.labels, delimiter)
     Console(highlight=False).print(shown_evaluation(found))
     if options.json:
         write_json(options.json, {"run": classifier.name, "data": str(options.data), **asdict(found)})

@@ -17,7 +17,7 @@ from flax_agnews.data.labels import How, choose_reading
 from flax_agnews.data.rows import Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
-from flax_agnews.errors import listed, shown
+from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.scores import ClassScores
 from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
@@ -92,6 +92,7 @@ def evaluate(
     display: Display,
     mistakes: int = 10,
     labels: How = "auto",
+    delimiter: str | None = None,
 ) -> Evaluation:
     """Answers a file's texts and compares with its labels, which are names of classes or positions among them.
 
@@ -99,33 +100,44 @@ def evaluate(
 
     Args:
         classifier: that answers.
-        path: CSV, JSONL or Parquet.
+        path: CSV, TSV, JSON, JSONL or Parquet; a pattern of several; or a folder, of which the test split is taken.
         text_columns, label_column: of the file; two text columns for pairs.
         display: where progress is shown.
         mistakes: how many are kept.
         labels: how they are read; a run that was made before there was a choice reads them as it did.
+        delimiter: of a CSV file; None finds it in the header.
 
     Raises:
-        UserError: the file can't be read, or has a label that is none of the classifier's classes, or that may be
-            either of two.
+        UserError: the file can't be read, has no row with a label, or has a label that is none of the classifier's
+            classes or may be either of two.
     """
     if labels == "auto" and classifier.data.labels == "legacy":
         labels = "legacy"
-    read = (chunk.rows(text_columns, label_column) for chunk in tables.read(path, ROWS))
-    classes = choose_reading(read, classifier.classes, labels, "--labels")
-    logits, truths, worst = [], [], list[Mistake]()
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+
+    def chunks() -> Iterator[tuple[Rows, float]]:
+        for chunk in tables.read(path, ROWS, reading, classifier.data.test_split):
+            yield chunk.rows(text_columns, label_column), chunk.done
+
+    classes = choose_reading((rows for rows, _ in chunks()), classifier.classes, labels, "--labels")
+    logits, truths, worst, left_out = [], [], list[Mistake](), 0
     with display:
         progress = display.start("evaluate", path.name, 1)
-        for chunk in tables.read(path, ROWS):
-            rows = chunk.rows(text_columns, label_column)
+        for rows, done in chunks():
+            left_out += rows.unlabelled
+            if not rows.texts:
+                continue
             texts, truth = checked_texts(rows), classes.numbers(rows)
             answers = classifier.predict(texts)
-            wrong = [*worst, *_mistakes(rows, texts, truth, answers)]
+            wrong = [*worst, *_mistakes(rows, texts, truth, answers, str(path))]
             worst = nlargest(mistakes, wrong, key=lambda mistake: mistake.probability)
             logits.append(answers.logits)
             truths.append(truth)
-            progress.step(chunk.done)
-        progress.finish(f"{sum(map(len, truths)):,} texts")
+            progress.step(done)
+        if not truths:
+            raise UserError(f"{path}: has no rows{' with a label' if left_out else ''}")
+        without = f", {left_out:,} without label left out" if left_out else ""
+        progress.finish(f"{sum(map(len, truths)):,} texts{without}")
     found = measure(classifier.classes, np.concatenate(logits), np.concatenate(truths), worst)
     return replace(found, labels=classes.why)
 
@@ -166,11 +178,11 @@ def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
 
 
-def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers) -> Iterator[Mistake]:
+def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers, file: str) -> Iterator[Mistake]:
     for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
-        where = f"{rows.unit} {rows.numbers[place]}"
+        where = rows.at(place).removeprefix(f"{file} ")
         yield Mistake(where, label, answer, probability, shown(_one_line(texts[place]), 200))
 
 

@@ -2,6 +2,7 @@
 nothing in them runs, and nothing swells.
 """
 
+import codecs
 import json
 import math
 import os
@@ -148,7 +149,18 @@ def _read_text(path: Path, most: int) -> str:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"longer than {most:,} bytes")
-    return data.decode()
+    try:
+        return data.decode("utf-8-sig")  # editors of Windows begin with a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: {not_utf8(data, error.start)}") from None
+
+
+def not_utf8(data: bytes, place: int) -> str:
+    """What to do about bytes that are no UTF-8 at `place`: what they are, nothing says but the mark of UTF-16."""
+    encoding = "UTF-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
+    convert = f"convert it, such as by iconv -f {encoding} -t UTF-8 OLD > NEW"
+    return f"byte 0x{data[place]:02x} is not UTF-8; {convert}"
 
 
 def _finite(value: Any) -> Any:

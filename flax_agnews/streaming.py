@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from flax_agnews.data import tables
+from flax_agnews.data.layout import format_of
 from flax_agnews.data.rows import checked_texts
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError, shown
@@ -16,24 +17,31 @@ ROWS = 4096
 
 
 def answer_file(
-    classifier: Classifier, source: Path, target: Path, columns: Sequence[str], prefix: str, display: Display
+    classifier: Classifier,
+    source: Path,
+    target: Path,
+    columns: Sequence[str],
+    prefix: str,
+    display: Display,
+    delimiter: str | None = None,
 ) -> int:
     """Copies a file's rows with the answers to their texts; returns how many.
 
     Args:
         classifier: that answers.
-        source: CSV, JSONL or Parquet.
-        target: of the same kind; takes its name when it is whole.
+        source: CSV, TSV, JSON, JSONL or Parquet.
+        target: of the same kind, compressed as its suffix says; takes its name when it is whole.
         columns: of the texts; two for pairs.
         prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
         display: where progress is shown.
+        delimiter: of a CSV file; None finds it in the header.
     """
-    if source.suffix.lower() != target.suffix.lower():
-        raise UserError(f"--out {target}: must end in {source.suffix}, as --file does")
+    if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
+        raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
     rows, started = 0, time.perf_counter()
     with tables.writing(target) as write, display:
         progress = display.start("predict", source.name, 1)
-        for chunk in tables.read(source, ROWS):
+        for chunk in tables.read(source, ROWS, tables.Reading(columns, delimiter=delimiter)):
             found = chunk.rows(columns)
             answers = classifier.predict(checked_texts(found) if found.texts else [])
             write(chunk, added(answers, prefix))

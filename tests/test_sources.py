@@ -92,7 +92,8 @@ def test_pairs_and_class_names_of_the_hub(tmp_path, monkeypatch):
         made.to_parquet(tmp_path / "data" / f"{split}.parquet")
     found = hub.load(DataConfig(source=str(tmp_path / "data"), text_column=["premise", "hypothesis"]))
     assert list(found.splits["train"].texts) == [("a", "c"), ("b", "")]
-    classes = find_classes(found.splits["train"], declared=found.names)
+    assert [rows.names for rows in found.splits.values()] == [names, names]
+    classes = find_classes(found.splits["train"])
     assert classes.names == names
     assert classes.numbers(found.splits["test"]).tolist() == [0, 2]
 

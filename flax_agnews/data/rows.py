@@ -1,9 +1,13 @@
 """What every source hands over: the rows of its splits as they stand; and the checks that all share."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
+from shlex import quote
+from types import MappingProxyType
+from typing import Any
 
-from flax_agnews.config import DataConfig
 from flax_agnews.data.arrays import machine_memory
 from flax_agnews.errors import UserError, listed, shown
 
@@ -23,6 +27,8 @@ class Rows:
         numbers: Where in `place` each row stands, counted from 1.
         unit: What `numbers` count.
         names: Class names that the label column's own type declares (ClassLabel): its labels are positions in them.
+        unlabelled: Rows that are left out because they have no label.
+        files: Of rows from several files, the first row (from 0) of each, and its place with the unit.
     """
 
     place: str
@@ -31,10 +37,15 @@ class Rows:
     numbers: Sequence[int]
     unit: str = "row"
     names: Sequence[str] | None = None
+    unlabelled: int = 0
+    files: Sequence[tuple[int, str]] = ()
 
     def at(self, index: int) -> str:
         """`data/train.csv line 7`: where row `index` (from 0) stands."""
-        return f"{self.place} {self.unit} {self.numbers[index]}"
+        place = f"{self.place} {self.unit}"
+        if self.files:
+            place = self.files[bisect_right(self.files, index, key=lambda file: file[0]) - 1][1]
+        return f"{place} {self.numbers[index]}"
 
 
 @dataclass(frozen=True)
@@ -45,21 +56,85 @@ class Found:
         splits: their rows, by name.
         names: class names that are declared beside the rows (`classes.txt`).
         notes: what was read otherwise than one may expect, for the line about the data: `3 rows without label`.
+        chosen: what the source itself calls each of the splits, where it has names for them.
     """
 
     splits: Mapping[str, Rows]
     names: list[str] | None = None
     notes: Sequence[str] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_columns(config: DataConfig, place: str, columns: Sequence[str]) -> None:
-    """Raises a `UserError` unless `place` has the text columns and the label column, each once."""
-    texts = [("text_column", column) for column in config.text_columns]
-    for setting, column in [*texts, ("label_column", config.label_column)]:
-        count = list(columns).count(column)
-        if count != 1:
-            have = listed(map(shown, columns)) if count == 0 else f"{column} {count} times"
-            raise UserError(f"--data.{setting} {column}: {place} has the columns {have}")
+def joined(place: str, parts: Sequence[Rows]) -> Rows:
+    """Rows that follow one another, of one file or several, as one; a `UserError` unless class names are the same."""
+    first, files, rows = parts[0], list[tuple[int, str]](), 0
+    for part in parts:
+        if part.names != first.names:
+            raise UserError(f"{part.place}: its type declares other class names than that of {first.place}")
+        where = f"{part.place} {part.unit}"
+        if not files or files[-1][1] != where:
+            files.append((rows, where))
+        rows += len(part.texts)
+    texts, labels = [text for part in parts for text in part.texts], [label for part in parts for label in part.labels]
+    ranges = [part.numbers for part in parts if isinstance(part.numbers, range)]
+    follow = all(one.stop == other.start for one, other in pairwise(ranges)) and len(ranges) == len(parts)
+    numbers = range(ranges[0].start, ranges[-1].stop) if follow else [n for part in parts for n in part.numbers]
+    several = files if len(files) > 1 else ()
+    unlabelled = sum(part.unlabelled for part in parts)
+    return Rows(place if several else first.place, texts, labels, numbers, first.unit, first.names, unlabelled, several)
+
+
+def path_in(fields: Mapping[str, Any], name: str) -> list[str]:
+    """The names that lead to a column inside of others, `meta.label` -> meta, label; empty where there is none."""
+    if name in fields:
+        return [name]
+    for key, inner in fields.items():
+        if isinstance(inner, Mapping) and name.startswith(f"{key}."):
+            path = path_in(inner, name.removeprefix(f"{key}."))
+            if path:
+                return [key, *path]
+    return []
+
+
+def check_columns(
+    place: str,
+    columns: Sequence[str],
+    wanted: Sequence[tuple[str, str]],
+    section: str = "data.",
+    fields: Mapping[str, Any] = MappingProxyType({}),
+    delimiter: str | None = None,
+) -> None:
+    """Raises a `UserError` unless each wanted column is there once.
+
+    Args:
+        place: what has the columns.
+        columns: their names.
+        wanted: (setting, its value) of each.
+        section: before the names of settings.
+        fields: column -> the columns inside of it, by name.
+        delimiter: where the columns come of a CSV's header.
+    """
+    if not columns:
+        raise UserError(f"{place} is empty: rows with a text and a label are needed")
+    for setting, name in wanted:
+        count = list(columns).count(name)
+        if count > 1:
+            raise UserError(f"--{section}{setting} {name}: {place} has the columns {shown(name)} {count} times")
+        if not count and not path_in(fields, name):
+            inside = {column: [f"{column}.{inner}" for inner in fields.get(column) or ()] for column in columns}
+            have = listed(shown(name) for column in columns for name in inside[column] or [column])
+            other = [known for known in columns if known.strip().casefold() == name.strip().casefold()]
+            hint = f". Did you mean --{section}{setting} {quote(other[0])}?" if other else ""
+            if delimiter and not hint and not any(name in columns for _, name in wanted):
+                hint = _no_header(columns, [name for _, name in wanted], section, delimiter)
+            raise UserError(f"--{section}{setting} {name}: {place} has the columns {have}{hint}")
+
+
+def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, delimiter: str) -> str:
+    """What may be wrong where a CSV's first line has none of the columns."""
+    header = f". If its first line is no header, put one above it: {delimiter.join(wanted).replace(chr(9), ' (tab) ')}"
+    split = f". If other characters are between columns: --{section}delimiter CHARACTER" if len(columns) == 1 else ""
+    return header + split
 
 
 def side_by_side(columns: Sequence[Sequence[object]]) -> Sequence[object]:

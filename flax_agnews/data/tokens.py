@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_agnews.data.hub import quiet
+from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.files import expanded
@@ -144,7 +144,7 @@ def load_tokenizer(name: str) -> Tokenizer:
             raise UserError(f"--model.tokenizer {name}: cannot be read ({first_line(error)})") from error
         raise UserError(
             f"tokenizer {name} is not in the cache and the hub can't be reached, or has no such tokenizer. "
-            "Offline: --model.tokenizer DIR, or --config configs/quickstart.yaml"
+            + offline("--model.tokenizer DIR")
         ) from error
     end = tokenizer.eos_token_id
     if end is None or tokenizer.backend_tokenizer.token_to_id(str(tokenizer.eos_token)) is None:

@@ -13,7 +13,7 @@ from jax import Array
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.arrays import machine_memory
-from flax_agnews.data.hub import quiet
+from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.files import expanded, read_model_json, write_json
 from flax_agnews.models import parameters
@@ -148,10 +148,9 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
     except LocalEntryNotFoundError as error:
         if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # asked for before, and it wasn't there
             return None
-        raise UserError(
-            f"{name} is not in the cache and the hub can't be reached. "
-            f"Offline: --{setting} DIR, or --config configs/quickstart.yaml"
-        ) from error
+        random = ", or random weights by --model.from_config FILE" if setting == "model.name" else ""
+        advice = offline(f"--{setting} DIR{random}")
+        raise UserError(f"{name} is not in the cache and the hub can't be reached. {advice}") from error
     except EntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:
