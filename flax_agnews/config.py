@@ -59,7 +59,8 @@ class DataConfig:
             names. Declared names (a hub data set's, classes.txt) are matched first. `legacy` is the reading of runs
             that were made before this setting.
         special_tokens: What the body's special tokens are where they stand in a text: `text`, split like any other,
-            so that no text can forge one, or the `tokens` themselves.
+            so that no text can forge one, or the `tokens` themselves, end-of-text too, as transformers reads them. A
+            token that was added and isn't special is always a token, there and here.
         max_length: Most tokens of a text; longer ones are cut and counted. Of a pair the longer text is cut first.
         validation_fraction: Share of the training rows that validates, above 0 and below 1.
         split_seed: Seed of the validation split, the same for all runs.
