@@ -245,12 +245,13 @@ class TrackingConfig:
     """Where metrics go besides the output folder.
 
     Args:
-        wandb: Weights & Biases: `auto` is online where a key is configured, otherwise off.
-        project: Its project name.
+        wandb: Weights & Biases: `auto` is what WANDB_DISABLED or WANDB_MODE say, otherwise online where a key is
+            configured, and off elsewhere. What is asked for here wins over the environment.
+        project: Its project; by default WANDB_PROJECT, or what `wandb init` chose, or flax_agnews.
     """
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "flax_agnews"
+    project: str | None = None
 
 
 @dataclass
