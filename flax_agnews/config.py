@@ -60,7 +60,8 @@ class DataConfig:
             names. Declared names (a hub data set's, classes.txt) are matched first. `legacy` is the reading of runs
             that were made before this setting.
         special_tokens: What the body's special tokens are where they stand in a text: `text`, split like any other,
-            so that no text can forge one, or the `tokens` themselves.
+            so that no text can forge one, or the `tokens` themselves, end-of-text too, as transformers reads them. A
+            token that was added and isn't special is always a token, there and here.
         max_length: Most tokens of a text; longer ones are cut and counted. Of a pair the longer text is cut first.
         validation_fraction: Share of the training rows that validates, above 0 and below 1.
         split_seed: Seed of the validation split, the same for all runs.
@@ -245,12 +246,13 @@ class TrackingConfig:
     """Where metrics go besides the output folder.
 
     Args:
-        wandb: Weights & Biases: `auto` is online where a key is configured, otherwise off.
-        project: Its project name.
+        wandb: Weights & Biases: `auto` is what WANDB_DISABLED or WANDB_MODE say, otherwise online where a key is
+            configured, and off elsewhere. What is asked for here wins over the environment.
+        project: Its project; by default WANDB_PROJECT, or what `wandb init` chose, or flax_agnews.
     """
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "flax_agnews"
+    project: str | None = None
 
 
 @dataclass

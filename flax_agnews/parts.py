@@ -124,7 +124,7 @@ def _parts(output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | No
     with _named(run.path):
         base = load_base(_body(output, config), config.train.seed)
         own = str(output.path / "tokenizer") if own_vocabulary(config) else None
-        tokenizer = load_tokenizer(own or config.model.tokenizer or config.model.name)
+        tokenizer = load_tokenizer(own or config.model.tokenizer or config.model.name, config.data.special_tokens)
         check_vocabulary(tokenizer, base.config.vocab_size, base.name)
     where = f"{run.path}: was trained"
     if base.hash != identity.get("weights"):

@@ -1,12 +1,15 @@
 """Where the numbers and weights of an experiment's runs go: files in their folders, and trackers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.display import Display
+from flax_agnews.errors import UserError
+from flax_agnews.files import read_json, write_json
 from flax_agnews.folder import OutputFolder, config_dict
 from flax_agnews.tracking import Tracker, open_tracker
 from flax_agnews.training.checkpoint import Store
@@ -70,13 +73,19 @@ class Places:
         return tracker
 
     def publish(self, figure: Path, order: Sequence[str]) -> None:
-        """The final figure and table, strategies in this order, to W&B where it is on."""
-        tracker = self.tracker("comparison", "comparison", self.folder.path)
+        """The final figure and table, strategies in this order, to W&B where it is on, unless it has them already."""
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
-        runs = self.folder.finished(order)
-        tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
+        rows = [[run[column] for column in columns] for run in self.folder.finished(order)]
+        done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])
+        with suppress(UserError):  # damaged: published once more
+            if read_json(done) == mark:
+                return
+        tracker = self.tracker("comparison", "comparison", self.folder.path)
+        tracker.table("results", columns, rows)
         tracker.figure("accuracy_curves", figure)
-        tracker.finish()
+        if tracker.finish():
+            with suppress(UserError):  # a full disk: the comparison is finished all the same
+                write_json(done, mark)
 
     def _note(self, name: str, text: str) -> None:
         self.display.note(f"{name}: {text}")

@@ -37,16 +37,16 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
         kept: folder in which such a vocabulary was kept before, if it may be taken up.
         display: where progress is shown.
     """
-    model = config.model
+    model, special = config.model, config.data.special_tokens
     if not own_vocabulary(config):
-        return load_tokenizer(model.tokenizer or model.name)
+        return load_tokenizer(model.tokenizer or model.name, special)
     if kept and (kept / "merges.txt").exists():
-        return load_tokenizer(str(kept))
+        return load_tokenizer(str(kept), special)
     assert model.from_config is not None
     vocabulary = read_config(model.from_config).vocab_size
     with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
         train_tokenizer(corpus.train.strings, vocabulary).save(Path(folder))
-        return load_tokenizer(folder)
+        return load_tokenizer(folder, special)
 
 
 def adapted(

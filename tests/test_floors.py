@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"errors", "config", "ranges", "files", "manifest", "lock", "units"},
-    {"data", "metrics", "tracking", "scores", "statistics", "display", "interrupt"},
+    {"data", "metrics", "tracking", "wandb_files", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
     {"training"},

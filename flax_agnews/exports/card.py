@@ -109,7 +109,7 @@ def _settings(parts: Parts) -> str:
         name: dict(parts.setup.strategy.settings),
         **{key: parts.result[key] for key in ("rate_factor",) if key in parts.result},
         "train": {"seed": parts.result["seed"], **{field: every["train"][field] for field in _TRAIN}},
-        "data": {"max_length": parts.config.data.max_length},
+        "data": {field: every["data"][field] for field in ("max_length", "special_tokens")},
         "model": {"dtype": parts.config.model.dtype},
     }
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
