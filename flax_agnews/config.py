@@ -100,6 +100,9 @@ class DataConfig:
 class PretrainConfig:
     """Language-model adaptation of the body on the training texts, before the comparison.
 
+    With AdamW, a decay of 0.01 and gradients clipped at a norm of 1, whatever `train` says. What holds here of `train`
+    is how a step is computed: `micro_batch_tokens`, `shapes` (2 at most) and `deterministic`.
+
     Args:
         epochs: Passes over the training texts; 0 is none.
         learning_rate: Peak rate of AdamW (warm-up of 5 %, then cosine to zero).

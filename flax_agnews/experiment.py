@@ -31,11 +31,11 @@ from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Activations
+from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.loop import Interrupted, Run, fit
 from flax_agnews.training.memory import keep_freed, out_of_memory
 from flax_agnews.training.parallel import Devices, compute_deterministically, keep_compilations
-from flax_agnews.training.pretrain import Adaptation
 from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
 
@@ -262,7 +262,7 @@ class Experiment:
 
     def _adapted(self, base: Base) -> tuple[Base, Adaptation | None]:
         try:
-            with out_of_memory(self.config):
+            with out_of_memory(self.config, language=True):
                 end, how = self.tokenizer.end_of_text, (self.devices, self.display, self.interrupt)
                 return adapted(self.config, base, self.data, end, *how)
         except Interrupted as stop:

@@ -14,9 +14,9 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.folder import by_name, config_dict
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.loop import Run
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.pretrain import Adaptation
 from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
