@@ -22,8 +22,8 @@ from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
 
 
-def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None) -> dict[str, Any]:
-    """A finished run; `cost` holds all that varies from machine to machine."""
+def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None, epochs: int) -> dict[str, Any]:
+    """A finished run, of at most so many epochs; `cost` holds all that varies from machine to machine."""
     history, setup = run.history, program.setup
     return {
         "strategy": setup.strategy.name,
@@ -38,6 +38,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "val_loss": history.val_loss,
         "val_macro_f1": history.val_macro_f1,
         "best_epoch": history.best_epoch,
+        "stopped_early": len(history.val_accuracy) < epochs,
         "skipped_updates": sum(history.skipped),
         "trainable_parameters": setup.trainable_parameters,
         "total_parameters": setup.total_parameters,

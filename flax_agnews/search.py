@@ -28,7 +28,7 @@ from flax_agnews.training.group import Lane
 from flax_agnews.training.loop import Interrupted, train
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.program import Program, plan_batches, training_loss
 from flax_agnews.training.state import Setup
 from flax_agnews.trials import Record, Trial
 
@@ -117,7 +117,8 @@ class Search:
         read = self.activations.inputs(setup, shared, self.batches, told)
         evaluated, lengths = {"validation": read.evaluated["validation"]}, self.data.train.tokens.lengths
         with self.display.busy(f"compiling {name}, for trials"):
-            made = partial(Program, setup, self.devices, shared, lengths=lengths, by_stage=read.by_stage)
+            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
+            made = partial(Program, setup, self.devices, shared, loss=loss, lengths=lengths, by_stage=read.by_stage)
             program = made(read.batches, evaluated)
         record.seconds += time.perf_counter() - started
         return program

@@ -61,10 +61,18 @@ class Shown(Watch):
         best = fmean(max(history.val_accuracy) for history in sound)
         self.progress.epoch(epoch, f"val {last:.3f}  best {best:.3f}")
         for run, history in zip(self.runs, histories, strict=True):
+            if len(history.val_accuracy) < epoch:  # ended before
+                continue
             if skipped := history.skipped[-1]:
                 self.display.note(f"{run}: {_counted(skipped, 'update')} of epoch {epoch} not finite and left out")
             if spikes := history.spikes[-1]:
                 self.display.note(f"{run}: {_counted(spikes, 'loss spike')} in epoch {epoch}")
+
+    def ended(self, number: int, history: History) -> None:
+        """Says that a run ends early, when, and since when it is no better."""
+        when = f"after epoch {len(history.val_accuracy)} of {self.job.epochs}"
+        best = f"epoch {history.best_epoch} ({history.val_accuracy[history.best_epoch - 1]:.3f})"
+        self.display.note(f"{self.runs[number]}: ended early, {when}: validation accuracy no better since {best}")
 
     def resumed(self, step: int, inexact: str | None) -> None:
         """Says where a run goes on, and whether exactly."""
@@ -84,7 +92,8 @@ class Shown(Watch):
             majority: accuracy of always answering the most frequent class.
         """
         accuracies = [f"{run.test.accuracy:.3f}" if run else "stopped" for run in runs]
-        self.progress.finish(f"test {' '.join(accuracies)}" if any(runs) else "not finite", whole=any(runs))
+        whole = any(run and len(run.history.val_accuracy) == self.job.epochs for run in runs)
+        self.progress.finish(f"test {' '.join(accuracies)}" if any(runs) else "not finite", whole)
         for name, run, fault in zip(self.runs, runs, faults, strict=True):
             if fault:
                 self.display.note(f"{name}: not finite {fault}")

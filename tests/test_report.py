@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import csv
 import itertools
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from report_results import HOSTILE, THREE, make, page_tables, save
+from report_results import HOSTILE, THREE, ended_early, make, page_tables, save
 from scipy import stats
 
 import flax_agnews.report
@@ -148,6 +149,20 @@ def test_runs_that_stopped_and_updates_that_were_skipped_are_named() -> None:
     assert "full seed 44" not in skipped
 
 
+def test_runs_that_ended_early_have_their_own_epochs(tmp_path: Path) -> None:
+    results = ended_early(make({"full": [0.9, 0.92, 0.95], "head": [0.5, 0.4, 0.3]}, epochs=5), [2, 5, 3, 5, 5, 5])
+    page = markdown_page(results)
+    rows = {name: ran for name, _, ran in next(t for t in page_tables(page) if "epochs run" in t[0])[1:]}
+    assert rows == {"full": "2, 5, 3", "head": "5"}
+    assert "2 of 6 runs ended early" in page
+    assert "counts in later epochs with its last" in page
+    with write_report(save(tmp_path, results))[0].open(newline="") as file:
+        assert [row["epochs"] for row in csv.DictReader(file)] == ["2", "5", "3", "5", "5", "5"]
+    whole = markdown_page(make(THREE))
+    assert "ended early" not in whole
+    assert "counts in later epochs" not in whole
+
+
 def test_page_says_how_to_run_it_again_and_with_what() -> None:
     results = make(THREE)
     results["pretrain"] = {"epochs": 1, "loss": [4.9, None, 3.7]}
@@ -199,6 +214,7 @@ def _with(value: Any, *path: str | int) -> Any:
         (_with({"true": [0], "predicted": [2], "texts": [9]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
         (_with({"true": [0], "predicted": [1]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
         (_with([1, 2, 3], "data", "class_texts"), "class_texts is no list of 2"),
+        (_with("no", "runs", 0, "stopped_early"), r"runs\[0\].stopped_early"),
         (_with(43, "runs", 0, "seed"), "two runs of full with seed 43"),
     ],
 )

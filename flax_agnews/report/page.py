@@ -27,6 +27,7 @@ from flax_agnews.report.tables import (
     write_csv,
 )
 from flax_agnews.statistics import Run, by_strategy, costs, summary, wilson_interval
+from flax_agnews.units import counted
 
 _FIGURE = "accuracy_curves.png"
 
@@ -152,11 +153,15 @@ def _accuracy(results: Results) -> Iterator[str]:
     rows = [(name, ", ".join(_plain(epoch) for epoch in epochs[name]), _ran(groups[name])) for name in groups]
     yield "Epoch of the best validation accuracy, by seed:"
     yield pipe_table(("strategy", "best epoch", "epochs run"), rows)
+    if early := sum(run.get("stopped_early", False) for run in results["runs"]):
+        ended = f"{early:,} of {counted(len(results['runs']), 'run')} ended early"
+        yield f"{ended}, when the validation accuracy got no better (`train.early_stopping`)."
 
 
 def _ran(runs: list[Run]) -> str:
-    counts = sorted({len(run["val_accuracy"]) for run in runs})
-    return ", ".join(map(str, counts))
+    """One number, or one of each seed."""
+    counts = [len(run["val_accuracy"]) for run in runs]
+    return ", ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
 
 
 def _curves(results: Results) -> Iterator[str]:
@@ -168,7 +173,10 @@ def _curves(results: Results) -> Iterator[str]:
         what = "Validation"
         drawn = f"{what} accuracy by epoch{f', means of {seeds_text(results)}' if repeated else ''}."
     yield f"![{what} accuracy by epoch, a line for every strategy]({_FIGURE})"
-    yield (f"{drawn} The figure at each name is the validation accuracy after the last epoch.")
+    groups = by_strategy(results["runs"]).values()
+    uneven = any(len({len(run["val_accuracy"]) for run in runs}) > 1 for runs in groups)
+    ended = " A run that ended before others of its strategy counts in later epochs with its last." if uneven else ""
+    yield f"{drawn}{ended} The figure at each name is the validation accuracy after the last epoch."
 
 
 def _costs(results: Results) -> Iterator[str]:

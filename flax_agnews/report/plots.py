@@ -122,9 +122,9 @@ def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray
 
 
 def _curves(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
-    """Accuracies in percent [runs, epochs], over the epochs that all runs have."""
-    epochs = min(len(run[key]) for run in runs)
-    return 100 * np.array([run[key][:epochs] for run in runs], dtype=np.float64)
+    """Accuracies in percent [runs, epochs]; a run that ended before the others goes on with its last one."""
+    epochs = max(len(run[key]) for run in runs)
+    return 100 * np.array([np.pad(run[key], (0, epochs - len(run[key])), mode="edge") for run in runs], np.float64)
 
 
 def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float, alone: bool) -> Point:
