@@ -15,6 +15,7 @@ from flax_agnews.display import Display, Job
 from flax_agnews.display import Progress as Line
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.processor import cpuinfo, lacks_bfloat16
 from flax_agnews.report.tables import share_text, short_names
 from flax_agnews.scores import spread
 from flax_agnews.training import processes
@@ -226,6 +227,18 @@ def announce(display: Display, config: Config, devices: Devices) -> None:
     several = f" in {processes.count()} processes" if devices.several else ""
     what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
+    if told := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
+        display.note(told)
+
+
+def slow_type(dtype: str, platform: str, text: str) -> str | None:
+    """A line where the compute type is slower than float32 on this kind of device; `text` is of `cpuinfo`."""
+    if dtype != "bfloat16" or platform != "cpu" or not lacks_bfloat16(text):
+        return None
+    return (
+        "bfloat16 is slower than float32 on this processor, which has no products of it "
+        "(AVX512-BF16 or AMX-BF16 on x86, BF16 on ARM); leave out --model.dtype, or set it to float32"
+    )
 
 
 def describe(
