@@ -22,6 +22,7 @@ from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
 from flax_agnews.trained import Answers, Classifier
 from flax_agnews.training.history import score
+from flax_agnews.units import counted
 
 BINS = 15
 """Of the calibration error, as in Guo et al. 2017."""
@@ -116,7 +117,7 @@ def evaluate(
             logits.append(answers.logits)
             labels.append(truth)
             progress.step(chunk.done)
-        progress.finish(f"{sum(map(len, labels)):,} texts")
+        progress.finish(counted(sum(map(len, labels)), "text"))
     return measure(names, np.concatenate(logits), np.concatenate(labels), worst)
 
 
@@ -191,7 +192,7 @@ def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
     names, head = list(by_class), "class"
     if len(names) > MOST_CLASSES:
         names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]
-        head = f"the {MOST_CLASSES} worst of {len(by_class):,} classes"
+        head = f"the {MOST_CLASSES} worst of {counted(len(by_class), 'class')}"
     table = Table(head, "texts", "precision", "recall", "F1", box=None, pad_edge=False)
     for name in names:
         one = by_class[name]

@@ -20,6 +20,7 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
+from flax_agnews.units import counted
 
 
 def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None, epochs: int) -> dict[str, Any]:
@@ -122,10 +123,10 @@ def facts(config: Config, setups: Sequence[Setup], data: Data, base: Base) -> di
 
 def environment(devices: Devices) -> dict[str, str]:
     """Versions and machine, for results.json."""
-    first, several = devices.devices[0], f" in {count()} processes" if devices.several else ""
+    first, several = devices.devices[0], f" in {counted(count(), 'process')}" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),
         "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}{several}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}",
     }

@@ -24,7 +24,7 @@ from flax_agnews.training.history import History
 from flax_agnews.training.loop import Run, Watch
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.pretrain import Progress
-from flax_agnews.units import count, words_duration
+from flax_agnews.units import count, counted, words_duration
 
 
 class Shown(Watch):
@@ -65,9 +65,9 @@ class Shown(Watch):
             if len(history.val_accuracy) < epoch:  # ended before
                 continue
             if skipped := history.skipped[-1]:
-                self.display.note(f"{run}: {_counted(skipped, 'update')} of epoch {epoch} not finite and left out")
+                self.display.note(f"{run}: {counted(skipped, 'update')} of epoch {epoch} not finite and left out")
             if spikes := history.spikes[-1]:
-                self.display.note(f"{run}: {_counted(spikes, 'loss spike')} in epoch {epoch}")
+                self.display.note(f"{run}: {counted(spikes, 'loss spike')} in epoch {epoch}")
 
     def ended(self, number: int, history: History) -> None:
         """Says that a run ends early, when, and since when it is no better."""
@@ -210,7 +210,7 @@ def _but(inexact: str | None) -> str:
 
 def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
     """What the display calls a run, or runs that train together."""
-    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{counted(len(seeds), 'seed')} from {seeds[0]}"
     return Job(name, which, epochs)
 
 
@@ -224,7 +224,7 @@ def advice(config: Config) -> str:
 
 def announce(display: Display, config: Config, devices: Devices) -> None:
     """The first line: versions, devices, output folder."""
-    several = f" in {processes.count()} processes" if devices.several else ""
+    several = f" in {counted(processes.count(), 'process')}" if devices.several else ""
     what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
     if told := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
@@ -248,33 +248,28 @@ def describe(
     lengths, body, train = data.train.tokens.lengths, base.config, config.train
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
     cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
-    tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
+    tokens = f"{counted(round(lengths.mean()), 'token')} a text (longest {lengths.max()}){cut}"
     display.say("data", " · ".join([f"{data.name}: {sizes}", _classes(data), tokens, *data.notes]))
     numbers = count(sum(value.size for value in base.parameters.values()))
     first = (
-        f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
+        f"; {counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
     )
     given = f"; first values from {config.model.start}" if config.model.start else ""
     display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}")
-    steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
-    counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
+    steps = counted(batches.steps_per_epoch * train.epochs * train.runs * strategies, "step")
+    counts = [counted(strategies, "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
+    most = "up to " if train.early_stopping else ""
     padding = f"padding {batches.waste:.1%} of the computed tokens"
-    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · {padding} · up to {count(disk)}B on disk")
+    display.say("plan", f"{' x '.join(counts)} · {most}{steps} · {padding} · up to {count(disk)}B on disk")
 
 
 def _classes(data: Data) -> str:
     """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and how many have no training texts."""
     found, names = spread(data.class_texts), short_names(data.classes)
-    parts = [f"{len(names):,} classes"]
+    parts = [counted(len(names), "class")]
     if found.uneven:
         ends = ((found.rarest, found.fewest), (found.commonest, found.most))
         parts.append(" to ".join(f"{names[number]} {share_text(texts, found.texts)}" for number, texts in ends))
     if found.empty:
         parts.append(f"{found.empty:,} without training texts")
     return ", ".join(parts)
-
-
-def _counted(number: int, name: str) -> str:
-    """`1 seed`, `2 seeds`, `3 strategies`."""
-    plural = name if number == 1 else f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
-    return f"{number} {plural}"

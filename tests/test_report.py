@@ -208,7 +208,7 @@ def _with(value: Any, *path: str | int) -> Any:
         (_with(float("nan"), "runs", 1, "test_accuracy"), r"runs\[1\].test_accuracy"),
         (_with(True, "runs", 0, "seed"), r"runs\[0\].seed"),
         (_with([], "runs", 0, "val_accuracy"), r"runs\[0\].*epochs"),
-        (_with([0.5], "runs", 0, "train_loss"), r"runs\[0\].train_loss has 1 epochs"),
+        (_with([0.5], "runs", 0, "train_loss"), r"runs\[0\].train_loss has 1 epoch,"),
         (_with([None] * 3, "runs", 0, "val_accuracy"), r"runs\[0\].val_accuracy"),
         (_with([[1]], "runs", 2, "test_confusion"), r"runs\[2\].test_confusion"),
         (_with({"true": [0], "predicted": [2], "texts": [9]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
