@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, nearest, shown
 from flax_agnews.files import Aliased, expanded, parse_yaml, read_yaml
+from flax_agnews.hints import hint
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.ranges import check_ranges
 from flax_agnews.strategies import REGISTRY, Entry, chosen
@@ -160,12 +161,14 @@ def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
     if name.startswith(_FROM_CONFIG):
         known = {_FROM_CONFIG + field.name for field in fields(GPT2Config)} | {f"{_FROM_CONFIG}model_type"}
     if name not in known:
+        if (elsewhere := hint(name, prefix)) and not name.startswith(_FROM_CONFIG):
+            raise UserError(f"{shown(told, 200)}: no such setting. {elsewhere}")
         section = name.split(".")[0]
         fellows = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
         close = nearest(name, known)
-        hint = close if "Did you mean" in close else nearest(name, fellows)
-        hint = re.sub(r"(?<=[ ])([a-z_]+(?:\.[a-z_]+)?)(?=[,?.]| or)", rf"{prefix}\1", hint)
-        raise UserError(f"{shown(told, 200)}: no such setting.{hint}")
+        near = close if "Did you mean" in close else nearest(name, fellows)
+        near = re.sub(r"(?<=[ ])([a-z_]+(?:\.[a-z_]+)?)(?=[,?.]| or)", rf"{prefix}\1", near)
+        raise UserError(f"{shown(told, 200)}: no such setting.{near}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:

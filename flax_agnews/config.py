@@ -102,6 +102,9 @@ class DataConfig:
 class PretrainConfig:
     """Language-model adaptation of the body on the training texts, before the comparison.
 
+    With AdamW, a decay of 0.01 and gradients clipped at a norm of 1, whatever `train` says. What holds here of `train`
+    is how a step is computed: `micro_batch_tokens`, `shapes` (2 at most) and `deterministic`.
+
     Args:
         epochs: Passes over the training texts; 0 is none.
         learning_rate: Peak rate of AdamW (warm-up of 5 %, then cosine to zero).
@@ -132,9 +135,11 @@ class TrainConfig:
             equal: n / (classes x texts of its class), counted in the training texts. Accuracies, and the losses of
             validation and test, are never weighted.
         label_smoothing: Share of a text's target that is spread evenly over all classes in the training loss, at least
-            0 and below 1.
+            0 and below 1; as in PyTorch, with `class_weights` each class's part of it weighs what the class does. The
+            losses of validation and test are never smoothed.
         early_stopping: Epochs without a better validation accuracy after which a run ends; none by default. The
-            learning rate follows the plan of all `epochs`.
+            learning rate follows the plan of all `epochs`. A strategy with stages waits for its last one first; trials
+            of a search never end early.
         on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
             is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.

@@ -23,6 +23,7 @@ from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
 from flax_agnews.trained import Answers, Classifier
 from flax_agnews.training.history import score
+from flax_agnews.units import counted
 
 BINS = 15
 """Of the calibration error, as in Guo et al. 2017."""
@@ -137,7 +138,7 @@ def evaluate(
         if not truths:
             raise UserError(f"{path}: has no rows{' with a label' if left_out else ''}")
         without = f", {left_out:,} without label left out" if left_out else ""
-        progress.finish(f"{sum(map(len, truths)):,} texts{without}")
+        progress.finish(f"{counted(sum(map(len, truths)), 'text')}{without}")
     found = measure(classifier.classes, np.concatenate(logits), np.concatenate(truths), worst)
     return replace(found, labels=classes.why)
 
@@ -217,7 +218,7 @@ def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
     names, head = list(by_class), "class"
     if len(names) > MOST_CLASSES:
         names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]
-        head = f"the {MOST_CLASSES} worst of {len(by_class):,} classes"
+        head = f"the {MOST_CLASSES} worst of {counted(len(by_class), 'class')}"
     table = Table(head, "texts", "precision", "recall", "F1", box=None, pad_edge=False)
     for name in names:
         one = by_class[name]

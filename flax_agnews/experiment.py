@@ -31,12 +31,12 @@ from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.tracking import check_key
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Activations
+from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.loop import Interrupted, Run, fit
 from flax_agnews.training.memory import keep_freed, out_of_memory
 from flax_agnews.training.parallel import Devices, compute_deterministically, keep_compilations
-from flax_agnews.training.pretrain import Adaptation
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.program import Program, plan_batches, training_loss
 from flax_agnews.training.state import Setup, set_up
 
 
@@ -197,8 +197,9 @@ class Experiment:
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.strategy.name}"), out_of_memory(self.config):
+            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
             made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
-            return made(read.batches, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
+            return made(read.batches, loss=loss, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[Run]:
         """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.
@@ -219,7 +220,8 @@ class Experiment:
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
             for lane, run in finished:
                 tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
-                lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, steps_per_epoch * epochs)
+                last = steps_per_epoch * len(run.history.val_accuracy)
+                lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
         except Interrupted as stop:
             where = ", ".join(f"{name}/seed-{seed}" for seed in seeds)
             told = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
@@ -231,7 +233,7 @@ class Experiment:
             if not lane.writes:
                 continue
             lane.finish()
-            record = run_record(program, lane.seed, run, self.adaptation)
+            record = run_record(program, lane.seed, run, self.adaptation, epochs)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:
                 lane.store.finish(run.history.best_epoch)
@@ -261,7 +263,7 @@ class Experiment:
 
     def _adapted(self, base: Base) -> tuple[Base, Adaptation | None]:
         try:
-            with out_of_memory(self.config):
+            with out_of_memory(self.config, language=True):
                 end, how = self.tokenizer.end_of_text, (self.devices, self.display, self.interrupt)
                 return adapted(self.config, base, self.data, end, *how)
         except Interrupted as stop:

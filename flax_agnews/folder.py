@@ -193,7 +193,7 @@ class OutputFolder:
         raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        # What an older program didn't know stands at its default, and is read so by `config`.
+        # What config.yaml lacks is newer than the folder, which was made as its default has it.
         old, new = {**by_name(config_dict(Config())), **by_name(before)}, by_name(now)
         changed = [
             f"{name} was {shown(old[name], 100)}, now {shown(new[name], 100)}"

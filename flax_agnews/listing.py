@@ -19,6 +19,7 @@ from flax_agnews.models.pretrained import Base, is_local, read_config
 from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.training.state import Setup, set_up
+from flax_agnews.units import counted
 
 _CLASSES = 4  # AG News
 _STEPS = 100  # updates an epoch, where no data says how many: rates are read from as many
@@ -109,7 +110,8 @@ def describe(
 def strategies_table(config: Config) -> Table:
     """Every registered strategy: what it trains, how many numbers of the chosen model, its rates, its paper."""
     body, train = _body(config.model), config.train
-    title = f"GPT-2 of {body.n_layer} layers x {body.n_embd}, {_CLASSES} classes, {train.epochs} epochs"
+    layers = counted(body.n_layer, "layer")
+    title = f"GPT-2 of {layers} x {body.n_embd}, {counted(_CLASSES, 'class')}, {counted(train.epochs, 'epoch')}"
     table = _table(
         title, ["strategy", "trains", "parameters", "rates", "paper"], {"strategy", "trains", "rates", "paper"}
     )

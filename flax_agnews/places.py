@@ -44,7 +44,9 @@ class Places:
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
         store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
-        facts = (identity, circumstances(devices), folder.writes, self.config.train.on_nonfinite == "skip", about)
+        train = self.config.train
+        skip = train.on_nonfinite == "skip"
+        facts = (identity, circumstances(devices), folder.writes, skip, about, train.early_stopping)
         if not folder.writes:
             return Lane(seed, store, None, None, *facts)
         tracker = self.tracker(f"{name} seed {seed}", name, folder.path)

@@ -12,7 +12,7 @@ from flax_agnews.display import Display
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.shown import ShownAdapting
-from flax_agnews.training import pretrain, processes
+from flax_agnews.training import adaptation, pretrain, processes
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.saving import Saving
@@ -51,7 +51,7 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
 
 def adapted(
     config: Config, base: Base, data: Data, end_of_text: int, devices: Devices, display: Display, interrupt: Interrupt
-) -> tuple[Base, pretrain.Adaptation | None]:
+) -> tuple[Base, adaptation.Adaptation | None]:
     """The body after language-model adaptation, from where it was kept or computed now.
 
     Where no adaptation is asked for, the body itself; the output folder keeps what nothing else can give again.
@@ -66,9 +66,13 @@ def adapted(
             base.save(home)
         return base, None
     seed = config.train.seed
-    key = pretrain.adaptation_key(base, data.train, end_of_text, config.pretrain, config.model, seed)
-    cache = cache_folder() / "adapted" / key
-    found = pretrain.kept(base, key, [home, cache])
+    facts = (base, data.train, end_of_text, config.pretrain, config.model, seed)
+    arranged = adaptation.arrangement(data.train, config.pretrain, config.train, devices, seed)
+    key = adaptation.adaptation_key(*facts, arranged)
+    cache = cache_folder() / "adapted"
+    found = adaptation.kept(base, key, [home, cache / key])
+    # An experiment that was begun when language modelling took no settings of `train` goes on with the body it has.
+    found = found or adaptation.kept(base, adaptation.adaptation_key(*facts), [home])
     everywhere = processes.gathered(found[0].hash if found else None)
     if found and set(everywhere) == {found[0].hash}:
         display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
@@ -78,11 +82,11 @@ def adapted(
         keep = pretrain.Keep(Store(work / key[:16], chosen.keep_last, note), saving) if chosen.enabled else None
         told = ShownAdapting(display, config.pretrain.epochs, interrupt)
         with interrupt, display:
-            settings = (config.pretrain, config.model)
+            settings = (config.pretrain, config.model, config.train)
             found = pretrain.adapt(base, data.train, end_of_text, *settings, devices, seed, told, keep)
             told.finish(found[1].loss)
     if processes.is_first():
-        for folder in (home, cache):
-            pretrain.keep(*found, folder)
+        for folder in (home, cache / found[1].key):
+            adaptation.keep(*found, folder)
         shutil.rmtree(work, ignore_errors=True)
     return found

@@ -14,16 +14,17 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.folder import by_name, config_dict
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.loop import Run
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.pretrain import Adaptation
 from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
+from flax_agnews.units import counted
 
 
-def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None) -> dict[str, Any]:
-    """A finished run; `cost` holds all that varies from machine to machine."""
+def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None, epochs: int) -> dict[str, Any]:
+    """A finished run, of at most so many epochs; `cost` holds all that varies from machine to machine."""
     history, setup = run.history, program.setup
     return {
         "strategy": setup.strategy.name,
@@ -38,6 +39,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "val_loss": history.val_loss,
         "val_macro_f1": history.val_macro_f1,
         "best_epoch": history.best_epoch,
+        "stopped_early": len(history.val_accuracy) < epochs,
         "skipped_updates": sum(history.skipped),
         "trainable_parameters": setup.trainable_parameters,
         "total_parameters": setup.total_parameters,
@@ -121,10 +123,10 @@ def facts(config: Config, setups: Sequence[Setup], data: Data, base: Base) -> di
 
 def environment(devices: Devices) -> dict[str, str]:
     """Versions and machine, for results.json."""
-    first, several = devices.devices[0], f" in {count()} processes" if devices.several else ""
+    first, several = devices.devices[0], f" in {counted(count(), 'process')}" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),
         "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}{several}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}",
     }

@@ -105,8 +105,14 @@ def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
     Args:
         labels: [texts] class numbers.
     """
-    counts = np.bincount(labels)
-    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
+    return balanced_class_weights(labels, int(np.max(labels)) + 1)[labels]
+
+
+def balanced_class_weights(labels: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    """What each class weighs in `balanced_weights`: [classes]; 1, as a text does on average, for one without texts."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 1).astype(np.float32)
 
 
 def spread(counts: ArrayLike) -> Spread:

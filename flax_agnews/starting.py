@@ -13,6 +13,7 @@ from flax_agnews.files import parse_json, read_model_json
 from flax_agnews.models.pretrained import fetch_file, load_base
 from flax_agnews.models.weights import Fetch, read_safetensors, read_tensors, select
 from flax_agnews.training.state import Setup
+from flax_agnews.units import counted
 
 _HEAD = "score/kernel"
 
@@ -69,7 +70,7 @@ def adapter(setup: Setup, fetch: Fetch, classes: Sequence[str], where: str) -> d
     shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
     peft.check(fields, tensors.keys(), shapes, name, where)
     naming = peft.keys(shapes).__getitem__, ""
-    measure = f"strategy {name} with {len(classes)} classes"
+    measure = f"strategy {name} with {counted(len(classes), 'class')}"
     values = peft.values(select(tensors, peft.shapes(shapes), naming, f"{where}: {file.name}", measure), shapes)
     return {**values, _HEAD: _in_order(values[_HEAD], _noted(notes), classes, where)}
 
@@ -78,7 +79,7 @@ def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> np.nd
     """A GPT2ForSequenceClassification's: [embd, classes]."""
     fields, found = _fields(fetch, "config.json", where), read_tensors(fetch, where)
     own = {key: value for key, value in found.items() if key == "score.weight"}
-    measure = f"a body of width {width} with {len(classes)} classes"
+    measure = f"a body of width {width} with {counted(len(classes), 'class')}"
     head = select(own, {_HEAD: (len(classes), width)}, (lambda path: "score.weight", ""), where, measure)[_HEAD]
     return _in_order(head.T, _labels(fields.get("id2label"), len(classes)), classes, where)
 

@@ -11,6 +11,7 @@ from flax_agnews.data.rows import checked_texts
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError, shown
 from flax_agnews.trained import Answers, Classifier
+from flax_agnews.units import counted
 
 ROWS = 4096
 """Texts that are in memory at once: enough to batch like lengths together."""
@@ -48,7 +49,7 @@ def answer_file(
             rows += len(answers)
             progress.step(chunk.done)
         speed = rows / (time.perf_counter() - started)
-        progress.finish(f"{rows:,} texts  {speed:,.0f} texts/s")
+        progress.finish(f"{counted(rows, 'text')}  {speed:,.0f} texts/s")
     return rows
 
 

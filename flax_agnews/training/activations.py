@@ -26,7 +26,7 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup, frozen_depth
 from flax_agnews.training.trunk import Trunk, compute
-from flax_agnews.units import count
+from flax_agnews.units import count, counted
 
 
 class Told:
@@ -178,7 +178,7 @@ class Activations:
                 for name, split in missing.items():
                     create = arrays.create(keys[name], trunk.shape(split.tokens), self.dtype)
                     found[name] = kept.enter_context(create)
-                layers = f"{trunk.depth} of {trunk.base.config.n_layer} layers"
+                layers = f"{trunk.depth} of {counted(trunk.base.config.n_layer, 'layer')}"
                 told.begin(f"caching the lower {layers}: {count(size)}B in {arrays.place}")
                 self._fill(trunk, shared, missing, found, told)
             told.finish()

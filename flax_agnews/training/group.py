@@ -33,6 +33,7 @@ class Lane:
         circumstances: what its last digits depend on besides.
         writes: into the store; of several processes, only the first does.
         skip: whether the run goes on without updates that are not finite; else the first one ends it.
+        patience: epochs without a better validation accuracy after which the run ends early; None: never.
         about: kept with its best weights, for those who use them later.
     """
 
@@ -47,17 +48,25 @@ class Lane:
         writes: bool = True,
         skip: bool = False,
         about: Mapping[str, Any] | None = None,
+        patience: int | None = None,
     ) -> None:
         self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
-        self.writes, self.skip = writes, skip
+        self.writes, self.skip, self.patience = writes, skip, patience
         self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
         self._metrics_path, self._about = metrics_path, dict(about or {})
         self._best: Parameters | None = None  # since this process began
         self._best_saved = 0  # epoch
 
-    def begin(self, history: History, steps_per_epoch: int, classes: int) -> None:
-        """Starts, or goes on from, a history."""
-        self.history = history
+    def begin(self, history: History, steps_per_epoch: int, classes: int, settled: int = 0) -> None:
+        """Starts, or goes on from, a history.
+
+        Args:
+            history: so far.
+            steps_per_epoch: updates an epoch.
+            classes: how many.
+            settled: epochs before the strategy's last stage; those until then don't count for patience.
+        """
+        self.history, self._settled = history, settled
         self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
 
     @property
@@ -65,6 +74,18 @@ class Lane:
         """Where the run stopped, and what was not finite, in words; empty as long as it goes on."""
         first = "" if self.skip else self.history.first_skipped
         return first or self.history.fault
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended early: its numbers stay as they are, whatever becomes of its state."""
+        if self.patience is None:
+            return False
+        return len(self.history.val_accuracy) - max(self.history.best_epoch, self._settled) >= self.patience
+
+    @property
+    def over(self) -> bool:
+        """Whether the run goes on no more, for either reason."""
+        return self.ended or bool(self.fault)
 
     def resume(self, step: int, example: TrainState) -> tuple[TrainState, History, str | None]:
         """A saved state, its history, and why what follows isn't exact, if it isn't."""
@@ -119,14 +140,14 @@ class Lane:
 
 
 class AllDiverged(Exception):
-    """Of runs that train together none is left whose numbers are finite."""
+    """Of runs that train together, and haven't ended early, none is left whose numbers are finite."""
 
 
 class Group:
     """Runs that train together, from the newest state that all of them have saved.
 
     A run that has a fault is computed, noted and saved like the others as long as one of them has none, so that all
-    can be resumed from one step; it is no result in the end.
+    can be resumed from one step; it is no result in the end. So is one that has ended early, but for being noted.
 
     Args:
         program: the compiled strategy.
@@ -146,8 +167,9 @@ class Group:
         self.state, self.frozen = program.start_together(self.seeds)
         self.step = of_first(self._newest() if is_first() else 0)
         histories = self._restore() if self.step else [History() for _ in lanes]
+        settled = max((span.first for span in program.setup.spans), default=0)
         for lane, history in zip(lanes, histories, strict=True):
-            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes)
+            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes, settled)
 
     def _newest(self) -> int:
         """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
@@ -171,20 +193,37 @@ class Group:
         return metrics
 
     def count(self, epoch: int, index: int, seconds: float) -> int:
-        """Notes an update's time, an equal share for each run, and its tokens; returns the tokens of all runs."""
+        """Notes an update's time, an equal share for each run that goes on, and its tokens; returns those of all."""
         batches, counts = self.program.batches, []
-        for lane in self.lanes:
+        going = self.going
+        for lane in going:
             counts.append(int(self.program.lengths[batches.rows(lane.seed, epoch, index)].sum()))
             lane.history.tokens += counts[-1]
-            lane.history.train_seconds += seconds / len(self.lanes)
+            lane.history.train_seconds += seconds / len(going)
         return sum(counts)
 
+    @property
+    def going(self) -> list[Lane]:
+        """The runs that haven't ended early."""
+        return [lane for lane in self.lanes if not lane.ended]
+
+    @property
+    def over(self) -> bool:
+        """Whether none of the runs goes on."""
+        return all(lane.over for lane in self.lanes)
+
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into each run's journal; `step` counts from 1. `AllDiverged` as `check` has it."""
+        """An update's metrics, into the journal of each run that goes on; `step` counts from 1.
+
+        Raises:
+            AllDiverged: all of these have a fault.
+        """
         values = {name: np.atleast_1d(value) for name, value in metrics.items()}
         for number, lane in enumerate(self.lanes):
-            lane.journal.update(step, {name: value[number] for name, value in values.items()})
-        self.check()
+            if not lane.ended:
+                lane.journal.update(step, {name: value[number] for name, value in values.items()})
+        if self.over:
+            raise AllDiverged
 
     def check(self) -> None:
         """Raises `AllDiverged` where every run has a fault: then nothing may be saved any more."""
@@ -210,7 +249,7 @@ class Group:
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:
                 state = snapshot(self.one(number)[0])
-                if not all_finite(state.params) and not lane.fault:
+                if not all_finite(state.params) and not lane.over:
                     return [_refuse]
                 writes += lane.writing(lane.store, state)
         return writes

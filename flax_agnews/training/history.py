@@ -40,7 +40,8 @@ class History:
 
     Attributes:
         train_loss, train_accuracy: of each epoch's batches as they trained, dropout on; the loss is what training
-            minimises, so weighted where `train.class_weights` says so, and no other number is.
+            minimises, so weighted and smoothed where `train.class_weights` and `train.label_smoothing` say so, and no
+            other number is.
         val_loss, val_accuracy, val_macro_f1: after each epoch.
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
         partial: sums of the epoch under way: loss, weight, correct, texts, skipped, spikes.
