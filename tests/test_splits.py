@@ -204,7 +204,7 @@ def test_a_validation_split_without_labels_does_not_validate(tmp_path: Path) -> 
     assert corpus.notes == ("validation has no labels",)
     message = refusal(tmp_path, validation_split="validation")
     assert message.endswith(
-        "none of its 4 rows has a label; --data.label_column names another column, --data.validation_split another split"
+        "has a label; --data.label_column names another column, --data.validation_split another split"
     )
 
 
