@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, nearest, shown
-from flax_agnews.files import Aliased, expanded, parse_yaml, read_yaml
+from flax_agnews.files import Aliased, expanded, parse_yaml, read_yaml, yaml_text
 from flax_agnews.hints import hint
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.ranges import check_ranges
@@ -35,10 +35,18 @@ class Request:
     list_strategies: bool = False
 
 
+class _Parser(ArgumentParser):
+    """Which reads YAML files as UTF-8, whatever the locale."""
+
+    def parse_path(self, cfg_path: Any, *rest: Any, **how: Any) -> Any:
+        """The settings of a file."""
+        return self.parse_string(yaml_text(Path(cfg_path)), *rest, **how)
+
+
 def make_parser() -> ArgumentParser:
     """The parser of `python -m flax_agnews.main`, with a section for each registered strategy."""
     default = Config()
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="python -m flax_agnews.main",
         description="Fine-tune GPT-2 for text classification by several strategies, and compare them.",
         exit_on_error=False,

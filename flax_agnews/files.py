@@ -104,7 +104,12 @@ def read_model_json(path: Path) -> Any:
 
 def read_yaml(path: Path) -> Any:
     """A YAML file's content; OSError or ValueError where it can't be read."""
-    return parse_yaml(_read_text(path, _MOST_YAML))
+    return parse_yaml(yaml_text(path))
+
+
+def yaml_text(path: Path) -> str:
+    """A YAML file's text, UTF-8 whatever the locale; OSError or ValueError where it can't be read."""
+    return _read_text(path, _MOST_YAML)
 
 
 class Aliased(ValueError):

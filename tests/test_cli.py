@@ -1,6 +1,7 @@
 """Every mistake on the command line and in its files is one line that helps; what is printed can be run again."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -130,11 +131,18 @@ def test_a_settings_file_that_cannot_be_read(refusal: Refusal, tmp_path: Path) -
 
 
 def test_a_settings_file_of_windows_is_read(tmp_path: Path) -> None:
-    """With a byte order mark and its line ends."""
+    """With a byte order mark and its line ends, and where the locale has no such letters."""
     path = tmp_path / "config.yaml"
     path.write_bytes("data:\r\n  source: Wörter.csv\r\n  max_length: 7\r\n".encode("utf-8-sig"))
-    data = cli.parse(["--config", str(path)]).config.data
-    assert (data.source, data.max_length) == ("Wörter.csv", 7)
+    show = "import sys; from flax_agnews import cli; d = cli.parse(sys.argv[1:]).config.data"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{show}; print(ascii(d.source), d.max_length)", "--config", path],
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert (done.stdout, done.returncode) == ("'W\\xf6rter.csv' 7\n", 0), done.stderr
 
 
 def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path: Path) -> None:

@@ -203,7 +203,9 @@ def test_a_validation_split_without_labels_does_not_validate(tmp_path: Path) -> 
     assert len(corpus.validation) == 2  # of the training rows
     assert corpus.notes == ("validation has no labels",)
     message = refusal(tmp_path, validation_split="validation")
-    assert message.endswith("none of its 4 rows has a label; --data.validation_split names another split")
+    assert message.endswith(
+        "has a label; --data.label_column names another column, --data.validation_split another split"
+    )
 
 
 def test_splits_whose_types_declare_other_class_names(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def labelled(found: Found, config: DataConfig) -> Found:
             del rows[split]
             nothing = f"{part.place}: none of its {part.unlabelled:,} rows has a label"
             if split == "train" or (split == "validation" and config.validation_split):
-                raise UserError(f"{nothing}; --data.{split}_split names another split")
+                other = f"--data.label_column names another column, --data.{split}_split another split"
+                raise UserError(f"{nothing}; {other}")
             said.append(f"{found.chosen.get(split, split)} has no labels")
             if split == "test" and config.test_fraction is None:
                 raise UserError(f"{nothing}. {_instead(found.chosen, found.splits)}")
