@@ -30,6 +30,21 @@ def expanded(name: str) -> Path:
         return Path(name)
 
 
+def is_local(name: str) -> bool:
+    """Whether a model's name is meant as a directory rather than a hub id."""
+    return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def absolute(name: str) -> str:
+    """A local path from the root, without `~`, `.` and `..`: the same place for whoever reads it in another folder."""
+    try:
+        path = os.path.abspath(expanded(name))
+        real = os.path.realpath(expanded(name))
+        return path if os.path.realpath(path) == real else real  # `..` behind a symbolic link goes elsewhere
+    except ValueError:  # a null character
+        return name
+
+
 def write_atomic(path: Path, content: bytes) -> Path:
     """Writes `content` beside `path`, then moves it there: readers see the old file or the new one, whole.
 

@@ -23,6 +23,7 @@ def make_parser() -> commands.Parser:
     parser.add_argument("--out", type=Path, help="a copy of --file with a label and a probability of each class")
     parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
     parser.add_argument("--prefix", default="", help="before the names of the new columns")
+    commands.add_model(parser)
     parser.epilog = "Without --text and --file, each line of standard input is a text; of a pair, with a tab between."
     return parser
 
@@ -40,7 +41,7 @@ def _predict(arguments: Sequence[str]) -> None:
         raise UserError("--text and --file: choose one")
     display = Display(Console(stderr=True, highlight=False))
     with display.busy(f"loading {options.run}"):
-        classifier = Classifier.load(options.run)
+        classifier = Classifier.load(options.run, model=options.model)
     if options.file:
         columns = commands.text_columns(classifier, options.text_column)
         answer_file(classifier, options.file, options.out, columns, options.prefix, display)

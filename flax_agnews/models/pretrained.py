@@ -15,7 +15,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.hub import quiet
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import expanded, read_model_json, write_json
+from flax_agnews.files import expanded, is_local, read_model_json, write_json
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
@@ -112,11 +112,6 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
     return GPT2Config.from_dict(fields, f"{name}: {file_name}")
 
 
-def is_local(name: str) -> bool:
-    """Whether a model's name is meant as a directory rather than a hub id."""
-    return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
 def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None:
     """One file of a local directory, or of a hub repository through its cache; None where it has no such file.
 
@@ -149,8 +144,8 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
         if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # asked for before, and it wasn't there
             return None
         raise UserError(
-            f"{name} is not in the cache and the hub can't be reached. "
-            f"Offline: --{setting} DIR, or --config configs/quickstart.yaml"
+            f"{name} is not in the cache and the hub can't be reached",
+            f"Offline: --{setting} DIR, or --config configs/quickstart.yaml",
         ) from error
     except EntryNotFoundError:
         return None
@@ -160,5 +155,5 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
         raise UserError(f"--{setting} {name}: neither a directory nor a hub id") from error
     except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
         raise UserError(
-            f"{name}: downloading {file} failed ({first_line(error)}). Run the same command to try again"
+            f"{name}: downloading {file} failed ({first_line(error)})", "Run the same command to try again"
         ) from error
