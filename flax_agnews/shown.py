@@ -13,6 +13,7 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.display import Display, Job
 from flax_agnews.display import Progress as Line
+from flax_agnews.errors import listed
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.tables import share_text, short_names
@@ -233,11 +234,22 @@ def describe(
         f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
     )
     given = f"; first values from {config.model.start}" if config.model.start else ""
-    display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}")
+    display.say(
+        "model",
+        f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}{_left_out(base, config)}",
+    )
     steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
     counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
     padding = f"padding {batches.waste:.1%} of the computed tokens"
     display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · {padding} · up to {count(disk)}B on disk")
+
+
+def _left_out(base: Base, config: Config) -> str:
+    """`; its head score is left out`: what the files have beside the body, unless the runs start from it."""
+    if not base.left_out or config.model.start == config.model.name:
+        return ""
+    one = len(base.left_out) == 1
+    return f"; its {'head' if one else 'heads'} {listed(base.left_out)} {'is' if one else 'are'} left out"
 
 
 def _classes(data: Data) -> str:

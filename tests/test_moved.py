@@ -1,5 +1,6 @@
 """A run is usable from any folder: recorded paths are absolute, and a place has one name however it is spelled."""
 
+import io
 import json
 import os
 import shutil
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from small_experiments import BODY, settings, small
-from transformers import GPT2Config, GPT2Model
+from transformers import GPT2Config, GPT2ForTokenClassification, GPT2Model
 
 from flax_agnews import cli
 from flax_agnews.config import Config, DataConfig, ModelConfig
 from flax_agnews.data.tokens import load_tokenizer, train_tokenizer
+from flax_agnews.display import Display
 from flax_agnews.errors import UserError
 from flax_agnews.experiment import Experiment
 from flax_agnews.exports import export_run
@@ -151,3 +154,15 @@ def test_which_settings_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "far" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "far" / "sub")
     assert absolute("link/../x") == f"{there}/far/x"  # as the system has it, not as it is written
+
+
+def test_a_head_that_is_left_out_is_named(begun: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    GPT2ForTokenClassification(GPT2Config(**BODY)).save_pretrained(tmp_path / "tagger")
+    train_tokenizer(TEXTS * 9, 300).save(tmp_path / "tagger")
+    flags = ("--model.from_config", "null", "--model.name", tmp_path / "tagger", "--strategy", "head")
+    request = cli.parse(small(tmp_path / "out", *flags))
+    shown = io.StringIO()
+    with Experiment(request.config, request.entries, Display(Console(file=shown, width=400))):
+        [line] = [line for line in shown.getvalue().splitlines() if "/tagger: " in line]
+    assert line.endswith("parameters; its head classifier is left out")

@@ -33,12 +33,14 @@ class Base:
         config: of the body.
         parameters: path -> array, all under `transformer/`.
         given_again: whether `name` gives these weights again; otherwise the output folder keeps a copy.
+        left_out: heads that the files have beside the body, by name.
     """
 
     name: str
     config: GPT2Config
     parameters: Mapping[str, np.ndarray]
     given_again: bool = True
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -77,8 +79,8 @@ def load_base(config: ModelConfig, seed: int = 0) -> Base:
         return Base(f"random GPT-2 {body.n_layer} x {body.n_embd}", body, numbers, given_again=False)
     fetch = partial(fetch_file, config.name)
     body = _parse_config(config.name, fetch)
-    weights = read_weights(fetch, body_shapes(body), config.name)
-    return Base(config.name, body, weights)
+    weights, heads = read_weights(fetch, body_shapes(body), config.name)
+    return Base(config.name, body, weights, left_out=heads)
 
 
 def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
