@@ -3,15 +3,17 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, nearest, shown
-from flax_agnews.files import Aliased, expanded, parse_yaml, read_yaml, yaml_text
+from flax_agnews.files import Aliased, dump_yaml, expanded, parse_yaml, read_yaml, yaml_text
 from flax_agnews.hints import hint
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.ranges import check_ranges
@@ -50,6 +52,7 @@ def make_parser() -> ArgumentParser:
         prog="python -m flax_agnews.main",
         description="Fine-tune GPT-2 for text classification by several strategies, and compare them.",
         exit_on_error=False,
+        parser_mode=_WORDS,
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; flags after it win.")
     names = ", ".join(entry.name for entry in REGISTRY)
@@ -99,6 +102,18 @@ def parse(arguments: Sequence[str]) -> Request:
     check_ranges(config)
     return Request(config, entries, values.overwrite, values.list_strategies)
 
+
+_WORDS = "yaml with words"
+
+
+def _load(text: str) -> Any:
+    """As the parser's own loader has it, with the words `off`, `on`, `no` and `yes` as they stand."""
+    value = get_loader("yaml")(text)
+    return value if isinstance(value, str) else parse_yaml(text)
+
+
+set_loader(_WORDS, _load, (yaml.YAMLError, ValueError))
+set_dumper(_WORDS, partial(dump_yaml, allow_unicode=True))
 
 _PLAIN = ("strategy", "list_strategies", "output", "overwrite")
 """Settings that are no section."""

@@ -21,6 +21,12 @@ TEXTS = "of the texts, two for pairs (default: the run's own)"
 DELIMITER = "between the columns of a CSV file: one character, or tab (default: the run's own, or found in the header)"
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The option for a body that isn't where it was."""
+    where = "the body that RUN was trained from, where it has moved: a directory or hub id; compared by hash"
+    parser.add_argument("--model.name", dest="model", metavar="DIR", help=where)
+
+
 class Parser(argparse.ArgumentParser):
     """Whose mistakes are a `UserError`."""
 

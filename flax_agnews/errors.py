@@ -8,10 +8,18 @@ class UserError(Exception):
     """Bad input, said in one line: what, where, what is allowed, what to do. Commands exit with code 2.
 
     Names and texts in it may come from elsewhere: whatever could break the line or command a terminal becomes a space.
+
+    Args:
+        message: the line.
+        advice: its end, what to do, where that depends on the command: another command has other flags.
+
+    Attributes:
+        fault: the line without the advice.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(printable(f"{message}. {advice}" if advice else message))
+        self.fault = printable(message)
 
 
 def printable(text: str) -> str:

@@ -32,6 +32,7 @@ def make_parser() -> commands.Parser:
     )
     parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
     parser.add_argument("--json", type=Path, help="file for all of it, for machines")
+    commands.add_model(parser)
     return parser
 
 
@@ -44,7 +45,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     options = make_parser().parse_args(arguments)
     display = Display(Console(stderr=True, highlight=False))
     with display.busy(f"loading {options.run}"):
-        classifier = Classifier.load(options.run)
+        classifier = Classifier.load(options.run, model=options.model)
     texts = commands.text_columns(classifier, options.text_column)
     label = options.label_column or classifier.data.label_column
     delimiter = commands.delimiter(classifier, options.delimiter)

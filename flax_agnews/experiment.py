@@ -1,7 +1,7 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.optim import Plan
 from flax_agnews.places import Places
-from flax_agnews.prepare import adapted, choose_tokenizer, model_name, own_vocabulary
+from flax_agnews.prepare import adapted, choose_tokenizer, keep_tokenizer, model_name
 from flax_agnews.ranges import check_ranges
 from flax_agnews.records import facts, header, run_record
 from flax_agnews.search import Search
@@ -106,8 +106,8 @@ class Experiment:
         disk = check_room(config, setups)
         processes.check_same(facts(config, setups, self.data, base))  # all is right everywhere: now it is written
         self.folder.claim(config, overwrite)
-        if self.folder.writes and own_vocabulary(config):
-            self.tokenizer.save(self.folder.path / "tokenizer")
+        if self.folder.writes:
+            keep_tokenizer(config, self.tokenizer, self.folder.path / "tokenizer")
         processes.meet()
         describe(self.display, config, self.data, base, self.batches, len(strategies), disk)
         self.base, self.adaptation = self._adapted(base)
@@ -212,7 +212,11 @@ class Experiment:
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = self._identity(program.setup)
-        about = {"classes": self.data.classes, "vocabulary": self.tokenizer.vocabulary}
+        about = {
+            "classes": self.data.classes,
+            "vocabulary": self.tokenizer.vocabulary,
+            "body": asdict(self.base.config),
+        }
         lanes = [self.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config):

@@ -25,6 +25,7 @@ def make_parser() -> commands.Parser:
     parser.add_argument(
         "--private", action="store_true", help="where --upload makes the repository, only for its owner"
     )
+    commands.add_model(parser)
     return parser
 
 
@@ -41,7 +42,8 @@ def _export(arguments: Sequence[str]) -> None:
         check_upload(options.upload)
     display = Display(Console(stderr=True, highlight=False))
     with display.busy(f"exporting {options.run}"):
-        done = export_run(options.run, options.to, options.folder, overwrite=options.overwrite)
+        how = {"overwrite": options.overwrite, "model": options.model}
+        done = export_run(options.run, options.to, options.folder, **how)
     print(f"{done.folder}: {done.name}; read again, its logits differ by {done.difference:.1e} at most")
     if options.upload:
         with display.busy(f"uploading {done.folder}"):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -29,6 +29,21 @@ def expanded(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError:  # ~ of a user who does not exist
         return Path(name)
+
+
+def is_local(name: str) -> bool:
+    """Whether a model's name is meant as a directory rather than a hub id."""
+    return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def absolute(name: str) -> str:
+    """A local path from the root, without `~`, `.` and `..`: the same place for whoever reads it in another folder."""
+    try:
+        path = os.path.abspath(expanded(name))
+        real = os.path.realpath(expanded(name))
+        return path if os.path.realpath(path) == real else real  # `..` behind a symbolic link goes elsewhere
+    except ValueError:  # a null character
+        return name
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
@@ -128,7 +143,12 @@ def parse_yaml(text: str) -> Any:
 
 def write_yaml(path: Path, value: Any) -> Path:
     """Writes plain values as YAML, whole."""
-    return write_atomic(path, yaml.dump(value, Dumper=_PlainDumper, sort_keys=False).encode())
+    return write_atomic(path, dump_yaml(value).encode())
+
+
+def dump_yaml(value: Any, **how: Any) -> str:
+    """Plain values as YAML that gives them again here and in YAML 1.1 and 1.2; `how` as `yaml.dump` has it."""
+    return yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, **how)
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -141,12 +161,30 @@ _PlainDumper.add_implicit_resolver(
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """The safe loader without aliases."""
+    """The safe loader without aliases, and with YAML 1.2's scalars: `off`, `on`, `no` and `yes` are words, dates are
+    texts, 1e-4 is a number. Where a word is to be true or false, the setting's own type makes it so.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith((":timestamp", ":float")) and not (tag.endswith(":bool") and first in "yYnNoO")
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if parent is not None and self.check_event(yaml.AliasEvent):
             raise Aliased(f"aliases (*{self.peek_event().anchor}) aren't read; write the value out")
         return super().compose_node(parent, index)
+
+
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
 
 
 def _read_text(path: Path, most: int) -> str:
@@ -182,11 +220,18 @@ def settings_from(kind: type[T], values: Any) -> T:
     Raises:
         TypeError: a field that there is none of, or a value of another type; in one line.
     """
-    made, hints = kind(**values), get_type_hints(kind)
+    hints = get_type_hints(kind)
+    values = {name: _worded(value) if hints.get(name) is bool else value for name, value in dict(values).items()}
+    made = kind(**values)
     for name, value in values.items():
         if not _fits(value, hints[name]):
             raise TypeError(f"{name} can't be {value!r}")
     return made
+
+
+def _worded(value: Any) -> Any:
+    """What YAML 1.1's words say of something that is true or false; anything else as it stands."""
+    return yaml.SafeLoader.bool_values.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

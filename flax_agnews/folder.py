@@ -9,6 +9,7 @@ from typing import Any
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.files import read_json, read_yaml, settings_from, write_json, write_yaml
+from flax_agnews.located import compared, recorded
 from flax_agnews.lock import Lock
 from flax_agnews.ranges import check_ranges
 from flax_agnews.statistics import COSTS, SCORES, summary
@@ -156,6 +157,8 @@ class OutputFolder:
     def claim(self, config: Config, overwrite: bool = False) -> None:
         """Writes config.yaml: these settings, with the strategies and the number of runs that were there before.
 
+        Local paths are absolute in it, so that the folder is usable from everywhere.
+
         With `overwrite`, first removes what an experiment wrote there, and nothing else.
         """
         if not self.writes:
@@ -168,7 +171,7 @@ class OutputFolder:
         if overwrite:
             self._clear()
         self._sweep()
-        now, before = config_dict(config), self._before()
+        now, before = recorded(config_dict(config)), self._before()
         if before:
             names = [*before["strategy"].split(","), *now["strategy"].split(",")]
             now["strategy"] = ",".join(dict.fromkeys(names))
@@ -194,7 +197,8 @@ class OutputFolder:
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         # What config.yaml lacks is newer than the folder, which was made as its default has it.
-        old, new = {**by_name(config_dict(Config())), **by_name(before)}, by_name(now)
+        old = {**by_name(compared(config_dict(Config()))), **by_name(compared(before))}
+        new = by_name(compared(now))
         changed = [
             f"{name} was {shown(old[name], 100)}, now {shown(new[name], 100)}"
             for name in new

@@ -13,9 +13,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
+from flax_agnews.files import is_local
 from flax_agnews.models import parameters
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.models.pretrained import Base, is_local, read_config
+from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.training.state import Setup, set_up

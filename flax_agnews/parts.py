@@ -1,7 +1,8 @@
 """What a finished run's classifier is made of, from its folder: each part checked against what the run says of it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +18,21 @@ from flax_agnews.disk import validated
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import expanded, read_json, settings_from
 from flax_agnews.folder import OutputFolder, RunFolder
+from flax_agnews.located import located
 from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.optim import Plan
-from flax_agnews.prepare import own_vocabulary
-from flax_agnews.starting import started
+from flax_agnews.prepare import model_name, own_vocabulary
+from flax_agnews.starting import HEAD, started
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.memory import keep_freed
 from flax_agnews.training.parallel import keep_compilations
 from flax_agnews.training.state import Setup, create_state, set_up
+
+_ADVICE = "Give the body as it was then: --model.name DIR (in Python: model=DIR)"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Parts:
         run: its own.
         config: all settings.
         result: its results.
-        setup: the strategy on the model; `setup.base` is the body that it was trained from.
+        setup: the strategy on the model; `setup.base` is the body that it was trained from, without its parameters
+            where all of them trained.
         params: path -> array, trained leaves.
         frozen: the other ones.
         classes: their names.
@@ -77,18 +83,22 @@ class Parts:
         return self.config.data.paired
 
 
-def load_parts(run: str | Path, strategy: Strategy | Entry | None = None, exact: bool = False) -> Parts:
+def load_parts(
+    run: str | Path, strategy: Strategy | Entry | None = None, exact: bool = False, model: str | Path | None = None
+) -> Parts:
     """The parts of a run, or of the best run of an output folder.
 
     Args:
         run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT.
         strategy: that trained it, where it is none of the registered ones.
         exact: compute in float32, whatever the run computed in.
+        model: the body that it was trained from, hub id or directory, where it isn't where it was; compared by hash.
+            A run in which everything trained needs none.
 
     Raises:
         UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
     """
-    return _parts(*find_run(expanded(str(run))), strategy, exact)
+    return _parts(*find_run(expanded(str(run))), strategy, exact, None if model is None else str(model))
 
 
 def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
@@ -111,7 +121,9 @@ def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
     return output, output.run(best["strategy"], best["seed"])
 
 
-def _parts(output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | None, exact: bool) -> Parts:
+def _parts(
+    output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | None, exact: bool, model: str | None
+) -> Parts:
     config, result, identity = output.config, run.result, read_json(run.path / "identity.json")
     assert result is not None
     identity = identity if isinstance(identity, dict) else {}
@@ -121,38 +133,32 @@ def _parts(output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | No
         keep_freed()
     if config.parallel.keep_compilations:
         keep_compilations(cache_folder() / "compiled")
+    given = located(model) if model else None
+    way = replace(config.model, dtype="float32", attention="auto") if exact else config.model
+
+    def on(base: Base) -> Setup:
+        chosen = _strategy(strategy, result["strategy"], config, base, run)
+        return _set_up(chosen, base, about["classes"], replace(config, model=way))
+
+    setup = _without_body(about, config, on) if given is None else None
+    if setup is None:
+        setup = on(_body(output, run, config, given, str(identity.get("weights"))))
+    setup = _begun(run, setup, config, about["classes"], str(identity.get("strategy")))
+    tokenizer = _tokenizer(output, run, config, given, about["vocabulary"])
     with _named(run.path):
-        base = load_base(_body(output, config), config.train.seed)
-        own = str(output.path / "tokenizer") if own_vocabulary(config) else None
-        tokenizer = load_tokenizer(own or config.model.tokenizer or config.model.name, config.data.special_tokens)
-        check_vocabulary(tokenizer, base.config.vocab_size, base.name)
-    where = f"{run.path}: was trained"
-    if base.hash != identity.get("weights"):
-        raise UserError(f"{where} from other weights than {base.name} has now; put back those that it had then")
-    if tokenizer.vocabulary != about["vocabulary"]:
-        raise UserError(
-            f"{where} with another tokenizer than there is now ({own or config.model.tokenizer or base.name})"
-        )
-    model = replace(config.model, dtype="float32", attention="auto") if exact else config.model
-    chosen = _strategy(strategy, result["strategy"], config, base, run)
-    setup = _set_up(chosen, base, about["classes"], replace(config, model=model))
-    with _named(run.path):
-        setup = started(setup, config, about["classes"])
-    if setup.fingerprint != identity.get("strategy"):
-        raise UserError(
-            f"{where} by another {setup.strategy.name}: its labels, settings or start are not those of then"
-        )
+        check_vocabulary(tokenizer, setup.base.config.vocab_size, setup.base.name)
     params, frozen = _weights(setup, store, result)
     return Parts(output, run, config, result, setup, params, frozen, about["classes"], tokenizer)
 
 
 @contextmanager
 def _named(run: Path) -> Iterator[None]:
-    """Says of which run the body or tokenizer is that can't be had."""
+    """Says of which run the body or tokenizer is that can't be had; the advice of training's flags is left out."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{run}: what it was trained from can't be had: {error}") from error
+        fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, no flag of the command at hand
+        raise UserError(f"{run}: what it was trained from can't be had: {fault}", _ADVICE) from error
 
 
 def _about(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
@@ -171,11 +177,71 @@ def _about(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> di
     return about
 
 
-def _body(output: OutputFolder, config: Config) -> ModelConfig:
-    """The settings that give the body: where nothing else gives it again, the output folder's copy."""
-    if config.model.from_config is None and not config.pretrain.epochs:
-        return config.model
-    return ModelConfig(name=str(output.path / "base"))
+def _without_body(about: dict[str, Any], config: Config, on: Callable[[Base], Setup]) -> Setup | None:
+    """The setup of a run whose best weights are all that its classifier has; None where a body is needed."""
+    if not isinstance(fields := about.get("body"), dict):  # of runs that kept no configuration of the body
+        return None
+    setup = on(Base(model_name(config), GPT2Config.from_dict(fields, "the best weights' notes"), {}))
+    return setup if setup.trainable >= set(setup.frame.shapes) else None
+
+
+def _body(output: OutputFolder, run: RunFolder, config: Config, given: str | None, weights: str) -> Base:
+    """The body that a run was trained from: the one that is given, the output folder's copy, or where it was.
+
+    Raises:
+        UserError: it can't be had, or has other weights than those of hash `weights`.
+    """
+    name = ModelConfig(name=given) if given else config.model
+    if not given and (config.model.from_config is not None or config.pretrain.epochs):
+        name = ModelConfig(name=str(output.path / "base"))  # nothing else gives it again
+    with nullcontext() if given else _named(run.path):
+        base = load_base(name, config.train.seed)
+    if base.hash != weights:
+        now = "" if given else " now"
+        raise UserError(f"{run.path}: was trained from other weights than {base.name} has{now}", _ADVICE)
+    return base
+
+
+def _begun(run: RunFolder, setup: Setup, config: Config, classes: Sequence[str], fingerprint: str) -> Setup:
+    """The setup with the first values that stay in the classifier, checked by the run's fingerprint.
+
+    Those that train were given to the first update only: a finished run does without what it started from.
+    """
+    if config.model.start and HEAD not in setup.trainable:
+        with _named(run.path):
+            setup = started(setup, config, classes)
+    if setup.fingerprint != (fingerprint if setup.first else fingerprint.partition(" from ")[0]):
+        raise UserError(
+            f"{run.path}: was trained by another {setup.strategy.name}: its labels, settings or start are not those "
+            "of then"
+        )
+    return setup
+
+
+def _tokenizer(output: OutputFolder, run: RunFolder, config: Config, given: str | None, vocabulary: str) -> Tokenizer:
+    """The one of this vocabulary: the output folder's copy, beside the body that is given, or where it was.
+
+    Raises:
+        UserError: none of them is there, or none has it.
+    """
+    kept, named = output.path / "tokenizer", config.model.tokenizer or config.model.name
+    places = [str(kept)] if kept.is_dir() else []
+    places += [given] if given else []
+    places += [] if own_vocabulary(config) else [named]
+    others, faults = [], []
+    for place in places or [str(kept)]:
+        try:
+            tokenizer = load_tokenizer(place, config.data.special_tokens)
+        except UserError as error:
+            faults.append(error)
+            continue
+        if tokenizer.vocabulary == vocabulary:
+            return tokenizer
+        others.append(place)
+    if others:
+        raise UserError(f"{run.path}: was trained with another tokenizer than there is now ({listed(others)})")
+    with _named(run.path):
+        raise faults[0]
 
 
 def _strategy(given: Strategy | Entry | None, name: str, config: Config, base: Base, run: RunFolder) -> Strategy:
@@ -204,5 +270,6 @@ def _weights(setup: Setup, store: Store, result: dict[str, Any]) -> tuple[Parame
     shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
     example: Any = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
     params = store.restore_best(example, result["best_epoch"])
-    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    body = setup.base.parameters or {path: value for path, value in params.items() if path.startswith(BODY)}
+    shared = {path: jnp.asarray(value) for path, value in body.items()}
     return params, create_state(setup, shared, result["seed"])[1]

@@ -27,6 +27,7 @@ def make_parser() -> commands.Parser:
     parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
     parser.add_argument("--delimiter", help=commands.DELIMITER)
     parser.add_argument("--prefix", default="", help="before the names of the new columns")
+    commands.add_model(parser)
     parser.epilog = "Without --text and --file, each line of standard input is a text; of a pair, with a tab between."
     return parser
 
@@ -46,7 +47,7 @@ def _predict(arguments: Sequence[str]) -> None:
         _check_bytes(text)
     display = Display(Console(stderr=True, highlight=False))
     with display.busy(f"loading {options.run}"):
-        classifier = Classifier.load(options.run)
+        classifier = Classifier.load(options.run, model=options.model)
     if options.file:
         columns = commands.text_columns(classifier, options.text_column)
         delimiter = commands.delimiter(classifier, options.delimiter)

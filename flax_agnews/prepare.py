@@ -9,6 +9,7 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.data.sources import Corpus
 from flax_agnews.data.tokens import Tokenizer, cache_folder, load_tokenizer, train_tokenizer
 from flax_agnews.display import Display
+from flax_agnews.files import write_atomic, write_json
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.shown import ShownAdapting
@@ -47,6 +48,24 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
     with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
         train_tokenizer(corpus.train.strings, vocabulary).save(Path(folder))
         return load_tokenizer(folder, special)
+
+
+def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
+    """Keeps what gives the tokenizer again: a vocabulary of the training texts, or a copy of the one that is named.
+
+    The copy is what `load_tokenizer` reads, and transformers: predictions need it when the other one has moved.
+    """
+    if own_vocabulary(config):
+        tokenizer.save(folder)
+    elif not (folder / "tokenizer_config.json").exists():
+        end = tokenizer.backend.id_to_token(tokenizer.end_of_text)
+        fields = {
+            "tokenizer_class": "GPT2Tokenizer",
+            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), end),
+            "add_prefix_space": getattr(tokenizer.backend.pre_tokenizer, "add_prefix_space", False),
+        }
+        write_atomic(folder / "tokenizer.json", tokenizer.backend.to_str().encode())
+        write_json(folder / "tokenizer_config.json", fields)  # last: where it is, the other one is too
 
 
 def adapted(

@@ -256,12 +256,21 @@ def describe(
         f"; {counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
     )
     given = f"; first values from {config.model.start}" if config.model.start else ""
-    display.say("model", f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}")
+    body_line = f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}"
+    display.say("model", body_line + _left_out(base, config))
     steps = counted(batches.steps_per_epoch * train.epochs * train.runs * strategies, "step")
     counts = [counted(strategies, "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
     most = "up to " if train.early_stopping else ""
     padding = f"padding {batches.waste:.1%} of the computed tokens"
     display.say("plan", f"{' x '.join(counts)} · {most}{steps} · {padding} · up to {count(disk)}B on disk")
+
+
+def _left_out(base: Base, config: Config) -> str:
+    """`; its head score is left out`: what the files have beside the body, unless the runs start from it."""
+    if not base.left_out or config.model.start == config.model.name:
+        return ""
+    one = len(base.left_out) == 1
+    return f"; its {'head' if one else 'heads'} {listed(base.left_out)} {'is' if one else 'are'} left out"
 
 
 def _classes(data: Data) -> str:

@@ -15,7 +15,7 @@ from flax_agnews.models.weights import Fetch, read_safetensors, read_tensors, se
 from flax_agnews.training.state import Setup
 from flax_agnews.units import counted
 
-_HEAD = "score/kernel"
+HEAD = "score/kernel"
 
 
 def started(setup: Setup, config: Config, classes: Sequence[str]) -> Setup:
@@ -41,7 +41,7 @@ def started(setup: Setup, config: Config, classes: Sequence[str]) -> Setup:
         # Under one name is one body.
         if name != setup.base.name and load_base(ModelConfig(name=name)).hash != setup.base.hash:
             raise UserError(f"{where}: its body is another than {setup.base.name}; give --model.name {name}, too")
-        return replace(setup, first={_HEAD: head})
+        return replace(setup, first={HEAD: head})
     raise UserError(f"{where}: has neither adapter_config.json (of PEFT) nor config.json (of a classifier)")
 
 
@@ -72,7 +72,7 @@ def adapter(setup: Setup, fetch: Fetch, classes: Sequence[str], where: str) -> d
     naming = peft.keys(shapes).__getitem__, ""
     measure = f"strategy {name} with {counted(len(classes), 'class')}"
     values = peft.values(select(tensors, peft.shapes(shapes), naming, f"{where}: {file.name}", measure), shapes)
-    return {**values, _HEAD: _in_order(values[_HEAD], _noted(notes), classes, where)}
+    return {**values, HEAD: _in_order(values[HEAD], _noted(notes), classes, where)}
 
 
 def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> np.ndarray:
@@ -80,7 +80,7 @@ def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> np.nd
     fields, found = _fields(fetch, "config.json", where), read_tensors(fetch, where)
     own = {key: value for key, value in found.items() if key == "score.weight"}
     measure = f"a body of width {width} with {counted(len(classes), 'class')}"
-    head = select(own, {_HEAD: (len(classes), width)}, (lambda path: "score.weight", ""), where, measure)[_HEAD]
+    head = select(own, {HEAD: (len(classes), width)}, (lambda path: "score.weight", ""), where, measure)[HEAD]
     return _in_order(head.T, _labels(fields.get("id2label"), len(classes)), classes, where)
 
 

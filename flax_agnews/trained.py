@@ -71,17 +71,20 @@ class Classifier:
         self._tokenizer, self._inference = tokenizer, inference
 
     @classmethod
-    def load(cls, run: str | Path, strategy: Strategy | Entry | None = None) -> "Classifier":
+    def load(
+        cls, run: str | Path, strategy: Strategy | Entry | None = None, model: str | Path | None = None
+    ) -> "Classifier":
         """The best weights of a finished run, on its body and with its tokenizer.
 
         Args:
             run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT: of its runs the one with the best validation accuracy.
             strategy: that trained it, where it is none of the registered ones.
+            model: the body that it was trained from, hub id or directory, where it has moved; compared by hash.
 
         Raises:
             UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
         """
-        parts = load_parts(run, strategy)
+        parts = load_parts(run, strategy, model=model)
         inference = Inference(parts.setup, parts.params, parts.frozen)
         return cls(parts.name, parts.classes, parts.max_length, parts.config.data, parts.tokenizer, inference)
 

@@ -1,5 +1,6 @@
 """Contract 9: the same weights give the numbers of Hugging Face's PyTorch, and 20 steps of AdamW its losses."""
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +13,23 @@ import numpy as np
 import pytest
 import torch
 from bounds import BOUNDS, assert_same_leaves, assert_same_losses
-from reference import SMALL, Reference, by_path, random_gpt2, random_texts, saved
+from reference import SMALL, Reference, by_path, change, random_gpt2, random_texts, saved
 from tiny import build, by_number, devices, prepare, random_lengths, random_split, training, whole
-from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
+from transformers import (
+    GPT2DoubleHeadsModel,
+    GPT2ForQuestionAnswering,
+    GPT2ForSequenceClassification,
+    GPT2ForTokenClassification,
+    GPT2LMHeadModel,
+    GPT2Model,
+    PreTrainedModel,
+)
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.batches import measure
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
+from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import ACTIVATIONS
@@ -124,13 +134,37 @@ def test_sequence_classification_gives_the_logits(tmp_path: Path) -> None:
     assert_same(logits(frame.merge({**weights, "score/kernel": head}), texts), theirs)
 
 
-def test_a_language_models_file_gives_its_body(tmp_path: Path) -> None:
-    model = random_gpt2(GPT2LMHeadModel)
+@pytest.mark.parametrize(
+    ("kind", "fields", "heads"),
+    [
+        (GPT2LMHeadModel, {}, ()),  # its head is the embeddings
+        (GPT2LMHeadModel, {"tie_word_embeddings": False}, ("lm_head",)),
+        (GPT2DoubleHeadsModel, {}, ("multiple_choice_head",)),
+        (GPT2ForSequenceClassification, {"num_labels": 5, "pad_token_id": 0}, ("score",)),
+        (GPT2ForTokenClassification, {"num_labels": 5}, ("classifier",)),
+        (GPT2ForQuestionAnswering, {}, ("qa_outputs",)),
+    ],
+)
+def test_a_model_for_another_task_gives_its_body(
+    kind: type[PreTrainedModel], fields: dict[str, Any], heads: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Its hidden states are those of PyTorch, and the heads that are left out are named."""
+    model, texts = random_gpt2(kind, **fields), random_texts(LENGTHS)
     base = loaded(saved(model, tmp_path))
-    reference = by_path(model.transformer)
-    assert set(base.parameters) == set(reference)
-    for path, value in base.parameters.items():
-        np.testing.assert_array_equal(value, reference[path].detach().numpy(), err_msg=path)
+    assert base.left_out == heads
+    assert set(base.parameters) == set(by_path(model.transformer))
+    ours, alone = hidden_states(classifier(base), texts), Reference(model.transformer, np.zeros((1, 1)))
+    with torch.no_grad():
+        for mine, ids in zip(ours, texts, strict=True):
+            assert_same(mine, alone.hidden(ids).numpy())
+
+
+@pytest.mark.parametrize("key", ["classifier.dense.weight", "qa_outputs.0.weight", "pooler.weight", "my_score.weight"])
+def test_what_is_no_head_of_gpt2_is_refused(key: str, tmp_path: Path) -> None:
+    folder = saved(random_gpt2(GPT2ForTokenClassification), tmp_path)
+    change(tmp_path, lambda tensors: tensors.update({key: torch.ones(2, 2)}))
+    with pytest.raises(UserError, match=f"has weights that its config.json doesn't: {re.escape(key)}$"):
+        loaded(folder)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "flax_model.msgpack"])

@@ -212,14 +212,33 @@ def test_another_body(copied: Path) -> None:
     tensors = load_file(path)
     tensors["ln_f.bias"] = tensors["ln_f.bias"] + 1e-3
     save_file(tensors, path, metadata={"format": "pt"})
-    assert _refusal(copied / FULL).startswith(f"{copied / FULL}: was trained from other weights than {path.parent} has")
+    where = f"{copied / PROMPT}: was trained from other weights than {path.parent} has"
+    assert _refusal(copied / PROMPT).startswith(where)
+    assert _refusal(copied / PROMPT, model=copied / "base").startswith(where)
 
 
 def test_no_body(copied: Path) -> None:
     shutil.rmtree(copied / "base")
-    message = _refusal(copied / FULL)
-    assert message.startswith(f"{copied / FULL}: what it was trained from can't be had: ")
+    message = _refusal(copied / PROMPT)
+    assert message.startswith(f"{copied / PROMPT}: what it was trained from can't be had: ")
     assert str(copied / "base") in message
+    assert message.endswith("Give the body as it was then: --model.name DIR (in Python: model=DIR)")
+
+
+def test_a_body_that_has_moved_is_given(copied: Path, prompt: Classifier) -> None:
+    (copied / "base").rename(copied / "moved")
+    moved = Classifier.load(copied / PROMPT, model=copied / "moved")
+    np.testing.assert_array_equal(moved.predict(TEXTS).logits, prompt.predict(TEXTS).logits)
+
+
+def test_a_run_that_trained_everything_needs_no_body(copied: Path, full: Classifier) -> None:
+    shutil.rmtree(copied / "base")
+    np.testing.assert_array_equal(Classifier.load(copied / FULL).predict(TEXTS).logits, full.predict(TEXTS).logits)
+    [best] = (copied / FULL / "checkpoints").glob("best-epoch-*")
+    state = json.loads((best / "state.json").read_text())
+    del state["notes"]["body"]  # as in runs that were made before it was kept
+    (best / "state.json").write_text(json.dumps(state))
+    assert "what it was trained from can't be had: " in _refusal(copied / FULL)
 
 
 def test_another_tokenizer(copied: Path) -> None:

@@ -447,7 +447,7 @@ def loaded(file: Path) -> dict[str, np.ndarray] | str:
         return file if name == file.name else None
 
     try:
-        return read_weights(fetch, SHAPES, "a model")
+        return read_weights(fetch, SHAPES, "a model")[0]
     except UserError as error:
         return str(error)
 

@@ -159,15 +159,15 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
         raise UserError(f"--model.tokenizer {name}: the folder has neither vocab.json nor tokenizer.json")
     try:
         with nullcontext() if folder.is_dir() else quiet():
-            tokenizer = GPT2Tokenizer.from_pretrained(name)
+            tokenizer = GPT2Tokenizer.from_pretrained(str(folder) if folder.is_dir() else name)
         if tokenizer.backend_tokenizer.get_vocab_size() < 257:  # where files are missing, it gives an empty one
             raise ValueError("the vocabulary lacks the 256 bytes and end-of-text")
     except Exception as error:  # the client raises what it likes: OSError, ValueError, errors of its parser
         if folder.is_dir():
             raise UserError(f"--model.tokenizer {name}: cannot be read ({first_line(error)})") from error
         raise UserError(
-            f"tokenizer {name} is not in the cache and the hub can't be reached, or has no such tokenizer. "
-            + offline("--model.tokenizer DIR")
+            f"tokenizer {name} is not in the cache and the hub can't be reached, or has no such tokenizer",
+            offline("--model.tokenizer DIR"),
         ) from error
     end = tokenizer.eos_token_id
     if end is None or tokenizer.backend_tokenizer.token_to_id(str(tokenizer.eos_token)) is None:

@@ -47,6 +47,7 @@ def export_run(
     *,
     overwrite: bool = False,
     strategy: Strategy | Entry | None = None,
+    model: str | Path | None = None,
 ) -> Exported:
     """Writes a finished run as others load it.
 
@@ -56,6 +57,7 @@ def export_run(
         folder: for its files; made where it is missing.
         overwrite: an earlier export that is in it.
         strategy: that trained the run, where it is none of the registered ones.
+        model: the body that it was trained from, hub id or directory, where it has moved; compared by hash.
 
     Raises:
         UserError: no such run, the format can't hold it, or the folder holds something; then nothing is written.
@@ -64,7 +66,7 @@ def export_run(
         raise UserError(f"--to {to}: no such format.{nearest(to, TARGETS)}")
     place = expanded(str(folder)).resolve()
     _check_free(place, overwrite)
-    target, parts = TARGETS[to], load_parts(run, strategy, exact=True)
+    target, parts = TARGETS[to], load_parts(run, strategy, exact=True, model=model)
     if reason := target.why_not(parts):
         others = [f"--to {name}" for name, other in TARGETS.items() if not other.why_not(parts)]
         instead = f"; what can be done: {' or '.join(others)}" if others else ""

@@ -10,9 +10,8 @@ from flax_agnews import __version__
 from flax_agnews.data import hub
 from flax_agnews.data.sources import SOURCES
 from flax_agnews.errors import listed, printable
-from flax_agnews.files import read_json, write_atomic
+from flax_agnews.files import is_local, read_json, write_atomic
 from flax_agnews.folder import config_dict
-from flax_agnews.models.pretrained import is_local
 from flax_agnews.parts import Parts
 from flax_agnews.strategies import REGISTRY
 from flax_agnews.units import counted

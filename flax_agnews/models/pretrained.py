@@ -15,7 +15,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import expanded, read_model_json, write_json
+from flax_agnews.files import expanded, is_local, read_model_json, write_json
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
@@ -33,12 +33,14 @@ class Base:
         config: of the body.
         parameters: path -> array, all under `transformer/`.
         given_again: whether `name` gives these weights again; otherwise the output folder keeps a copy.
+        left_out: heads that the files have beside the body, by name.
     """
 
     name: str
     config: GPT2Config
     parameters: Mapping[str, np.ndarray]
     given_again: bool = True
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def hash(self) -> str:
@@ -77,8 +79,8 @@ def load_base(config: ModelConfig, seed: int = 0) -> Base:
         return Base(f"random GPT-2 {body.n_layer} x {body.n_embd}", body, numbers, given_again=False)
     fetch = partial(fetch_file, config.name)
     body = _parse_config(config.name, fetch)
-    weights = read_weights(fetch, body_shapes(body), config.name)
-    return Base(config.name, body, weights)
+    weights, heads = read_weights(fetch, body_shapes(body), config.name)
+    return Base(config.name, body, weights, left_out=heads)
 
 
 def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
@@ -110,11 +112,6 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
     if not isinstance(fields, dict):
         raise UserError(f"{name}: {file_name} is not a JSON object")
     return GPT2Config.from_dict(fields, f"{name}: {file_name}")
-
-
-def is_local(name: str) -> bool:
-    """Whether a model's name is meant as a directory rather than a hub id."""
-    return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None:
@@ -150,7 +147,7 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
             return None
         random = ", or random weights by --model.from_config FILE" if setting == "model.name" else ""
         advice = offline(f"--{setting} DIR{random}")
-        raise UserError(f"{name} is not in the cache and the hub can't be reached. {advice}") from error
+        raise UserError(f"{name} is not in the cache and the hub can't be reached", advice) from error
     except EntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:
@@ -159,5 +156,5 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
         raise UserError(f"--{setting} {name}: neither a directory nor a hub id") from error
     except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
         raise UserError(
-            f"{name}: downloading {file} failed ({first_line(error)}). Run the same command to try again"
+            f"{name}: downloading {file} failed ({first_line(error)})", "Run the same command to try again"
         ) from error

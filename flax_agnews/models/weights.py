@@ -17,8 +17,10 @@ from flax_agnews.files import draft_of, move, read_model_json
 # Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}
 
-# Keys that GPT-2 files may carry and a body doesn't need: attention's constant buffers, and heads.
-_IGNORED = re.compile(r"(h\.\d+\.attn\.(bias|masked_bias)|(lm_head|score|multiple_choice_head)[./].*)")
+# Keys that GPT-2 files may carry and a body doesn't need: attention's constant buffers, and the heads of transformers'
+# GPT2LMHeadModel, GPT2DoubleHeadsModel, and GPT2For{SequenceClassification, TokenClassification, QuestionAnswering}.
+_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+_HEAD = re.compile(r"(lm_head|score|multiple_choice_head)[./].*|(classifier|qa_outputs)\.(weight|bias)")
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")  # whole numbers would need a scale that no file of these has
 _MOST_LISTED = 100
@@ -46,7 +48,9 @@ _HUB: Naming = (hub_key, "transformer.")
 _FLAX: Naming = (flax_key, "transformer/")
 
 
-def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, np.ndarray]:
+def read_weights(
+    fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The body's parameters, from the best weights file that there is.
 
     Args:
@@ -55,12 +59,16 @@ def read_weights(fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
         where: the model's name, for errors.
 
     Returns:
-        Path -> float32 array.
+        Path -> float32 array; and the names of heads that are in the file beside the body, and are left out.
     """
     if file := _hub_file(fetch):
-        return select(read_tensors(fetch, where), shapes, _HUB, f"{where}: {file.name}")
-    if file := fetch("flax_model.msgpack"):
-        return select(_read_msgpack(file, where), shapes, _FLAX, f"{where}: {file.name}")
+        tensors, naming = read_tensors(fetch, where), _HUB
+    elif file := fetch("flax_model.msgpack"):
+        tensors, naming = _read_msgpack(file, where), _FLAX
+    if file:
+        keys = (key.removeprefix(naming[1]) for key in tensors)
+        heads = (re.split("[./]", key)[0] for key in keys if _HEAD.fullmatch(key))
+        return select(tensors, shapes, naming, f"{where}: {file.name}"), tuple(sorted(set(heads)))
     if fetch("pytorch_model.bin") or fetch("pytorch_model.bin.index.json"):
         raise UserError(
             f"{where}: has only pytorch_model.bin, a pickle, which could run code and is never loaded. Convert it once "
@@ -121,7 +129,8 @@ def select(
     if wrong:
         raise UserError(f"{where} doesn't fit {measure}: {listed(wrong, _MOST_LISTED)}")
     needed = set(keys.values())
-    if unknown := [shown(key, 100) for key in found if key not in needed and not _IGNORED.fullmatch(key)]:
+    others = (key for key in found if key not in needed and not (_BUFFER.fullmatch(key) or _HEAD.fullmatch(key)))
+    if unknown := [shown(key, 100) for key in others]:
         raise UserError(f"{where} has weights that {measure} doesn't: {listed(unknown, _MOST_LISTED)}")
     if odd := [f"{key} is {found[key].dtype}" for key in keys.values() if found[key].dtype.name not in _FLOATS]:
         raise UserError(f"{where}: {listed(odd)}; weights are {', '.join(_FLOATS)}")

@@ -224,7 +224,7 @@ def _again() -> Iterator[str]:
     yield "## Again"
     yield "```\npython -m flax_agnews.main --config config.yaml\n```"
     yield (
-        "`config.yaml` lies in this folder. Relative paths in it count from where the command is started. "
+        "`config.yaml` lies in this folder; the paths in it are those of the machine that wrote it. "
         "Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. "
         "`results.csv` has a row for every run, `results.json` everything."
     )
