@@ -258,7 +258,7 @@ def _wandb_settings() -> dict[str, str]:
 def _run_id(folder: Path) -> str:
     """The W&B id of this run folder, so that a resumed run goes on in the same place."""
     path = folder / "wandb" / "run-id.txt"
-    if not path.exists():
+    if not (path.exists() and path.stat().st_size):  # a full disk leaves it empty
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()

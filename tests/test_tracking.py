@@ -261,6 +261,15 @@ def test_entity_and_group_of_the_environment(clean, tmp_path):
     assert run.run_id == (tmp_path / "run" / "wandb" / "run-id.txt").read_text()
 
 
+def test_an_empty_id_is_made_anew(clean, tmp_path):
+    path = tmp_path / "run" / "wandb" / "run-id.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    _open(tmp_path / "run", "offline")[0].finish()
+    assert path.read_text()
+    assert _begun(tmp_path / "run").run_id == path.read_text()
+
+
 def _key_in_netrc(home: Path, host: str, monkeypatch) -> None:
     (home / ".netrc").write_text(f"machine {host}\n  login user\n  password {'k' * 40}\n")
     (home / ".netrc").chmod(0o600)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flax_agnews.data.sources import Corpus, Texts
 from flax_agnews.data.tokens import Ragged, Tokenizer, encode_cached
-from flax_agnews.errors import listed
+from flax_agnews.errors import listed, shown
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,11 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data
 def _special_note(corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
     """How the special tokens in the texts were read, where there are any."""
     found = [tokenizer.special_in(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
-    count, names = sum(count for count, _ in found), listed(sorted(set().union(*(names for _, names in found))))
+    count, names = sum(count for count, _ in found), set[str]().union(*(names for _, names in found))
     contain = "text contains" if count == 1 else "texts contain"
     read = "split as text" if tokenizer.special_tokens == "text" else "read as tokens"
-    return [f"{count:,} {contain} special tokens ({names}), {read} (--data.special_tokens)"] if count else []
+    return (
+        [f"{count:,} {contain} special tokens ({listed(map(shown, sorted(names)))}), {read} (--data.special_tokens)"]
+        if count
+        else []
+    )
