@@ -1,6 +1,7 @@
 """Early stopping: where the rule says, alone, in groups, resumed and in stages; the learning rate as without it."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.group import Lane
-from flax_agnews.training.history import History
+from flax_agnews.training.history import History, Scores
 from flax_agnews.training.loop import Interrupted, Run, Watch, fit
 from flax_agnews.training.program import Program
 from flax_agnews.training.saving import Saving
@@ -208,6 +209,16 @@ def test_a_strategy_with_stages_waits_for_its_last(settled: int) -> None:
         if lane.ended:
             break
     assert epoch == ends(accuracies, PATIENCE, settled)
+
+
+def test_a_run_whose_validation_is_not_finite_stopped_and_did_not_end_early() -> None:
+    lane = Lane(0, patience=1)
+    lane.begin(History(), 5, 4)
+    for accuracy in (0.5, math.nan):
+        lane.journal.epoch(Scores(math.nan if math.isnan(accuracy) else 1.0, accuracy, accuracy, []))
+    assert lane.fault
+    assert lane.over
+    assert not lane.ended
 
 
 def test_gradual_unfreezing_ends_only_when_all_groups_train(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ class Lane:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended early: its numbers stay as they are, whatever becomes of its state."""
-        if self.patience is None:
+        """Whether the run has ended early, without a fault: its numbers stay, whatever becomes of its state."""
+        if self.patience is None or self.fault:
             return False
         return len(self.history.val_accuracy) - max(self.history.best_epoch, self._settled) >= self.patience
 

@@ -43,7 +43,7 @@ class Watch:
         """After every epoch's evaluation, with each run's history; that of a run that ended before stays as it was."""
 
     def ended(self, number: int, history: History) -> None:
-        """When the run of that number ends early, after `epoch` of its last one."""
+        """When the run of that number ends early; after the call of `epoch` for its last one."""
 
     def resumed(self, step: int, inexact: str | None) -> None:
         """When a saved state is taken up; `inexact` says why what follows isn't exact to the last digit."""
