@@ -167,18 +167,18 @@ def settings_from(kind: type[T], values: Any) -> T:
     """
     made, hints = kind(**values), get_type_hints(kind)
     for name, value in values.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise TypeError(f"{name} can't be {value!r}")
     return made
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
+        return any(fits(value, option) for option in get_args(hint))
     if origin:
-        return isinstance(value, dict if origin is dict else list)
+        return isinstance(value, dict if origin is dict else list | tuple)
     return hint is Any or type(value) in ((int, float) if hint is float else (hint,))

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flax_agnews"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "config", "ranges", "files", "manifest", "lock", "units"},
+    {"errors", "config", "ranges", "keywords", "files", "manifest", "lock", "units"},
     {"data", "metrics", "tracking", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
@@ -23,6 +23,7 @@ FLOORS = [
     {
         *("experiment", "prepare", "folder", "disk", "places", "shown", "records", "report", "compare", "library"),
         *("listing", "search", "trials", "starting", "parts", "trained", "exports", "streaming", "evaluation"),
+        *("compared", "schemes"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]

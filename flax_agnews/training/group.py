@@ -1,6 +1,6 @@
 """Runs of a strategy that train together in one program, a seed each: what each has for itself, and what they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -66,10 +66,12 @@ class Lane:
         first = "" if self.skip else self.history.first_skipped
         return first or self.history.fault
 
-    def resume(self, step: int, example: TrainState) -> tuple[TrainState, History, str | None]:
-        """A saved state, its history, and why what follows isn't exact, if it isn't."""
+    def resume(
+        self, step: int, example: TrainState, later: Collection[str] = ()
+    ) -> tuple[TrainState, History, str | None]:
+        """A saved state (`later` as in `Store.restore`), its history, and why what follows isn't exact, if it isn't."""
         assert self.store is not None
-        state, notes = self.store.restore(step, example)
+        state, notes = self.store.restore(step, example, later)
         other = [name for name in self.identity if notes["identity"].get(name) != self.identity[name]]
         if other:
             raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
@@ -158,8 +160,10 @@ class Group:
         return step
 
     def _restore(self) -> list[History]:
-        example, _ = self.one(0)
-        saved = first_before_others(lambda: [lane.resume(self.step, example) for lane in self.lanes])
+        later = self.program.setup.untrained(self.step, self.program.batches.steps_per_epoch)
+        examples = [self.one(number)[0] for number in range(len(self.lanes))]
+        pairs = list(zip(self.lanes, examples, strict=True))
+        saved = first_before_others(lambda: [lane.resume(self.step, example, later) for lane, example in pairs])
         self.state = self.program.devices.state(stack([state for state, _, _ in saved]))
         self.inexact = next((reason for _, _, reason in saved if reason), None)
         return [history for _, history, _ in saved]

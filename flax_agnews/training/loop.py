@@ -107,7 +107,7 @@ def train(
             for number in range(len(lanes)):
                 _end_epoch(group, number)
             watch.epoch(epoch + 1, [lane.history for lane in lanes])
-            if saving and epoch + 1 < epochs and saving.due(group.step):
+            if saving and (saving.due(group.step) if epoch + 1 < epochs else saving.final):
                 group.save(saving)
     if saving:
         saving.wait()

@@ -117,6 +117,11 @@ class Setup:
         """The number of the stage that an epoch belongs to."""
         return sum(span.first <= epoch for span in self.spans[1:])
 
+    def untrained(self, step: int, steps_per_epoch: int) -> frozenset[str]:
+        """Paths that train in stages only which begin after so many updates, or later."""
+        begun = [span.learning for span in self.spans if span.first * steps_per_epoch < step]
+        return self.trainable.difference(*begun) if self.spans else frozenset()
+
     @property
     def trainable_parameters(self) -> int:
         """How many numbers train."""
