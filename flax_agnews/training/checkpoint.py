@@ -90,12 +90,16 @@ class Store:
         """
         return _load(self._step(step), example, later)
 
-    def restore_best(self, example: T, epoch: int) -> T:
-        """The trainable leaves of the best epoch; a `UserError` where they are damaged."""
+    def restore_best(self, example: T, epoch: int, later: Collection[str] = ()) -> T:
+        """The trainable leaves of the best epoch (`later` as in `restore`); a `UserError` where they are damaged."""
         folder = self._best(epoch)
         if reason := manifest.damage(folder):
             raise UserError(f"{folder}: the weights are damaged ({reason}). Remove {self.folder.parent} to train anew")
-        return _load(folder, example)[0]
+        return _load(folder, example, later)[0]
+
+    def best_is_whole(self, example: Any, epoch: int) -> bool:
+        """Whether the best weights of an epoch have each leaf of `example`."""
+        return (read_json(self._best(epoch) / _JSON) or {}).get("leaves", {}).keys() >= _described(example).keys()
 
     def drop_after(self, step: int) -> None:
         """Drops the states that only some of the runs that train together have, after the one that all go on from."""

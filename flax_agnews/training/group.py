@@ -76,6 +76,9 @@ class Lane:
         if other:
             raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
         self._best_saved = notes["best_epoch"]
+        if later and self._best_saved and not self.store.best_is_whole(example.params, self._best_saved):
+            self._best = snapshot(self.store.restore_best(example.params, self._best_saved, later))
+            self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
         return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
 
     def writing(self, store: Store, state: TrainState) -> list[Callable[[], None]]:
