@@ -102,15 +102,15 @@ class RunFolder:
     def claim(self, identity: Mapping[str, str]) -> None:
         """Marks the run with what it is a run of, and refuses one that was begun as something else."""
         before = self.identity
-        if before is not None:
-            self.check(identity)
+        self.check(identity)
         grown = before is not None and "steps" in before and before["steps"] != identity.get("steps")
         if self.writes and (before is None or grown):
             write_json(self.path / "identity.json", dict(identity))
 
     def check(self, identity: Mapping[str, str]) -> None:
         """Refuses a run that was begun as something else; what is `PLANNED` is left to `schemes.Scheme`."""
-        known = self.identity or {}
+        if (known := self.identity) is None:
+            return
         changed = [name for name in identity if name not in PLANNED and known.get(name) != identity[name]]
         if changed:
             raise UserError(
