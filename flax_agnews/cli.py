@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
+from jsonargparse import SUPPRESS, ArgumentParser, get_loader, set_dumper, set_loader
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, nearest, shown
@@ -60,6 +60,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--list_strategies", action="store_true", help="Print what each strategy trains, and stop.")
     parser.add_argument("--output", type=str, default=default.output, help="Folder for all that is made.")
     parser.add_argument("--overwrite", action="store_true", help="Start over in a folder that is in use.")
+    parser.add_argument("--custom", type=list[str], default=[], help=SUPPRESS)  # what config.yaml has of a script's own
     for section in _sections():
         value = getattr(default, section)
         parser.add_argument(f"--{section}", type=type(value), default=value)
@@ -92,6 +93,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if isinstance(values.model.from_config, Mapping):
         for name in values.model.from_config:
             _check_name(f"{_FROM_CONFIG}{name}", known, f"{_FROM_CONFIG}{name}", "")
+    _check_custom(values)
     entries = chosen("every" if values.list_strategies else values.strategy)
     config = Config(
         strategy=",".join(entry.name for entry in entries),
@@ -115,7 +117,18 @@ def _load(text: str) -> Any:
 set_loader(_WORDS, _load, (yaml.YAMLError, ValueError))
 set_dumper(_WORDS, partial(dump_yaml, allow_unicode=True))
 
-_PLAIN = ("strategy", "list_strategies", "output", "overwrite")
+
+def _check_custom(values: Any) -> None:
+    """Strategies that a script ran by the library, and this command doesn't know, aren't chosen."""
+    names = [part.strip() for part in values.strategy.split(",")]
+    if own := [name for name in names if name in values.custom]:
+        rest = ",".join(name for name in names if name not in own)
+        others = f", or choose --strategy {rest}" if rest else ""
+        told = "is a strategy of a script that uses the library"
+        raise UserError(f"--strategy {values.strategy}: {own[0]} {told}; run that script again{others}")
+
+
+_PLAIN = ("strategy", "list_strategies", "output", "overwrite", "custom")
 """Settings that are no section."""
 
 _FROM_CONFIG = "model.from_config."

@@ -262,7 +262,13 @@ class TrackingConfig:
 
 @dataclass
 class Config:
-    """A whole experiment. `strategies` holds the settings of each strategy, by its name."""
+    """A whole experiment.
+
+    Attributes:
+        strategy: Names of what is compared, with commas between; `Experiment` writes those that it is given.
+        strategies: The settings of each registered strategy, by its name.
+        custom: Names of those that are no registered strategies but a script's own; `Experiment` writes them.
+    """
 
     strategy: str = "all"
     output: str = "runs/ag_news"
@@ -275,3 +281,4 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     strategies: dict[str, Any] = field(default_factory=dict)
+    custom: list[str] = field(default_factory=list)

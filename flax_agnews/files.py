@@ -224,7 +224,7 @@ def settings_from(kind: type[T], values: Any) -> T:
     values = {name: _worded(value) if hints.get(name) is bool else value for name, value in dict(values).items()}
     made = kind(**values)
     for name, value in values.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise TypeError(f"{name} can't be {value!r}")
     return made
 
@@ -234,13 +234,13 @@ def _worded(value: Any) -> Any:
     return yaml.SafeLoader.bool_values.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
+        return any(fits(value, option) for option in get_args(hint))
     if origin:
-        return isinstance(value, dict if origin is dict else list)
+        return isinstance(value, dict if origin is dict else list | tuple)
     return hint is Any or type(value) in ((int, float) if hint is float else (hint,))

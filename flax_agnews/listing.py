@@ -13,7 +13,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
+from flax_agnews.errors import UserError
 from flax_agnews.files import is_local
+from flax_agnews.keywords import check_kind, train_settings
 from flax_agnews.models import parameters
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, read_config
@@ -99,13 +101,19 @@ def describe(
         **train: fields of `TrainConfig`, such as weight_decay_mask="matrices".
 
     Raises:
-        UserError: the strategy doesn't fit the model, in one line.
+        UserError: bad input, or a strategy that doesn't fit the model, in one line.
     """
+    check_kind("describe(strategy=", strategy, (Strategy, str), "a Strategy, or the name of a registered one")
+    check_kind("describe(model=", model, (str, ModelConfig), "the name of a model, or a ModelConfig")
+    check_kind("describe(classes=", classes, int, "a whole number, 1 or more")
+    if classes < 1:
+        raise UserError(f"describe(classes={classes}): must be 1 or more")
+    settings = train_settings("describe", train, TrainConfig(), {})
     body = _body(ModelConfig(name=model) if isinstance(model, str) else model)
     if isinstance(strategy, str):
         entry = REGISTRY[strategy]
         strategy = entry.build(entry.settings(), body)
-    return _described(strategy, body, classes, TrainConfig(**train))
+    return _described(strategy, body, classes, settings)
 
 
 def strategies_table(config: Config) -> Table:

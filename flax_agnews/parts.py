@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from flax_agnews.disk import validated
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import expanded, read_json, settings_from
 from flax_agnews.folder import OutputFolder, RunFolder
+from flax_agnews.keywords import check_kind
 from flax_agnews.located import located
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
@@ -98,6 +100,8 @@ def load_parts(
     Raises:
         UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
     """
+    kinds = "the Strategy, or the Entry, that trained the run"
+    check_kind("load(strategy=", strategy, (Strategy, Entry, NoneType), kinds)
     return _parts(*find_run(expanded(str(run))), strategy, exact, None if model is None else str(model))
 
 
@@ -247,7 +251,7 @@ def _tokenizer(output: OutputFolder, run: RunFolder, config: Config, given: str 
 def _strategy(given: Strategy | Entry | None, name: str, config: Config, base: Base, run: RunFolder) -> Strategy:
     if isinstance(given, Strategy):
         return given
-    if given is None and name not in {entry.name for entry in REGISTRY}:
+    if given is None and (name in config.custom or name not in {entry.name for entry in REGISTRY}):
         raise UserError(f"{run.path}: {name} is no registered strategy; pass it: Classifier.load(run, strategy=...)")
     entry = given or REGISTRY[name]
     try:

@@ -10,7 +10,7 @@ from flax_agnews.config import Config
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError
 from flax_agnews.files import read_json, write_json
-from flax_agnews.folder import OutputFolder, config_dict
+from flax_agnews.folder import PLANNED, OutputFolder, config_dict
 from flax_agnews.tracking import Tracker, open_tracker
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.circumstances import circumstances
@@ -43,20 +43,28 @@ class Places:
         """
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
-        store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
+        held = (folder.result or {}).get("best_epoch", 0)  # of a finished run that goes on: its result stands till then
+        place = (folder.path / "checkpoints", chosen.keep_last, self.display.note, held)
+        store = Store(*place) if chosen.enabled else None
+        lasting = {key: value for key, value in identity.items() if key not in PLANNED}
         train = self.config.train
         skip = train.on_nonfinite == "skip"
-        facts = (identity, circumstances(devices), folder.writes, skip, about, train.early_stopping)
+        facts = (lasting, circumstances(devices), folder.writes, skip, about, train.early_stopping)
         if not folder.writes:
             return Lane(seed, store, None, None, *facts)
         tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
         return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *facts)
 
-    def saving(self, name: str) -> Saving | None:
-        """When a strategy's runs are saved: what a save costs is known from one run to the next."""
+    def saving(self, name: str, final: bool) -> Saving | None:
+        """When a strategy's runs are saved: what a save costs is known from one run to the next.
+
+        Args:
+            name: the strategy's.
+            final: whether their last states are kept.
+        """
         chosen = self.config.checkpoint
         if chosen.enabled and name not in self._savings:
-            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name))
+            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name), final)
         return self._savings.get(name)
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:

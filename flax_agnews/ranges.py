@@ -62,13 +62,19 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
 }
 
 
+def check_range(name: str, value: Any, where: str) -> None:
+    """Raises a `UserError` that begins with `where`, unless a setting's value is in its range."""
+    allowed, words = _RANGES.get(name, (lambda _: True, ""))
+    if not allowed(value):
+        raise UserError(f"{where}: must be {words}")
+
+
 def check_ranges(config: Config) -> None:
     """Raises a `UserError` that names the first setting outside its range."""
-    for name, (allowed, words) in _RANGES.items():
+    for name in _RANGES:
         section, key = name.split(".")
         value = getattr(getattr(config, section), key)
-        if not allowed(value):
-            raise UserError(f"--{name} {value}: must be {words}")
+        check_range(name, value, f"--{name} {value}")
     if config.data.paired and config.data.max_length < 3:
         each = "a token of each text, and the separator"
         raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")

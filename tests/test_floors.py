@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flax_agnews"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "config", "ranges", "files", "manifest", "lock", "units", "hints", "processor"},
+    {"errors", "config", "ranges", "keywords", "files", "manifest", "lock", "units", "hints", "processor"},
     {"data", "metrics", "tracking", "wandb_files", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
@@ -35,6 +35,7 @@ FLOORS = [
             "library",
         ),
         *("listing", "search", "trials", "starting", "parts", "trained", "exports", "streaming", "evaluation"),
+        *("compared", "schemes"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]

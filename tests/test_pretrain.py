@@ -67,7 +67,9 @@ def finished(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _begun(output: Path, *flags: object) -> Experiment:
     """An experiment up to its first run: read, tokenized, adapted."""
     request = cli.parse(small(output, "--strategy", "prompt", *FLAGS, *flags))
-    return Experiment(request.config, request.entries)
+    experiment = Experiment(request.config, request.entries)
+    experiment.adapt()
+    return experiment
 
 
 # --- the loss

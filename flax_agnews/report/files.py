@@ -149,8 +149,9 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
     ]
     if not _known_or_not([*run["train_loss"], *run["val_loss"], *others]):
         return f"{place}: a loss, a cost, rate_factor or best_epoch is no number"
-    if not isinstance(run.get("stopped_early", False), bool):
-        return f"{place}.stopped_early is neither true nor false"
+    for flag in ("custom", "stopped_early"):
+        if not isinstance(run.get(flag, False), bool):
+            return f"{place}.{flag} is neither true nor false"
     classes = len(results["data"]["classes"])
     if not _is_confusion(run["test_confusion"], classes):
         return f"{place}.test_confusion is no table of {classes} x {classes} counts"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import listed
-from flax_agnews.files import write_atomic
+from flax_agnews.files import expanded, write_atomic
+from flax_agnews.keywords import check_kind
 from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
@@ -32,11 +33,13 @@ from flax_agnews.units import counted
 _FIGURE = "accuracy_curves.png"
 
 
-def write_report(folder: Path) -> list[Path]:
+def write_report(folder: str | Path) -> list[Path]:
     """Writes results.csv, accuracy_curves.png and report.md into `folder`, and returns their paths.
 
     UserError, in one line, where results.json is missing or broken or the folder cannot be written.
     """
+    check_kind("write_report(folder=", folder, (str, Path), "the output folder of an experiment")
+    folder = expanded(str(folder))
     results = read_results(folder)
     page = markdown_page(results)
     return [
@@ -60,7 +63,7 @@ def markdown_page(results: Results) -> str:
         _costs(results),
         _settings(results),
         _environment(results),
-        _again(),
+        _again(results),
     )
     return "\n\n".join(part for section in sections for part in section) + "\n"
 
@@ -220,13 +223,26 @@ def _environment(results: Results) -> Iterator[str]:
     yield pipe_table(("what", "value"), rows, left=2)
 
 
-def _again() -> Iterator[str]:
+def _again(results: Results) -> Iterator[str]:
+    groups = by_strategy(results["runs"])
+    own = [name for name in groups if any(run.get("custom") for run in groups[name])]
+    registered = [name for name in groups if name not in own]
+    files = "`results.csv` has a row for every run, `results.json` everything."
     yield "## Again"
-    yield "```\npython -m flax_agnews.main --config config.yaml\n```"
+    if own:
+        verb, which = ("is a strategy", "it") if len(own) == 1 else ("are strategies", "them")
+        yield (
+            f"{listed(map(escape, own))} {verb} of a script that uses the library: run that script again, since the "
+            f"command doesn't know {which}. Finished runs are not repeated in the same output folder."
+        )
+    if not registered:
+        yield f"`config.yaml` in this folder has the settings. {files}"
+        return
+    chosen = f" --strategy {','.join(registered)}" if own else ""
+    yield f"```\npython -m flax_agnews.main --config config.yaml{chosen}\n```"
     yield (
         "`config.yaml` lies in this folder; the paths in it are those of the machine that wrote it. "
-        "Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. "
-        "`results.csv` has a row for every run, `results.json` everything."
+        f"Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. {files}"
     )
 
 

@@ -5,6 +5,7 @@ token ids (`Ragged.depth`). The numbers are those of computing it anew (contract
 """
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -119,7 +120,8 @@ class Activations:
         depth, splits = self._through(setup, shared, self.splits, told)
         whole = self._trained(batches, splits["train"])
         by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
-        ends = [*(span.first for span in setup.spans[1:]), self.train.epochs]
+        # What is cached decides the last digits: so it doesn't depend on how many epochs, and stages, a run comes to.
+        ends = [*(stage.epoch for stage in setup.strategy.stages[1:]), math.inf]
         for number, span in enumerate(setup.spans):
             # The pass that fills the cache costs what the cache saves in one epoch of one run.
             if (ends[number] - span.first) * self.train.runs > 1 or self.train.cache_frozen == "on":

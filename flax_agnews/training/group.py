@@ -1,6 +1,6 @@
 """Runs of a strategy that train together in one program, a seed each: what each has for itself, and what they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -87,14 +87,19 @@ class Lane:
         """Whether the run goes on no more, for either reason."""
         return self.ended or bool(self.fault)
 
-    def resume(self, step: int, example: TrainState) -> tuple[TrainState, History, str | None]:
-        """A saved state, its history, and why what follows isn't exact, if it isn't."""
+    def resume(
+        self, step: int, example: TrainState, later: Collection[str] = ()
+    ) -> tuple[TrainState, History, str | None]:
+        """A saved state (`later` as in `Store.restore`), its history, and why what follows isn't exact, if it isn't."""
         assert self.store is not None
-        state, notes = self.store.restore(step, example)
+        state, notes = self.store.restore(step, example, later)
         other = [name for name in self.identity if notes["identity"].get(name) != self.identity[name]]
         if other:
             raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
         self._best_saved = notes["best_epoch"]
+        if later and self._best_saved and not self.store.best_is_whole(example.params, self._best_saved):
+            self._best = snapshot(self.store.restore_best(example.params, self._best_saved, later))
+            self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
         return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
 
     def writing(self, store: Store, state: TrainState) -> list[Callable[[], None]]:
@@ -180,8 +185,10 @@ class Group:
         return step
 
     def _restore(self) -> list[History]:
-        example, _ = self.one(0)
-        saved = first_before_others(lambda: [lane.resume(self.step, example) for lane in self.lanes])
+        later = self.program.setup.untrained(self.step, self.program.batches.steps_per_epoch)
+        examples = [self.one(number)[0] for number in range(len(self.lanes))]
+        pairs = list(zip(self.lanes, examples, strict=True))
+        saved = first_before_others(lambda: [lane.resume(self.step, example, later) for lane, example in pairs])
         self.state = self.program.devices.state(stack([state for state, _, _ in saved]))
         self.inexact = next((reason for _, _, reason in saved if reason), None)
         return [history for _, history, _ in saved]

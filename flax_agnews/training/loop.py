@@ -116,7 +116,8 @@ def train(
             for number in going:
                 if lanes[number].ended and epoch + 1 < epochs:
                     watch.ended(number, lanes[number].history)
-            if saving and epoch + 1 < epochs and not group.over and saving.due(group.step):
+            due = saving and (saving.due(group.step) if epoch + 1 < epochs else saving.final)
+            if saving and due and not group.over:
                 group.save(saving)
     if saving:
         saving.wait()
