@@ -231,7 +231,7 @@ class Experiment:
         for lane, run in finished:
             if not lane.writes:
                 continue
-            lane.finish()
+            lane.finish(self.places.saving(name))
             record = run_record(program, lane.seed, run, self.adaptation)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:

@@ -1,7 +1,6 @@
 """Where the numbers and weights of an experiment's runs go: files in their folders, and trackers."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ class Places:
     def __init__(self, config: Config, folder: OutputFolder, display: Display) -> None:
         self.config, self.folder, self.display = config, folder, display
         self._hints: set[str] = set()
-        self._savings: dict[str, Saving] = {}
+        self._savings: dict[str, Saving | None] = {}
 
     def lane(
         self, name: str, seed: int, identity: Mapping[str, str], devices: Devices, about: Mapping[str, Any]
@@ -49,10 +48,9 @@ class Places:
 
     def saving(self, name: str) -> Saving | None:
         """When a strategy's runs are saved: what a save costs is known from one run to the next."""
-        chosen = self.config.checkpoint
-        if chosen.enabled and name not in self._savings:
-            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name))
-        return self._savings.get(name)
+        if name not in self._savings:
+            self._savings[name] = Saving.of(self.config.checkpoint, name, self.display.note)
+        return self._savings[name]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
         """A run's; what it has to say is said once in an experiment."""
@@ -77,6 +75,3 @@ class Places:
         tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
         tracker.figure("accuracy_curves", figure)
         tracker.finish()
-
-    def _note(self, name: str, text: str) -> None:
-        self.display.note(f"{name}: {text}")

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from flax_agnews.data.files import check_width, csv_records, json_object, long_fields
 from flax_agnews.data.rows import Rows, side_by_side
 from flax_agnews.errors import UserError, first_line, listed, shown
-from flax_agnews.files import draft_of, move
+from flax_agnews.files import drafted
 
 _LONGEST = 1 << 26  # bytes of a line
 _CHUNK = 1 << 25  # bytes after which a chunk ends, however few rows it has
@@ -87,16 +87,8 @@ def read(path: Path, size: int) -> Iterator[Chunk]:
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
     """A file that takes its name when it is whole; what is there stays until then."""
-    draft = draft_of(path)
-    try:
-        with ExitStack() as stack:
-            yield kind_of(path).write(draft, stack)
-        move(draft, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    with drafted(path) as draft, ExitStack() as stack:
+        yield kind_of(path).write(draft, stack)
 
 
 def _check_new(place: str, columns: Collection[str], added: Added) -> None:

@@ -7,11 +7,14 @@ both. Orbax sees numbered leaves, since a path may hold what no file name can (a
 
 import errno
 import importlib
+import itertools
 import logging
 import os
 import shutil
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +25,7 @@ import numpy as np
 from flax_agnews import manifest
 from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.files import read_json, write_json
+from flax_agnews.training.saving import GivenUp, Sign
 
 try:
     import resource
@@ -29,6 +33,9 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 T = TypeVar("T")
+
+_numbers = itertools.count()
+_drafts: set[Path] = set()  # that threads of this process write, those included that hang
 
 
 class Store:
@@ -44,21 +51,22 @@ class Store:
         self.folder, self.keep, self._note = folder.absolute(), keep, note
         self._sound: dict[Path, bool] = {}
 
-    def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any, notes: dict[str, Any], sign: Sign = lambda: None) -> None:
         """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none counts on."""
-        self._write(self._step(step), state, notes)
+        self._write(self._step(step), state, notes, sign)
         kept = self.steps[-self.keep :]
         needed = {self._best(_notes(self._step(saved)).get("best_epoch", 0)) for saved in kept}
-        for folder in self._folders("step-"):
-            if folder not in map(self._step, kept):
-                manifest.discard(folder)
-        for folder in self._folders("best-epoch-"):
+        needed.update(map(self._step, kept))
+        for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
             if folder not in needed:
+                sign()
                 manifest.discard(folder)
 
-    def save_best(self, params: Any, epoch: int, about: Mapping[str, Any] | None = None) -> None:
+    def save_best(
+        self, params: Any, epoch: int, about: Mapping[str, Any] | None = None, sign: Sign = lambda: None
+    ) -> None:
         """Keeps the trainable leaves of an epoch, the best so far, with JSON notes for those who take them up."""
-        self._write(self._best(epoch), params, dict(about or {}))
+        self._write(self._best(epoch), params, dict(about or {}), sign)
 
     @property
     def steps(self) -> list[int]:
@@ -106,21 +114,31 @@ class Store:
 
     def clear(self) -> None:
         """Drops everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._sweep("*")
+        with suppress(OSError):  # it isn't there, or has the draft of a write that hangs
+            self.folder.rmdir()
 
-    def _write(self, folder: Path, tree: Any, notes: dict[str, Any]) -> None:
+    def _write(self, folder: Path, tree: Any, notes: dict[str, Any], sign: Sign) -> None:
         self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
         _check_room(self.folder, [np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)])
-        draft = self.folder / f".{folder.name}.{os.getpid()}.draft"
-        draft.mkdir(parents=True)
-        _save(draft, tree, notes)
-        manifest.seal(draft, folder)
+        draft = self.folder / f".{folder.name}.{os.getpid()}.{next(_numbers)}.draft"
+        _drafts.add(draft)
+        try:
+            draft.mkdir(parents=True)
+            with _watched(draft, sign):
+                _save(draft, tree, notes)
+            manifest.seal(draft, folder, sign)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        finally:
+            _drafts.discard(draft)
         self._sound[folder] = True
 
-    def _sweep(self) -> None:
-        """Drops what killed saves left half-done."""
-        for path in self.folder.glob(".*"):
+    def _sweep(self, what: str = ".*") -> None:
+        """Drops what killed saves left half-done; not what a thread of this process writes, though it may hang."""
+        for path in set(self.folder.glob(what)) - _drafts:
             shutil.rmtree(path, ignore_errors=True)
 
     def _intact(self, folder: Path) -> bool:
@@ -160,6 +178,37 @@ def all_finite(tree: Any) -> bool:
     return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
+@contextmanager
+def _watched(folder: Path, sign: Sign) -> Iterator[None]:
+    """Inside, gives a sign of life whenever what is in a folder has changed in number or size."""
+    over = threading.Event()
+
+    def look() -> None:
+        before = None
+        with suppress(GivenUp):
+            while not over.wait(_LOOK):
+                if (now := _extent(folder)) != before:
+                    before = now
+                    sign()
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _extent(folder: Path) -> tuple[int, int]:
+    """How many files are in a folder, and their bytes; of those that come and go meanwhile, about."""
+    sizes = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                sizes.append(os.lstat(os.path.join(place, name)).st_size)
+    return len(sizes), sum(sizes)
+
+
+_LOOK = 0.5  # seconds
 _FILES = 16 * 1024  # bytes that an array's files and folders take beside it
 _ARRAYS, _JSON = "arrays", "state.json"
 
@@ -190,6 +239,9 @@ def _orbax() -> Any:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     others = threading.excepthook
     threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
+    # Of several writes that fail, all but the first find nobody who waits for them.
+    rest = sys.unraisablehook
+    sys.unraisablehook = lambda told: None if str(told.exc_value) == "Event loop is closed" else rest(told)
     if jax.process_count() > 1:
         # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
         execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
