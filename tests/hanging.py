@@ -4,6 +4,7 @@ As a script, the command with another patience: `hanging.py SECONDS ARGUMENTS`.
 """
 
 import functools
+import json
 import os
 import sys
 import threading
@@ -50,13 +51,14 @@ class Pipes:
                         self.caught.append(draft)
 
     def _block(self, leaves: Path) -> None:
-        for leaf in range(40, 0, -1):
-            for chunk in ("c/0.__lock", "c/0/0.__lock"):  # of a vector, of a matrix
-                pipe = leaves / str(leaf) / chunk
-                pipe.parent.mkdir(parents=True, exist_ok=True)
-                with suppress(FileExistsError):
-                    os.mkfifo(pipe)
-                    self._pipes.append(pipe)
+        """Each leaf has one chunk: c for a number, c/0 for a vector, c/0/0 for a matrix."""
+        described = json.loads((leaves.parent.parent / "state.json").read_text())["leaves"]
+        for leaf, (shape, _) in reversed(list(enumerate(described.values()))):
+            pipe = leaves / str(leaf) / f"{'/'.join(['c', *'0' * len(shape)])}.__lock"
+            pipe.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkfifo(pipe)
+                self._pipes.append(pipe)
 
 
 if __name__ == "__main__":

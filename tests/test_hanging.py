@@ -187,17 +187,20 @@ def test_weights_that_hang_at_the_end_are_reported_and_not_waited_for() -> None:
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_failure_stops_training_only_where_the_settings_say_so(stop: bool) -> None:
-    saving = Saving(every_steps=1, stop=stop, name="full")
+    """Also where another save has begun before training could stop: that one is finished first."""
+    saving, written = Saving(every_steps=1, stop=stop, name="full"), list[int]()
+    saving.begin(0)
     saving.check()
     saving.save("step 1", lambda: [lambda sign: Path(os.devnull, "file").unlink()])
     saving.wait()
-    if stop:
-        with pytest.raises(
-            UserError, match=r"^full: step 1 could not be saved \(.*Not a directory.*on_failure is stop"
-        ):
-            saving.check()
-    saving.save("step 2", lambda: [lambda sign: None])
-    saving.wait()
+    saving.save("step 2", lambda: [lambda sign: time.sleep(0.2), lambda sign: written.append(2)])
+    if not stop:
+        saving.check()
+        return
+    with pytest.raises(UserError, match=r"^full: step 1 could not be saved \(.*Not a directory.*on_failure is stop"):
+        saving.check()
+    assert written == [2]
+    saving.begin(0)  # another run
     saving.check()
 
 

@@ -97,6 +97,7 @@ class Saving:
         self.every_steps, self.share, self.stop, self.patience = every_steps, share, stop, patience
         self._before, self._tell = f"{name}: " if name else "", note
         self._under_way: _Save | None = None  # or the last one
+        self._failed = ""  # which save of the run has failed, and why
         self._threads: list[threading.Thread] = []
         self._last = time.perf_counter()
         self.cost = 0.0  # seconds, of the last save: what follows it pays for it
@@ -110,9 +111,7 @@ class Saving:
 
     def begin(self, size: int) -> None:
         """When a run begins or goes on: bytes of a save."""
-        self._last = time.perf_counter()
-        if self.idle:  # how the last one of another run went is nothing to this one
-            self._under_way = None
+        self._last, self._failed = time.perf_counter(), ""
         if self.saves or self.every_steps:
             return
         if not self.cost:
@@ -153,8 +152,9 @@ class Saving:
             if not failed:
                 self._measured(copied + time.perf_counter() - self._last)
                 return
+            self._failed = f"{what} could not be saved ({failed})"
             then = "stops after this update" if self.stop else "goes on"
-            self._note(f"{what} could not be saved ({failed}); {then}, with the saves that there are")
+            self._note(f"{self._failed}; {then}, with the saves that there are")
 
         self._under_way = self._start(_Save(what, ended), writes)
 
@@ -172,12 +172,12 @@ class Saving:
         return save.failed
 
     def check(self) -> None:
-        """Raises a `UserError` where the last save failed, and training is to stop then."""
-        save = self._under_way
-        if self.stop and save and save.over.is_set() and save.failed:
+        """Raises a `UserError` where a save of this run has failed, and training is to stop then."""
+        if self.stop and self._failed:
+            self.wait()  # a later one, which may succeed
             raise UserError(
-                f"{self._before}{save.what} could not be saved ({save.failed}), and --checkpoint.on_failure is stop. "
-                "Earlier saves stay: mend that, and run the same command to go on"
+                f"{self._before}{self._failed}, and --checkpoint.on_failure is stop. Other saves stay: mend that, and "
+                "run the same command to go on"
             )
 
     def _start(self, save: _Save, writes: Sequence[Write]) -> _Save:

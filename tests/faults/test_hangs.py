@@ -1,4 +1,4 @@
-"""Saves that hang or fail in a whole comparison: it goes on or stops as the settings say, and ends with the same bytes."""
+"""Saves that hang or fail in a whole comparison: it goes on or stops as the settings say, and ends the same."""
 
 import os
 import re
@@ -90,7 +90,7 @@ def test_a_save_that_hangs_stops_training_where_the_settings_say_so(
         assert len(pipes.caught) == 1
     [line] = err.splitlines()
     assert line.startswith(f"error: {where}: ")
-    assert f"{HANGS}, and --checkpoint.on_failure is stop. Earlier saves stay" in line
+    assert f"{HANGS}, and --checkpoint.on_failure is stop. Other saves stay" in line
     out, err = _start(output, cache, "--checkpoint.on_failure", "stop").communicate(timeout=SECONDS)
     _assert_same(output, undisturbed)
     assert [path.name for path in output.rglob(".*.draft")] == []
