@@ -42,6 +42,7 @@ FLAGS = {
     "train.epochs": 3,
     "train.batch_size": 2,
     "train.shapes": 1,
+    "checkpoint.every_steps": 100,  # so that many a kill meets a save
     "tracking.wandb": "disabled",
 }
 PHASES = ("starting, compiling or caching", "language modelling", "training or evaluating", "in the middle of a save")

@@ -120,13 +120,14 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder, each whole, merges last."""
-        with TemporaryDirectory() as made:
-            try:
-                files = map(Path, self.backend.model.save(made))
-            except Exception as error:  # tokenizers raises no kind of its own
-                raise UserError(f"{made}: cannot be written ({first_line(error)})") from error
-            for file in sorted(files, key=lambda file: file.suffix):
-                write_atomic(folder / file.name, file.read_bytes())
+        try:
+            with TemporaryDirectory() as made:
+                for file in sorted(map(Path, self.backend.model.save(made)), key=lambda file: file.suffix):
+                    write_atomic(folder / file.name, file.read_bytes())
+        except UserError:
+            raise
+        except Exception as error:  # tokenizers raises no kind of its own
+            raise UserError(f"{folder}: cannot be written ({first_line(error)})") from error
 
 
 def load_tokenizer(name: str) -> Tokenizer:

@@ -42,12 +42,14 @@ def _keep_whole_ones() -> None:
     with suppress(ImportError, AttributeError):  # names that aren't public; in another version, as it is there
         from jax._src import lru_cache
 
-        suffix = lru_cache._CACHE_SUFFIX
+        suffix, theirs = lru_cache._CACHE_SUFFIX, lru_cache.LRUCache.put
 
         def put(cache: Any, key: str, value: bytes) -> None:
             path = Path(str(cache.path)) / f"{key}{suffix}"
-            with suppress(UserError):
-                if not path.exists():
+            if cache.eviction_enabled:
+                theirs(cache, key, value)
+            elif not path.exists():
+                with suppress(UserError):
                     write_atomic(path, value)
 
         lru_cache.LRUCache.put = put  # type: ignore[assignment,method-assign]

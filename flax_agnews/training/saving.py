@@ -61,11 +61,14 @@ class _Save:
     def end(self, failed: str) -> None:
         """Ends it, unless it has ended before; those who wait for it go on after `ended`."""
         with self._lock:
-            if not self.over.is_set():
-                self.failed = failed
-                if failed:
-                    _leave_pools()
+            if self.over.is_set():
+                return
+            self.failed = failed
+            if failed:
+                _leave_pools()
+            try:
                 self._ended(failed)
+            finally:
                 self.over.set()
 
 
