@@ -10,36 +10,71 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from benchmarks.record import RESULTS, circumstances
-from flax_agnews.config import Config, DataConfig, ModelConfig, TrainConfig
+from flax_agnews.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainConfig
 from flax_agnews.experiment import Experiment
+from flax_agnews.files import read_json, write_atomic, write_json
 from flax_agnews.report import write_report
 from flax_agnews.strategies import chosen
 from flax_agnews.strategies.full import FullSettings
 from flax_agnews.strategies.partial import PartialSettings
 from flax_agnews.strategies.prompt import PromptSettings
 
+ROWS = 20_000
+STRATEGIES = "full,prompt,partial,head"
+
 # Plain PyTorch's test accuracies, seeds 0 and 1: transformers' GPT2Model, float32, constant rates.
 PYTORCH = {"full": [0.8900, 0.8986], "prompt": [0.8551, 0.8729], "partial": [0.8888, 0.8938]}
+VERSIONS = ("python", "jax", "flax", "optax", "numpy")
 TFIDF = 0.8991  # TF-IDF (1, 2-grams) with logistic regression, the same rows
 
 
-def configuration(model: str, data: str, output: str, runs: int) -> Config:
-    """The comparison's settings; everything else is the default."""
+def configuration(
+    model: str, data: str, output: str, runs: int, strategies: str = STRATEGIES, rows: int = ROWS
+) -> Config:
+    """The comparison's settings; everything else is the default. All that saves time is on."""
+    rates = {
+        "full": FullSettings(learning_rate=5e-4),
+        "prompt": PromptSettings(learning_rate=1e-2),
+        "partial": PartialSettings(learning_rate=2e-4, top_multiplier=5.0),
+    }
     return Config(
-        strategy="full,prompt,partial,head",
+        strategy=strategies,
         output=output,
         model=ModelConfig(name=model),
-        data=DataConfig(source=data, max_length=236, limit_train=20_000),
+        data=DataConfig(source=data, max_length=236, limit_train=rows),
         train=TrainConfig(
-            epochs=2, batch_size=32, seed=0, runs=runs, schedule="linear", warmup_fraction=0.05, clip_norm=1.0
+            epochs=2,
+            batch_size=32,
+            seed=0,
+            runs=runs,
+            schedule="linear",
+            warmup_fraction=0.05,
+            clip_norm=1.0,
+            cache_frozen="on",
         ),
-        strategies={
-            "full": FullSettings(learning_rate=5e-4),
-            "prompt": PromptSettings(learning_rate=1e-2),
-            "partial": PartialSettings(learning_rate=2e-4, top_multiplier=5.0),
-        },
+        tracking=TrackingConfig(wandb="disabled"),
+        strategies={name: rates[name] for name in strategies.split(",") if name in rates},
     )
+
+
+def savings(config: Config) -> str:
+    """What saved time, in words."""
+    train, parallel = config.train, config.parallel
+    parts = [
+        "texts packed without padding",
+        f"at most {train.shapes} compiled shapes",
+        "a prompt computed once a batch",
+        "the last layer for one token a text",
+        f"frozen layers computed once ({train.cache_frozen}, {train.cache_dtype}, kept as {train.cache_place})",
+        "weights updated in place",
+    ]
+    parts += ["compiled programs kept"] if parallel.keep_compilations else []
+    parts += ["freed memory kept"] if parallel.keep_memory else []
+    parts += ["states saved on the way"] if config.checkpoint.enabled else []
+    return f"Savings that were on: {', '.join(parts)}."
 
 
 def table(results: dict[str, Any], made: dict[str, Any]) -> str:
@@ -47,18 +82,22 @@ def table(results: dict[str, Any], made: dict[str, Any]) -> str:
     lines = [
         "# Accuracy from a body that has learned English news",
         "",
-        __doc__.split("\n\n", 1)[1].strip(),
+        (__doc__ or "").split("\n\n", 1)[1].strip(),
         "",
-        f"{made['date']}, commit {made['commit']}, {made['processor']}, JAX {made['jax']}, Python {made['python']}.",
+        f"{made['date']}, commit {made['commit']}, {made['processor']}; computed on {made['device']}, "
+        f"{made['precision']}. " + ", ".join(f"{name} {made[name]}" for name in VERSIONS) + ".",
+        "",
+        made["savings"],
         "",
         "| strategy | test accuracy by seed | mean | plain PyTorch by seed | its mean |",
         "|---|---|---|---|---|",
     ]
-    for name, summary in results["summary"].items():
+    summaries, order = results["summary"], STRATEGIES.split(",")
+    for name in [*(name for name in order if name in summaries), *(name for name in summaries if name not in order)]:
         ours = [run["test_accuracy"] for run in results["runs"] if run["strategy"] == name]
         theirs = PYTORCH.get(name, [])
         lines.append(
-            f"| {name} | {', '.join(f'{a:.4f}' for a in ours)} | {summary['test_accuracy']['mean']:.4f} "
+            f"| {name} | {', '.join(f'{a:.4f}' for a in ours)} | {summaries[name]['test_accuracy']['mean']:.4f} "
             f"| {', '.join(f'{a:.4f}' for a in theirs) or '-'} "
             f"| {f'{sum(theirs) / len(theirs):.4f}' if theirs else '-'} |"
         )
@@ -73,23 +112,45 @@ def table(results: dict[str, Any], made: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measured_on() -> dict[str, str]:
+    """The device, and how it multiplies. A GPU would round float32 products to TF32: there, JAX is told not to."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return {"device": "the CPU", "precision": "float32"}
+    jax.config.update("jax_default_matmul_precision", "highest")
+    return {"device": device.device_kind, "precision": "float32 (matrix products in float32 too, not in TF32)"}
+
+
+def one_origin(output: Path, made: dict[str, Any]) -> None:
+    """Leaves with a line where an output folder has runs of another commit, device or JAX; else notes these in it."""
+    path, names = output / "made.json", ("commit", "device", "jax")
+    before = read_json(path) or made
+    if other := [f"{name} {before[name]}, now {made[name]}" for name in names if before[name] != made[name]]:
+        raise SystemExit(f"{output}: has runs of {'; '.join(other)}. Choose another --output, or remove it")
+    write_json(path, made)
+
+
 def main() -> None:
-    """Runs (or resumes) the comparison, and writes `results/accuracy.{json,md,png}`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Runs (or resumes) the comparison, and writes `accuracy.{json,md,png}`."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="../shared/mini_gpt2")
     parser.add_argument("--data", default="../shared/ag_news_large")
-    parser.add_argument("--output", default="runs/accuracy")
-    parser.add_argument("--runs", type=int, default=2)
-    arguments = parser.parse_args()
-    config = configuration(arguments.model, arguments.data, arguments.output, arguments.runs)
+    parser.add_argument("--output", default="runs/accuracy", help="finished runs in it aren't run again")
+    parser.add_argument("--strategies", default=STRATEGIES, help="of this sitting; results are of all in --output")
+    parser.add_argument("--runs", type=int, default=2, help="seeds of each")
+    parser.add_argument("--rows", type=int, default=ROWS, help="of the training file; fewer are a try of the script")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")
+    options = parser.parse_args()
+    config = configuration(options.model, options.data, options.output, options.runs, options.strategies, options.rows)
+    made = {**circumstances(), **measured_on(), "savings": savings(config)}
+    output = Path(options.output)
+    one_origin(output, made)
     results = Experiment(config, chosen(config.strategy)).run()
-    write_report(Path(arguments.output))
-    figure = (Path(arguments.output) / "accuracy_curves.png").read_bytes()
-    made = circumstances()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "accuracy.json").write_text(json.dumps({"made": made, **results}, indent=1) + "\n", "utf-8")
-    (RESULTS / "accuracy.md").write_text(table(results, made), "utf-8")
-    (RESULTS / "accuracy.png").write_bytes(figure)
+    write_report(output)
+    content = json.dumps({"made": made, **results}, indent=1) + "\n"
+    write_atomic(options.results / "accuracy.json", content.encode())
+    write_atomic(options.results / "accuracy.md", table(results, made).encode())
+    write_atomic(options.results / "accuracy.png", (output / "accuracy_curves.png").read_bytes())
 
 
 if __name__ == "__main__":

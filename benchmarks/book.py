@@ -21,6 +21,9 @@ class Book:
         settings: what all entries share.
         page: the record in Markdown.
         picture: the record as PNG, if there is one.
+
+    Attributes:
+        entries: by name.
     """
 
     def __init__(
@@ -33,12 +36,12 @@ class Book:
     ) -> None:
         self._file, self._settings, self._page, self._picture = folder / name, settings, page, picture
         self._made = {**circumstances(), "load_before": os.getloadavg()[0]}
-        self._entries = self._kept()
+        self.entries = self._kept()
 
     def add(self, name: str, entry: Any, on: Record) -> None:
         """Keeps an entry, measured on this device, and writes."""
-        self._entries[name] = entry
-        self.record = {"made": {**self._made, **on}, "settings": self._settings, "entries": self._entries}
+        self.entries[name] = entry
+        self.record = {"made": {**self._made, **on}, "settings": self._settings, "entries": self.entries}
         write_atomic(self._file.with_suffix(".json"), (json.dumps(self.record, indent=1) + "\n").encode())
         write_atomic(self._file.with_suffix(".md"), self._page(self.record).encode())
         if self._picture:

@@ -1,16 +1,23 @@
 """`python -m benchmarks.faults`: a comparison that is killed again and again ends with the bytes of an undisturbed one.
 
-Also what saving costs while a full-size model trains. Writes `results/faults.{json,md}`.
+Also what saving costs while a full-size model trains. Writes `results/faults.{json,md}`: after every experiment, so
+that a sitting may end anywhere, and the next on the same commit goes on.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,34 +42,47 @@ FLAGS = {
     "train.epochs": 3,
     "train.batch_size": 2,
     "train.shapes": 1,
+    "checkpoint.every_steps": 100,  # so that many a kill meets a save
     "tracking.wandb": "disabled",
 }
-PHASES = ("starting, compiling", "language modelling", "training or evaluating", "in the middle of a save")
+PHASES = ("starting, compiling or caching", "language modelling", "training or evaluating", "in the middle of a save")
 
 
 def start(output: Path, cache: Path) -> "subprocess.Popen[bytes]":
     """The command, in a process of its own, with a cache folder of its own."""
     flags = [part for name, value in FLAGS.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "flax_agnews.main", *flags, "--output", str(output)]
-    environment = os.environ | {"FLAX_AGNEWS_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"FLAX_AGNEWS_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def finish(process: "subprocess.Popen[bytes]") -> str:
-    """What a process that isn't disturbed has printed."""
+def finish(process: "subprocess.Popen[bytes]", killed: bool = False) -> str:
+    """What a process has printed, when it has ended well; or was killed, where it may be."""
     said = process.communicate()[0].decode()
-    if process.returncode:
+    if process.returncode and not (killed and process.returncode == -signal.SIGKILL):
         raise SystemExit(f"the command ended with {process.returncode}:\n{said}")
     return said
 
 
-def phase(output: Path) -> str:
-    """Where a process was that is gone, by what it left."""
-    if list(output.rglob(".*.draft")) or list(output.rglob(".*.gone")):
+def phase(output: Path, process: int, started: float, said: str) -> str:
+    """Where a process was when it was killed.
+
+    Args:
+        output: its output folder.
+        process: its number; what it was writing bears it.
+        started: when, in seconds since the epoch.
+        said: all that it has printed.
+    """
+    if any(f".{process}." in path.name for kind in ("draft", "gone") for path in output.rglob(f".*.{kind}")):
         return PHASES[3]
-    if list(output.glob("*/seed-*")):
-        return PHASES[2]
-    return PHASES[1] if (output / "pretrain").exists() else PHASES[0]
+    if "\nplan " not in said:
+        return PHASES[0]
+    compiled = re.findall(r"^compiling (\w+) \.\.\.", said, re.M)
+    if not compiled:
+        adapted = re.search(r"^pretrain(: took| +done)", said, re.M)
+        return PHASES[0] if adapted else PHASES[1]
+    metrics = output.glob(f"{compiled[-1]}/seed-*/metrics.jsonl")
+    return PHASES[2] if any(path.stat().st_mtime >= started for path in metrics) else PHASES[0]
 
 
 def end(output: Path) -> dict[str, Any]:
@@ -79,32 +99,86 @@ def end(output: Path) -> dict[str, Any]:
     return {"results": results, **kept}
 
 
-def kills(most: int, folder: Path) -> dict[str, Any]:
-    """Kills experiments at random moments, so many times in all, and lets each end."""
-    rng, counts, went_on, damaged = np.random.default_rng(SEED), Counter[str](), 0, 0
-    ends: list[bool] = []
-    cache = folder / "cache"
-    finish(start(folder / "undisturbed", folder / "own-cache"))
-    reference, done = end(folder / "undisturbed"), 0
-    while done < most:
-        output = folder / f"out-{len(ends)}"
-        process = start(output, cache)
-        while done < most:
+class Kills:
+    """Experiments, several side by side, that are killed at random moments until there have been so many kills in all.
+
+    Args:
+        most: kills in all sittings.
+        before: what sittings before have found, as `found` has it.
+        folder: for all files; each experiment has its own output and cache in it.
+        keep: called with what was found so far, after each experiment.
+
+    Attributes:
+        found: kills by phase, restarts that went on from a state, damaged states, experiments, and how many of these
+            ended as they should.
+    """
+
+    def __init__(self, most: int, before: dict[str, Any] | None, folder: Path, keep: Callable[[Any], None]) -> None:
+        self.found = before or {"kills": {}, "went_on": 0, "damaged": 0, "experiments": 0, "equal": 0}
+        self._folder, self._keep, self._lock = folder, keep, threading.Lock()
+        self._left, self._begun = most - sum(self.found["kills"].values()), self.found["experiments"]
+        self._processes: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, at_once: int) -> None:
+        """Runs an undisturbed experiment, then so many others at a time."""
+        if self._left <= 0:
+            return
+        began = time.monotonic()
+        finish(start(self._folder / "undisturbed", self._folder / "own-cache"))
+        self._longest = (time.monotonic() - began) / 2  # until a kill
+        self._reference = end(self._folder / "undisturbed")
+        with ThreadPoolExecutor(at_once) as pool:
             try:
-                process.wait(rng.uniform(0, 16))
-                break
-            except subprocess.TimeoutExpired:
-                process.kill()
-            said = process.communicate()[0].decode()
-            went_on, damaged = went_on + said.count("goes on at"), damaged + said.count("damaged")
-            counts[phase(output)] += 1
-            done += 1
-            print(f"kill {done}: {phase(output)}", flush=True)
+                list(pool.map(lambda _: self._work(), range(at_once)))
+            except BaseException:
+                self._left = 0
+                for process in self._processes:
+                    process.kill()
+                raise
+
+    def _work(self) -> None:
+        while self._left > 0:
+            with self._lock:
+                self._begun += 1
+                number = self._begun
+            found = self._experiment(number)
+            with self._lock:
+                kills = Counter(self.found["kills"]) + Counter(found.pop("kills"))
+                self.found = {name: self.found[name] + value for name, value in found.items()} | {"kills": dict(kills)}
+                self._keep(self.found)
+
+    def _may_kill(self) -> bool:
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+    def _experiment(self, number: int) -> dict[str, Any]:
+        """One that is killed again and again, and restarted until it ends."""
+        output, cache = self._folder / f"out-{number}", self._folder / f"cache-{number}"
+        rng, counts, went_on, damaged = np.random.default_rng([SEED, number]), Counter[str](), 0, 0
+        while True:
+            started = time.time()
             process = start(output, cache)
-        damaged += finish(process).count("damaged")
-        ends.append(end(output) == reference)
-        shutil.rmtree(output)
-    return {"kills": dict(counts), "went_on": went_on, "damaged": damaged, "experiments": len(ends), "equal": sum(ends)}
+            self._processes.add(process)
+            try:
+                process.wait(rng.uniform(0, self._longest))
+            except subprocess.TimeoutExpired:
+                if self._may_kill():
+                    process.kill()
+            said = finish(process, killed=True)
+            self._processes.discard(process)
+            went_on, damaged = went_on + said.count("goes on at"), damaged + said.count("damaged")
+            if not process.returncode:
+                break
+            counts[phase(output, process.pid, started, said)] += 1
+            print(
+                f"experiment {number}, kill {sum(counts.values())}: {phase(output, process.pid, started, said)}",
+                flush=True,
+            )
+        equal = end(output) == self._reference
+        for folder in (output, cache):
+            shutil.rmtree(folder)
+        return {"kills": counts, "went_on": went_on, "damaged": damaged, "experiments": 1, "equal": int(equal)}
 
 
 def page(record: Record) -> str:
@@ -147,7 +221,8 @@ def page(record: Record) -> str:
 def main() -> None:
     """Kills, then measures what saving costs; writes after each."""
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    made.add_argument("--kills", type=int, default=200, help="0: none")
+    made.add_argument("--kills", type=int, default=200, help="in all: those on the same commit count; 0: none")
+    made.add_argument("--at_once", type=int, default=1, help="experiments that are killed side by side")
     made.add_argument("--saves", type=int, default=3, help="that are measured at full size; 0: none")
     add_common(made, repeats=12, data="../shared/ag_news")
     options = made.parse_args()
@@ -155,13 +230,16 @@ def main() -> None:
     on = {"backend": "cpu", "device": "cpu"}
     if options.kills:
         with tempfile.TemporaryDirectory() as folder:
-            book.add("kills", kills(options.kills, Path(folder)), on)
+            kills = Kills(
+                options.kills, book.entries.get("kills"), Path(folder), lambda found: book.add("kills", found, on)
+            )
+            kills.run(options.at_once)
     if options.saves:
         with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
             given = (options.data, options.tokenizer, options.repeats, options.saves, folder)
             with Worker("benchmarks.saving:build", given, True, {"FLAX_AGNEWS_CACHE": folder}) as worker:
                 book.add("cost", worker.facts["cost"], worker.facts["on"])
-    print(page(book.record))
+    print(f"in {options.results}: kills {sum(book.entries.get('kills', {}).get('kills', {}).values())}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ RESULTS = Path(__file__).parent / "results"
 def circumstances() -> dict[str, Any]:
     """Commit (with a mark where the tree was changed), date, processor and versions."""
     return {
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "flax_agnews") else ""),
+        "commit": (_git("rev-parse", "--short", "HEAD") or "unknown")
+        + ("+" if _git("status", "--porcelain", "flax_agnews") else ""),
         "date": datetime.date.today().isoformat(),
         "processor": _processor(),
         "python": platform.python_version(),
@@ -22,7 +23,10 @@ def circumstances() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:  # a machine without git
+        return ""
 
 
 def _processor() -> str:

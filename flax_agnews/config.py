@@ -231,8 +231,8 @@ class CheckpointConfig:
         keep_best: Best weights that stay: of every `run`, of the best run of each `strategy`, or of the best of `all`
             (by validation accuracy).
         keep_final: Keep the last state of a finished run too, so that it can go on with more `train.epochs`.
-        on_failure: What follows a save that failed or hangs: `continue` training with the saves that there are, or
-            `stop` after the update.
+        on_failure: What follows a save that failed, or in which nothing has moved for 50 seconds: `continue` training
+            with the saves that there are, or `stop` after the update, with exit code 2.
         gigabytes: Most that weights and states may take in the output folder (1e9 bytes); none by default.
     """
 

@@ -268,7 +268,7 @@ class Experiment:
         for lane, run in finished:
             if not lane.writes:
                 continue
-            lane.finish()
+            lane.finish(self.places.saving(name, self.keeps_final))
             record = run_record(program, lane.seed, run, self.adaptation, config)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:

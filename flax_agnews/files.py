@@ -7,8 +7,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -51,21 +52,35 @@ def write_atomic(path: Path, content: bytes) -> Path:
 
     Content and name are on the disk when this returns, so that a power cut can't take them back.
     """
-    draft = draft_of(path)
-    try:
+    with drafted(path) as draft:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
-        move(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path
 
 
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A context with a place beside `path` to write a file; at the end it is moved there, and synced.
+
+    Where anything goes wrong, `path` is as it was, and nothing else is left.
+
+    Raises:
+        UserError: for an OSError inside: it can't be written, and why.
+    """
+    draft = draft_of(path)
+    try:
+        yield draft
+        move(draft, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from None
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
 def draft_of(path: Path) -> Path:
-    """Where something is written before it takes this place: beside it, a name of this process's own."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Where something is written before it takes this place: beside it, a name that nothing else has."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def move(draft: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,24 @@ from flax_agnews.files import move, sync
 NAME = "manifest.json"
 
 
-def seal(draft: Path, folder: Path) -> None:
-    """Syncs all that is in `draft`, writes its manifest and moves it to `folder`, in place of what is there."""
+def seal(draft: Path, folder: Path, sign: Callable[[], None] = lambda: None) -> None:
+    """Syncs all that is in `draft`, writes its manifest and moves it to `folder`, in place of what is there.
+
+    Args:
+        draft, folder: from where, and to where.
+        sign: called between any two files, and before `folder` is touched; what it raises ends this.
+    """
+    described = {}
     for path in _files(draft):
+        sign()
         sync(draft / path)
+        described[path] = _described(draft / path)
     for place, _, _ in os.walk(draft, topdown=False):
         sync(Path(place))
     manifest = draft / NAME
-    manifest.write_bytes(_text({path: _described(draft / path) for path in _files(draft)}))
+    manifest.write_bytes(_text(described))
     sync(manifest)
+    sign()
     discard(folder)
     move(draft, folder)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ class Places:
     def __init__(self, config: Config, folder: OutputFolder, display: Display) -> None:
         self.config, self.folder, self.display = config, folder, display
         self._hints: set[str] = set()
-        self._savings: dict[str, Saving] = {}
+        self._savings: dict[str, Saving | None] = {}
 
     def lane(
         self, name: str, seed: int, identity: Mapping[str, str], devices: Devices, about: Mapping[str, Any]
@@ -62,10 +61,9 @@ class Places:
             name: the strategy's.
             final: whether their last states are kept.
         """
-        chosen = self.config.checkpoint
-        if chosen.enabled and name not in self._savings:
-            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name), final)
-        return self._savings.get(name)
+        if name not in self._savings:
+            self._savings[name] = Saving.of(self.config.checkpoint, name, self.display.note, final)
+        return self._savings[name]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
         """A run's; what it has to say is said once in an experiment."""
@@ -96,6 +94,3 @@ class Places:
         if tracker.finish():
             with suppress(UserError):  # a full disk: the comparison is finished all the same
                 write_json(done, mark)
-
-    def _note(self, name: str, text: str) -> None:
-        self.display.note(f"{name}: {text}")

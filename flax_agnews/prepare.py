@@ -1,6 +1,6 @@
 """What every run of a comparison starts from: the tokenizer, and the body that may be adapted first."""
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +9,7 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.data.sources import Corpus
 from flax_agnews.data.tokens import Tokenizer, cache_folder, load_tokenizer, train_tokenizer
 from flax_agnews.display import Display
+from flax_agnews.errors import UserError
 from flax_agnews.files import write_atomic, write_json
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
@@ -97,15 +98,21 @@ def adapted(
         display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
     else:
         chosen, note = config.checkpoint, lambda text: display.note(f"pretrain: {text}")
-        saving = Saving(chosen.every_steps, chosen.share, note)
-        keep = pretrain.Keep(Store(work / key[:16], chosen.keep_last, note), saving) if chosen.enabled else None
+        saving = Saving.of(chosen, "pretrain", display.note)
+        keep = pretrain.Keep(Store(work / key[:16], chosen.keep_last, note), saving) if saving else None
         told = ShownAdapting(display, config.pretrain.epochs, interrupt)
         with interrupt, display:
             settings = (config.pretrain, config.model, config.train)
             found = pretrain.adapt(base, data.train, end_of_text, *settings, devices, seed, told, keep)
             told.finish(found[1].loss)
     if processes.is_first():
-        for folder in (home, cache / found[1].key):
-            adaptation.keep(*found, folder)
-        shutil.rmtree(work, ignore_errors=True)
+        adaptation.keep(*found, home)
+        try:
+            adaptation.keep(*found, cache / found[1].key)
+        except UserError as error:  # what can't be cached is computed again another time
+            display.note(f"pretrain: the body isn't cached ({error})")
+        for folder in work.glob("*"):
+            Store(folder).clear()
+        with suppress(OSError):  # a write that hangs may have its draft there
+            work.rmdir()
     return found

@@ -168,13 +168,13 @@ def test_a_failed_save_is_told_at_once_and_stops_none_of_the_later_ones(tmp_path
     store, saving = Store(tmp_path / "checkpoints"), Saving(every_steps=1, note=told.append)
     saving.begin(48)
     (tmp_path / "checkpoints").write_text("in the way")
-    saving.save("step 1", lambda: [lambda: store.save(1, state(1), notes())])
+    saving.save("step 1", lambda: [lambda sign: store.save(1, state(1), notes(), sign)])
     assert not saving.wait()
     [line] = told
     assert line.startswith("step 1 could not be saved (")
     assert "goes on" in line
     (tmp_path / "checkpoints").unlink()
-    saving.save("step 2", lambda: [lambda: store.save(2, state(2), notes())])
+    saving.save("step 2", lambda: [lambda sign: store.save(2, state(2), notes(), sign)])
     assert saving.wait()
     assert newest([Store(store.folder)]) == 2
 
@@ -182,7 +182,7 @@ def test_a_failed_save_is_told_at_once_and_stops_none_of_the_later_ones(tmp_path
 def test_training_goes_on_while_a_save_is_written() -> None:
     saving, gate, written = Saving(share=0.5), threading.Event(), []
     saving.begin(0)
-    saving.save("a state", lambda: [gate.wait, lambda: written.append(1)])
+    saving.save("a state", lambda: [lambda sign: gate.wait() and None, lambda sign: written.append(1)])
     assert not saving.due(1)  # not before it is written
     assert not written
     gate.set()
@@ -195,7 +195,7 @@ def test_saves_are_as_rare_as_they_are_dear(share: float) -> None:
     """Each is followed by at least its cost divided by the share, until the next."""
     saving = Saving(share=share)
     saving.begin(0)
-    saving.save("a state", lambda: [lambda: time.sleep(0.02)])
+    saving.save("a state", lambda: [lambda sign: time.sleep(0.02)])
     saving.wait()
     assert saving.cost >= 0.02
     assert saving.interval == pytest.approx(saving.cost / share)

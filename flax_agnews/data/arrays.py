@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flax_agnews.errors import UserError
-from flax_agnews.files import read_json, write_json
+from flax_agnews.files import draft_of, read_json, write_json
 
 _VALUES, _ABOUT = "values", "about.json"
 _SPARE = 10**9  # bytes of a disk that stay free
@@ -140,21 +140,28 @@ class ArrayFolder:
         """As `Arrays`; written beside its place and renamed."""
         folder = self.path / key
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        draft = Path(name)
+        draft = draft_of(folder / _VALUES)
         try:
-            with os.fdopen(handle, "r+b") as file:
+            with draft.open("x+b") as file:
                 _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
                 values = np.memmap(file, dtype, "r+", shape=shape)
             yield values
             values.flush()
             values.setflags(write=False)
-            with suppress(OSError, UserError):  # another process made room: the array serves this one alone
-                os.replace(draft, folder / _VALUES)
-                write_json(folder / _ABOUT, {**_facts(shape, dtype), "crc32": _checksum(values)})
+            self._keep(draft, folder, values)
             self._opened[key] = values
         finally:
             draft.unlink(missing_ok=True)
+
+    def _keep(self, draft: Path, folder: Path, values: np.ndarray) -> None:
+        """Gives an array its place; where that fails, it serves this process alone, and nothing of it is left."""
+        try:
+            os.replace(draft, folder / _VALUES)
+            write_json(folder / _ABOUT, {**_facts(values.shape, values.dtype), "crc32": _checksum(values)})
+        except FileNotFoundError:
+            pass  # another process made room
+        except (OSError, UserError):
+            (folder / _VALUES).unlink(missing_ok=True)
 
 
 def _facts(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:

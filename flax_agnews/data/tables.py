@@ -1,7 +1,7 @@
 """The one way in for files of every format and any size, a chunk at a time, and out again with more columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flax_agnews.data import arrow, delimited, json_rows, layout, streams
 from flax_agnews.data.chunks import Added, Chunk, Part, Reading, Write
 from flax_agnews.errors import UserError, listed
-from flax_agnews.files import draft_of, move
+from flax_agnews.files import drafted
 
 __all__ = ["Added", "Chunk", "Reading"]  # named here for those who only read and write files
 
@@ -99,14 +99,6 @@ def _of_files(paths: Sequence[Path], size: int, how: Reading) -> Iterator[Chunk]
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
     """A file that takes its name when it is whole; what is there stays until then."""
-    kind, draft = kind_of(path), draft_of(path)
-    try:
-        with ExitStack() as stack:
-            file = stack.enter_context(streams.writing(draft, layout.format_of(path)[1]))
-            yield kind.write(file, stack)
-        move(draft, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    kind = kind_of(path)
+    with drafted(path) as draft, ExitStack() as stack:
+        yield kind.write(stack.enter_context(streams.writing(draft, layout.format_of(path)[1])), stack)

@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import expanded
+from flax_agnews.files import drafted, expanded, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -139,9 +139,15 @@ class Tokenizer:
         return [*first[: kept[0]], self.end_of_text, *second[: kept[1]]]
 
     def save(self, folder: Path) -> None:
-        """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.backend.model.save(str(folder))
+        """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder, each whole, merges last."""
+        try:
+            with TemporaryDirectory() as made:
+                for file in sorted(map(Path, self.backend.model.save(made)), key=lambda file: file.suffix):
+                    write_atomic(folder / file.name, file.read_bytes())
+        except UserError:
+            raise
+        except Exception as error:  # tokenizers raises no kind of its own
+            raise UserError(f"{folder}: cannot be written ({first_line(error)})") from error
 
 
 def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
@@ -249,10 +255,7 @@ def _read(path: Path) -> Ragged | None:
 def _write(path: Path, ragged: Ragged) -> None:
     """Writes beside and renames, so that no reader sees half a file. A cache that can't be written is no error."""
     meta = json.dumps({"truncated": ragged.truncated, "sha256": _checksum(ragged)})
-    try:
+    with suppress(UserError), drafted(path) as draft:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        with draft.open("wb") as file:
             np.savez(file, ids=ragged.ids, offsets=ragged.offsets, meta=np.array(meta))
-        os.replace(file.name, path)
-    except OSError:
-        return

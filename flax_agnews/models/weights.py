@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import UserError, first_line, listed, shown
-from flax_agnews.files import draft_of, move, read_model_json
+from flax_agnews.files import drafted, read_model_json
 
 # Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}
@@ -89,13 +89,11 @@ def write_tensors(file: Path, tensors: Mapping[str, Any], notes: Mapping[str, st
     from safetensors.numpy import save_file
 
     tensors = {key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}
-    draft = draft_of(file)
-    try:
-        save_file(tensors, draft, metadata={"format": "pt", **(notes or {})})
-        move(draft, file)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(f"{file}: cannot be written ({first_line(error)})") from error
+    with drafted(file) as draft:
+        try:
+            save_file(tensors, draft, metadata={"format": "pt", **(notes or {})})
+        except SafetensorError as error:
+            raise OSError(first_line(error)) from error
 
 
 def select(

@@ -5,13 +5,15 @@ has Orbax's arrays, a JSON file (the leaves' paths and shapes, and what the host
 both. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
 """
 
-import errno
 import importlib
+import itertools
 import logging
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +24,13 @@ import numpy as np
 from flax_agnews import manifest
 from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.files import read_json, write_json
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from flax_agnews.training.disk_writes import check_room, watched
+from flax_agnews.training.saving import Sign
 
 T = TypeVar("T")
+
+_numbers = itertools.count()
+_drafts: set[Path] = set()  # that threads of this process write, those included that hang
 
 
 class Store:
@@ -47,22 +49,22 @@ class Store:
         self.folder, self.keep, self._note, self._held = folder.absolute(), keep, note, held
         self._sound: dict[Path, bool] = {}
 
-    def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any, notes: dict[str, Any], sign: Sign = lambda: None) -> None:
         """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none counts on."""
-        self._write(self._step(step), state, notes)
+        self._write(self._step(step), state, notes, sign)
         kept = self.steps[-self.keep :]
         counted_on = {_notes(self._step(saved)).get("best_epoch", 0) for saved in kept}
-        needed = {self._best(epoch) for epoch in (*counted_on, self._held)}
-        for folder in self._folders("step-"):
-            if folder not in map(self._step, kept):
-                manifest.discard(folder)
-        for folder in self._folders("best-epoch-"):
+        needed = {*map(self._best, (*counted_on, self._held)), *map(self._step, kept)}
+        for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
             if folder not in needed:
+                sign()
                 manifest.discard(folder)
 
-    def save_best(self, params: Any, epoch: int, about: Mapping[str, Any] | None = None) -> None:
+    def save_best(
+        self, params: Any, epoch: int, about: Mapping[str, Any] | None = None, sign: Sign = lambda: None
+    ) -> None:
         """Keeps the trainable leaves of an epoch, the best so far, with JSON notes for those who take them up."""
-        self._write(self._best(epoch), params, dict(about or {}))
+        self._write(self._best(epoch), params, dict(about or {}), sign)
 
     @property
     def steps(self) -> list[int]:
@@ -122,21 +124,31 @@ class Store:
 
     def clear(self) -> None:
         """Drops everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._sweep("*")
+        with suppress(OSError):  # it isn't there, or has the draft of a write that hangs
+            self.folder.rmdir()
 
-    def _write(self, folder: Path, tree: Any, notes: dict[str, Any]) -> None:
+    def _write(self, folder: Path, tree: Any, notes: dict[str, Any], sign: Sign) -> None:
         self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
-        _check_room(self.folder, [np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)])
-        draft = self.folder / f".{folder.name}.{os.getpid()}.draft"
-        draft.mkdir(parents=True)
-        _save(draft, tree, notes)
-        manifest.seal(draft, folder)
+        check_room(self.folder, [np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree)])
+        draft = self.folder / f".{folder.name}.{os.getpid()}.{next(_numbers)}.draft"
+        _drafts.add(draft)
+        try:
+            draft.mkdir(parents=True)
+            with watched(draft, sign):
+                _save(draft, tree, notes)
+            manifest.seal(draft, folder, sign)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        finally:
+            _drafts.discard(draft)
         self._sound[folder] = True
 
-    def _sweep(self) -> None:
-        """Drops what killed saves left half-done."""
-        for path in self.folder.glob(".*"):
+    def _sweep(self, what: str = ".*") -> None:
+        """Drops what killed saves left half-done; not what a thread of this process writes, though it may hang."""
+        for path in set(self.folder.glob(what)) - _drafts:
             shutil.rmtree(path, ignore_errors=True)
 
     def _intact(self, folder: Path) -> bool:
@@ -176,18 +188,7 @@ def all_finite(tree: Any) -> bool:
     return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
-_FILES = 16 * 1024  # bytes that an array's files and folders take beside it
 _ARRAYS, _JSON = "arrays", "state.json"
-
-
-def _check_room(folder: Path, sizes: Sequence[int]) -> None:
-    """An OSError where arrays of so many bytes don't fit: TensorStore, which finds out later, may hang then."""
-    if shutil.disk_usage(folder).free < sum(sizes) + _FILES * len(sizes):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if resource:
-        most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if most != resource.RLIM_INFINITY and max(sizes, default=0) > most:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def _notes(folder: Path) -> dict[str, Any]:
@@ -206,6 +207,9 @@ def _orbax() -> Any:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     others = threading.excepthook
     threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
+    # Of several writes that fail, all but the first find nobody who waits for them.
+    rest = sys.unraisablehook
+    sys.unraisablehook = lambda told: None if str(told.exc_value) == "Event loop is closed" else rest(told)
     if jax.process_count() > 1:
         # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
         execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")

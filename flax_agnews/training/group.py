@@ -1,6 +1,6 @@
 """Runs of a strategy that train together in one program, a seed each: what each has for itself, and what they share."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flax_agnews.errors import UserError, first_line, listed
+from flax_agnews.errors import UserError, listed
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.tracking import NullTracker, Tracker
 from flax_agnews.training.checkpoint import Store, all_finite, newest, snapshot
@@ -17,7 +17,7 @@ from flax_agnews.training.circumstances import inexact
 from flax_agnews.training.history import History, Journal
 from flax_agnews.training.processes import first_before_others, is_first, of_first
 from flax_agnews.training.program import Program
-from flax_agnews.training.saving import Saving
+from flax_agnews.training.saving import Saving, Sign, Write
 from flax_agnews.training.state import TrainState, stack
 
 
@@ -102,7 +102,7 @@ class Lane:
             self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
         return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
 
-    def writing(self, store: Store, state: TrainState) -> list[Callable[[], None]]:
+    def writing(self, store: Store, state: TrainState) -> list[Write]:
         """Calls that write all that the run goes on from: first the best weights, which the state counts on.
 
         Args:
@@ -116,7 +116,8 @@ class Lane:
             "history": asdict(self.history),
         }
         best = partial(self._save_best, self.history.best_epoch, self._best)
-        return [best, partial(store.save, int(state.step), state, notes)]
+        step = int(state.step)
+        return [best, lambda sign: store.save(step, state, notes, sign)]
 
     def keep_best(self, params: Parameters) -> None:
         """Copies the best weights so far, since the next update gives the state's memory away."""
@@ -130,17 +131,16 @@ class Lane:
         assert store is not None
         return first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
 
-    def finish(self) -> None:
+    def finish(self, saving: Saving | None) -> None:
         """Writes the best weights, where they aren't yet; a `UserError` where they can't be."""
-        if self.store:
-            try:
-                self._save_best(self.history.best_epoch, self._best)
-            except Exception as error:  # Orbax and TensorStore raise many kinds
-                raise UserError(f"{self.store.folder}: weights can't be saved ({first_line(error)})") from error
+        if self.store and saving:
+            best = partial(self._save_best, self.history.best_epoch, self._best)
+            if failed := saving.finish("the best weights", [best]):
+                raise UserError(f"{self.store.folder}: weights can't be saved ({failed})")
 
-    def _save_best(self, epoch: int, params: Parameters | None) -> None:
+    def _save_best(self, epoch: int, params: Parameters | None, sign: Sign) -> None:
         if self.store and self.writes and params is not None and epoch != self._best_saved:
-            self.store.save_best(params, epoch, self._about)
+            self.store.save_best(params, epoch, self._about, sign)
             self._best_saved = epoch
 
 
@@ -250,9 +250,9 @@ class Group:
         """Saves every run, in the background."""
         saving.save(f"step {self.step}", self._copies)
 
-    def _copies(self) -> list[Callable[[], None]]:
+    def _copies(self) -> list[Write]:
         """Refused where a transformation of the strategy's own has made weights useless: the next update shows it."""
-        writes: list[Callable[[], None]] = []
+        writes: list[Write] = []
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:
                 state = snapshot(self.one(number)[0])
@@ -262,5 +262,5 @@ class Group:
         return writes
 
 
-def _refuse() -> None:
+def _refuse(sign: Sign) -> None:
     raise ValueError("its weights are not finite")

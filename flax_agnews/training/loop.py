@@ -87,6 +87,7 @@ def fit(
 
     Raises:
         Interrupted: `watch` asked to stop; the state is saved.
+        UserError: a save failed, where `saving` stops then.
     """
     group = train(program, lanes, epochs, saving=saving, watch=watch)
     return [_test(program, lane, *group.one(number)) for number, lane in enumerate(lanes)]
@@ -144,6 +145,8 @@ def _train_epoch(group: Group, epoch: int, saving: Saving | None, watch: Watch) 
         watch.step(epoch + (index + 1) / per_epoch, tokens / seconds)
         if stop and not last:
             raise Interrupted(_saved(group, saving))
+        if saving:
+            saving.check()
         if saving and due:
             group.save(saving)
             before = time.perf_counter()

@@ -6,6 +6,7 @@ host, and places what its own devices hold.
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
+from flax_agnews.files import write_atomic
 from flax_agnews.training.step import AXIS
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -29,6 +31,28 @@ def keep_compilations(folder: Path) -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        _keep_whole_ones()
+
+
+def _keep_whole_ones() -> None:
+    """Has JAX keep a compiled program whole or not at all, and say nothing where the disk is full.
+
+    It writes each in its place: one that is cut short is never written again, and warns in every later process.
+    """
+    with suppress(ImportError, AttributeError):  # names that aren't public; in another version, as it is there
+        from jax._src import lru_cache
+
+        suffix, theirs = lru_cache._CACHE_SUFFIX, lru_cache.LRUCache.put
+
+        def put(cache: Any, key: str, value: bytes) -> None:
+            path = Path(str(cache.path)) / f"{key}{suffix}"
+            if cache.eviction_enabled:
+                theirs(cache, key, value)
+            elif not path.exists():
+                with suppress(UserError):
+                    write_atomic(path, value)
+
+        lru_cache.LRUCache.put = put  # type: ignore[assignment,method-assign]
 
 
 def compute_deterministically() -> None:

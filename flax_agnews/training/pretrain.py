@@ -5,9 +5,8 @@ Within-task pre-training: Sun et al. 2019, "How to Fine-Tune BERT for Text Class
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import is_first, of_first
 from flax_agnews.training.program import Program, plan_batches
-from flax_agnews.training.saving import Saving
+from flax_agnews.training.saving import Saving, Write
 from flax_agnews.training.state import TrainState, set_up
 from flax_agnews.training.step import language_loss
 
@@ -118,6 +117,7 @@ def adapt(
     Raises:
         Interrupted: `progress` asked to stop; the state is saved.
         Diverged: numbers were not finite.
+        UserError: a save failed, where `keep.saving` stops then.
     """
     started = time.perf_counter()
     program = _program(base, train, end_of_text, config, model, shared, devices, seed)
@@ -184,6 +184,8 @@ def _train(
             _save(program, state, sums, keep)
         if stop:
             raise Interrupted(step + 1 if keep and keep.saving.wait() else 0)
+        if keep:
+            keep.saving.check()
     if keep:
         keep.saving.wait()
     return state, sums
@@ -192,12 +194,12 @@ def _train(
 def _save(program: Program, state: TrainState, sums: Sums, keep: Keep) -> None:
     """Saves the state, in the background."""
 
-    def copies() -> list[Callable[[], None]]:
+    def copies() -> list[Write]:
         if not is_first():
             return []
         one = snapshot(program.devices.first(state))
         notes = {"circumstances": circumstances(program.devices), "sums": asdict(sums)}
-        return [partial(keep.store.save, int(one.step), one, notes)]
+        return [lambda sign: keep.store.save(int(one.step), one, notes, sign)]
 
     keep.saving.save("language modelling", copies)
 

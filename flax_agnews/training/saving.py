@@ -1,26 +1,91 @@
-"""When training state is saved, and that nobody waits for it."""
+"""When training state is saved, and that nobody waits for it: neither for a slow write, nor for one that hangs."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import thread as pools
 
-from flax_agnews.errors import first_line
+from flax_agnews.config import CheckpointConfig
+from flax_agnews.errors import UserError, first_line
 from flax_agnews.units import count, words_duration
 
 _FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
 _MOST = ", the most that a crash can lose"
+_MOST_HANGING = 2  # writes that were given up and still hang, each with its copy of the state, before no other is tried
+
+Sign = Callable[[], None]
+"""A sign of life, which a write gives whenever it has got on; raises `GivenUp` where nobody counts on it any more."""
+
+Write = Callable[[Sign], None]
+"""Writes a part of a save."""
+
+
+class GivenUp(Exception):
+    """A write hung, was given up, and has come to life: what it has written counts for nothing."""
+
+
+class _Save:
+    """A save under way, or over.
+
+    Args:
+        what: is saved, in words.
+        ended: called once, when it has ended or is given up, with why it failed, in words, or nothing.
+
+    Attributes:
+        signs: of life so far.
+        failed: as `ended` got it.
+        over: set when it has ended or is given up.
+    """
+
+    def __init__(self, what: str, ended: Callable[[str], None]) -> None:
+        self.what, self._ended = what, ended
+        self.signs, self.failed, self.over = 0, "", threading.Event()
+        self._lock = threading.Lock()
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """Writes all parts, in the thread that calls."""
+        try:
+            for write in writes:
+                self.sign()
+                write(self.sign)
+            self.end("")
+        except Exception as error:  # a full disk, say: training goes on, and the next save may succeed
+            self.end(first_line(error))
+
+    def sign(self) -> None:
+        """As `Sign`."""
+        self.signs += 1
+        if self.over.is_set():
+            raise GivenUp(self.what)
+
+    def end(self, failed: str) -> None:
+        """Ends it, unless it has ended before; those who wait for it go on after `ended`."""
+        with self._lock:
+            if self.over.is_set():
+                return
+            self.failed = failed
+            if failed:
+                _leave_pools()
+            try:
+                self._ended(failed)
+            finally:
+                self.over.set()
 
 
 class Saving:
     """Saves in the background, one save after another, as often as costs at most a share of the time.
 
     What a save costs is the time that training waits for the copy, and all of the time that writing takes beside it, as
-    if nothing else had got done meanwhile: the most that it can be.
+    if nothing else had got done meanwhile: the most that it can be. A write in which nothing moves for a while is given
+    up: its thread may hang for ever, but whatever it does later counts for nothing.
 
     Args:
         every_steps: saves after every so many updates instead; 0 is as often as the share allows.
         share: of the time that saving may cost.
         note: told what failed, and once how often is saved.
+        stop: whether training is to stop after a save that failed (`check`).
+        patience: seconds without a sign of life after which a write hangs.
+        name: of what trains, for notes and errors.
         final: saves after the last update too, so that a finished run can go on.
     """
 
@@ -29,18 +94,32 @@ class Saving:
         every_steps: int = 0,
         share: float = 0.01,
         note: Callable[[str], None] = lambda text: None,
+        stop: bool = False,
+        patience: float = 50.0,
+        name: str = "",
         final: bool = False,
     ) -> None:
-        self.every_steps, self.share, self._note, self.final = every_steps, share, note, final
-        self._thread: threading.Thread | None = None
-        self._succeeded = True
+        self.every_steps, self.share, self.stop, self.patience = every_steps, share, stop, patience
+        self.final = final
+        self._before, self._tell = f"{name}: " if name else "", note
+        self._under_way: _Save | None = None  # or the last one
+        self._failed = ""  # which save of the run has failed, and why
+        self._threads: list[threading.Thread] = []
         self._last = time.perf_counter()
         self.cost = 0.0  # seconds, of the last save: what follows it pays for it
         self.saves, self.spent = 0, 0.0
 
+    @classmethod
+    def of(
+        cls, config: CheckpointConfig, name: str, note: Callable[[str], None], final: bool = False
+    ) -> "Saving | None":
+        """As the settings say; None where nothing is saved."""
+        stop = config.on_failure == "stop"
+        return cls(config.every_steps, config.share, note, stop, name=name, final=final) if config.enabled else None
+
     def begin(self, size: int) -> None:
         """When a run begins or goes on: bytes of a save."""
-        self._last = time.perf_counter()
+        self._last, self._failed = time.perf_counter(), ""
         if self.saves or self.every_steps:
             return
         if not self.cost:
@@ -61,10 +140,10 @@ class Saving:
 
     @property
     def idle(self) -> bool:
-        """Whether no save is under way."""
-        return self._thread is None or not self._thread.is_alive()
+        """Whether no save is under way; one that was given up isn't."""
+        return self._under_way is None or self._under_way.over.is_set()
 
-    def save(self, what: str, copy: Callable[[], Sequence[Callable[[], None]]]) -> None:
+    def save(self, what: str, copy: Callable[[], Sequence[Write]]) -> None:
         """Copies now, and writes in the background.
 
         Args:
@@ -72,30 +151,66 @@ class Saving:
             copy: takes the copies, and gives the calls that write them.
         """
         self.wait()
-        started = time.perf_counter()
-        writes = copy()
+        before = time.perf_counter()
+        writes = self._possible(copy)
         self._last = time.perf_counter()
-        work = (what, writes, self._last - started)
-        self._thread = threading.Thread(target=self._write, args=work, daemon=True)  # a second SIGINT waits for nobody
-        self._thread.start()
+        copied = self._last - before
+
+        def ended(failed: str) -> None:
+            if not failed:
+                self._measured(copied + time.perf_counter() - self._last)
+                return
+            self._failed = f"{what} could not be saved ({failed})"
+            then = "stops after this update" if self.stop else "goes on"
+            self._note(f"{self._failed}; {then}, with the saves that there are")
+
+        self._under_way = self._start(_Save(what, ended), writes)
 
     def wait(self) -> bool:
-        """Waits for the save under way; whether the last one succeeded."""
-        if self._thread:
-            self._thread.join()
-        return self._succeeded
+        """Waits until the save under way has ended or is given up; whether the last one succeeded."""
+        if self._under_way:
+            self._under_way.over.wait()
+        return not (self._under_way and self._under_way.failed)
 
-    def _write(self, what: str, writes: Sequence[Callable[[], None]], copied: float) -> None:
-        started = time.perf_counter()
-        try:
-            for write in writes:
-                write()
-            self._succeeded = True
-        except Exception as error:  # a full disk, say: training goes on, and the next save may succeed
-            self._succeeded = False
-            self._note(f"{what} could not be saved ({first_line(error)}); goes on, with the saves that there are")
-        finally:
-            self._measured(copied + time.perf_counter() - started)
+    def finish(self, what: str, writes: Sequence[Write]) -> str:
+        """Writes, and waits until that has ended or is given up; why it failed, in words, or nothing."""
+        self.wait()
+        save = self._start(_Save(what, lambda failed: None), self._possible(lambda: writes))
+        save.over.wait()
+        return save.failed
+
+    def check(self) -> None:
+        """Raises a `UserError` where a save of this run has failed, and training is to stop then."""
+        if self.stop and self._failed:
+            self.wait()  # a later one, which may succeed
+            raise UserError(
+                f"{self._before}{self._failed}, and --checkpoint.on_failure is stop. Other saves stay: mend that, and "
+                "run the same command to go on"
+            )
+
+    def _start(self, save: _Save, writes: Sequence[Write]) -> _Save:
+        """Begins to write and to watch; both end with the process, so that a second SIGINT waits for nobody."""
+        writer = threading.Thread(target=save.write, args=(writes,), daemon=True)
+        self._threads = [thread for thread in self._threads if thread.is_alive()] + [writer]
+        writer.start()
+        threading.Thread(target=self._watch, args=(save,), daemon=True).start()
+        return save
+
+    def _possible(self, copy: Callable[[], Sequence[Write]]) -> Sequence[Write]:
+        """The calls that write, or one that fails where too many writes hang."""
+        hanging = sum(thread.is_alive() for thread in self._threads)
+        return copy() if hanging < _MOST_HANGING else [_refuse]
+
+    def _watch(self, save: _Save) -> None:
+        """Gives a save up when no sign of life has come for long, by the clock of a process that isn't stopped."""
+        tick, seen, quiet = min(1.0, self.patience / 10), -1, 0.0
+        while not save.over.wait(tick):
+            quiet, seen = (quiet + tick if save.signs == seen else 0.0), save.signs
+            if quiet >= self.patience:
+                save.end(f"nothing was written for {words_duration(quiet)}: the disk may be full, or gone")
+
+    def _note(self, text: str) -> None:
+        self._tell(self._before + text)
 
     def _measured(self, cost: float) -> None:
         """Takes what a save cost; says so once, where that changes much."""
@@ -110,3 +225,18 @@ class Saving:
             self._note(
                 f"a save took {cost:.1f} s: from now on about every {words_duration(max(1.0, self.interval))}{_MOST}"
             )
+
+
+def _refuse(sign: Sign) -> None:
+    raise OSError(f"{_MOST_HANGING} writes before it still hang")
+
+
+def _leave_pools() -> None:
+    """Has Python's exit not wait for the pools of a write that hangs: those that background threads have started.
+
+    Of one that failed neither: Orbax may wait on for what never comes.
+    """
+    known = getattr(pools, "_threads_queues", {})  # no public name; without it, the exit waits as it always did
+    for thread in list(known):
+        if thread.daemon:
+            known.pop(thread, None)

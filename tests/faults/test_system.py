@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,17 +61,6 @@ def test_saves_that_fail_are_told_and_training_goes_on(undisturbed: Path, tmp_pa
     assert done.stdout.count("could not be saved") >= 3
     assert main(small(output, *FLAGS)) == 0
     _same(output, undisturbed)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB, where one may be mounted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("no file system may be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_a_disk_that_fills_up_under_way(undisturbed: Path, small_disk: Path) -> None:
