@@ -55,6 +55,7 @@ def test_what_may_be_meant_otherwise_is_noted(tmp_path):
         ("twins", ["007", "7", "8"], "007 and 7 are two classes"),
         ("minus", ["-1", "0", "1"], "-1 is a class, too"),
         ("codes", ["7", "8"], "numbers, but not 0 to n - 1"),
+        ("words", ["0", "1", "sports"], "labels are class names, numbers among them"),
     ]:
         rows = [("a", label) for label in labels]
         (found,) = load(folder(tmp_path / name, rows, rows), validation_fraction=0.5).notes

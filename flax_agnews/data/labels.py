@@ -207,6 +207,8 @@ def _undeclared(distinct: Mapping[str, str], how: How) -> Classes:
     why = "labels are class names"
     if as_numbers:
         why += " as written: numbers, but not 0 to n - 1" if how == "auto" else " as written"
+    elif any(number is not None for number in numbers.values()):
+        why += ", numbers among them"
     if twins := _twins(numbers):
         why += f"; {twins[0]} and {twins[1]} are two classes"
     if "-1" in numbers and _dense({label: number for label, number in numbers.items() if label != "-1"}):
