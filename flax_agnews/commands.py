@@ -7,8 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from rich.console import Console
+
+from flax_agnews.display import Display
 from flax_agnews.errors import UserError
-from flax_agnews.trained import Classifier
+from flax_agnews.parts import Outline
+from flax_agnews.surroundings import check_directory, not_kept
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
 """What commands take that use a trained classifier."""
@@ -30,18 +34,27 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; {self.prog} --help")
 
 
-def text_columns(classifier: Classifier, given: Sequence[str] | None) -> Sequence[str]:
-    """The columns that are given, or those that a classifier was trained on; a `UserError` unless as many as those."""
-    own = classifier.data.text_columns
+def make_display() -> Display:
+    """On standard error; says where nothing can be cached."""
+    display = Display(Console(stderr=True, highlight=False))
+    if told := not_kept():
+        display.note(told)
+    return display
+
+
+def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
+    """The columns that are given, or those that a run was trained on; a `UserError` unless as many as those."""
+    own = run.data.text_columns
     if given and len(given) != len(own):
-        needed = "two: it answers pairs of texts" if classifier.pairs else "one"
-        raise UserError(f"--text_column {' '.join(given)}: {classifier.name} needs {needed}")
+        needed = "two: it answers pairs of texts" if run.data.paired else "one"
+        raise UserError(f"--text_column {' '.join(given)}: {run.name} needs {needed}")
     return given or own
 
 
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0, 2 after one line for bad input, 130 when interrupted, 141 when nobody reads on."""
     try:
+        check_directory()
         command()
         sys.stdout.flush()
     except BrokenPipeError:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
+from flax_agnews.files import expanded
 from flax_agnews.folder import OutputFolder
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.state import Setup
@@ -37,7 +38,7 @@ def need(config: Config, setups: Sequence[Setup]) -> int:
 
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
     """The bytes that it will need; a `UserError` where they are more than there may be, or than there is room for."""
-    size, folder = need(config, setups), Path(config.output).expanduser()
+    size, folder = need(config, setups), expanded(config.output)
     lower = "--train.runs, --checkpoint.keep_last, or choose --checkpoint.keep_best all"
     limit = config.checkpoint.gigabytes
     if limit is not None and size > limit * 1e9:

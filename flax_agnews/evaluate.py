@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from flax_agnews import commands
-from flax_agnews.display import Display
-from flax_agnews.evaluation import evaluate, shown_evaluation
+from flax_agnews.evaluation import check_evaluating, evaluate, shown_evaluation
 from flax_agnews.files import write_json
+from flax_agnews.parts import outline
 from flax_agnews.trained import Classifier
 
 
@@ -34,11 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(arguments: Sequence[str]) -> None:
     options = make_parser().parse_args(arguments)
-    display = Display(Console(stderr=True, highlight=False))
+    display, run = commands.make_display(), outline(options.run)
+    texts = commands.text_columns(run, options.text_column)
+    label = options.label_column or run.data.label_column
+    check_evaluating(options.data, texts, label, options.json)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
-    texts = commands.text_columns(classifier, options.text_column)
-    label = options.label_column or classifier.data.label_column
     found = evaluate(classifier, options.data, texts, label, display, options.mistakes)
     Console(highlight=False).print(shown_evaluation(found))
     if options.json:

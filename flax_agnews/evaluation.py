@@ -16,7 +16,8 @@ from flax_agnews.data import tables
 from flax_agnews.data.rows import Classes, Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
-from flax_agnews.errors import shown
+from flax_agnews.errors import UserError, shown
+from flax_agnews.files import check_writable, same_file
 from flax_agnews.scores import ClassScores
 from flax_agnews.statistics import wilson_interval
 from flax_agnews.streaming import ROWS
@@ -79,6 +80,23 @@ class Evaluation:
     temperature: float
     calibration_error_mended: float | None
     mistakes: list[Mistake]
+
+
+def check_evaluating(path: Path, text_columns: Sequence[str], label_column: str, target: Path | None) -> None:
+    """Raises a `UserError` where a file can't be evaluated, or its result not be written, before a model is loaded.
+
+    Args:
+        path, text_columns, label_column: as in `evaluate`.
+        target: file for the result, if any.
+    """
+    next(tables.read(path, 1)).rows(text_columns, label_column)
+    if target is None:
+        return
+    if same_file(path, target):
+        raise UserError(f"--json {target}: is the file that is read (--data {path}); name another one")
+    if target.is_dir():
+        raise UserError(f"--json {target}: is a folder; name a file")
+    check_writable(target, "--json")
 
 
 def evaluate(

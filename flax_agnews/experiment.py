@@ -1,7 +1,7 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from flax_agnews import trials
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import load_corpus
-from flax_agnews.data.tokens import cache_folder, check_vocabulary
+from flax_agnews.data.tokens import check_vocabulary
 from flax_agnews.disk import check_room, drop_weights
 from flax_agnews.display import Display
 from flax_agnews.errors import Diverged
-from flax_agnews.files import write_json
+from flax_agnews.files import expanded, write_json
 from flax_agnews.folder import OutputFolder
 from flax_agnews.interrupt import Interrupt, Stopped
 from flax_agnews.models.parameters import Parameters
@@ -23,11 +23,12 @@ from flax_agnews.optim import Plan
 from flax_agnews.places import Places
 from flax_agnews.prepare import adapted, choose_tokenizer, keep_tokenizer, model_name
 from flax_agnews.ranges import check_ranges
-from flax_agnews.records import facts, header, run_record
+from flax_agnews.records import facts, header, run_record, weights_record
 from flax_agnews.search import Search
 from flax_agnews.shown import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.starting import started
 from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.surroundings import check_directory
 from flax_agnews.tracking import check_key
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Activations
@@ -69,7 +70,7 @@ class Experiment:
         for entry in strategies:
             if isinstance(entry, Entry):
                 config.strategies.setdefault(entry.name, entry.settings())
-        self.folder = OutputFolder(Path(config.output).expanduser(), writes=first)
+        self.folder = OutputFolder(expanded(config.output), writes=first)
         self.places = Places(config, self.folder, self.display)
         self._faults: list[str] = []  # runs that stop because their numbers are not finite
         try:
@@ -212,11 +213,7 @@ class Experiment:
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = self._identity(program.setup)
-        about = {
-            "classes": self.data.classes,
-            "vocabulary": self.tokenizer.vocabulary,
-            "body": asdict(self.base.config),
-        }
+        about = weights_record(self.data, self.tokenizer, self.base)
         lanes = [self.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config):
@@ -284,13 +281,14 @@ class Experiment:
 
 def _begin(config: Config) -> None:
     """What has to be done before JAX looks for devices."""
+    check_directory()
     if config.parallel.keep_memory:
         keep_freed()  # before JAX starts its threads
     if config.train.deterministic:
         compute_deterministically()
     processes.start(config.parallel)
     if config.parallel.keep_compilations:
-        keep_compilations(cache_folder() / "compiled")
+        keep_compilations()
 
 
 def _built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:

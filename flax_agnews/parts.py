@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flax_agnews.config import Config, ModelConfig
-from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer
+from flax_agnews.config import Config, DataConfig, ModelConfig
+from flax_agnews.data.tokens import Tokenizer, check_vocabulary, load_tokenizer
 from flax_agnews.disk import validated
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import expanded, read_json, settings_from
@@ -101,6 +101,30 @@ def load_parts(
     return _parts(*find_run(expanded(str(run))), strategy, exact, None if model is None else str(model))
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a finished run before its model is loaded.
+
+    Attributes:
+        name: `STRATEGY/seed-K`, for people.
+        data: settings of the data that it was trained on.
+        classes: their names.
+    """
+
+    name: str
+    data: DataConfig
+    classes: list[str]
+
+
+def outline(run: str | Path) -> Outline:
+    """Of a run, or of the best run of an output folder; a `UserError` as of `load_parts`, where it isn't usable."""
+    output, found = find_run(expanded(str(run)))
+    result = found.result
+    assert result is not None
+    about = _about(Store(found.path / "checkpoints"), output, found, result["best_epoch"])
+    return Outline(f"{result['strategy']}/seed-{result['seed']}", output.config.data, about["classes"])
+
+
 def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
     """The run of a path: a run's own folder, or an output folder's best by validation accuracy.
 
@@ -132,7 +156,7 @@ def _parts(
     if config.parallel.keep_memory:
         keep_freed()
     if config.parallel.keep_compilations:
-        keep_compilations(cache_folder() / "compiled")
+        keep_compilations()
     given = located(model) if model else None
     way = replace(config.model, dtype="float32", attention="auto") if exact else config.model
 

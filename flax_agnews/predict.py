@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-
 from flax_agnews import commands
-from flax_agnews.display import Display
 from flax_agnews.errors import UserError
-from flax_agnews.streaming import ROWS, answer_file, answer_lines
+from flax_agnews.parts import outline
+from flax_agnews.streaming import ROWS, answer_file, answer_lines, check_answering
 from flax_agnews.trained import Classifier
 
 
@@ -39,11 +37,14 @@ def _predict(arguments: Sequence[str]) -> None:
         raise UserError("--file and --out go together: what is read, and what is written")
     if options.file and options.text:
         raise UserError("--text and --file: choose one")
-    display = Display(Console(stderr=True, highlight=False))
+    display = commands.make_display()
+    if options.file:
+        run = outline(options.run)
+        columns = commands.text_columns(run, options.text_column)
+        check_answering(options.file, options.out, columns, options.prefix, run.classes)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
     if options.file:
-        columns = commands.text_columns(classifier, options.text_column)
         answer_file(classifier, options.file, options.out, columns, options.prefix, display)
     elif options.text:
         answer_lines(classifier, options.text, print, ROWS)

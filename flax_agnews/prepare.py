@@ -7,12 +7,13 @@ from tempfile import TemporaryDirectory
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import Data
 from flax_agnews.data.sources import Corpus
-from flax_agnews.data.tokens import Tokenizer, cache_folder, load_tokenizer, train_tokenizer
+from flax_agnews.data.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from flax_agnews.display import Display
-from flax_agnews.files import write_atomic, write_json
+from flax_agnews.files import expanded, write_atomic, write_json
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.shown import ShownAdapting
+from flax_agnews.surroundings import cache_folder, unwritable
 from flax_agnews.training import pretrain, processes
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.parallel import Devices
@@ -78,7 +79,7 @@ def adapted(
     Raises:
         Interrupted: `interrupt` was asked for; the state is saved.
     """
-    output = Path(config.output).expanduser()
+    output = expanded(config.output)
     home, work = output / "base", output / "pretrain"
     if not config.pretrain.epochs:
         if processes.is_first() and not base.given_again and not (home / "model.safetensors").exists():
@@ -101,7 +102,7 @@ def adapted(
             found = pretrain.adapt(base, data.train, end_of_text, *settings, devices, seed, told, keep)
             told.finish(found[1].loss)
     if processes.is_first():
-        for folder in (home, cache):
+        for folder in (home, cache) if unwritable(cache_folder()) is None else (home,):
             pretrain.keep(*found, folder)
         shutil.rmtree(work, ignore_errors=True)
     return found

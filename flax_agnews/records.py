@@ -12,6 +12,7 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
+from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.folder import by_name, config_dict
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.loop import Run
@@ -102,6 +103,11 @@ def model_record(base: Base, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         "base": base.hash,
     }
+
+
+def weights_record(data: Data, tokenizer: Tokenizer, base: Base) -> dict[str, Any]:
+    """What is kept with a run's best weights: what a classifier needs beside them, and what checks its tokenizer."""
+    return {"classes": data.classes, "vocabulary": tokenizer.vocabulary, "body": asdict(base.config)}
 
 
 def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any] | None:

@@ -9,10 +9,30 @@ from flax_agnews.data import tables
 from flax_agnews.data.rows import checked_texts
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError, shown
+from flax_agnews.files import check_writable, same_file
 from flax_agnews.trained import Answers, Classifier
 
 ROWS = 4096
 """Texts that are in memory at once: enough to batch like lengths together."""
+
+
+def check_answering(source: Path, target: Path, columns: Sequence[str], prefix: str, classes: Sequence[str]) -> None:
+    """Raises a `UserError` for what `answer_file` would refuse of its files, before a classifier is loaded.
+
+    Arguments as in `answer_file`; `classes` are the classifier's.
+    """
+    if source.suffix.lower() != target.suffix.lower():
+        raise UserError(f"--out {target}: must end in {source.suffix}, as --file does")
+    if same_file(source, target):
+        raise UserError(f"--out {target}: is the file that is read (--file {source}); name another one")
+    first = next(tables.read(source, 1))
+    first.rows(columns)
+    tables.check_new(first.place, first.columns, _new_columns(classes, prefix))
+    if target.is_dir():
+        raise UserError(f"--out {target}: is a folder; name a file")
+    if not target.parent.is_dir():
+        raise UserError(f"--out {target}: there is no folder {target.parent}")
+    check_writable(target, "--out")
 
 
 def answer_file(
@@ -28,8 +48,7 @@ def answer_file(
         prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
         display: where progress is shown.
     """
-    if source.suffix.lower() != target.suffix.lower():
-        raise UserError(f"--out {target}: must end in {source.suffix}, as --file does")
+    check_answering(source, target, columns, prefix, classifier.classes)
     rows, started = 0, time.perf_counter()
     with tables.writing(target) as write, display:
         progress = display.start("predict", source.name, 1)
@@ -46,8 +65,12 @@ def answer_file(
 
 def added(answers: Answers, prefix: str = "") -> tables.Added:
     """What is added to a table: the label, and one probability a class."""
-    names = enumerate(answers.classes)
-    return {f"{prefix}label": answers.labels} | {f"{prefix}p_{name}": answers.probabilities[:, i] for i, name in names}
+    columns = [answers.labels, *answers.probabilities.T]
+    return dict(zip(_new_columns(answers.classes, prefix), columns, strict=True))
+
+
+def _new_columns(classes: Sequence[str], prefix: str) -> list[str]:
+    return [f"{prefix}label", *(f"{prefix}p_{name}" for name in classes)]
 
 
 def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flax_agnews"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "config", "ranges", "files", "manifest", "lock", "units"},
+    {"errors", "config", "ranges", "files", "manifest", "lock", "units", "surroundings"},
     {"data", "metrics", "tracking", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},

@@ -99,7 +99,8 @@ def writing(path: Path) -> Iterator[Write]:
             draft.unlink(missing_ok=True)
 
 
-def _check_new(place: str, columns: Collection[str], added: Added) -> None:
+def check_new(place: str, columns: Collection[str], added: Iterable[str]) -> None:
+    """Raises a `UserError` where a table has columns already that are to be added."""
     if taken := [name for name in added if name in columns]:
         raise UserError(f"{place}: has {listed(taken)} already; name the new columns otherwise: --prefix answered_")
 
@@ -172,7 +173,7 @@ def _csv_writer(path: Path, stack: ExitStack) -> Write:
 
     def write(chunk: Chunk, added: Added) -> None:
         if not begun:
-            _check_new(chunk.place, chunk.columns, added)
+            check_new(chunk.place, chunk.columns, added)
             plain.writerow([*chunk.columns, *added])
             begun.append(True)
         for record, *new in zip(chunk.records, *added.values(), strict=True):
@@ -203,7 +204,7 @@ def _jsonl_writer(path: Path, stack: ExitStack) -> Write:
 
     def write(chunk: Chunk, added: Added) -> None:
         for record, *new in zip(chunk.records, *added.values(), strict=True):
-            _check_new(chunk.place, record, added)
+            check_new(chunk.place, record, added)
             plain = (value if isinstance(value, str) else float(str(value)) for value in new)
             file.write(json.dumps({**record, **dict(zip(added, plain, strict=True))}, ensure_ascii=False) + "\n")
 
@@ -238,7 +239,7 @@ def _parquet_writer(path: Path, stack: ExitStack) -> Write:
     opened: list[pq.ParquetWriter] = []
 
     def write(chunk: Chunk, added: Added) -> None:
-        _check_new(chunk.place, chunk.columns, added)
+        check_new(chunk.place, chunk.columns, added)
         table = chunk.records
         for name, values in added.items():
             kind = pa.float32() if isinstance(values, np.ndarray) else pa.string()
