@@ -91,12 +91,8 @@ def whole_experiment(record: Record) -> dict[str, dict[str, float]] | None:
 
 def page(record: Record) -> str:
     """The whole page."""
-    return (
-        "\n\n".join(
-            [_head(record), *(_suite(record, name) for name in record["suites"]), _targets(record), _whole(record)]
-        )
-        + "\n"
-    )
+    suites = [_suite(record, name) for name in record["suites"]]
+    return "\n\n".join([_head(record), *suites, *_left_out(record), _targets(record), _whole(record)]) + "\n"
 
 
 def model_text(record: Record) -> str:
@@ -153,6 +149,16 @@ def _suite(record: Record, name: str) -> str:
         f"in {facts['compile_seconds']:.0f} s{cache}. A text has {suite['mean_tokens']:.1f} tokens on average.",
     ]
     return "\n".join(lines)
+
+
+def _left_out(record: Record) -> list[str]:
+    """Why suites are missing; nothing where none is."""
+    if not (names := record.get("left_out")):
+        return []
+    return [
+        f"Left out: {', '.join(names)}. This processor has no products of bfloat16 (AVX512-BF16 or AMX-BF16 on x86,\n"
+        "BF16 on ARM), and is slower in it than in float32; `--suites` measures them all the same."
+    ]
 
 
 def _targets(record: Record) -> str:

@@ -2,13 +2,14 @@
 
 A suite is a strategy in a precision; its contenders live in two processes (PyTorch's, JAX's) and take turns. Writes
 `results/vs_pytorch.{json,md,png}` after every suite; suites that the file has from the same commit and settings stay.
+On a processor without products of bfloat16 only float32 is measured, unless suites are named.
 """
 
 import argparse
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmarks.record import RESULTS, circumstances
 from benchmarks.versus_plot import picture
 from benchmarks.versus_tables import page
 from flax_agnews.files import write_atomic
+from flax_agnews.processor import cpuinfo, lacks_bfloat16
 
 STRATEGIES, PRECISIONS = ("full", "prompt", "partial"), ("float32", "bfloat16")
 SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in STRATEGIES]
@@ -57,6 +59,18 @@ def suite_record(samples: Samples, ours: Mapping[str, Any], theirs: Mapping[str,
             for name, every in samples.items()
         },
     }
+
+
+def left_out(suites: Sequence[Suite], backend: str, text: str) -> list[Suite]:
+    """Those in bfloat16, where a processor computes that is slower in it than in float32.
+
+    Args:
+        suites: that would be measured.
+        backend: that computes, as JAX calls it.
+        text: of the processor, as `cpuinfo` has it.
+    """
+    slow = backend == "cpu" and lacks_bfloat16(text)
+    return [suite for suite in suites if slow and suite.precision == "bfloat16"]
 
 
 def made_now() -> dict[str, Any]:
@@ -126,11 +140,15 @@ def main() -> None:
             shapes=options.shapes,
         )
         shown = {**asdict(settings), "model": options.model}
-        done = kept(file, made, shown)
+        done, without = kept(file, made, shown), list[Suite]()
         for suite in suites:
+            if suite in without:
+                continue
             done[str(suite)], on = run_suite(settings, suite)
+            if options.suites is None:
+                without = left_out(SUITES, on["backend"], cpuinfo())
             ordered = {str(suite): done[str(suite)] for suite in SUITES if str(suite) in done}
-            record = {"made": {**made, **on}, "settings": shown, "suites": ordered}
+            record = {"made": {**made, **on}, "settings": shown, "suites": ordered, "left_out": list(map(str, without))}
             write(options.results, record)
     print(page(record))
 

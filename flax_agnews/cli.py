@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_dumper, set_loader
+from jsonargparse import SUPPRESS, ArgumentParser, get_loader, set_dumper, set_loader
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, nearest, shown
-from flax_agnews.files import Aliased, dump_yaml, expanded, parse_yaml, read_yaml
+from flax_agnews.files import Aliased, dump_yaml, expanded, parse_yaml, read_yaml, yaml_text
+from flax_agnews.hints import hint
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.ranges import check_ranges
 from flax_agnews.strategies import REGISTRY, Entry, chosen
@@ -36,10 +37,18 @@ class Request:
     list_strategies: bool = False
 
 
+class _Parser(ArgumentParser):
+    """Which reads YAML files as UTF-8, whatever the locale."""
+
+    def parse_path(self, cfg_path: Any, *rest: Any, **how: Any) -> Any:
+        """The settings of a file."""
+        return self.parse_string(yaml_text(Path(cfg_path)), *rest, **how)
+
+
 def make_parser() -> ArgumentParser:
     """The parser of `python -m flax_agnews.main`, with a section for each registered strategy."""
     default = Config()
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="python -m flax_agnews.main",
         description="Fine-tune GPT-2 for text classification by several strategies, and compare them.",
         exit_on_error=False,
@@ -51,6 +60,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--list_strategies", action="store_true", help="Print what each strategy trains, and stop.")
     parser.add_argument("--output", type=str, default=default.output, help="Folder for all that is made.")
     parser.add_argument("--overwrite", action="store_true", help="Start over in a folder that is in use.")
+    parser.add_argument("--custom", type=list[str], default=[], help=SUPPRESS)  # what config.yaml has of a script's own
     for section in _sections():
         value = getattr(default, section)
         parser.add_argument(f"--{section}", type=type(value), default=value)
@@ -83,6 +93,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if isinstance(values.model.from_config, Mapping):
         for name in values.model.from_config:
             _check_name(f"{_FROM_CONFIG}{name}", known, f"{_FROM_CONFIG}{name}", "")
+    _check_custom(values)
     entries = chosen("every" if values.list_strategies else values.strategy)
     config = Config(
         strategy=",".join(entry.name for entry in entries),
@@ -106,7 +117,18 @@ def _load(text: str) -> Any:
 set_loader(_WORDS, _load, (yaml.YAMLError, ValueError))
 set_dumper(_WORDS, partial(dump_yaml, allow_unicode=True))
 
-_PLAIN = ("strategy", "list_strategies", "output", "overwrite")
+
+def _check_custom(values: Any) -> None:
+    """Strategies that a script ran by the library, and this command doesn't know, aren't chosen."""
+    names = [part.strip() for part in values.strategy.split(",")]
+    if own := [name for name in names if name in values.custom]:
+        rest = ",".join(name for name in names if name not in own)
+        others = f", or choose --strategy {rest}" if rest else ""
+        told = "is a strategy of a script that uses the library"
+        raise UserError(f"--strategy {values.strategy}: {own[0]} {told}; run that script again{others}")
+
+
+_PLAIN = ("strategy", "list_strategies", "output", "overwrite", "custom")
 """Settings that are no section."""
 
 _FROM_CONFIG = "model.from_config."
@@ -175,12 +197,14 @@ def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
     if name.startswith(_FROM_CONFIG):
         known = {_FROM_CONFIG + field.name for field in fields(GPT2Config)} | {f"{_FROM_CONFIG}model_type"}
     if name not in known:
+        if (elsewhere := hint(name, prefix)) and not name.startswith(_FROM_CONFIG):
+            raise UserError(f"{shown(told, 200)}: no such setting. {elsewhere}")
         section = name.split(".")[0]
         fellows = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
         close = nearest(name, known)
-        hint = close if "Did you mean" in close else nearest(name, fellows)
-        hint = re.sub(r"(?<=[ ])([a-z_]+(?:\.[a-z_]+)?)(?=[,?.]| or)", rf"{prefix}\1", hint)
-        raise UserError(f"{shown(told, 200)}: no such setting.{hint}")
+        near = close if "Did you mean" in close else nearest(name, fellows)
+        near = re.sub(r"(?<=[ ])([a-z_]+(?:\.[a-z_]+)?)(?=[,?.]| or)", rf"{prefix}\1", near)
+        raise UserError(f"{shown(told, 200)}: no such setting.{near}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:
@@ -195,7 +219,7 @@ def _check_file(path: Path, known: set[str]) -> None:
         content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"--config {path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"--config {path}: can't be read ({_one_line(str(error))})") from None
     except ValueError as error:
         raise UserError(f"--config {path}: not YAML ({error})") from None

@@ -1,6 +1,7 @@
 """What the small commands share: their parser, and their exit codes."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -11,13 +12,17 @@ from rich.console import Console
 
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError
-from flax_agnews.parts import Outline
+from flax_agnews.outline import Outline
+from flax_agnews.ranges import check_delimiter
 from flax_agnews.surroundings import check_directory, not_kept
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
 """What commands take that use a trained classifier."""
 
 TEXTS = "of the texts, two for pairs (default: the run's own)"
+
+
+DELIMITER = "between the columns of a CSV file: one character, or tab (default: the run's own, or found in the header)"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +56,16 @@ def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
     return given or own
 
 
+def delimiter(run: Outline, given: str | None) -> str | None:
+    """That is given, or that a run's texts were read with; None is found in a file's header."""
+    check_delimiter("--delimiter", given)
+    return given or run.data.delimiter
+
+
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0, 2 after one line for bad input, 130 when interrupted, 141 when nobody reads on."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # texts of any language can be printed, whatever the locale
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_directory()
         command()

@@ -51,7 +51,8 @@ class DataConfig:
         test_split: Split that is tested on.
         test_fraction: Share of the training rows that is held out as the test split, above 0 and below 1, where there
             is no test split with labels.
-        delimiter: What separates the columns of a CSV file, one character or `tab`; by default found in its header.
+        delimiter: What separates the columns of a CSV or TSV file, one character or `tab`; by default found in its
+            header.
         text_column: Column of the text; two in brackets, such as [premise, hypothesis], where each text is a pair.
         label_column: Column of the label.
         labels: How labels are read where no class names are declared beside them: `positions` are class numbers from
@@ -59,7 +60,8 @@ class DataConfig:
             names. Declared names (a hub data set's, classes.txt) are matched first. `legacy` is the reading of runs
             that were made before this setting.
         special_tokens: What the body's special tokens are where they stand in a text: `text`, split like any other,
-            so that no text can forge one, or the `tokens` themselves.
+            so that no text can forge one, or the `tokens` themselves, end-of-text too, as transformers reads them. A
+            token that was added and isn't special is always a token, there and here.
         max_length: Most tokens of a text; longer ones are cut and counted. Of a pair the longer text is cut first.
         validation_fraction: Share of the training rows that validates, above 0 and below 1.
         split_seed: Seed of the validation split, the same for all runs.
@@ -100,6 +102,9 @@ class DataConfig:
 class PretrainConfig:
     """Language-model adaptation of the body on the training texts, before the comparison.
 
+    With AdamW, a decay of 0.01 and gradients clipped at a norm of 1, whatever `train` says. What holds here of `train`
+    is how a step is computed: `micro_batch_tokens`, `shapes` (2 at most) and `deterministic`.
+
     Args:
         epochs: Passes over the training texts; 0 is none.
         learning_rate: Peak rate of AdamW (warm-up of 5 %, then cosine to zero).
@@ -130,9 +135,11 @@ class TrainConfig:
             equal: n / (classes x texts of its class), counted in the training texts. Accuracies, and the losses of
             validation and test, are never weighted.
         label_smoothing: Share of a text's target that is spread evenly over all classes in the training loss, at least
-            0 and below 1.
+            0 and below 1; as in PyTorch, with `class_weights` each class's part of it weighs what the class does. The
+            losses of validation and test are never smoothed.
         early_stopping: Epochs without a better validation accuracy after which a run ends; none by default. The
-            learning rate follows the plan of all `epochs`.
+            learning rate follows the plan of all `epochs`. A strategy with stages waits for its last one first; trials
+            of a search never end early.
         on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
             is kept, or `skip` the update and count it.
         micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
@@ -244,17 +251,24 @@ class TrackingConfig:
     """Where metrics go besides the output folder.
 
     Args:
-        wandb: Weights & Biases: `auto` is online where a key is configured, otherwise off.
-        project: Its project name.
+        wandb: Weights & Biases: `auto` is what WANDB_DISABLED or WANDB_MODE say, otherwise online where a key is
+            configured, and off elsewhere. What is asked for here wins over the environment.
+        project: Its project; by default WANDB_PROJECT, or what `wandb init` chose, or flax_agnews.
     """
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "flax_agnews"
+    project: str | None = None
 
 
 @dataclass
 class Config:
-    """A whole experiment. `strategies` holds the settings of each strategy, by its name."""
+    """A whole experiment.
+
+    Attributes:
+        strategy: Names of what is compared, with commas between; `Experiment` writes those that it is given.
+        strategies: The settings of each registered strategy, by its name.
+        custom: Names of those that are no registered strategies but a script's own; `Experiment` writes them.
+    """
 
     strategy: str = "all"
     output: str = "runs/ag_news"
@@ -267,3 +281,4 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     strategies: dict[str, Any] = field(default_factory=dict)
+    custom: list[str] = field(default_factory=list)

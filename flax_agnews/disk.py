@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,18 @@ from flax_agnews.training.state import Setup
 from flax_agnews.units import count
 
 
-def need(config: Config, setups: Sequence[Setup]) -> int:
+def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> int:
     """Most bytes that weights and states of a whole comparison take in the output folder at one time.
 
-    These are the best weights that stay, the states of the runs under way with the one being written, and the body
-    where nothing else gives it again.
+    These are the best weights that stay, with the last states beside them, the states of the runs under way with the
+    one being written, and the body where nothing else gives it again.
+
+    Args:
+        config: all settings.
+        setups: the strategies on the model.
+        final: whether last states stay; as `keeps_final` has it by default.
     """
+    final = keeps_final(config, setups) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
     body = sum(value.nbytes for value in setups[0].base.parameters.values())
     given_again = setups[0].base.given_again and not config.pretrain.epochs
@@ -31,9 +37,19 @@ def need(config: Config, setups: Sequence[Setup]) -> int:
     adapting = 3 * body if config.pretrain.epochs and config.checkpoint.enabled else 0  # weights and two moments
     # beside the states stand the best weights that each of them counts on
     passing = max(state + best for state, best in zip(states, weights, strict=False)) * config.train.parallel_seeds
-    kept = {"run": sum(weights) * config.train.runs, "strategy": sum(weights), "all": max(weights)}
+    stay = [weight + state for weight, state in zip(weights, states, strict=False)] if final else weights
+    kept = {"run": sum(stay) * config.train.runs, "strategy": sum(stay), "all": max(stay)}
     best = kept[config.checkpoint.keep_best] if config.checkpoint.enabled else 0
     return best + (config.checkpoint.keep_last + 1) * max(passing, adapting) + (0 if given_again else body)
+
+
+def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
+    """Whether the last states of finished runs stay: where they are asked for, and there is room for them."""
+    chosen = config.checkpoint
+    if not (chosen.enabled and chosen.keep_final):
+        return False
+    size, folder = need(config, setups, final=True), expanded(config.output)
+    return (chosen.gigabytes is None or size <= chosen.gigabytes * 1e9) and size <= _free(folder)
 
 
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
@@ -45,9 +61,7 @@ def check_room(config: Config, setups: Sequence[Setup]) -> int:
         raise UserError(
             f"--checkpoint.gigabytes {limit:g}: weights and states take up to {count(size)}B. Lower {lower}"
         )
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free + _taken(folder)
-    if size > free:
+    if size > (free := _free(folder)):
         raise UserError(
             f"--output {folder}: weights and states take up to {count(size)}B, and there is room for {count(free)}B. "
             f"Choose another disk, or lower {lower}"
@@ -55,8 +69,14 @@ def check_room(config: Config, setups: Sequence[Setup]) -> int:
     return size
 
 
-def drop_weights(folder: OutputFolder, keep: str) -> None:
-    """Removes the best weights of finished runs that `checkpoint.keep_best` doesn't name."""
+def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str, int]] = ()) -> None:
+    """Removes the weights of finished runs that `checkpoint.keep_best` doesn't name.
+
+    Args:
+        folder: the experiment's.
+        keep: as `checkpoint.keep_best`.
+        going_on: (strategy, seed) of finished runs that have more epochs to go, whose weights stay.
+    """
     if keep == "run":
         return
     best: dict[str, dict[str, Any]] = {}
@@ -66,7 +86,7 @@ def drop_weights(folder: OutputFolder, keep: str) -> None:
         if group not in best or validated(run) > validated(best[group]):
             best[group] = run
     for run in runs:
-        if run not in best.values():
+        if run not in best.values() and (run["strategy"], run["seed"]) not in going_on:
             Store(folder.run(run["strategy"], run["seed"]).path / "checkpoints").clear()
 
 
@@ -80,6 +100,12 @@ def _state_bytes(setup: Setup) -> int:
     params = {p: jax.ShapeDtypeStruct(s, jnp.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
     leaves = jax.tree.leaves((params, jax.eval_shape(setup.optimizer.init, params)))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _free(folder: Path) -> int:
+    """Bytes that an output folder may take in all, as the disk has it."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(place).free + _taken(folder)
 
 
 def _taken(folder: Path) -> int:

@@ -10,17 +10,26 @@ from rich.console import Console
 from flax_agnews import commands
 from flax_agnews.evaluation import check_evaluating, evaluate, shown_evaluation
 from flax_agnews.files import write_json
-from flax_agnews.parts import outline
+from flax_agnews.outline import outline
 from flax_agnews.trained import Classifier
+
+DATA = "texts and labels: CSV, TSV, JSON, JSONL or Parquet, a pattern of such files, or a folder: its test split"
 
 
 def make_parser() -> commands.Parser:
     """The command's options."""
     parser = commands.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
     parser.add_argument("run", metavar="RUN", help=commands.RUN)
-    parser.add_argument("--data", type=Path, required=True, help="CSV, JSONL or Parquet with texts and labels")
+    parser.add_argument("--data", type=Path, required=True, help=DATA)
     parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
-    parser.add_argument("--label_column", help="of class names or numbers (default: the run's own)")
+    parser.add_argument("--delimiter", help=commands.DELIMITER)
+    parser.add_argument("--label_column", help="of the labels (default: the run's own)")
+    parser.add_argument(
+        "--labels",
+        choices=("auto", "names", "positions"),
+        default="auto",
+        help="names of classes, or positions among them from 0; auto: names where each is one, positions where none is",
+    )
     parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
     parser.add_argument("--json", type=Path, help="file for all of it, for machines")
     commands.add_model(parser)
@@ -37,10 +46,11 @@ def _evaluate(arguments: Sequence[str]) -> None:
     display, run = commands.make_display(), outline(options.run)
     texts = commands.text_columns(run, options.text_column)
     label = options.label_column or run.data.label_column
-    check_evaluating(options.data, texts, label, options.json)
+    delimiter = commands.delimiter(run, options.delimiter)
+    check_evaluating(options.data, texts, label, delimiter, run.data.test_split, options.json)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
-    found = evaluate(classifier, options.data, texts, label, display, options.mistakes)
+    found = evaluate(classifier, options.data, texts, label, display, options.mistakes, options.labels, delimiter)
     Console(highlight=False).print(shown_evaluation(found))
     if options.json:
         write_json(options.json, {"run": classifier.name, "data": str(options.data), **asdict(found)})

@@ -1,7 +1,7 @@
 """How well a trained classifier does on labelled texts, and how far its probabilities can be believed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from pathlib import Path
 
@@ -13,16 +13,18 @@ from scipy.special import softmax
 
 from flax_agnews import scores
 from flax_agnews.data import tables
-from flax_agnews.data.rows import Classes, Rows, checked_texts
+from flax_agnews.data.labels import How, choose_reading
+from flax_agnews.data.rows import Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
-from flax_agnews.errors import UserError, shown
-from flax_agnews.files import check_writable, same_file
+from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.files import check_writable
 from flax_agnews.scores import ClassScores
 from flax_agnews.statistics import wilson_interval
-from flax_agnews.streaming import ROWS
+from flax_agnews.streaming import ROWS, check_apart
 from flax_agnews.trained import Answers, Classifier
 from flax_agnews.training.history import score
+from flax_agnews.units import counted
 
 BINS = 15
 """Of the calibration error, as in Guo et al. 2017."""
@@ -66,6 +68,7 @@ class Evaluation:
         calibration_error_mended: with temperatures that each half of the texts got from the other half; None for one
             text.
         mistakes: the most confident ones, the worst first.
+        labels: how they were read.
     """
 
     texts: int
@@ -80,20 +83,29 @@ class Evaluation:
     temperature: float
     calibration_error_mended: float | None
     mistakes: list[Mistake]
+    labels: str = ""
 
 
-def check_evaluating(path: Path, text_columns: Sequence[str], label_column: str, target: Path | None) -> None:
+def check_evaluating(
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str,
+    delimiter: str | None,
+    split: str,
+    target: Path | None,
+) -> None:
     """Raises a `UserError` where a file can't be evaluated, or its result not be written, before a model is loaded.
 
     Args:
-        path, text_columns, label_column: as in `evaluate`.
+        path, text_columns, label_column, delimiter: as in `evaluate`.
+        split: that is taken of a folder.
         target: file for the result, if any.
     """
-    next(tables.read(path, 1)).rows(text_columns, label_column)
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+    next(tables.read(path, 1, reading, split)).rows(text_columns, label_column)
     if target is None:
         return
-    if same_file(path, target):
-        raise UserError(f"--json {target}: is the file that is read (--data {path}); name another one")
+    check_apart("--json", target, "--data", path)
     if target.is_dir():
         raise UserError(f"--json {target}: is a folder; name a file")
     check_writable(target, "--json")
@@ -106,36 +118,55 @@ def evaluate(
     label_column: str,
     display: Display,
     mistakes: int = 10,
+    labels: How = "auto",
+    delimiter: str | None = None,
 ) -> Evaluation:
-    """Answers a file's texts and compares with its labels, which are class names or numbers.
+    """Answers a file's texts and compares with its labels, which are names of classes or positions among them.
+
+    The file is read twice, first for its labels alone: which of the two they are depends on all of them.
 
     Args:
         classifier: that answers.
-        path: CSV, JSONL or Parquet.
+        path: CSV, TSV, JSON, JSONL or Parquet; a pattern of several; or a folder, of which the test split is taken.
         text_columns, label_column: of the file; two text columns for pairs.
         display: where progress is shown.
         mistakes: how many are kept.
+        labels: how they are read; a run that was made before there was a choice reads them as it did.
+        delimiter: of a CSV file; None finds it in the header.
 
     Raises:
-        UserError: the file can't be read, or has a label that is none of the classifier's classes.
+        UserError: the file can't be read, has no row with a label, or has a label that is none of the classifier's
+            classes or may be either of two.
     """
-    names = classifier.classes
-    index: dict[int | str, int] = {name: number for number, name in enumerate(names)}
-    classes = Classes(names, index | {number: number for number in range(len(names))})
-    logits, labels, worst = [], [], list[Mistake]()
+    if labels == "auto" and classifier.data.labels == "legacy":
+        labels = "legacy"
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+
+    def chunks() -> Iterator[tuple[Rows, float]]:
+        for chunk in tables.read(path, ROWS, reading, classifier.data.test_split):
+            yield chunk.rows(text_columns, label_column), chunk.done
+
+    classes = choose_reading((rows for rows, _ in chunks()), classifier.classes, labels, "--labels")
+    logits, truths, worst, left_out = [], [], list[Mistake](), 0
     with display:
         progress = display.start("evaluate", path.name, 1)
-        for chunk in tables.read(path, ROWS):
-            rows = chunk.rows(text_columns, label_column)
+        for rows, done in chunks():
+            left_out += rows.unlabelled
+            if not rows.texts:
+                continue
             texts, truth = checked_texts(rows), classes.numbers(rows)
             answers = classifier.predict(texts)
-            wrong = [*worst, *_mistakes(rows, texts, truth, answers)]
+            wrong = [*worst, *_mistakes(rows, texts, truth, answers, str(path))]
             worst = nlargest(mistakes, wrong, key=lambda mistake: mistake.probability)
             logits.append(answers.logits)
-            labels.append(truth)
-            progress.step(chunk.done)
-        progress.finish(f"{sum(map(len, labels)):,} texts")
-    return measure(names, np.concatenate(logits), np.concatenate(labels), worst)
+            truths.append(truth)
+            progress.step(done)
+        if not truths:
+            raise UserError(f"{path}: has no rows{' with a label' if left_out else ''}")
+        without = f", {left_out:,} without label left out" if left_out else ""
+        progress.finish(f"{counted(sum(map(len, truths)), 'text')}{without}")
+    found = measure(classifier.classes, np.concatenate(logits), np.concatenate(truths), worst)
+    return replace(found, labels=classes.why)
 
 
 def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistakes: list[Mistake]) -> Evaluation:
@@ -174,11 +205,11 @@ def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
 
 
-def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers) -> Iterator[Mistake]:
+def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers, file: str) -> Iterator[Mistake]:
     for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
-        where = f"{rows.unit} {rows.numbers[place]}"
+        where = rows.at(place).removeprefix(f"{file} ")
         yield Mistake(where, label, answer, probability, shown(_one_line(texts[place]), 200))
 
 
@@ -187,14 +218,18 @@ def shown_evaluation(found: Evaluation) -> Group:
     mended = found.calibration_error_mended
     cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
     lines = [
-        f"texts        {found.texts:,}",
+        f"texts        {found.texts:,}  ({found.labels})" if found.labels else f"texts        {found.texts:,}",
         f"accuracy     {found.accuracy:.4f}  (95 % interval {found.low:.4f} to {found.high:.4f})",
         f"macro-F1     {found.macro_f1:.4f}",
         f"loss         {found.loss:.4f}",
         f"calibration  error {found.calibration_error:.4f}  ({BINS} bins{cured})",
         f"temperature  {found.temperature:.3f}  (divides the logits; above 1: the probabilities are too sure)",
     ]
-    parts: list[ConsoleRenderable] = [Text("\n".join(lines)), Text(), _classes_table(found.by_class)]
+    occurring = {name: one for name, one in found.by_class.items() if one.occurs}
+    absent = [shown(name) for name in found.by_class if name not in occurring]
+    parts: list[ConsoleRenderable] = [Text("\n".join(lines)), Text(), _classes_table(occurring)]
+    if absent:
+        parts += [Text(f"neither labels nor answers have: {listed(absent)}")]
     if found.mistakes:
         wrong = Table("probability", "answer", "label", "where", "text", box=None, pad_edge=False)
         for mistake in found.mistakes:
@@ -209,7 +244,7 @@ def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
     names, head = list(by_class), "class"
     if len(names) > MOST_CLASSES:
         names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]
-        head = f"the {MOST_CLASSES} worst of {len(by_class):,} classes"
+        head = f"the {MOST_CLASSES} worst of {counted(len(by_class), 'class')}"
     table = Table(head, "texts", "precision", "recall", "F1", box=None, pad_edge=False)
     for name in names:
         one = by_class[name]

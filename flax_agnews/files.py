@@ -2,6 +2,7 @@
 nothing in them runs, and nothing swells.
 """
 
+import codecs
 import errno
 import json
 import math
@@ -146,7 +147,12 @@ def read_model_json(path: Path) -> Any:
 
 def read_yaml(path: Path) -> Any:
     """A YAML file's content; OSError or ValueError where it can't be read."""
-    return parse_yaml(_read_text(path, _MOST_YAML))
+    return parse_yaml(yaml_text(path))
+
+
+def yaml_text(path: Path) -> str:
+    """A YAML file's text, UTF-8 whatever the locale; OSError or ValueError where it can't be read."""
+    return _read_text(path, _MOST_YAML)
 
 
 class Aliased(ValueError):
@@ -214,7 +220,18 @@ def _read_text(path: Path, most: int) -> str:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"longer than {most:,} bytes")
-    return data.decode()
+    try:
+        return data.decode("utf-8-sig")  # editors of Windows begin with a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: {not_utf8(data, error.start)}") from None
+
+
+def not_utf8(data: bytes, place: int) -> str:
+    """What to do about bytes that are no UTF-8 at `place`: what they are, nothing says but the mark of UTF-16."""
+    encoding = "UTF-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
+    convert = f"convert it, such as by iconv -f {encoding} -t UTF-8 OLD > NEW"
+    return f"byte 0x{data[place]:02x} is not UTF-8; {convert}"
 
 
 def _finite(value: Any) -> Any:
@@ -235,7 +252,7 @@ def settings_from(kind: type[T], values: Any) -> T:
     values = {name: _worded(value) if hints.get(name) is bool else value for name, value in dict(values).items()}
     made = kind(**values)
     for name, value in values.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise TypeError(f"{name} can't be {value!r}")
     return made
 
@@ -245,13 +262,13 @@ def _worded(value: Any) -> Any:
     return yaml.SafeLoader.bool_values.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
+        return any(fits(value, option) for option in get_args(hint))
     if origin:
-        return isinstance(value, dict if origin is dict else list)
+        return isinstance(value, dict if origin is dict else list | tuple)
     return hint is Any or type(value) in ((int, float) if hint is float else (hint,))

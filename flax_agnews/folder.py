@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
     *("tracking.", "checkpoint.", "parallel.keep_"),
 )
+PLANNED = ("updates", "steps")
+"""What of a run's identity depends on the number of epochs, which may grow; `schemes.Scheme` compares it."""
+
 _WRITTEN = (
     "config.yaml",
     "results.json",
@@ -88,18 +91,28 @@ class RunFolder:
         numbers = [result.get(score) for score in SCORES] + [cost.get(name) for name in COSTS]
         named = (result.get("strategy"), f"seed-{result.get('seed')}") == (self.path.parent.name, self.path.name)
         named &= type(result.get("best_epoch")) is int and isinstance(result.get("val_accuracy"), list)
+        named &= type(result.get("planned_epochs", 0)) is int
         return named and all(number is None or type(number) in (int, float) for number in numbers)
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What it was begun as; None where it wasn't."""
+        before = read_json(self.path / "identity.json")
+        return before if before is None or isinstance(before, dict) else {}
 
     def claim(self, identity: Mapping[str, str]) -> None:
         """Marks the run with what it is a run of, and refuses one that was begun as something else."""
-        path = self.path / "identity.json"
-        before = read_json(path)
-        if before is None:
-            if self.writes:
-                write_json(path, dict(identity))
+        before = self.identity
+        self.check(identity)
+        grown = before is not None and "steps" in before and before["steps"] != identity.get("steps")
+        if self.writes and (before is None or grown):
+            write_json(self.path / "identity.json", dict(identity))
+
+    def check(self, identity: Mapping[str, str]) -> None:
+        """Refuses a run that was begun as something else; what is `PLANNED` is left to `schemes.Scheme`."""
+        if (known := self.identity) is None:
             return
-        known = before if isinstance(before, dict) else {}
-        changed = [name for name in identity if known.get(name) != identity[name]]
+        changed = [name for name in identity if name not in PLANNED and known.get(name) != identity[name]]
         if changed:
             raise UserError(
                 f"{self.path}: was begun with other {listed(changed)}. Choose another --output, or --overwrite"
@@ -136,8 +149,19 @@ class OutputFolder:
         except TypeError as error:
             raise UserError(f"{self.path / 'config.yaml'}: is of another version of this program ({error})") from error
 
-    def check(self, config: Config, overwrite: bool = False) -> None:
-        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing."""
+    @property
+    def epochs(self) -> int | None:
+        """Of the call before; None where there was none."""
+        before = self._before()
+        epochs = before["train"].get("epochs") if before else None
+        return epochs if type(epochs) is int else None
+
+    def check(self, config: Config, overwrite: bool = False) -> Config:
+        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing.
+
+        Returns:
+            The settings; with labels read as in this folder's runs where these were made before there was a choice.
+        """
         if "\0" in str(self.path):
             raise UserError(f"--output {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
@@ -145,8 +169,12 @@ class OutputFolder:
             raise UserError(f"--output {self.path}: {file} is a file; name a folder")
         if self.writes:
             check_writable(self.path / "config.yaml")
-        if not overwrite and (before := self._before()):
-            self._compare(before, config_dict(config))
+        if overwrite or not (before := self._before()):
+            return config
+        if before["data"]["labels"] == "legacy" and config.data.labels == "auto":
+            config = replace(config, data=replace(config.data, labels="legacy"))
+        self._compare(before, config_dict(config))
+        return config
 
     def claim(self, config: Config, overwrite: bool = False) -> None:
         """Writes config.yaml: these settings, with the strategies and the number of runs that were there before.
@@ -170,6 +198,7 @@ class OutputFolder:
             names = [*before["strategy"].split(","), *now["strategy"].split(",")]
             now["strategy"] = ",".join(dict.fromkeys(names))
             now["train"]["runs"] = max(now["train"]["runs"], before["train"]["runs"])
+            now["custom"] = sorted({*now["custom"], *before.get("custom", ())})
             now = {**before, **now}
         write_yaml(self.path / "config.yaml", now)
 
@@ -179,6 +208,7 @@ class OutputFolder:
         try:
             content = read_yaml(path)
             if isinstance(content["strategy"], str) and isinstance(content["train"]["runs"], int):
+                content["data"].setdefault("labels", "legacy")  # made before there was a choice
                 return content
         except FileNotFoundError:
             return None
@@ -189,11 +219,13 @@ class OutputFolder:
         raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        old, new = by_name(compared(before)), by_name(compared(now))
+        # What config.yaml lacks is newer than the folder, which was made as its default has it.
+        old = {**by_name(compared(config_dict(Config()))), **by_name(compared(before))}
+        new = by_name(compared(now))
         changed = [
             f"{name} was {shown(old[name], 100)}, now {shown(new[name], 100)}"
             for name in new
-            if name in old and old[name] != new[name] and not name.startswith(_FREE)
+            if name in old and not _may_follow(name, old[name], new[name])
         ]
         if changed:
             raise UserError(
@@ -237,6 +269,12 @@ class OutputFolder:
         if self.writes:
             write_json(self.path / "results.json", results)
         return results
+
+
+def _may_follow(name: str, old: Any, new: Any) -> bool:
+    """Whether a setting may have the value `new` in a folder where it had `old`."""
+    grown = name == "train.epochs" and type(old) is int and new > old
+    return old == new or grown or name.startswith(_FREE)
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -13,13 +13,16 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
+from flax_agnews.errors import UserError
 from flax_agnews.files import is_local
+from flax_agnews.keywords import check_kind, train_settings
 from flax_agnews.models import parameters
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.training.state import Setup, set_up
+from flax_agnews.units import counted
 
 _CLASSES = 4  # AG News
 _STEPS = 100  # updates an epoch, where no data says how many: rates are read from as many
@@ -98,19 +101,26 @@ def describe(
         **train: fields of `TrainConfig`, such as weight_decay_mask="matrices".
 
     Raises:
-        UserError: the strategy doesn't fit the model, in one line.
+        UserError: bad input, or a strategy that doesn't fit the model, in one line.
     """
+    check_kind("describe(strategy=", strategy, (Strategy, str), "a Strategy, or the name of a registered one")
+    check_kind("describe(model=", model, (str, ModelConfig), "the name of a model, or a ModelConfig")
+    check_kind("describe(classes=", classes, int, "a whole number, 1 or more")
+    if classes < 1:
+        raise UserError(f"describe(classes={classes}): must be 1 or more")
+    settings = train_settings("describe", train, TrainConfig(), {})
     body = _body(ModelConfig(name=model) if isinstance(model, str) else model)
     if isinstance(strategy, str):
         entry = REGISTRY[strategy]
         strategy = entry.build(entry.settings(), body)
-    return _described(strategy, body, classes, TrainConfig(**train))
+    return _described(strategy, body, classes, settings)
 
 
 def strategies_table(config: Config) -> Table:
     """Every registered strategy: what it trains, how many numbers of the chosen model, its rates, its paper."""
     body, train = _body(config.model), config.train
-    title = f"GPT-2 of {body.n_layer} layers x {body.n_embd}, {_CLASSES} classes, {train.epochs} epochs"
+    layers = counted(body.n_layer, "layer")
+    title = f"GPT-2 of {layers} x {body.n_embd}, {counted(_CLASSES, 'class')}, {counted(train.epochs, 'epoch')}"
     table = _table(
         title, ["strategy", "trains", "parameters", "rates", "paper"], {"strategy", "trains", "rates", "paper"}
     )

@@ -33,6 +33,12 @@ class MetricsFile:
         """Lines in the file."""
         return self._lines
 
+    def records(self) -> list[dict[str, Any]]:
+        """What its lines say."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").split("\n")[: self._lines]]
+
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one line. Floats that are not finite become null, and `nonfinite` lists their names."""
         lost: list[str] = []

@@ -6,24 +6,26 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from flax_agnews.config import Config, DataConfig, ModelConfig
+from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary, load_tokenizer
-from flax_agnews.disk import validated
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import expanded, read_json, settings_from
 from flax_agnews.folder import OutputFolder, RunFolder
+from flax_agnews.keywords import check_kind
 from flax_agnews.located import located
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.optim import Plan
+from flax_agnews.outline import about_weights, find_run
 from flax_agnews.prepare import model_name, own_vocabulary
 from flax_agnews.starting import HEAD, started
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
@@ -98,51 +100,9 @@ def load_parts(
     Raises:
         UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
     """
+    kinds = "the Strategy, or the Entry, that trained the run"
+    check_kind("load(strategy=", strategy, (Strategy, Entry, NoneType), kinds)
     return _parts(*find_run(expanded(str(run))), strategy, exact, None if model is None else str(model))
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What is known of a finished run before its model is loaded.
-
-    Attributes:
-        name: `STRATEGY/seed-K`, for people.
-        data: settings of the data that it was trained on.
-        classes: their names.
-    """
-
-    name: str
-    data: DataConfig
-    classes: list[str]
-
-
-def outline(run: str | Path) -> Outline:
-    """Of a run, or of the best run of an output folder; a `UserError` as of `load_parts`, where it isn't usable."""
-    output, found = find_run(expanded(str(run)))
-    result = found.result
-    assert result is not None
-    about = _about(Store(found.path / "checkpoints"), output, found, result["best_epoch"])
-    return Outline(f"{result['strategy']}/seed-{result['seed']}", output.config.data, about["classes"])
-
-
-def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
-    """The run of a path: a run's own folder, or an output folder's best by validation accuracy.
-
-    Raises:
-        UserError: it is neither, or nothing in it is finished.
-    """
-    if (path / "identity.json").is_file():
-        run = RunFolder(path.resolve())
-        if run.result is None:
-            raise UserError(f"{path}: isn't finished; run the same command again, and it goes on")
-        return OutputFolder(run.path.parents[1]), run
-    output = OutputFolder(path)
-    if not output.in_use:
-        raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
-    if not (runs := output.finished([])):
-        raise UserError(f"{path}: no run is finished; run the same command again, and it goes on")
-    best = max(runs, key=validated)  # the first of equals, as `checkpoint.keep_best` has it
-    return output, output.run(best["strategy"], best["seed"])
 
 
 def _parts(
@@ -152,7 +112,7 @@ def _parts(
     assert result is not None
     identity = identity if isinstance(identity, dict) else {}
     store = Store(run.path / "checkpoints")
-    about = _about(store, output, run, result["best_epoch"])
+    about = about_weights(store, output, run, result["best_epoch"])
     if config.parallel.keep_memory:
         keep_freed()
     if config.parallel.keep_compilations:
@@ -183,22 +143,6 @@ def _named(run: Path) -> Iterator[None]:
     except UserError as error:
         fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, no flag of the command at hand
         raise UserError(f"{run}: what it was trained from can't be had: {fault}", _ADVICE) from error
-
-
-def _about(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
-    """What the best weights' notes say; a `UserError` where the weights weren't kept, or say nothing."""
-    about = store.about_best(epoch)
-    if about is None:
-        places = sorted(output.path.glob("*/seed-*/checkpoints/best-epoch-*"))
-        kept = listed("/".join(place.parts[-4:-2]) for place in places) or "none"
-        raise UserError(
-            f"{run.path}: its weights were not kept (--checkpoint.keep_best, --checkpoint.enabled); kept: {kept}"
-        )
-    if not isinstance(about.get("classes"), list) or "vocabulary" not in about:
-        raise UserError(
-            f"{store.folder}: the weights are damaged, or older than the names of their classes; train anew"
-        )
-    return about
 
 
 def _without_body(about: dict[str, Any], config: Config, on: Callable[[Base], Setup]) -> Setup | None:
@@ -255,7 +199,7 @@ def _tokenizer(output: OutputFolder, run: RunFolder, config: Config, given: str 
     others, faults = [], []
     for place in places or [str(kept)]:
         try:
-            tokenizer = load_tokenizer(place)
+            tokenizer = load_tokenizer(place, config.data.special_tokens)
         except UserError as error:
             faults.append(error)
             continue
@@ -271,7 +215,7 @@ def _tokenizer(output: OutputFolder, run: RunFolder, config: Config, given: str 
 def _strategy(given: Strategy | Entry | None, name: str, config: Config, base: Base, run: RunFolder) -> Strategy:
     if isinstance(given, Strategy):
         return given
-    if given is None and name not in {entry.name for entry in REGISTRY}:
+    if given is None and (name in config.custom or name not in {entry.name for entry in REGISTRY}):
         raise UserError(f"{run.path}: {name} is no registered strategy; pass it: Classifier.load(run, strategy=...)")
     entry = given or REGISTRY[name]
     try:

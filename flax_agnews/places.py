@@ -1,13 +1,16 @@
 """Where the numbers and weights of an experiment's runs go: files in their folders, and trackers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.display import Display
-from flax_agnews.folder import OutputFolder, config_dict
+from flax_agnews.errors import UserError
+from flax_agnews.files import read_json, write_json
+from flax_agnews.folder import PLANNED, OutputFolder, config_dict
 from flax_agnews.tracking import Tracker, open_tracker
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.circumstances import circumstances
@@ -40,18 +43,28 @@ class Places:
         """
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
-        store = Store(folder.path / "checkpoints", chosen.keep_last, self.display.note) if chosen.enabled else None
-        facts = (identity, circumstances(devices), folder.writes, self.config.train.on_nonfinite == "skip", about)
+        held = (folder.result or {}).get("best_epoch", 0)  # of a finished run that goes on: its result stands till then
+        place = (folder.path / "checkpoints", chosen.keep_last, self.display.note, held)
+        store = Store(*place) if chosen.enabled else None
+        lasting = {key: value for key, value in identity.items() if key not in PLANNED}
+        train = self.config.train
+        skip = train.on_nonfinite == "skip"
+        facts = (lasting, circumstances(devices), folder.writes, skip, about, train.early_stopping)
         if not folder.writes:
             return Lane(seed, store, None, None, *facts)
         tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
         return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *facts)
 
-    def saving(self, name: str) -> Saving | None:
-        """When a strategy's runs are saved: what a save costs is known from one run to the next."""
+    def saving(self, name: str, final: bool) -> Saving | None:
+        """When a strategy's runs are saved: what a save costs is known from one run to the next.
+
+        Args:
+            name: the strategy's.
+            final: whether their last states are kept.
+        """
         chosen = self.config.checkpoint
         if chosen.enabled and name not in self._savings:
-            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name))
+            self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name), final)
         return self._savings.get(name)
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
@@ -70,13 +83,19 @@ class Places:
         return tracker
 
     def publish(self, figure: Path, order: Sequence[str]) -> None:
-        """The final figure and table, strategies in this order, to W&B where it is on."""
-        tracker = self.tracker("comparison", "comparison", self.folder.path)
+        """The final figure and table, strategies in this order, to W&B where it is on, unless it has them already."""
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
-        runs = self.folder.finished(order)
-        tracker.table("results", columns, [[run[column] for column in columns] for run in runs])
+        rows = [[run[column] for column in columns] for run in self.folder.finished(order)]
+        done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])
+        with suppress(UserError):  # damaged: published once more
+            if read_json(done) == mark:
+                return
+        tracker = self.tracker("comparison", "comparison", self.folder.path)
+        tracker.table("results", columns, rows)
         tracker.figure("accuracy_curves", figure)
-        tracker.finish()
+        if tracker.finish():
+            with suppress(UserError):  # a full disk: the comparison is finished all the same
+                write_json(done, mark)
 
     def _note(self, name: str, text: str) -> None:
         self.display.note(f"{name}: {text}")

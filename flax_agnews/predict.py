@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from flax_agnews import commands
+from flax_agnews.data.streams import Utf8
 from flax_agnews.errors import UserError
-from flax_agnews.parts import outline
+from flax_agnews.outline import outline
 from flax_agnews.streaming import ROWS, answer_file, answer_lines, check_answering
 from flax_agnews.trained import Classifier
 
@@ -17,9 +18,12 @@ def make_parser() -> commands.Parser:
     parser = commands.Parser(prog="python -m flax_agnews.predict", description=__doc__)
     parser.add_argument("run", metavar="RUN", help=commands.RUN)
     parser.add_argument("--text", action="append", help="a text; may be given several times")
-    parser.add_argument("--file", type=Path, help="CSV, JSONL or Parquet with a column of texts, of any size")
+    parser.add_argument(
+        "--file", type=Path, help="CSV, TSV, JSON, JSONL or Parquet with a column of texts, of any size"
+    )
     parser.add_argument("--out", type=Path, help="a copy of --file with a label and a probability of each class")
     parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
+    parser.add_argument("--delimiter", help=commands.DELIMITER)
     parser.add_argument("--prefix", default="", help="before the names of the new columns")
     commands.add_model(parser)
     parser.epilog = "Without --text and --file, each line of standard input is a text; of a pair, with a tab between."
@@ -37,27 +41,35 @@ def _predict(arguments: Sequence[str]) -> None:
         raise UserError("--file and --out go together: what is read, and what is written")
     if options.file and options.text:
         raise UserError("--text and --file: choose one")
+    for text in options.text or ():
+        _check_bytes(text)
     display = commands.make_display()
     if options.file:
         run = outline(options.run)
-        columns = commands.text_columns(run, options.text_column)
-        check_answering(options.file, options.out, columns, options.prefix, run.classes)
+        columns, delimiter = commands.text_columns(run, options.text_column), commands.delimiter(run, options.delimiter)
+        check_answering(options.file, options.out, columns, options.prefix, run.classes, delimiter)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
     if options.file:
-        answer_file(classifier, options.file, options.out, columns, options.prefix, display)
+        answer_file(classifier, options.file, options.out, columns, options.prefix, display, delimiter)
     elif options.text:
         answer_lines(classifier, options.text, print, ROWS)
     else:
-        answer_lines(classifier, _lines(sys.stdin), print, 1 if sys.stdin.isatty() else ROWS)
+        answer_lines(classifier, _lines(sys.stdin.buffer), print, 1 if sys.stdin.isatty() else ROWS)
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    try:
-        for line in file:
-            yield line.rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: byte 0x{error.object[error.start]:02x} is not UTF-8") from None
+def _check_bytes(text: str) -> None:
+    """An argument's bytes that the locale can't read are there as lone surrogates."""
+    if odd := next((letter for letter in text if "\udc80" <= letter <= "\udcff"), None):
+        raise UserError(
+            f"--text {text}: byte 0x{ord(odd) & 0xFF:02x} is not the terminal's encoding; --file reads UTF-8"
+        )
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """The lines of standard input without their ends: UTF-8, whatever the locale."""
+    for line in Utf8("standard input", file):
+        yield line.rstrip("\r\n")
 
 
 if __name__ == "__main__":

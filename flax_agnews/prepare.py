@@ -14,7 +14,7 @@ from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.shown import ShownAdapting
 from flax_agnews.surroundings import cache_folder, unwritable
-from flax_agnews.training import pretrain, processes
+from flax_agnews.training import adaptation, pretrain, processes
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.saving import Saving
@@ -39,16 +39,16 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
         kept: folder in which such a vocabulary was kept before, if it may be taken up.
         display: where progress is shown.
     """
-    model = config.model
+    model, special = config.model, config.data.special_tokens
     if not own_vocabulary(config):
-        return load_tokenizer(model.tokenizer or model.name)
+        return load_tokenizer(model.tokenizer or model.name, special)
     if kept and (kept / "merges.txt").exists():
-        return load_tokenizer(str(kept))
+        return load_tokenizer(str(kept), special)
     assert model.from_config is not None
     vocabulary = read_config(model.from_config).vocab_size
     with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
         train_tokenizer(corpus.train.strings, vocabulary).save(Path(folder))
-        return load_tokenizer(folder)
+        return load_tokenizer(folder, special)
 
 
 def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
@@ -71,7 +71,7 @@ def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
 
 def adapted(
     config: Config, base: Base, data: Data, end_of_text: int, devices: Devices, display: Display, interrupt: Interrupt
-) -> tuple[Base, pretrain.Adaptation | None]:
+) -> tuple[Base, adaptation.Adaptation | None]:
     """The body after language-model adaptation, from where it was kept or computed now.
 
     Where no adaptation is asked for, the body itself; the output folder keeps what nothing else can give again.
@@ -86,9 +86,13 @@ def adapted(
             base.save(home)
         return base, None
     seed = config.train.seed
-    key = pretrain.adaptation_key(base, data.train, end_of_text, config.pretrain, config.model, seed)
-    cache = cache_folder() / "adapted" / key
-    found = pretrain.kept(base, key, [home, cache])
+    facts = (base, data.train, end_of_text, config.pretrain, config.model, seed)
+    arranged = adaptation.arrangement(data.train, config.pretrain, config.train, devices, seed)
+    key = adaptation.adaptation_key(*facts, arranged)
+    cache = cache_folder() / "adapted"
+    found = adaptation.kept(base, key, [home, cache / key])
+    # An experiment that was begun when language modelling took no settings of `train` goes on with the body it has.
+    found = found or adaptation.kept(base, adaptation.adaptation_key(*facts), [home])
     everywhere = processes.gathered(found[0].hash if found else None)
     if found and set(everywhere) == {found[0].hash}:
         display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
@@ -98,11 +102,11 @@ def adapted(
         keep = pretrain.Keep(Store(work / key[:16], chosen.keep_last, note), saving) if chosen.enabled else None
         told = ShownAdapting(display, config.pretrain.epochs, interrupt)
         with interrupt, display:
-            settings = (config.pretrain, config.model)
+            settings = (config.pretrain, config.model, config.train)
             found = pretrain.adapt(base, data.train, end_of_text, *settings, devices, seed, told, keep)
             told.finish(found[1].loss)
     if processes.is_first():
-        for folder in (home, cache) if unwritable(cache_folder()) is None else (home,):
-            pretrain.keep(*found, folder)
+        for folder in (home, cache / found[1].key) if unwritable(cache_folder()) is None else (home,):
+            adaptation.keep(*found, folder)
         shutil.rmtree(work, ignore_errors=True)
     return found

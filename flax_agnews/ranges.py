@@ -6,6 +6,19 @@ from typing import Any
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
 
+_DELIMITER = "one character, but no quote or line break, or tab"
+
+
+def _delimits(value: str) -> bool:
+    return value == "tab" or (len(value) == 1 and value not in '"\r\n')
+
+
+def check_delimiter(setting: str, value: str | None) -> None:
+    """Raises a `UserError` unless the columns of a CSV may be separated by `value`; None is found in its header."""
+    if value is not None and not _delimits(value):
+        raise UserError(f"{setting} {value}: must be {_DELIMITER}")
+
+
 # setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
 _RANGES: Mapping[str, tuple[Any, str]] = {
     "model.dropout": (lambda v: v is None or 0 <= v < 1, "at least 0 and below 1"),
@@ -14,7 +27,7 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
         "a column, or two different ones, such as [premise, hypothesis]",
     ),
     "data.test_fraction": (lambda v: v is None or 0 < v < 1, "above 0 and below 1"),
-    "data.delimiter": (lambda v: v is None or v == "tab" or len(v) == 1, "one character, or tab"),
+    "data.delimiter": (lambda v: v is None or _delimits(v), _DELIMITER),
     "data.max_length": (lambda v: v >= 1, "1 or more"),
     "data.validation_fraction": (lambda v: 0 < v < 1, "above 0 and below 1"),
     "data.limit_train": (lambda v: v is None or v >= 2, "2 or more"),
@@ -49,13 +62,19 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
 }
 
 
+def check_range(name: str, value: Any, where: str) -> None:
+    """Raises a `UserError` that begins with `where`, unless a setting's value is in its range."""
+    allowed, words = _RANGES.get(name, (lambda _: True, ""))
+    if not allowed(value):
+        raise UserError(f"{where}: must be {words}")
+
+
 def check_ranges(config: Config) -> None:
     """Raises a `UserError` that names the first setting outside its range."""
-    for name, (allowed, words) in _RANGES.items():
+    for name in _RANGES:
         section, key = name.split(".")
         value = getattr(getattr(config, section), key)
-        if not allowed(value):
-            raise UserError(f"--{name} {value}: must be {words}")
+        check_range(name, value, f"--{name} {value}")
     if config.data.paired and config.data.max_length < 3:
         each = "a token of each text, and the separator"
         raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")

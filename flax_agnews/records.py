@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,15 +15,16 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.folder import by_name, config_dict
 from flax_agnews.models.pretrained import Base
+from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.loop import Run
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.pretrain import Adaptation
 from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
+from flax_agnews.units import counted
 
 
-def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None) -> dict[str, Any]:
+def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None, config: Config) -> dict[str, Any]:
     """A finished run; `cost` holds all that varies from machine to machine."""
     history, setup = run.history, program.setup
     return {
@@ -39,11 +40,14 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "val_loss": history.val_loss,
         "val_macro_f1": history.val_macro_f1,
         "best_epoch": history.best_epoch,
+        "planned_epochs": config.train.epochs,
+        "stopped_early": len(history.val_accuracy) < config.train.epochs,
         "skipped_updates": sum(history.skipped),
         "trainable_parameters": setup.trainable_parameters,
         "total_parameters": setup.total_parameters,
         "settings": dict(setup.strategy.settings),
         **({} if setup.factor is None else {"rate_factor": setup.factor}),
+        **({"custom": True} if setup.strategy.name in config.custom else {}),
         "cost": {
             "train_seconds": history.train_seconds,
             "compile_seconds": program.compile_seconds,
@@ -72,6 +76,11 @@ def header(
         "environment": environment(devices),
         "settings": asdict(config.train),
     }
+
+
+def weights_record(data: Data, tokenizer: Tokenizer, base: Base) -> dict[str, Any]:
+    """What is kept with a run's best weights, for those who use them: class names, vocabulary, the body's sizes."""
+    return {"classes": data.classes, "vocabulary": tokenizer.vocabulary, "body": asdict(base.config)}
 
 
 def data_record(data: Data, batches: TrainBatches) -> dict[str, Any]:
@@ -105,11 +114,6 @@ def model_record(base: Base, dtype: str) -> dict[str, Any]:
     }
 
 
-def weights_record(data: Data, tokenizer: Tokenizer, base: Base) -> dict[str, Any]:
-    """What is kept with a run's best weights: what a classifier needs beside them, and what checks its tokenizer."""
-    return {"classes": data.classes, "vocabulary": tokenizer.vocabulary, "body": asdict(base.config)}
-
-
 def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any] | None:
     """Language-model adaptation, where there was any: loss of each epoch in nats a token."""
     if adaptation is None:
@@ -117,20 +121,23 @@ def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any
     return {"epochs": epochs, "loss": adaptation.loss}
 
 
-def facts(config: Config, setups: Sequence[Setup], data: Data, base: Base) -> dict[str, Any]:
-    """What has to be the same in processes that train as one."""
+def facts(
+    config: Config, setups: Sequence[Setup], updates: Mapping[str, str], data: Data, base: Base
+) -> dict[str, Any]:
+    """What has to be the same in processes that train as one; `updates` is each strategy's, as a hash."""
     settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
     strategies = {f"strategy {setup.strategy.name}": setup.fingerprint for setup in setups}
+    strategies |= {f"updates of {name}": what for name, what in updates.items()}
     versions = {"flax_agnews": __version__, "JAX": jax.__version__}
     return {**versions, **settings, **strategies, "texts": data.hash, "weights": base.hash}
 
 
 def environment(devices: Devices) -> dict[str, str]:
     """Versions and machine, for results.json."""
-    first, several = devices.devices[0], f" in {count()} processes" if devices.several else ""
+    first, several = devices.devices[0], f" in {counted(count(), 'process')}" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),
         "devices": f"{len(devices)} x {getattr(first, 'device_kind', first.platform)}{several}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'core')}",
     }

@@ -41,12 +41,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How one class fared; `texts` have it as their label."""
+    """How one class fared; `texts` have it as their label, `answers` as their answer."""
 
     precision: float
     recall: float
     f1: float
     texts: int
+    answers: int
+
+    @property
+    def occurs(self) -> bool:
+        """Whether a text has it as its label or as its answer."""
+        return self.texts + self.answers > 0
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -83,10 +89,11 @@ def confusion_cells(record: Sequence[Sequence[int]] | Mapping[str, Sequence[int]
 
 
 def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Unweighted mean F1 of all classes; one neither present nor predicted counts 0, as in scikit-learn."""
+    """Unweighted mean F1 of the classes that are present or predicted, as scikit-learn's `average="macro"`."""
     truth, guess = _ids(labels, predictions, classes)
     right, *involved = (np.bincount(ids, minlength=classes) for ids in (truth[truth == guess], truth, guess))
-    return float(np.mean(2 * right / np.maximum(sum(involved), 1)))
+    texts = np.add(*involved)
+    return float(np.mean(2 * right[texts > 0] / texts[texts > 0]))
 
 
 def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
@@ -98,8 +105,14 @@ def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
     Args:
         labels: [texts] class numbers.
     """
-    counts = np.bincount(labels)
-    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float32)
+    return balanced_class_weights(labels, int(np.max(labels)) + 1)[labels]
+
+
+def balanced_class_weights(labels: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    """What each class weighs in `balanced_weights`: [classes]; 1, as a text does on average, for one without texts."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 1).astype(np.float32)
 
 
 def spread(counts: ArrayLike) -> Spread:
@@ -117,7 +130,7 @@ def by_class(labels: ArrayLike, predictions: ArrayLike, classes: int) -> list[Cl
     right, texts, answers = (np.bincount(ids, minlength=classes) for ids in (truth[truth == guess], truth, guess))
     precision, recall = right / np.maximum(answers, 1), right / np.maximum(texts, 1)
     f1 = 2 * right / np.maximum(texts + answers, 1)
-    rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), texts.tolist(), strict=True)
+    rows = zip(precision.tolist(), recall.tolist(), f1.tolist(), texts.tolist(), answers.tolist(), strict=True)
     return [ClassScores(*row) for row in rows]
 
 

@@ -28,9 +28,10 @@ from flax_agnews.training.group import Lane
 from flax_agnews.training.loop import Interrupted, train
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.program import Program, plan_batches, training_loss
 from flax_agnews.training.state import Setup
 from flax_agnews.trials import Record, Trial
+from flax_agnews.units import counted
 
 _LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' end at half of it
 _SHAPES = 2  # compiled for trials, at most: as short as they are, padding costs less than compiling
@@ -88,7 +89,7 @@ class Search:
                 with out_of_memory(self.config):
                     self._search(setup, shared, record)
             except Interrupted:
-                kept = f"{len(record.trials)} trials kept"
+                kept = f"{counted(len(record.trials), 'trial')} kept"
                 raise Stopped(f"stopped in the search for rates of {name}, {kept}", self.interrupt.asked) from None
         self._tell(name, record)
         assert record.factor is not None
@@ -103,7 +104,7 @@ class Search:
             batches, updates = self.batches.cut(each), each * self.epochs
             known = {trial.factor for trial in record.trials if trial.updates == updates}
             if todo := {f: program.at(setup.at(f, steps // each), batches) for f in left if f not in known}:
-                self.display.note(f"{name}: {len(left)} rates are tried, {updates:,} updates each")
+                self.display.note(f"{name}: {counted(len(left), 'rate')} are tried, {counted(updates, 'update')} each")
                 self._round(todo, record)
             left = record.ranked(left, updates)[: trials.half(len(left))]
         record.factor = left[0]
@@ -117,7 +118,8 @@ class Search:
         read = self.activations.inputs(setup, shared, self.batches, told)
         evaluated, lengths = {"validation": read.evaluated["validation"]}, self.data.train.tokens.lengths
         with self.display.busy(f"compiling {name}, for trials"):
-            made = partial(Program, setup, self.devices, shared, lengths=lengths, by_stage=read.by_stage)
+            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
+            made = partial(Program, setup, self.devices, shared, loss=loss, lengths=lengths, by_stage=read.by_stage)
             program = made(read.batches, evaluated)
         record.seconds += time.perf_counter() - started
         return program

@@ -16,6 +16,7 @@ from flax_agnews.display import Progress as Line
 from flax_agnews.errors import listed
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base
+from flax_agnews.processor import cpuinfo, lacks_bfloat16
 from flax_agnews.report.tables import share_text, short_names
 from flax_agnews.scores import spread
 from flax_agnews.surroundings import not_kept
@@ -25,7 +26,7 @@ from flax_agnews.training.history import History
 from flax_agnews.training.loop import Run, Watch
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.pretrain import Progress
-from flax_agnews.units import count, words_duration
+from flax_agnews.units import count, counted, words_duration
 
 
 class Shown(Watch):
@@ -63,10 +64,18 @@ class Shown(Watch):
         best = fmean(max(history.val_accuracy) for history in sound)
         self.progress.epoch(epoch, f"val {last:.3f}  best {best:.3f}")
         for run, history in zip(self.runs, histories, strict=True):
+            if len(history.val_accuracy) < epoch:  # ended before
+                continue
             if skipped := history.skipped[-1]:
-                self.display.note(f"{run}: {_counted(skipped, 'update')} of epoch {epoch} not finite and left out")
+                self.display.note(f"{run}: {counted(skipped, 'update')} of epoch {epoch} not finite and left out")
             if spikes := history.spikes[-1]:
-                self.display.note(f"{run}: {_counted(spikes, 'loss spike')} in epoch {epoch}")
+                self.display.note(f"{run}: {counted(spikes, 'loss spike')} in epoch {epoch}")
+
+    def ended(self, number: int, history: History) -> None:
+        """Says that a run ends early, when, and since when it is no better."""
+        when = f"after epoch {len(history.val_accuracy)} of {self.job.epochs}"
+        best = f"epoch {history.best_epoch} ({history.val_accuracy[history.best_epoch - 1]:.3f})"
+        self.display.note(f"{self.runs[number]}: ended early, {when}: validation accuracy no better since {best}")
 
     def resumed(self, step: int, inexact: str | None) -> None:
         """Says where a run goes on, and whether exactly."""
@@ -86,7 +95,8 @@ class Shown(Watch):
             majority: accuracy of always answering the most frequent class.
         """
         accuracies = [f"{run.test.accuracy:.3f}" if run else "stopped" for run in runs]
-        self.progress.finish(f"test {' '.join(accuracies)}" if any(runs) else "not finite", whole=any(runs))
+        whole = any(run and len(run.history.val_accuracy) == self.job.epochs for run in runs)
+        self.progress.finish(f"test {' '.join(accuracies)}" if any(runs) else "not finite", whole)
         for name, run, fault in zip(self.runs, runs, faults, strict=True):
             if fault:
                 self.display.note(f"{name}: not finite {fault}")
@@ -202,7 +212,7 @@ def _but(inexact: str | None) -> str:
 
 def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
     """What the display calls a run, or runs that train together."""
-    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds from {seeds[0]}"
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{counted(len(seeds), 'seed')} from {seeds[0]}"
     return Job(name, which, epochs)
 
 
@@ -216,11 +226,23 @@ def advice(config: Config) -> str:
 
 def announce(display: Display, config: Config, devices: Devices) -> None:
     """The first line: versions, devices, output folder."""
-    several = f" in {processes.count()} processes" if devices.several else ""
+    several = f" in {counted(processes.count(), 'process')}" if devices.several else ""
     what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
     if told := not_kept():
         display.note(told)
+    if told := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
+        display.note(told)
+
+
+def slow_type(dtype: str, platform: str, text: str) -> str | None:
+    """A line where the compute type is slower than float32 on this kind of device; `text` is of `cpuinfo`."""
+    if dtype != "bfloat16" or platform != "cpu" or not lacks_bfloat16(text):
+        return None
+    return (
+        "bfloat16 is slower than float32 on this processor, which has no products of it "
+        "(AVX512-BF16 or AMX-BF16 on x86, BF16 on ARM); leave out --model.dtype, or set it to float32"
+    )
 
 
 def describe(
@@ -230,21 +252,20 @@ def describe(
     lengths, body, train = data.train.tokens.lengths, base.config, config.train
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
     cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
-    tokens = f"{lengths.mean():.0f} tokens a text (longest {lengths.max()}){cut}"
+    tokens = f"{counted(round(lengths.mean()), 'token')} a text (longest {lengths.max()}){cut}"
     display.say("data", " · ".join([f"{data.name}: {sizes}", _classes(data), tokens, *data.notes]))
     numbers = count(sum(value.size for value in base.parameters.values()))
     first = (
-        f"; {_counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
+        f"; {counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
     )
     given = f"; first values from {config.model.start}" if config.model.start else ""
-    display.say(
-        "model",
-        f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}{_left_out(base, config)}",
-    )
-    steps = batches.steps_per_epoch * train.epochs * train.runs * strategies
-    counts = [_counted(strategies, "strategy"), _counted(train.runs, "seed"), _counted(train.epochs, "epoch")]
+    body_line = f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}"
+    display.say("model", body_line + _left_out(base, config))
+    steps = counted(batches.steps_per_epoch * train.epochs * train.runs * strategies, "step")
+    counts = [counted(strategies, "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
+    most = "up to " if train.early_stopping else ""
     padding = f"padding {batches.waste:.1%} of the computed tokens"
-    display.say("plan", f"{' x '.join(counts)} · {steps:,} steps · {padding} · up to {count(disk)}B on disk")
+    display.say("plan", f"{' x '.join(counts)} · {most}{steps} · {padding} · up to {count(disk)}B on disk")
 
 
 def _left_out(base: Base, config: Config) -> str:
@@ -256,18 +277,13 @@ def _left_out(base: Base, config: Config) -> str:
 
 
 def _classes(data: Data) -> str:
-    """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and how many have no training texts."""
+    """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and which have no training texts."""
     found, names = spread(data.class_texts), short_names(data.classes)
-    parts = [f"{len(names):,} classes"]
+    parts = [counted(len(names), "class")]
     if found.uneven:
         ends = ((found.rarest, found.fewest), (found.commonest, found.most))
         parts.append(" to ".join(f"{names[number]} {share_text(texts, found.texts)}" for number, texts in ends))
     if found.empty:
-        parts.append(f"{found.empty:,} without training texts")
+        empty = listed((name for name, texts in zip(names, data.class_texts, strict=True) if not texts), 3)
+        parts.append(f"{empty} without training texts")
     return ", ".join(parts)
-
-
-def _counted(number: int, name: str) -> str:
-    """`1 seed`, `2 seeds`, `3 strategies`."""
-    plural = name if number == 1 else f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
-    return f"{number} {plural}"

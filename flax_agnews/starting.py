@@ -1,6 +1,5 @@
 """What head and adapter start from where it isn't random: a PEFT adapter, or a classifier's own head."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from flax_agnews.files import parse_json, read_model_json
 from flax_agnews.models.pretrained import fetch_file, load_base
 from flax_agnews.models.weights import Fetch, read_safetensors, read_tensors, select
 from flax_agnews.training.state import Setup
+from flax_agnews.units import counted
 
 HEAD = "score/kernel"
 
@@ -70,7 +70,7 @@ def adapter(setup: Setup, fetch: Fetch, classes: Sequence[str], where: str) -> d
     shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
     peft.check(fields, tensors.keys(), shapes, name, where)
     naming = peft.keys(shapes).__getitem__, ""
-    measure = f"strategy {name} with {len(classes)} classes"
+    measure = f"strategy {name} with {counted(len(classes), 'class')}"
     values = peft.values(select(tensors, peft.shapes(shapes), naming, f"{where}: {file.name}", measure), shapes)
     return {**values, HEAD: _in_order(values[HEAD], _noted(notes), classes, where)}
 
@@ -79,7 +79,7 @@ def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> np.nd
     """A GPT2ForSequenceClassification's: [embd, classes]."""
     fields, found = _fields(fetch, "config.json", where), read_tensors(fetch, where)
     own = {key: value for key, value in found.items() if key == "score.weight"}
-    measure = f"a body of width {width} with {len(classes)} classes"
+    measure = f"a body of width {width} with {counted(len(classes), 'class')}"
     head = select(own, {HEAD: (len(classes), width)}, (lambda path: "score.weight", ""), where, measure)[HEAD]
     return _in_order(head.T, _labels(fields.get("id2label"), len(classes)), classes, where)
 
@@ -106,19 +106,22 @@ def _noted(notes: dict[str, str]) -> list[str] | None:
 
 
 def _labels(id2label: Any, classes: int) -> list[str] | None:
-    """A classifier's classes, where its config.json says more than transformers' own LABEL_0."""
+    """A classifier's classes, where its config.json says more than transformers' own LABEL_0, LABEL_1 and so on."""
     found = [id2label.get(str(number)) for number in range(classes)] if isinstance(id2label, dict) else []
-    names = [name for name in found if isinstance(name, str) and not re.fullmatch(r"LABEL_\d+", name)]
-    return names if len(names) == classes else None
+    names = [name for name in found if isinstance(name, str)]
+    own = [f"LABEL_{number}" for number in range(classes)]
+    return names if len(names) == classes and names != own else None
 
 
 def _in_order(head: np.ndarray, names: list[str] | None, classes: Sequence[str], where: str) -> np.ndarray:
-    """A head [embd, classes] with its columns as the data has the classes; as it is where either has no names."""
+    """A head [embd, classes] with its columns in the order of the data's classes.
+
+    Names are matched first. As it is where the head's classes have no names, or the data's are mere numbers from 0.
+    """
+    if names is not None and sorted(names) == sorted(classes):
+        return head[:, [names.index(name) for name in classes]]
     numbered = list(classes) == list(map(str, range(len(classes))))
-    if names is None or numbered or names == list(classes):
+    if names is None or numbered:
         return head
-    if sorted(names) != sorted(classes):
-        raise UserError(
-            f"{where}: its classes are {listed(map(shown, names))}; the data's are {listed(map(shown, classes))}"
-        )
-    return head[:, [names.index(name) for name in classes]]
+    theirs, ours = listed(map(shown, names)), listed(map(shown, classes))
+    raise UserError(f"{where}: its classes are {theirs}; the data's are {ours}")

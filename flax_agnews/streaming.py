@@ -5,29 +5,46 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from flax_agnews.data import tables
+from flax_agnews.data import layout, tables
+from flax_agnews.data.chunks import check_new
+from flax_agnews.data.layout import format_of
 from flax_agnews.data.rows import checked_texts
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError, shown
 from flax_agnews.files import check_writable, same_file
 from flax_agnews.trained import Answers, Classifier
+from flax_agnews.units import counted
 
 ROWS = 4096
 """Texts that are in memory at once: enough to batch like lengths together."""
 
 
-def check_answering(source: Path, target: Path, columns: Sequence[str], prefix: str, classes: Sequence[str]) -> None:
+def check_apart(target_flag: str, target: Path, source_flag: str, source: Path) -> None:
+    """Raises a `UserError` where what is written is what is read: a file, one that a pattern matches, or a folder's."""
+    pattern = layout.is_pattern(str(source))
+    read = layout.matching(str(source)) if pattern else source.rglob("*") if source.is_dir() else [source]
+    if any(same_file(path, target) for path in read):
+        raise UserError(f"{target_flag} {target}: is the file that is read ({source_flag} {source}); name another one")
+
+
+def check_answering(
+    source: Path,
+    target: Path,
+    columns: Sequence[str],
+    prefix: str,
+    classes: Sequence[str],
+    delimiter: str | None = None,
+) -> None:
     """Raises a `UserError` for what `answer_file` would refuse of its files, before a classifier is loaded.
 
     Arguments as in `answer_file`; `classes` are the classifier's.
     """
-    if source.suffix.lower() != target.suffix.lower():
-        raise UserError(f"--out {target}: must end in {source.suffix}, as --file does")
-    if same_file(source, target):
-        raise UserError(f"--out {target}: is the file that is read (--file {source}); name another one")
-    first = next(tables.read(source, 1))
+    if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
+        raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
+    check_apart("--out", target, "--file", source)
+    first = next(tables.read(source, 1, tables.Reading(columns, delimiter=delimiter)))
     first.rows(columns)
-    tables.check_new(first.place, first.columns, _new_columns(classes, prefix))
+    check_new(first.place, first.columns, _new_columns(classes, prefix))
     if target.is_dir():
         raise UserError(f"--out {target}: is a folder; name a file")
     if not target.parent.is_dir():
@@ -36,30 +53,37 @@ def check_answering(source: Path, target: Path, columns: Sequence[str], prefix: 
 
 
 def answer_file(
-    classifier: Classifier, source: Path, target: Path, columns: Sequence[str], prefix: str, display: Display
+    classifier: Classifier,
+    source: Path,
+    target: Path,
+    columns: Sequence[str],
+    prefix: str,
+    display: Display,
+    delimiter: str | None = None,
 ) -> int:
     """Copies a file's rows with the answers to their texts; returns how many.
 
     Args:
         classifier: that answers.
-        source: CSV, JSONL or Parquet.
-        target: of the same kind; takes its name when it is whole.
+        source: CSV, TSV, JSON, JSONL or Parquet.
+        target: of the same kind, compressed as its suffix says; takes its name when it is whole.
         columns: of the texts; two for pairs.
         prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
         display: where progress is shown.
+        delimiter: of a CSV file; None finds it in the header.
     """
-    check_answering(source, target, columns, prefix, classifier.classes)
+    check_answering(source, target, columns, prefix, classifier.classes, delimiter)
     rows, started = 0, time.perf_counter()
     with tables.writing(target) as write, display:
         progress = display.start("predict", source.name, 1)
-        for chunk in tables.read(source, ROWS):
+        for chunk in tables.read(source, ROWS, tables.Reading(columns, delimiter=delimiter)):
             found = chunk.rows(columns)
             answers = classifier.predict(checked_texts(found) if found.texts else [])
             write(chunk, added(answers, prefix))
             rows += len(answers)
             progress.step(chunk.done)
         speed = rows / (time.perf_counter() - started)
-        progress.finish(f"{rows:,} texts  {speed:,.0f} texts/s")
+        progress.finish(f"{counted(rows, 'text')}  {speed:,.0f} texts/s")
     return rows
 
 

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from flax_agnews.config import TrackingConfig
 from flax_agnews.errors import UserError
+from flax_agnews.wandb_files import last_row, mend
 
+_PROJECT = "flax_agnews"
 _INIT_SECONDS = 5.0  # longest wait for the server before training goes on without it
 _FINISH_SECONDS = 10.0  # longest wait for the upload at the end of a run
 _NO_KEY = "Weights & Biases is off: no key (wandb login, or --tracking.wandb offline)"
@@ -31,8 +33,8 @@ class Tracker(Protocol):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table."""
 
-    def finish(self) -> None:
-        """Ends the run; waits a few seconds for the upload at most."""
+    def finish(self) -> bool:
+        """Ends the run; waits a few seconds for the upload at most. Whether all of it was taken and kept."""
 
 
 class NullTracker:
@@ -47,22 +49,37 @@ class NullTracker:
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Nothing."""
 
-    def finish(self) -> None:
-        """Nothing."""
+    def finish(self) -> bool:
+        """Nothing is kept."""
+        return False
 
 
 class WandbTracker:
-    """A Weights & Biases run. Its first error is noted in one line, and from then on nothing is tracked."""
+    """A Weights & Biases run. Its first error is noted in one line, and from then on nothing is tracked.
 
-    def __init__(self, run: Any, note: Callable[[str], None]) -> None:
+    Args:
+        run: a `wandb.Run`.
+        note: takes that line.
+        seen: the last row that W&B has of a resumed run: its step (-1 where there is none) and the names in it (None
+            where they are not known). W&B takes no step twice, so that rows up to this one are left out, and what the
+            last one lacks goes into the next one.
+    """
+
+    def __init__(self, run: Any, note: Callable[[str], None], seen: tuple[int, set[str] | None] = (-1, None)) -> None:
         self._run = run
         self._note = note
-        self._step = 0
+        self._seen = seen
+        self._step = seen[0] + 1
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics by name at an update; those of the same update become one row."""
-        self._step = step
-        self._safely(lambda run: run.log(dict(metrics), step=step))
+        last, names = self._seen
+        if step <= last:
+            lacking = set(metrics) - names if step == last and names is not None else set()
+            metrics = {name: value for name, value in metrics.items() if name in lacking}
+        if metrics:
+            self._step = max(step, last + 1)
+            self._safely(lambda run: run.log(dict(metrics), step=self._step))
 
     def figure(self, name: str, path: Path) -> None:
         """A picture file, at the last update."""
@@ -77,10 +94,11 @@ class WandbTracker:
         data = [list(row) for row in rows]
         self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Ends the run; what isn't uploaded within seconds stays on disk, for `wandb sync`."""
         self._safely(lambda run: run.finish())
-        self._run = None
+        kept, self._run = self._run is not None, None
+        return kept
 
     def _safely(self, act: Callable[[Any], None]) -> None:
         if self._run is None:
@@ -114,9 +132,9 @@ def open_tracker(
     Args:
         config: The mode and the project.
         name: Name of the run, such as `full-seed-42`.
-        group: What the runs of one experiment share.
+        group: What the runs of one experiment share, where WANDB_RUN_GROUP says nothing else.
         settings: The run's settings, nested by section.
-        folder: The run's folder; W&B writes into `wandb` there.
+        folder: The run's folder; W&B writes into `wandb` there. Where it has before, the W&B run goes on.
         note: Takes the one line that says that W&B failed later, while running.
 
     Raises:
@@ -132,13 +150,15 @@ def open_tracker(
     if mode != "offline" and host in _unreachable:
         return NullTracker(), _unreachable[host]
     try:
-        run = _start_run(config.project, name, group, settings, folder, host, mode == "offline")
+        group = os.environ.get("WANDB_RUN_GROUP") or group
+        run = _start_run(_project(config), name, group, settings, folder, host, mode == "offline")
+        seen = _seen(run, folder, mode == "offline")
     except Exception as error:  # tracking must never end a training run, whatever W&B raises
         hint = _off(error)
         if mode != "offline":
             _unreachable[host] = hint
         return NullTracker(), hint
-    return WandbTracker(run, note), None if mode == "offline" else f"Weights & Biases: {run.project_url}"
+    return WandbTracker(run, note, seen), None if mode == "offline" else f"Weights & Biases: {run.project_url}"
 
 
 def _start_run(
@@ -167,21 +187,37 @@ def _start_run(
     known = wandb.Settings.model_fields  # an unknown setting is an error, and releases differ in the x_ ones
     settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
     wandb.setup(wandb.Settings(silent=True))  # init says "loaded credentials" before it reads its settings
-    identity: dict[str, Any] = {} if offline else {"id": _run_id(folder), "resume": "allow"}
+    run_id = _run_id(folder)
+    mend(folder / "wandb", run_id)
     return wandb.init(
         project=project,
+        entity=os.environ.get("WANDB_ENTITY") or None,  # which W&B itself reads once a process
         name=name,
         group=group,
         config=dict(config),
         dir=str(folder),
         mode="offline" if offline else "online",
         settings=settings,
-        **identity,
+        id=run_id,
+        resume="allow",
     )
 
 
+def _seen(run: Any, folder: Path, offline: bool) -> tuple[int, set[str] | None]:
+    """The last row of a resumed run that W&B has: online what the server says, which may have less than the files."""
+    step, names = last_row(folder / "wandb", run.id)
+    return (step, names) if offline or step == run.starting_step - 1 else (run.starting_step - 1, None)
+
+
+def _project(config: TrackingConfig) -> str:
+    """The project asked for, or what WANDB_PROJECT or W&B's settings say, or the default."""
+    return config.project or os.environ.get("WANDB_PROJECT") or _wandb_settings().get("project") or _PROJECT
+
+
 def _mode(config: TrackingConfig) -> str:
-    """The mode asked for; `auto` gives way to what `wandb offline` or WANDB_MODE say."""
+    """The mode asked for; `auto` gives way to what WANDB_DISABLED, `wandb offline` or WANDB_MODE say."""
+    if config.wandb == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+        return "disabled"
     said = os.environ.get("WANDB_MODE") or _wandb_settings().get("mode", "")
     obeyed = {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
     return obeyed.get(said, "auto") if config.wandb == "auto" else config.wandb
@@ -222,7 +258,7 @@ def _wandb_settings() -> dict[str, str]:
 def _run_id(folder: Path) -> str:
     """The W&B id of this run folder, so that a resumed run goes on in the same place."""
     path = folder / "wandb" / "run-id.txt"
-    if not path.exists():
+    if not (path.exists() and path.stat().st_size):  # a full disk leaves it empty
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()

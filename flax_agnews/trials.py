@@ -12,6 +12,7 @@ from typing import Any
 
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import read_json, settings_from
+from flax_agnews.folder import PLANNED
 
 
 def grid(trials: int) -> list[float]:
@@ -136,9 +137,16 @@ def read(folder: Path, name: str) -> Record | None:
 
 
 def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
-    """A strategy's record, or a new one. UserError where it is of a search for something else."""
+    """A strategy's record, or a new one. UserError where it is of a search for something else.
+
+    What is `PLANNED` is left to `schemes.Scheme`. Rates stay as they were chosen when the number of epochs grows; a
+    search that wasn't over then begins anew, since its trials would be of other lengths.
+    """
     record = read(folder, name) or Record(dict(identity))
-    if other := [key for key in identity if record.identity.get(key) != identity[key]]:
+    shorter = record.identity.get("steps", identity.get("steps")) != identity.get("steps")
+    if record.factor is None and shorter:
+        return Record(dict(identity))
+    if other := [key for key in identity if key not in PLANNED and record.identity.get(key) != identity[key]]:
         told = f"{path_of(folder, name)}: was begun with other {listed(other)}"
         raise UserError(f"{told}. Choose another --output, or --overwrite")
     return record

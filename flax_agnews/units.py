@@ -23,3 +23,12 @@ def words_duration(seconds: float) -> str:
         whole = round(whole / 60) * 60
     parts = [(whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 text`, `2,000 texts`, `3 strategies`, `4 classes`: a count with its noun, which is given in the singular."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'tch', 'sh')) else 's'}"

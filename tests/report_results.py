@@ -53,6 +53,16 @@ def make(
     }
 
 
+def ended_early(results: dict[str, Any], epochs: list[int]) -> dict[str, Any]:
+    """The same, with runs that ended after so many epochs, in order."""
+    for run, last in zip(results["runs"], epochs, strict=True):
+        run["stopped_early"] = last < len(run["val_accuracy"])
+        for curve in ("train_accuracy", "val_accuracy", "train_loss", "val_loss"):
+            run[curve] = run[curve][:last]
+        run["best_epoch"] = int(np.argmax(run["val_accuracy"])) + 1
+    return results
+
+
 THREE = {"full": [0.93, 0.94, 0.935], "prompt": [0.87, 0.88, 0.86], "partial": [0.94, 0.945, 0.95]}
 
 

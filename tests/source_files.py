@@ -59,3 +59,8 @@ def refusal(source, **settings) -> str:
 
 def pairs(rows: Texts) -> list[tuple[str, int]]:
     return list(zip(rows.texts, rows.labels.tolist(), strict=True))
+
+
+def named_pairs(corpus: Corpus, rows: Texts) -> list[tuple[str, int]]:
+    """Texts and labels as they were written, where these are integers: numbers of classes, or names."""
+    return [(text, int(corpus.classes[label])) for text, label in pairs(rows)]

@@ -33,6 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("answered.csv").write_text("text,label,p_World\nOil prices climb,World,0.5\n")
     Path("soft.csv").symlink_to("in.csv")
     os.link("in.csv", "hard.csv")
+    Path("split").mkdir()
+    Path("split/test.json").write_text('[{"text": "Oil prices climb", "label": "World"}]')
     return tmp_path / "here"
 
 
@@ -52,7 +54,7 @@ def test_the_run_can_not_be_loaded(run: Path, folder: Path, capsys: pytest.Captu
     assert LOADING in refused(capsys, predict.main, run, *files)
     assert LOADING in refused(capsys, evaluate.main, run, "--data", "in.csv", "--json", "new/out.json")
     assert LOADING in refused(capsys, export.main, run, "--to", "peft", "out")
-    assert {path.name for path in folder.iterdir()} == {"in.csv", "answered.csv", "soft.csv", "hard.csv"}
+    assert {path.name for path in folder.iterdir()} == {"in.csv", "answered.csv", "soft.csv", "hard.csv", "split"}
 
 
 @pytest.mark.parametrize("target", ["in.csv", "./in.csv", "../here/in.csv", "{folder}/in.csv", "soft.csv", "hard.csv"])
@@ -89,6 +91,8 @@ def test_predict(flags: str, tells: str, run: Path, folder: Path, capsys: pytest
         ("--data none.csv", "none.csv: no such file"),
         ("--data in.csv --label_column class", "--label_column class: in.csv has the columns text, label"),
         ("--data in.csv --json soft.csv", "--json soft.csv: is the file that is read (--data in.csv)"),
+        ("--data ./[is]*.csv --json hard.csv", "--json hard.csv: is the file that is read (--data [is]*.csv)"),
+        ("--data split --json split/test.json", "--json split/test.json: is the file that is read (--data split)"),
         ("--data in.csv --json .", "--json .: is a folder; name a file"),
         ("--data in.csv --json in.csv/found.json", "--json in.csv/found.json: cannot be written (Not a directory)"),
         (f"--data in.csv --json {NOWHERE}.json", f"--json {NOWHERE}.json: cannot be written ("),

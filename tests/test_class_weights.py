@@ -1,4 +1,4 @@
-"""Class weights: scikit-learn's, and the gradients of PyTorch's weighted loss, however a batch is dealt out."""
+"""Class weights, scikit-learn's, and label smoothing: the gradients of PyTorch's loss, however a batch is dealt out."""
 
 import copy
 from pathlib import Path
@@ -11,17 +11,19 @@ import torch
 from bounds import BOUNDS, assert_same_leaves
 from reference import Reference, random_gpt2, saved
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from small_experiments import results, small
 from tiny import CLASSES, build, devices, prepare, random_lengths, random_split
 from transformers import GPT2Model
 
 from flax_agnews.config import ModelConfig, TrainConfig
 from flax_agnews.data.encoded import Split
+from flax_agnews.main import main
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.scores import balanced_weights
 from flax_agnews.training.history import History, Journal, Scores
-from flax_agnews.training.program import plan_batches
+from flax_agnews.training.program import plan_batches, training_loss
 from flax_agnews.training.state import create_state
-from flax_agnews.training.step import classification_loss, make_gradients
+from flax_agnews.training.step import make_gradients
 
 SHARES = (0.6, 0.3, 0.1, 0.0)  # the last class has no training texts
 
@@ -45,18 +47,25 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> tuple[GPT2Model, Base]:
     return model, load_base(ModelConfig(name=saved(model, tmp_path_factory.mktemp("body"))))
 
 
+@pytest.mark.parametrize(("class_weights", "smoothing"), [("balanced", 0.0), ("balanced", 0.3), ("none", 0.3)])
 @pytest.mark.parametrize(
     ("count", "mode", "micro_batch_tokens"),
     [pytest.param(2, "jit", 60, id="micro-batches"), pytest.param(4, "pmap", 16384, id="pmap")],
 )
-def test_gradients_are_those_of_pytorchs_weighted_loss(
-    count: int, mode: Any, micro_batch_tokens: int, body: tuple[GPT2Model, Base]
+def test_gradients_are_those_of_pytorchs_loss(
+    count: int, mode: Any, micro_batch_tokens: int, class_weights: Any, smoothing: float, body: tuple[GPT2Model, Base]
 ) -> None:
+    """`torch.nn.CrossEntropyLoss` with `weight` and `label_smoothing`; 1 weighs the class without texts."""
     model, base = body
     texts = Split(random_split(random_lengths(30, 40)).tokens, uneven_labels(30))
     setup, where = prepare(build("full", base.config), base, dropout=0.0), devices(count, mode)
     settings = TrainConfig(
-        epochs=1, batch_size=20, shapes=1, micro_batch_tokens=micro_batch_tokens, class_weights="balanced"
+        epochs=1,
+        batch_size=20,
+        shapes=1,
+        micro_batch_tokens=micro_batch_tokens,
+        class_weights=class_weights,
+        label_smoothing=smoothing,
     )
     batches = plan_batches(texts, settings, [0], where)
     batch = batches.batch(0, 0, 0)[1]
@@ -67,7 +76,7 @@ def test_gradients_are_those_of_pytorchs_weighted_loss(
     state, frozen = create_state(setup, where.shared(dict(base.parameters)), seed=0)
     reference = Reference(copy.deepcopy(model), state.params["score/kernel"])
 
-    gradients = make_gradients(setup, classification_loss)
+    gradients = make_gradients(setup, training_loss(texts.labels, CLASSES, settings))
     placed = (where.state(state), where.shared(frozen), where.batch(batch))
 
     def mean(state: Any, frozen: Any, batch: Any) -> Any:
@@ -80,13 +89,15 @@ def test_gradients_are_those_of_pytorchs_weighted_loss(
     labels = torch.tensor(texts.labels[rows], dtype=torch.int64)
     present = np.unique(texts.labels)
     weights = np.ones(CLASSES)
-    weights[present] = compute_class_weight("balanced", classes=present, y=texts.labels)
+    if class_weights == "balanced":
+        weights[present] = compute_class_weight("balanced", classes=present, y=texts.labels)
     logits = reference([texts.tokens[row] for row in rows])
-    loss = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights, dtype=torch.float32))(logits, labels)
+    weight = torch.tensor(weights, dtype=torch.float32)
+    loss = torch.nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)(logits, labels)
     loss.backward()
-    weighted, unweighted = loss.item(), torch.nn.functional.cross_entropy(logits, labels).item()
-    assert abs(weighted - unweighted) > 10 * BOUNDS["losses"] * weighted
-    assert float(sums["loss"] / sums["weight"]) == pytest.approx(weighted, rel=BOUNDS["losses"])
+    plain = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert abs(loss.item() - plain) > 10 * BOUNDS["losses"] * plain
+    assert float(sums["loss"] / sums["weight"]) == pytest.approx(loss.item(), rel=BOUNDS["losses"])
     assert_same_leaves(ours, {path: p.grad.numpy() for path, p in reference.by_path().items() if p.grad is not None})
     assert int(sums["texts"]) == len(rows)
     assert int(sums["correct"]) == int((logits.argmax(-1) == labels).sum())
@@ -101,3 +112,14 @@ def test_the_training_loss_is_weighted_and_the_accuracy_is_not(tmp_path: Path) -
     journal.epoch(Scores(0.5, 0.5, 0.5, [[1, 1], [1, 1]]))
     assert history.train_loss == [(6 + 1) / (3 + 4)]
     assert history.train_accuracy == [(1 + 4) / (8 + 5)]
+
+
+def test_losses_of_validation_and_test_are_never_smoothed(tmp_path: Path) -> None:
+    """At a rate that learns nothing only the training loss differs."""
+    flags = ("--strategy", "head", "--head.learning_rate", 1e-12, "--train.runs", 1, "--train.epochs", 1)
+    assert main(small(tmp_path / "plain", *flags)) == 0
+    assert main(small(tmp_path / "smoothed", *flags, "--train.label_smoothing", 0.9)) == 0
+    [plain], [smoothed] = (results(tmp_path / name)["runs"] for name in ("plain", "smoothed"))
+    assert smoothed["test_loss"] == pytest.approx(plain["test_loss"], rel=1e-6)
+    assert smoothed["val_loss"] == pytest.approx(plain["val_loss"], rel=1e-6)
+    assert abs(smoothed["train_loss"][0] - plain["train_loss"][0]) > 1e-4

@@ -1,6 +1,7 @@
 """Every mistake on the command line and in its files is one line that helps; what is printed can be run again."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -126,7 +127,22 @@ def test_a_settings_file_that_cannot_be_read(refusal: Refusal, tmp_path: Path) -
     assert refusal("--config", tmp_path / "none.yaml") == f"--config {tmp_path / 'none.yaml'}: no such file"
     assert "can't be read" in refusal("--config", tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"output: \xe9\n")
-    assert "can't be read" in refusal("--config", tmp_path / "latin.yaml")
+    assert "line 1: byte 0xe9 is not UTF-8; convert it" in refusal("--config", tmp_path / "latin.yaml")
+
+
+def test_a_settings_file_of_windows_is_read(tmp_path: Path) -> None:
+    """With a byte order mark and its line ends, and where the locale has no such letters."""
+    path = tmp_path / "config.yaml"
+    path.write_bytes("data:\r\n  source: Wörter.csv\r\n  max_length: 7\r\n".encode("utf-8-sig"))
+    show = "import sys; from flax_agnews import cli; d = cli.parse(sys.argv[1:]).config.data"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{show}; print(ascii(d.source), d.max_length)", "--config", path],
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert (done.stdout, done.returncode) == ("'W\\xf6rter.csv' 7\n", 0), done.stderr
 
 
 def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path: Path) -> None:
@@ -159,7 +175,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "tells"),
     [
-        (lambda rows: None, "has none of train.csv, train.jsonl, train.parquet"),
+        (lambda rows: None, "--data.train_split train: "),
         (lambda rows: "", "train.csv is empty"),
         (lambda rows: "text,label\n", "train.csv has no rows"),
         (lambda rows: rows + "ragged,1,2\n", "train.csv line 42: has 3 fields, but the header has 2"),
@@ -288,7 +304,8 @@ def test_what_is_only_on_the_hub_says_how_to_do_without(refusal: Refusal, flags:
     assert (flags[-1] if flags[-1] != "null" else "gpt2") in message
     assert "the hub can't be reached" in message
     assert "Offline: --" in message
-    assert "--config configs/quickstart.yaml" in message
+    assert message.endswith("or unset HF_HUB_OFFLINE, which keeps it from being asked")
+    assert "configs/" not in message  # an installed package has none
 
 
 # --- output folder

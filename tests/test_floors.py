@@ -15,8 +15,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flax_agnews"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "config", "ranges", "files", "manifest", "lock", "units", "surroundings"},
-    {"data", "metrics", "tracking", "scores", "statistics", "display", "interrupt"},
+    {
+        *("errors", "config", "ranges", "keywords", "files", "manifest", "lock", "units", "hints", "processor"),
+        *("surroundings",),
+    },
+    {"data", "metrics", "tracking", "wandb_files", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
     {"training"},
@@ -35,6 +38,7 @@ FLOORS = [
             "library",
         ),
         *("listing", "search", "trials", "starting", "parts", "trained", "exports", "streaming", "evaluation"),
+        *("compared", "schemes", "outline"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]

@@ -155,7 +155,7 @@ def test_a_hub_that_cannot_be_reached(unreachable: dict[str, "subprocess.Popen[s
         assert process.returncode == 2, out
         [line] = err.removeprefix("error: ").splitlines()
         assert line.startswith(f"{name} is not in the cache and the hub can't be reached. Offline: --")
-        assert line.endswith("--config configs/quickstart.yaml")
+        assert line.endswith(("or random weights by --model.from_config FILE", "or --data.source builtin"))
 
 
 def test_a_download_that_drops(served: Served, tmp_path: Path) -> None:

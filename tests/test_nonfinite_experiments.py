@@ -216,7 +216,6 @@ def half_of_the_seeds_are_bad(name: str) -> Strategy:
 def test_of_runs_side_by_side_the_good_ones_are_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     config = cli.parse(small(output, "--strategy", "prompt", "--train.runs", 4, "--train.parallel_seeds", 4)).config
-    config.strategy, config.strategies = "mine", {}
     with pytest.raises(Diverged) as caught:
         compare(config, [half_of_the_seeds_are_bad("mine")])
     seeds = {run["seed"] for run in results(output)["runs"]}

@@ -1,16 +1,20 @@
 """`predict` for texts, lines and files, and `evaluate`, beside other people's numbers; mistakes are one line."""
 
 import csv
+import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.special import softmax
 from sklearn import metrics
 
@@ -18,7 +22,7 @@ from flax_agnews import evaluate, predict, streaming
 from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.display import Display
-from flax_agnews.evaluation import measure
+from flax_agnews.evaluation import measure, shown_evaluation
 from flax_agnews.trained import Classifier
 
 TEST = load_corpus(DataConfig(source="builtin", limit_train=2)).test.first(60)
@@ -71,6 +75,55 @@ def test_lines_of_standard_input(run: Path, classifier: Classifier) -> None:
     found = [line.split("\t")[0] for line in done.stdout.decode().splitlines()]
     assert found == classifier.predict(texts).labels
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_standard_input_is_utf8_whatever_the_locale_and_its_line_ends(
+    run: Path, classifier: Classifier, end: str
+) -> None:
+    """As a process of an old locale has it; the answers are those of the texts without what ends a line."""
+    texts = ["", "Ünïcödé ☃", "\ufeffa mark of its own", *TEST.texts[:5]]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "flax_agnews.predict", str(run)],
+        input=b"\xef\xbb\xbf" + end.join(texts).encode(),
+        env={**environment, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    )
+    answers = classifier.predict(texts)
+    lines = [line.split("\t") for line in done.stdout.decode("latin-1").splitlines()]
+    assert [line[0] for line in lines] == answers.labels
+    assert [line[1] for line in lines] == [f"{p:.4f}" for p in answers.probabilities.max(axis=1)]
+    assert lines[1][2] == "Ünïcödé \\u2603"  # what the output can't show is written out
+
+
+def test_a_table_with_tabs_is_answered_and_evaluated(
+    run: Path, classifier: Classifier, logits: np.ndarray, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "in.tsv.gz", tmp_path / "out.tsv"
+    rows = [("label", "text"), *((classifier.classes[n], t) for t, n in zip(TEST.texts, TEST.labels, strict=True))]
+    with gzip.open(path, "wt", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, dialect="excel-tab").writerows(rows)
+    assert predict.main([str(run), "--file", str(path), "--out", str(out), "--prefix", "our_"]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        answered = list(csv.DictReader(file, dialect="excel-tab"))
+    assert [row["our_label"] for row in answered] == [classifier.classes[n] for n in logits.argmax(axis=1)]
+    assert [row["text"] for row in answered] == TEST.texts
+    json_file = tmp_path / "found.json"
+    assert evaluate.main([str(run), "--data", str(path), "--json", str(json_file)]) == 0
+    found = json.loads(json_file.read_text())
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels, logits.argmax(axis=1)))
+
+
+def test_a_delimiter_can_be_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    path.write_text("text^n\nOil, prices^1\n")
+    assert predict.main([str(run), "--file", str(path), "--out", str(out), "--delimiter", "^"]) == 0
+    assert out.read_text().splitlines()[1].startswith("Oil, prices^1^")
+    assert predict.main([str(run), "--file", str(path), "--out", str(out), "--delimiter", "ab"]) == 2
+    assert "--delimiter ab: must be one character" in capsys.readouterr().err
 
 
 def test_nobody_reads_on(run: Path) -> None:
@@ -146,6 +199,19 @@ def test_the_numbers_are_those_of_scikit_learn(classifier: Classifier, logits: n
         assert [one.precision, one.recall, one.f1, one.texts] == pytest.approx([part[place] for part in theirs])
 
 
+def test_classes_that_never_occur_are_named_and_count_nothing() -> None:
+    """Labels and answers 1 to 4 of five classes, all right: macro-F1 is 1, as scikit-learn has it."""
+    labels = np.array([1, 2, 3, 4, 1])
+    found = measure(list("abcde"), 5 * np.eye(5)[labels], labels, [])
+    assert found.macro_f1 == metrics.f1_score(labels, labels, average="macro") == 1.0
+    console = Console(width=120, force_terminal=False)
+    with console.capture() as captured:
+        console.print(shown_evaluation(found))
+    said = captured.get()
+    assert "neither labels nor answers have: a" in said
+    assert not [line for line in said.splitlines() if line.split()[:2] == ["a", "0"]]
+
+
 def test_a_temperature_mends_what_is_twice_too_sure() -> None:
     """Labels drawn from the probabilities; logits doubled. The mended error is measured on the other half's texts."""
     rng = np.random.default_rng(0)
@@ -180,6 +246,32 @@ def test_the_command_prints_a_table_and_writes_json(
     assert all(name in told for name in classifier.classes)
 
 
+@pytest.mark.parametrize("layout", ["file", "shards", "saved"])
+def test_a_folder_is_evaluated_by_its_test_split(
+    run: Path, classifier: Classifier, logits: np.ndarray, tmp_path: Path, layout: str
+) -> None:
+    """Rows without a label are left out; the place of a mistake names its file where there are several."""
+    kinds = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=classifier.classes))
+    labels = [-1 if place % 7 == 0 else int(label) for place, label in enumerate(TEST.labels)]
+    test = datasets.Dataset.from_dict({"text": TEST.texts, "label": labels}, features=kinds)
+    other = datasets.Dataset.from_dict({"text": ["x"], "label": [0]}, features=kinds)
+    if layout == "saved":
+        datasets.DatasetDict(train=other, test=test).save_to_disk(tmp_path / "data")
+    else:
+        count = 2 if layout == "shards" else 1
+        for number in range(count):
+            name = "test" if count == 1 else f"test-{number:05}-of-{count:05}"
+            test.shard(count, number).to_parquet(tmp_path / "data" / f"{name}.parquet")
+        other.to_parquet(tmp_path / "data" / "train.parquet")
+    out = tmp_path / "found.json"
+    assert evaluate.main([str(run), "--data", str(tmp_path / "data"), "--json", str(out)]) == 0
+    found, kept = json.loads(out.read_text()), np.array(labels) >= 0
+    assert found["texts"] == kept.sum()
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels[kept], logits.argmax(axis=1)[kept]))
+    [place] = {mistake["place"].rpartition(" row ")[0] for mistake in found["mistakes"][:1]}
+    assert place.startswith(str(tmp_path / "data")) or layout == "saved"
+
+
 def test_hostile_texts_are_shown_as_plain_short_lines(
     run: Path, classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,7 +304,7 @@ def test_hostile_texts_are_shown_as_plain_short_lines(
         (predict.main, ["{run}", "--file", "{tmp}/no.csv", "--out", "{tmp}/b.csv"], "no.csv: no such file"),
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv"], "in.csv: has label already"),
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv", "--text_column", "x"], "--text_column x: "),
-        (predict.main, ["{run}", "--text", "\udc80"], "the text is no valid Unicode"),
+        (predict.main, ["{run}", "--text", "\udc80"], "byte 0x80 is not the terminal's encoding"),
         (evaluate.main, ["{run}"], "the following arguments are required: --data"),
         (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class"),
         (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
@@ -245,4 +337,4 @@ def test_lines_that_are_not_utf8(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\n"), "utf-8"))
     assert predict.main([str(run)]) == 2
-    assert "standard input: byte 0xff is not UTF-8" in capsys.readouterr().err
+    assert "standard input line 2: byte 0xff is not UTF-8; convert it, such as by iconv" in capsys.readouterr().err

@@ -110,6 +110,18 @@ def test_two_processes_give_the_results_of_one(uninterrupted: Path, tmp_path: Pa
     assert "process" not in settings(uninterrupted)["parallel"]  # the next start may have any number of them
 
 
+def test_two_processes_end_early_together(tmp_path: Path) -> None:
+    """At a rate that learns nothing: after the second of four epochs."""
+    flags = ("--strategy", "head", "--head.learning_rate", 1e-12, "--train.epochs", 4, "--train.early_stopping", 1)
+    arguments = small(tmp_path / "out", *flags, "--train.runs", 1, "--parallel.devices", 2)
+    with commands(arguments, arguments) as started:
+        (code, out, _), second = ended(started)
+    assert (code, second) == (0, (0, "", ""))
+    assert "head seed 42: ended early, after epoch 2 of 4" in out
+    [run] = results(tmp_path / "out")["runs"]
+    assert (run["stopped_early"], len(run["val_accuracy"])) == (True, 2)
+
+
 def test_a_signal_to_one_stops_all_and_the_same_command_goes_on(uninterrupted: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with commands(*_both(output)) as started:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from source_files import SUFFIXES, load, pairs, write
+from source_files import SUFFIXES, load, named_pairs, write
 
 from flax_agnews import cli
 from flax_agnews.config import Config, Fields
@@ -64,8 +64,8 @@ def test_rows_come_back_whatever_the_columns_are_called(suffix: str, rows: list[
     if isinstance(corpus, Refused):  # a byte order mark belongs to the file, so no column's name begins with one
         assert columns[0].startswith("\ufeff")
     else:
-        assert pairs(corpus.test) == rows
-        assert sorted(pairs(corpus.train) + pairs(corpus.validation)) == sorted(rows)
+        assert named_pairs(corpus, corpus.test) == rows
+        assert sorted(named_pairs(corpus, corpus.train) + named_pairs(corpus, corpus.validation)) == sorted(rows)
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.lists(st.integers(), max_size=2)
@@ -109,7 +109,10 @@ def test_a_spoiled_file_is_read_or_refused_in_one_line(suffix: str, piece: bytes
 
 # Configuration
 
-SHARES = {"validation_fraction", "dropout", "warmup_fraction", "frozen_fraction", "share"}
+SHARES = {
+    *("validation_fraction", "test_fraction", "dropout", "warmup_fraction", "label_smoothing"),
+    *("frozen_fraction", "share"),
+}
 """Settings that are below 1."""
 
 OF_A_START = {"coordinator", "processes", "process", "start_seconds"}
@@ -122,6 +125,8 @@ def setting(name: str, kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is dict:
         return st.fixed_dictionaries({"n_layer": st.integers(1, 9), "embd_pdrop": st.floats(0, 0.9)})
+    if name == "delimiter":
+        return st.sampled_from([None, ";", "|", "tab"])
     if kind == str | None:  # a text that means no value is none
         return st.none() | texts.map("./".__add__)
     if kind == str | list[str]:  # a text in brackets is a list

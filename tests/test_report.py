@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import csv
 import itertools
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from report_results import HOSTILE, THREE, make, page_tables, save
+from report_results import HOSTILE, THREE, ended_early, make, page_tables, save
 from scipy import stats
 
 import flax_agnews.report
@@ -116,7 +117,7 @@ def test_uneven_classes_are_told(class_weights: str) -> None:
     results["data"]["class_texts"] = UNEVEN
     page = markdown_page(results)
     assert r"rare \* has 2 (0.3 %), and common has 600 (95 %), 300.0 times as many." in page
-    assert "1 class has no training texts" in page
+    assert "1 class has no training texts, and can't be learned: absent." in page
     assert ("every class weighed the same" in page) == (class_weights == "balanced")
     results["data"]["class_texts"] = [100, 110, 120, 130]
     assert "uneven" not in markdown_page(results)
@@ -146,6 +147,20 @@ def test_runs_that_stopped_and_updates_that_were_skipped_are_named() -> None:
     assert HOSTILE not in stopped
     assert "full seed 43 (1,234)." in skipped
     assert "full seed 44" not in skipped
+
+
+def test_runs_that_ended_early_have_their_own_epochs(tmp_path: Path) -> None:
+    results = ended_early(make({"full": [0.9, 0.92, 0.95], "head": [0.5, 0.4, 0.3]}, epochs=5), [2, 5, 3, 5, 5, 5])
+    page = markdown_page(results)
+    rows = {name: ran for name, _, ran in next(t for t in page_tables(page) if "epochs run" in t[0])[1:]}
+    assert rows == {"full": "2, 5, 3", "head": "5"}
+    assert "2 of 6 runs ended early" in page
+    assert "counts in later epochs with its last" in page
+    with write_report(save(tmp_path, results))[0].open(newline="") as file:
+        assert [row["epochs"] for row in csv.DictReader(file)] == ["2", "5", "3", "5", "5", "5"]
+    whole = markdown_page(make(THREE))
+    assert "ended early" not in whole
+    assert "counts in later epochs" not in whole
 
 
 def test_page_says_how_to_run_it_again_and_with_what() -> None:
@@ -193,12 +208,13 @@ def _with(value: Any, *path: str | int) -> Any:
         (_with(float("nan"), "runs", 1, "test_accuracy"), r"runs\[1\].test_accuracy"),
         (_with(True, "runs", 0, "seed"), r"runs\[0\].seed"),
         (_with([], "runs", 0, "val_accuracy"), r"runs\[0\].*epochs"),
-        (_with([0.5], "runs", 0, "train_loss"), r"runs\[0\].train_loss has 1 epochs"),
+        (_with([0.5], "runs", 0, "train_loss"), r"runs\[0\].train_loss has 1 epoch,"),
         (_with([None] * 3, "runs", 0, "val_accuracy"), r"runs\[0\].val_accuracy"),
         (_with([[1]], "runs", 2, "test_confusion"), r"runs\[2\].test_confusion"),
         (_with({"true": [0], "predicted": [2], "texts": [9]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
         (_with({"true": [0], "predicted": [1]}, "runs", 2, "test_confusion"), "no table of 2 x 2"),
         (_with([1, 2, 3], "data", "class_texts"), "class_texts is no list of 2"),
+        (_with("no", "runs", 0, "stopped_early"), r"runs\[0\].stopped_early"),
         (_with(43, "runs", 0, "seed"), "two runs of full with seed 43"),
     ],
 )
@@ -255,7 +271,7 @@ def test_report_imports_neither_jax_nor_training_nor_pyplot() -> None:
         elif isinstance(node, ast.ImportFrom):
             imported |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
     ours = {name for name in imported if name.startswith("flax_agnews")}
-    allowed = tuple(f"flax_agnews.{name}" for name in ("report", "errors", "files", "scores", "statistics"))
+    allowed = tuple(f"flax_agnews.{name}" for name in ("report", "errors", "files", "scores", "statistics", "units"))
     assert all(name.startswith(allowed) for name in ours)
     assert not {name.split(".")[0] for name in imported} & {"jax", "flax", "optax", "orbax"}
     assert "matplotlib.pyplot" not in imported

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from report_results import THREE, make
+from report_results import THREE, ended_early, make
 from scipy import stats
 
 from flax_agnews.report import plots
@@ -45,6 +45,27 @@ def test_the_band_is_one_sd_of_the_validation_accuracy_and_is_named() -> None:
         center, sd = column.mean(), stats.tstd(column)
         assert (heights.min(), heights.max()) == (pytest.approx(center - sd), pytest.approx(center + sd))
     assert any("sd of 3 seeds" in text.get_text() for text in axes.get_legend().get_texts())
+
+
+def test_runs_that_ended_early_go_on_with_their_last_accuracy() -> None:
+    """Line, band and label against each run's accuracies, the last one repeated by hand."""
+    results = ended_early(make({"full": [0.9, 0.92, 0.95], "head": [0.5]}, epochs=5), [2, 5, 3, 4])
+    figure, look = plots.accuracy_curves(results), plots.styles(["full", "head"])
+    three, one = results["runs"][:3], results["runs"][3]
+    for style, key in (("-", "val_accuracy"), ("--", "train_accuracy")):
+        (line,) = lines_of(figure, look["full"].color, style)
+        (alone,) = lines_of(figure, look["head"].color, style)
+        whole = 100 * np.array([[*run[key], *[run[key][-1]] * (5 - len(run[key]))] for run in three])
+        np.testing.assert_allclose(line, whole.mean(axis=0))
+        np.testing.assert_allclose(alone, 100 * np.array(one[key]))  # no longer than its own
+        if style == "-":
+            (band,) = figure.axes[0].collections
+            corners = band.get_paths()[0].vertices
+            for epoch, column in enumerate(whole.T, start=1):
+                heights = corners[corners[:, 0] == epoch, 1]
+                assert np.ptp(heights) == pytest.approx(2 * stats.tstd(column))
+    label = f"full  {100 * np.mean([run['val_accuracy'][-1] for run in three]):.1f} %"
+    assert label in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_one_seed_has_no_band() -> None:

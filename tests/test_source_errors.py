@@ -25,7 +25,7 @@ def test_a_single_file_needs_a_test_file(tmp_path):
     path = write(tmp_path / "a.csv", ROWS)
     assert "--data.test_source FILE" in refusal(path)
     assert refusal(path, test_source="./b.csv") == "--data.test_source ./b.csv: no such file or folder"
-    assert ".csv, .jsonl, .parquet" in refusal(path, test_source=str(tmp_path))
+    assert ".csv, .tsv, .json, .jsonl, .parquet" in refusal(path, test_source=str(tmp_path))
 
 
 @pytest.mark.parametrize("source", ["builtin", "fancyzhx/ag_news", "FOLDER"])
@@ -36,9 +36,13 @@ def test_a_test_file_is_for_single_files(tmp_path, source):
 
 
 def test_files_missing_in_a_folder(tmp_path):
-    assert "train.csv, train.jsonl, train.parquet" in refusal(tmp_path)
+    assert refusal(tmp_path).startswith(f"--data.source {tmp_path}: has no file train.csv, or one that ends in ")
+    write(tmp_path / "dev.jsonl", ROWS)
+    assert refusal(tmp_path) == f"--data.train_split train: {tmp_path} has the splits dev"
     write(tmp_path / "train.csv", ROWS)
-    assert "test.csv, test.jsonl, test.parquet" in refusal(tmp_path)
+    message = refusal(tmp_path)
+    assert message.startswith(f"{tmp_path}: has no test split. --data.test_split dev ")
+    assert "--data.test_fraction 0.1" in message
 
 
 def test_two_files_for_a_split(tmp_path):
@@ -49,7 +53,7 @@ def test_two_files_for_a_split(tmp_path):
 def test_an_unknown_format(tmp_path):
     path = tmp_path / "a.xlsx"
     path.write_text("text,label\na,0\n")
-    assert ".csv, .jsonl, .parquet" in refusal(path, test_source=str(path))
+    assert ".csv, .tsv, .json, .jsonl, .parquet" in refusal(path, test_source=str(path))
 
 
 def test_a_folder_in_place_of_a_file(tmp_path):
@@ -150,8 +154,6 @@ def parquet(path: Path, columns) -> Path:
 def test_mistakes_in_parquet_name_the_row(tmp_path):
     path = parquet(tmp_path / "a.parquet", {"text": ["a", None], "label": [0, 1]})
     assert refusal(path, test_source=str(path)).startswith(f"{path} row 2: the text is missing")
-    path = parquet(tmp_path / "b.parquet", {"text": ["a", "b"], "label": [0, None]})
-    assert refusal(path, test_source=str(path)).startswith(f"{path} row 2: the label is missing")
     path = parquet(tmp_path / "c.parquet", {"text": [1, 2], "label": [0, 1]})
     assert refusal(path, test_source=str(path)).startswith(f"{path} row 1: 1 is no text")
     nothing = {"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from source_files import ROWS, SUFFIXES, folder, load, pairs, refusal, write
+from source_files import ROWS, SUFFIXES, folder, load, named_pairs, pairs, refusal, write
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data import hub
-from flax_agnews.data.rows import find_classes
+from flax_agnews.data.labels import find_classes
 from flax_agnews.data.sources import Texts, split_off
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
@@ -39,7 +39,7 @@ def test_any_text_survives(tmp_path, suffix, texts, data):
     )
     rows = list(zip(texts, labels, strict=True))
     corpus = load(folder(tmp_path / "data", train=rows, test=rows, suffix=suffix), validation_fraction=0.5)
-    assert pairs(corpus.test) == rows
+    assert named_pairs(corpus, corpus.test) == rows
 
 
 def test_formats_may_differ_between_splits(tmp_path):
@@ -92,7 +92,8 @@ def test_pairs_and_class_names_of_the_hub(tmp_path, monkeypatch):
         made.to_parquet(tmp_path / "data" / f"{split}.parquet")
     found = hub.load(DataConfig(source=str(tmp_path / "data"), text_column=["premise", "hypothesis"]))
     assert list(found.splits["train"].texts) == [("a", "c"), ("b", "")]
-    classes = find_classes(found.splits["train"], found.names)
+    assert [rows.names for rows in found.splits.values()] == [names, names]
+    classes = find_classes(found.splits["train"])
     assert classes.names == names
     assert classes.numbers(found.splits["test"]).tolist() == [0, 2]
 

@@ -263,6 +263,25 @@ def test_a_classifier_gives_its_logits_before_training(order: list[str], base: B
     np.testing.assert_allclose(logits(ours, texts), theirs[:, columns], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "columns"),
+    [
+        (["2", "0", "1", "3"], ["0", "1", "2", "3"], [1, 2, 0, 3]),  # names that are digits are names
+        (CLASSES, ["0", "1", "2", "3"], [0, 1, 2, 3]),  # mere numbers: positions
+        ([f"LABEL_{i}" for i in range(4)], CLASSES[::-1], [0, 1, 2, 3]),  # transformers' own: no names
+        ([f"LABEL_{i}" for i in (2, 0, 1, 3)], [f"LABEL_{i}" for i in range(4)], [1, 2, 0, 3]),
+    ],
+)
+def test_names_of_a_head_are_matched_first(
+    theirs: list[str], ours: list[str], columns: list[int], base: Base, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(base.name, tmp_path / "classifier")
+    configure(folder, id2label={str(number): name for number, name in enumerate(theirs)})
+    head = load_file(folder / "model.safetensors")["score.weight"].T
+    setup = prepare("full", load_base(ModelConfig(name=str(folder))))
+    np.testing.assert_array_equal(begun(setup, folder, ours).first["score/kernel"], head[:, columns])
+
+
 def drop_head(tensors: Tensors) -> None:
     del tensors["score.weight"]
 

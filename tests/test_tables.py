@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flax_agnews.data import tables
+from flax_agnews.data import chunks, tables
 from flax_agnews.errors import UserError
 
 ODD = ['He said "no", twice', "two\nlines", "", " spaces ", "Ünïcödé ☃ 🎉", "a,b;c\td", "'", '"""', "=1+1", "\r\nx\r"]
@@ -96,6 +96,25 @@ def test_a_byte_order_mark_windows_lines_blank_lines_and_two_columns_of_a_name(t
         ]
 
 
+names = st.text(st.sampled_from('a\r\n",;\t ☃'), min_size=1, max_size=5)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(classes=st.lists(names, min_size=1, max_size=3, unique=True), mark=st.sampled_from(",;\t|"))
+def test_new_columns_of_any_name_and_value(tmp_path: Path, classes: list[str], mark: str) -> None:
+    """Class names are in both; a bare line break of old systems too. Read by others, and by ourselves."""
+    (tmp_path / "in.csv").write_bytes(f"text{mark}n\na{mark}1\n".encode())
+    added = {"label": [classes[0]]} | {f"p_{name}": np.array([0.5], np.float32) for name in classes}
+    with tables.writing(tmp_path / "out.csv") as write:
+        for chunk in tables.read(tmp_path / "in.csv", 9):
+            write(chunk, added)
+    expected = [["text", "n", *added], ["a", "1", classes[0], *["0.5"] * len(classes)]]
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file, delimiter=mark)) == expected
+    [chunk] = tables.read(tmp_path / "out.csv", 9, chunks.Reading(["text", "label"]))
+    assert [chunk.columns, *chunk.records] == expected
+
+
 def test_jsonl_keeps_every_kind_of_value(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": text, "n": 10**30, "list": [1, {"a": None}]} for text in ODD]
     rows += [{"other": 1.5, "text": "b"}, {"text": "c", "half": "\ud800"}]
@@ -165,7 +184,7 @@ def test_a_file_of_any_size_takes_the_memory_of_a_chunk(tmp_path: Path, suffix: 
 
 
 def test_long_rows_end_a_chunk_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_CHUNK", 1000)
+    monkeypatch.setattr(chunks, "_MOST", 1000)
     (tmp_path / "in.csv").write_text("text\n" + "\n".join(["x" * 400] * 20))
     assert max(len(chunk.records) for chunk in tables.read(tmp_path / "in.csv", 100)) == 3
 
@@ -176,7 +195,7 @@ def test_long_rows_end_a_chunk_early(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "content", "tells"),
     [
-        ("in.txt", b"a", "must be a file that ends in .csv, .jsonl, .parquet"),
+        ("in.txt", b"a", "must be a file that ends in .csv, .tsv, .json, .jsonl, .parquet"),
         ("in.csv", b"", "is empty: a header"),
         ("in.csv", b"body\na\n", "--text_column text: {path} has the columns body"),
         ("in.csv", b"text,text\na,b\n", "--text_column text: {path} has the columns text 2 times"),

@@ -199,6 +199,77 @@ def test_auto_obeys_what_wandb_was_told(clean, tmp_path, word):
     tracker.finish()
 
 
+def _begun(folder: Path):
+    """The record with which W&B begins the only run in a folder; its process writes it a moment later."""
+    [path] = folder.glob("wandb/offline-run-*/run-*.wandb")
+    end = time.monotonic() + 20
+    while not (runs := [record.run for record in _records(path) if record.WhichOneof("record_type") == "run"]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return runs[0]
+
+
+@pytest.mark.parametrize("word", ["true", "1", "YES", "on"])
+def test_wandb_disabled_is_obeyed_unless_something_is_asked_for(clean, tmp_path, word):
+    """The words are those of transformers, which reads the variable too."""
+    from transformers.utils import ENV_VARS_TRUE_VALUES
+
+    assert word.upper() in ENV_VARS_TRUE_VALUES
+    clean.setenv("WANDB_DISABLED", word)
+    clean.setenv("WANDB_MODE", "offline")
+    tracker, hint = _open(tmp_path / "run", "auto")
+    assert isinstance(tracker, NullTracker)
+    assert hint is None
+    clean.setenv("WANDB_MODE", "disabled")
+    _open(tmp_path / "run", "offline")[0].finish()
+    assert _begun(tmp_path / "run").display_name == "full-seed-42"
+    with pytest.raises(UserError, match=r"^--tracking\.wandb online: no key"):
+        _open(tmp_path, "online")
+
+
+@pytest.mark.parametrize("word", ["false", "0", ""])
+def test_wandb_that_is_not_disabled(clean, tmp_path, word):
+    clean.setenv("WANDB_DISABLED", word)
+    clean.setenv("WANDB_MODE", "offline")
+    _open(tmp_path / "run", "auto")[0].finish()
+    assert _begun(tmp_path / "run").project == "agnews"
+
+
+def test_the_project_is_the_one_asked_for_then_the_environments_then_the_settings(clean, tmp_path):
+    def project(name, asked):
+        config = TrackingConfig(wandb="offline", project=asked)
+        open_tracker(config, name="a", group="b", settings={}, folder=tmp_path / name)[0].finish()
+        return _begun(tmp_path / name).project
+
+    assert project("default", None) == "flax_agnews"
+    path = tmp_path / ".config" / "wandb" / "settings"
+    path.parent.mkdir(parents=True)
+    path.write_text("[default]\nproject = of-settings\n")
+    assert project("settings", None) == "of-settings"
+    clean.setenv("WANDB_PROJECT", "of-environment")
+    assert project("environment", None) == "of-environment"
+    assert project("asked", "of-flag") == "of-flag"
+
+
+def test_entity_and_group_of_the_environment(clean, tmp_path):
+    clean.setenv("WANDB_ENTITY", "team")
+    clean.setenv("WANDB_RUN_GROUP", "sweep 3")
+    clean.setenv("WANDB_RUN_ID", "same-for-all")  # of no use where there are many runs
+    _open(tmp_path / "run", "offline")[0].finish()
+    run = _begun(tmp_path / "run")
+    assert (run.entity, run.run_group) == ("team", "sweep 3")
+    assert run.run_id == (tmp_path / "run" / "wandb" / "run-id.txt").read_text()
+
+
+def test_an_empty_id_is_made_anew(clean, tmp_path):
+    path = tmp_path / "run" / "wandb" / "run-id.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    _open(tmp_path / "run", "offline")[0].finish()
+    assert path.read_text()
+    assert _begun(tmp_path / "run").run_id == path.read_text()
+
+
 def _key_in_netrc(home: Path, host: str, monkeypatch) -> None:
     (home / ".netrc").write_text(f"machine {host}\n  login user\n  password {'k' * 40}\n")
     (home / ".netrc").chmod(0o600)

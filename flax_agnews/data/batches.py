@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flax_agnews.data.shapes import BLOCK, LEVELS, Need, Shape, choose, plan_shapes
+from flax_agnews.data.shapes import BLOCK, LEVELS, Need, Shape, choose, extended, joint, plan_shapes, planned_epochs
 from flax_agnews.data.tokens import Ragged
 
 PADDING = -1
@@ -176,13 +176,16 @@ def _flat(
 class TrainBatches:
     """All batches of a run: `batch(seed, epoch, step)`, from shapes planned over every seed and epoch.
 
+    More epochs leave the shapes of the first ones as they are, since a shape decides the last digits of an update:
+    batches of an epoch that is planned later (`planned_epochs`) and that no shape holds add one.
+
     Args:
         data, labels: the texts that train.
         batch_size: texts an update.
         seeds, epochs: what will be asked for.
         devices: shards of a batch.
         micro_batch_tokens: most tokens of a micro-batch on one device.
-        most_shapes: most shapes to plan.
+        most_shapes: most shapes to plan; many more epochs may add one or two.
         together: seeds that train at once: their batches have one shape, and share the limit of a micro-batch.
         weights: [texts] what each weighs in the loss; 1 by default.
 
@@ -208,23 +211,36 @@ class TrainBatches:
         self.batch_size, self.devices = batch_size, devices
         size = len(labels)
         self.groups = [list(seeds[start : start + together]) for start in range(0, len(seeds), together)]
-        every = [  # of each update of a group: the lengths of each seed's texts
-            [data.lengths[rows] for rows in update]
-            for group in self.groups
-            for epoch in range(epochs)
-            for update in zip(*(epoch_batches(seed, epoch, size, batch_size) for seed in group), strict=True)
-        ]
-        limit = max(1, micro_batch_tokens // max(map(len, self.groups)))
-        micro = count_micro_batches([lengths for update in every for lengths in update], devices, limit)
-        self._measure = partial(measure, devices=devices, micro_batches=micro)
-        needs = [_joint([self._measure(lengths) for lengths in update]) for update in every]
-        self.shapes = plan_shapes(needs, most_shapes)
         self.steps_per_epoch = -(-size // batch_size)
+        first, *further = planned_epochs(epochs, self.steps_per_epoch)
+        limit = max(1, micro_batch_tokens // max(map(len, self.groups)))
+        known = [lengths for epoch in first for update in self._updates(epoch) for lengths in update]
+        micro = count_micro_batches(known, devices, limit)
+        self._measure = partial(measure, devices=devices, micro_batches=micro)
+        needs = {
+            epoch: [joint([self._measure(lengths) for lengths in update]) for update in self._updates(epoch)]
+            for span in (first, *further)
+            for epoch in span
+        }
+        self.shapes = plan_shapes([need for epoch in first for need in needs[epoch]], most_shapes)
+        for span in further:
+            self.shapes = extended(self.shapes, [need for epoch in span for need in needs[epoch]])
         computed = sum(
-            choose(need, self.shapes).tokens * micro * len(update) for need, update in zip(needs, every, strict=True)
+            choose(need, self.shapes).tokens * micro * len(update)
+            for epoch in range(epochs)
+            for need, update in zip(needs[epoch], self._updates(epoch), strict=True)
         )
         self.waste = 1 - len(seeds) * epochs * int(data.lengths.sum()) / (computed * devices)
         """Share of the computed tokens that belong to no text, over all planned batches."""
+
+    def _updates(self, epoch: int) -> list[list[np.ndarray]]:
+        """For each update of each group in an epoch, the lengths of each seed's texts."""
+        size = len(self.labels)
+        return [
+            [self.data.lengths[rows] for rows in update]
+            for group in self.groups
+            for update in zip(*(epoch_batches(seed, epoch, size, self.batch_size) for seed in group), strict=True)
+        ]
 
     def cut(self, steps: int) -> "TrainBatches":
         """The same batches, of each epoch only the first so many."""
@@ -247,15 +263,9 @@ class TrainBatches:
         Each is the seed's batch of a run alone; that of one seed has no axis [seeds].
         """
         rows = [self.rows(seed, epoch, step) for seed in seeds]
-        shape = choose(_joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
+        shape = choose(joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
         each = [assemble(self.data, self.labels, own, shape, self.devices, self.weights) for own in rows]
         return shape, each[0] if len(each) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *each)
-
-
-def _joint(needs: Sequence[Need]) -> Need:
-    """What batches need that have one shape."""
-    reach = np.max([need.reach for need in needs], axis=0)
-    return Need(max(need.slots for need in needs), needs[0].micro_batches, tuple(reach.tolist()))
 
 
 class EvalBatches:

@@ -15,6 +15,7 @@ import numpy as np
 from flax_agnews.config import DataConfig
 from flax_agnews.data import builtin_words as words
 from flax_agnews.data.rows import Found, Rows
+from flax_agnews.data.splits import refuse_names
 
 NAME = "builtin"
 TRAIN_ROWS, TEST_ROWS = 4400, 1000
@@ -43,6 +44,7 @@ def claims(source: str) -> bool:
 
 def load(config: DataConfig) -> Found:
     """`TRAIN_ROWS` training and `TEST_ROWS` test rows, all different; no validation split."""
+    refuse_names(config, f"{NAME} is none")
     texts, labels = generate(TRAIN_ROWS + TEST_ROWS)
     train, test = slice(TRAIN_ROWS), slice(TRAIN_ROWS, None)
     splits = {

@@ -9,6 +9,7 @@ import numpy as np
 
 from flax_agnews.data.sources import Corpus, Texts
 from flax_agnews.data.tokens import Ragged, Tokenizer, encode_cached
+from flax_agnews.errors import listed, shown
 
 
 @dataclass(frozen=True)
@@ -77,4 +78,17 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data
         return Split(encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32))
 
     splits = (split(corpus.train), split(corpus.validation), split(corpus.test))
-    return Data(corpus.name, corpus.classes, *splits, notes=corpus.notes)
+    return Data(corpus.name, corpus.classes, *splits, notes=(*corpus.notes, *_special_note(corpus, tokenizer)))
+
+
+def _special_note(corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
+    """How the special tokens in the texts were read, where there are any."""
+    found = [tokenizer.special_in(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
+    count, names = sum(count for count, _ in found), set[str]().union(*(names for _, names in found))
+    contain = "text contains" if count == 1 else "texts contain"
+    read = "split as text" if tokenizer.special_tokens == "text" else "read as tokens"
+    return (
+        [f"{count:,} {contain} special tokens ({listed(map(shown, sorted(names)))}), {read} (--data.special_tokens)"]
+        if count
+        else []
+    )

@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from flax_agnews.config import DataConfig
-from flax_agnews.data.rows import Found, Rows, check_columns, side_by_side
+from flax_agnews.data import splits
+from flax_agnews.data.arrow import dataset_part
+from flax_agnews.data.chunks import whole
+from flax_agnews.data.rows import Found, Rows
 from flax_agnews.errors import UserError, listed, shown
 
 
@@ -15,44 +18,60 @@ def claims(source: str) -> bool:
 
 
 def load(config: DataConfig) -> Found:
-    """The splits train, test and (where there is one) validation of the hub data set `config.source`."""
-    from datasets import ClassLabel
-
-    splits = _load_dataset(config.source)
-    for split in ("train", "test"):
-        if split not in splits:
-            raise UserError(f"{config.source} has the splits {listed(splits)}: train and test are needed")
-    used = [split for split in ("train", "validation", "test") if split in splits]
-    rows = {split: _rows(splits[split], f"{config.source} {split}", config) for split in used}
-    feature = splits["train"].features[config.label_column]
-    return Found(rows, list(feature.names) if isinstance(feature, ClassLabel) else None)
+    """The splits of the hub data set `config.source` that `config` names; class names are those of the label's type."""
+    found = _load_dataset(config.source, config.config)
+    chosen = splits.choose(config.source, list(found), config)
+    rows = {split: _rows(f"{config.source} {name}", found[name], config) for split, name in chosen.items()}
+    return Found(rows, None, splits.notes(chosen), chosen)
 
 
-def _rows(dataset: Any, place: str, config: DataConfig) -> Rows:
-    check_columns(config, config.source, dataset.column_names)
-    columns = dataset.select_columns([*config.text_columns, config.label_column])[:]
-    texts = side_by_side([columns[column] for column in config.text_columns])
-    return Rows(place, texts, columns[config.label_column], range(1, len(dataset) + 1))
+def _rows(place: str, dataset: Any, config: DataConfig) -> Rows:
+    return whole(place, dataset_part(place, dataset), config.text_columns, config.label_column, None)
 
 
-def _load_dataset(name: str) -> Any:
+def _load_dataset(name: str, config: str | None) -> Any:
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     try:
         with quiet():
-            return datasets.load_dataset(name)
+            return datasets.load_dataset(name, config)
     except DatasetNotFoundError as error:
         kinds = "--data.source is a hub id, a local file or folder, or builtin"
         raise UserError(f"{name}: the hub has no such data set, or it is private ({kinds})") from error
     except (DatasetsError, HfHubHTTPError, ValueError, RuntimeError, FileNotFoundError) as error:
+        _check_configuration(name, config)
         raise UserError(f"{name} can't be loaded from the hub: {shown(error, most=200)}") from error
     except (ConnectionError, HTTPError) as error:  # HTTPError: whichever HTTP client the hub's library uses
-        offline = "Offline: --data.source DIR, or --config configs/quickstart.yaml"
-        raise UserError(f"{name} is not in the cache and the hub can't be reached. {offline}") from error
+        ways = "--data.source FILE or DIR, or --data.source builtin"
+        raise UserError(f"{name} is not in the cache and the hub can't be reached. {offline(ways)}") from error
     except OSError as error:
         raise UserError(f"{name} can't be stored: {shown(error, most=200)}") from error
+
+
+def _check_configuration(name: str, config: str | None) -> None:
+    """Raises a `UserError` that names the configurations where there are several, or not the one that is asked for."""
+    import datasets
+
+    try:
+        with quiet():
+            known = datasets.get_dataset_config_names(name)
+    except Exception:  # whatever else is wrong with it: the first error says so
+        return
+    if config not in known and (config is not None or len(known) > 1):
+        given = "" if config is None else f"--data.config {config}: "
+        raise UserError(
+            f"{given}{name} has the configurations {listed(known)}: --data.config {known[0]} takes the first"
+        )
+
+
+def offline(ways: str) -> str:
+    """What works without the hub, and that a variable says so where it does."""
+    from huggingface_hub import constants
+
+    asked = "; or unset HF_HUB_OFFLINE, which keeps it from being asked" if constants.HF_HUB_OFFLINE else ""
+    return f"Offline: {ways}{asked}"
 
 
 @contextmanager

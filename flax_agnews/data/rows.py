@@ -1,21 +1,19 @@
 """What every source hands over: the rows of its splits as they stand; and the checks that all share."""
 
-import math
-import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
+from shlex import quote
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-
-from flax_agnews.config import DataConfig
 from flax_agnews.data.arrays import machine_memory
-from flax_agnews.errors import UserError, listed, nearest, shown
+from flax_agnews.errors import UserError, listed, shown
 
 MOST_CLASSES = 10_000
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
-
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class Rows:
         numbers: Where in `place` each row stands, counted from 1.
         unit: What `numbers` count.
         names: Class names that the label column's own type declares (ClassLabel): its labels are positions in them.
+        unlabelled: Rows that are left out because they have no label.
+        files: Of rows from several files, the first row (from 0) of each, and its place with the unit.
     """
 
     place: str
@@ -37,10 +37,15 @@ class Rows:
     numbers: Sequence[int]
     unit: str = "row"
     names: Sequence[str] | None = None
+    unlabelled: int = 0
+    files: Sequence[tuple[int, str]] = ()
 
     def at(self, index: int) -> str:
         """`data/train.csv line 7`: where row `index` (from 0) stands."""
-        return f"{self.place} {self.unit} {self.numbers[index]}"
+        place = f"{self.place} {self.unit}"
+        if self.files:
+            place = self.files[bisect_right(self.files, index, key=lambda file: file[0]) - 1][1]
+        return f"{place} {self.numbers[index]}"
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,85 @@ class Found:
         splits: their rows, by name.
         names: class names that are declared beside the rows (`classes.txt`).
         notes: what was read otherwise than one may expect, for the line about the data: `3 rows without label`.
+        chosen: what the source itself calls each of the splits, where it has names for them.
     """
 
     splits: Mapping[str, Rows]
     names: list[str] | None = None
     notes: Sequence[str] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_columns(config: DataConfig, place: str, columns: Sequence[str]) -> None:
-    """Raises a `UserError` unless `place` has the text columns and the label column, each once."""
-    texts = [("text_column", column) for column in config.text_columns]
-    for setting, column in [*texts, ("label_column", config.label_column)]:
-        count = list(columns).count(column)
-        if count != 1:
-            have = listed(map(shown, columns)) if count == 0 else f"{column} {count} times"
-            raise UserError(f"--data.{setting} {column}: {place} has the columns {have}")
+def joined(place: str, parts: Sequence[Rows]) -> Rows:
+    """Rows that follow one another, of one file or several, as one; a `UserError` unless class names are the same."""
+    first, files, rows = parts[0], list[tuple[int, str]](), 0
+    for part in parts:
+        if part.names != first.names:
+            raise UserError(f"{part.place}: its type declares other class names than that of {first.place}")
+        where = f"{part.place} {part.unit}"
+        if not files or files[-1][1] != where:
+            files.append((rows, where))
+        rows += len(part.texts)
+    texts, labels = [text for part in parts for text in part.texts], [label for part in parts for label in part.labels]
+    ranges = [part.numbers for part in parts if isinstance(part.numbers, range)]
+    follow = all(one.stop == other.start for one, other in pairwise(ranges)) and len(ranges) == len(parts)
+    numbers = range(ranges[0].start, ranges[-1].stop) if follow else [n for part in parts for n in part.numbers]
+    several = files if len(files) > 1 else ()
+    unlabelled = sum(part.unlabelled for part in parts)
+    return Rows(place if several else first.place, texts, labels, numbers, first.unit, first.names, unlabelled, several)
+
+
+def path_in(fields: Mapping[str, Any], name: str) -> list[str]:
+    """The names that lead to a column inside of others, `meta.label` -> meta, label; empty where there is none."""
+    if name in fields:
+        return [name]
+    for key, inner in fields.items():
+        if isinstance(inner, Mapping) and name.startswith(f"{key}."):
+            path = path_in(inner, name.removeprefix(f"{key}."))
+            if path:
+                return [key, *path]
+    return []
+
+
+def check_columns(
+    place: str,
+    columns: Sequence[str],
+    wanted: Sequence[tuple[str, str]],
+    section: str = "data.",
+    fields: Mapping[str, Any] = MappingProxyType({}),
+    delimiter: str | None = None,
+) -> None:
+    """Raises a `UserError` unless each wanted column is there once.
+
+    Args:
+        place: what has the columns.
+        columns: their names.
+        wanted: (setting, its value) of each.
+        section: before the names of settings.
+        fields: column -> the columns inside of it, by name.
+        delimiter: where the columns come of a CSV's header.
+    """
+    if not columns:
+        raise UserError(f"{place} is empty: rows with a text and a label are needed")
+    for setting, name in wanted:
+        count = list(columns).count(name)
+        if count > 1:
+            raise UserError(f"--{section}{setting} {name}: {place} has the columns {shown(name)} {count} times")
+        if not count and not path_in(fields, name):
+            inside = {column: [f"{column}.{inner}" for inner in fields.get(column) or ()] for column in columns}
+            have = listed(shown(name) for column in columns for name in inside[column] or [column])
+            other = [known for known in columns if known.strip().casefold() == name.strip().casefold()]
+            hint = f". Did you mean --{section}{setting} {quote(other[0])}?" if other else ""
+            if delimiter and not hint and not any(name in columns for _, name in wanted):
+                hint = _no_header(columns, [name for _, name in wanted], section, delimiter)
+            raise UserError(f"--{section}{setting} {name}: {place} has the columns {have}{hint}")
+
+
+def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, delimiter: str) -> str:
+    """What may be wrong where a CSV's first line has none of the columns."""
+    header = f". If its first line is no header, put one above it: {delimiter.join(wanted).replace(chr(9), ' (tab) ')}"
+    split = f". If other characters are between columns: --{section}delimiter CHARACTER" if len(columns) == 1 else ""
+    return header + split
 
 
 def side_by_side(columns: Sequence[Sequence[object]]) -> Sequence[object]:
@@ -98,93 +167,6 @@ def _checked(rows: Rows, index: int, text: object, name: str) -> str:
     if not text.isascii() and not _encodable(text):
         raise UserError(f"{rows.at(index)}: the {name} is no valid Unicode (half of a surrogate pair)")
     return text
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of a corpus: `names`, and which class each label means (`index`: label -> class)."""
-
-    names: list[str]
-    index: Mapping[int | str, int]
-
-    def numbers(self, rows: Rows) -> np.ndarray:
-        """[rows] int32, the class of each row; a `UserError` that names the labels that are no classes."""
-        labels = _read_labels(rows)
-        unknown = list(dict.fromkeys(label for label in labels if label not in self.index))
-        if unknown:
-            first, *others = unknown
-            more = f", nor are {listed(map(shown, others))}" if others else ""
-            place = rows.at(labels.index(first))
-            raise UserError(f"{place}: label {shown(first)} is no class{more}.{self._allowed(first)}")
-        return np.array([self.index[label] for label in labels], np.int32)
-
-    def _allowed(self, label: int | str) -> str:
-        if isinstance(next(iter(self.index)), int):
-            unlabelled = "; -1 often marks rows without a label" if label == -1 else ""
-            return f" Classes: 0 to {len(self.index) - 1}{unlabelled}"
-        return nearest(shown(label), map(shown, self.names), most=20)
-
-
-def find_classes(train: Rows, names: list[str] | None = None) -> Classes:
-    """The classes that the training labels make: numbers 0 to their largest, or names in sorted order.
-
-    `names`, where the source knows them, are the classes in order; labels are these names or their positions.
-    Raises a `UserError` for a label that is missing or neither, for a mix, and for fewer than two classes.
-    """
-    labels = _read_labels(train)
-    distinct = set(labels)
-    if len(distinct) < 2:
-        raise UserError(f"{train.place}: every label is {shown(labels[0])}; at least 2 classes are needed")
-    numbers = sum(isinstance(label, int) for label in labels)
-    if not numbers:
-        if len(distinct) > MOST_CLASSES:
-            many = f"has {len(distinct):,} different labels, at most {MOST_CLASSES:,} are allowed"
-            raise UserError(f"{train.place}: {many}; --data.label_column names the labels")
-        names = names or sorted(str(label) for label in distinct)
-        if len(names) > MOST_CLASSES:
-            raise UserError(f"{train.place}: has {len(names):,} different labels; at most {MOST_CLASSES:,} are classes")
-        return Classes(names, {name: number for number, name in enumerate(names)})
-    if numbers < len(labels):
-        raise _mixed(train, labels, int if 2 * numbers < len(labels) else str)
-    largest = _largest(train, labels)
-    names = names or [str(number) for number in range(largest + 1)]
-    return Classes(names, {number: number for number in range(len(names))})
-
-
-def _mixed(rows: Rows, labels: list[int | str], odd: type) -> UserError:
-    """Numbers among names or the other way round: points at the first of the rarer kind."""
-    index = next(index for index, label in enumerate(labels) if isinstance(label, odd))
-    kinds = "is a number, but most are names" if odd is int else "is no number, but most are"
-    return UserError(f"{rows.at(index)}: label {shown(labels[index])} {kinds}: all must be of one kind")
-
-
-def _largest(rows: Rows, labels: list[int | str]) -> int:
-    """The largest of labels that are all numbers; a `UserError` for one out of range."""
-    numbers = [int(label) for label in labels]
-    for index, number in enumerate(numbers):
-        if not 0 <= number < MOST_CLASSES:
-            raise UserError(f"{rows.at(index)}: label {shown(number)}: must be 0 to {MOST_CLASSES - 1}")
-    return max(numbers)
-
-
-def _read_labels(rows: Rows) -> list[int | str]:
-    return [_read_label(rows, index, label) for index, label in enumerate(rows.labels)]
-
-
-def _read_label(rows: Rows, index: int, label: object) -> int | str:
-    """A class number (3, 3.0, "3") as an int, a class name as it is."""
-    blank = not label.strip() if isinstance(label, str) else label is None
-    if blank or (isinstance(label, float) and math.isnan(label)):
-        raise UserError(f"{rows.at(index)}: the label is missing: must be a class number or name")
-    if isinstance(label, bool):
-        return str(label)
-    if isinstance(label, int):
-        return label
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    if isinstance(label, str):
-        return int(label.split(".")[0]) if _NUMBER.fullmatch(label) else label
-    raise UserError(f"{rows.at(index)}: label {shown(label)}: must be a class number (from 0) or name")
 
 
 def _encodable(text: str) -> bool:

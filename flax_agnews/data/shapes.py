@@ -16,6 +16,9 @@ LOOKBACK_COST = 0.03
 """Cost of looking back one block more, in units of all else that a block costs (measured as above, at 768 wide)."""
 
 
+_EPOCHS, _UPDATES = 5, 5000  # that are planned together at first: so many epochs, or of so many updates
+
+
 class Shape(NamedTuple):
     """What is compiled.
 
@@ -58,6 +61,12 @@ def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
     return min(fits, key=lambda shape: shape.cost)
 
 
+def joint(needs: Sequence[Need]) -> Need:
+    """What batches need that have one shape."""
+    reach = np.max([need.reach for need in needs], axis=0)
+    return Need(max(need.slots for need in needs), needs[0].micro_batches, tuple(reach.tolist()))
+
+
 def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
     """The few shapes, at most `most`, that hold every batch at the least cost.
 
@@ -78,6 +87,31 @@ def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
     largest = np.zeros((len(keys), reach.shape[1]), int)
     np.maximum.at(largest, member.ravel(), reach)
     return [Shape(slots, micro, tuple(largest[run].max(axis=0).tolist())) for run in _runs(largest, counts, most)]
+
+
+def planned_epochs(epochs: int, steps: int) -> list[range]:
+    """Epochs that are planned together: the first ones, then as many again, until there are `epochs`.
+
+    However many are asked for, they begin alike: with 5 epochs, or fewer where these are very many updates.
+
+    Args:
+        epochs: that are asked for.
+        steps: updates of each.
+    """
+    spans = [range(-(-min(_EPOCHS * steps, _UPDATES) // steps))]
+    while spans[-1].stop < epochs:
+        spans.append(range(spans[-1].stop, 2 * spans[-1].stop))
+    return spans
+
+
+def extended(shapes: Sequence[Shape], needs: Sequence[Need]) -> list[Shape]:
+    """The shapes, and one more where some batch fits in none of them; what fits in one goes there as before."""
+    beyond = [need for need in needs if not any(shape.holds(need) for shape in shapes)]
+    if not beyond:
+        return list(shapes)
+    every = [*shapes, *beyond]
+    reach = np.max([one.reach for one in every], axis=0)
+    return [*shapes, Shape(max(one.slots for one in every), shapes[0].micro_batches, tuple(reach.tolist()))]
 
 
 def _runs(largest: np.ndarray, counts: np.ndarray, most: int) -> list[slice]:

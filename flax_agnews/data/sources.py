@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from flax_agnews.config import DataConfig
-from flax_agnews.data import builtin, files, hub
-from flax_agnews.data.rows import Found, Text, checked_texts, find_classes
+from flax_agnews.data import builtin, files, hub, splits
+from flax_agnews.data.labels import find_classes
+from flax_agnews.data.rows import Found, Text, checked_texts
 from flax_agnews.errors import UserError
 
 
@@ -68,19 +69,27 @@ def load_corpus(config: DataConfig) -> Corpus:
     """The texts and labels that `config` names; a `UserError` of one line where something is wrong with them.
 
     The limits keep the first rows. The source's validation split is used as it is; where it has none, one is
-    split off the (limited) training rows.
+    split off the (limited) training rows. Where it has no test split with labels, `test_fraction` of all training rows
+    test, whatever the limits.
     """
     if config.test_source is not None and not files.is_single_file(config.source):
         raise UserError(f"--data.test_source is for a single file as --data.source; {config.source} is none")
     found = next(kind for kind in SOURCES if kind.claims(config.source)).load(config)
+    found = splits.labelled(found, config)
     texts = {split: checked_texts(rows) for split, rows in found.splits.items()}
-    classes = find_classes(found.splits["train"], found.names)
-    splits = {split: Texts(texts[split], classes.numbers(rows)) for split, rows in found.splits.items()}
-    train, validation = splits["train"].first(config.limit_train), splits.get("validation")
+    others = [rows for split, rows in found.splits.items() if split != "train"]
+    classes = find_classes(found.splits["train"], others, found.names, config.labels)
+    parts = {split: Texts(texts[split], classes.numbers(rows)) for split, rows in found.splits.items()}
+    notes = [classes.why, *found.notes]
+    if "test" not in parts:
+        stay, held_out = splits.hold_out(len(parts["train"]), config)
+        parts |= {"train": parts["train"].take(stay), "test": parts["train"].take(held_out)}
+        notes.append(f"{len(held_out):,} of the training rows held out as test rows")
+    train, validation = parts["train"].first(config.limit_train), parts.get("validation")
     if validation is None:
         train, validation = split_off(train, config.validation_fraction, config.split_seed)
-    test, notes = splits["test"].first(config.limit_test), tuple(found.notes)
-    return Corpus(config.source, classes.names, train, validation, test, notes)
+    test = parts["test"].first(config.limit_test)
+    return Corpus(config.source, list(classes.names), train, validation, test, tuple(notes))
 
 
 def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:

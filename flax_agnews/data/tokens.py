@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_agnews.data.hub import quiet
+from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.files import expanded
@@ -58,16 +59,19 @@ class Ragged:
 
 
 class Tokenizer:
-    """A byte-level BPE for whole texts: special tokens in a text are plain text, an empty text is end-of-text.
+    """A byte-level BPE for whole texts; an empty text is end-of-text.
 
     Args:
         backend: a `tokenizers.Tokenizer`.
         end_of_text: id that stands for an empty text and ends a text in language modelling.
+        special_tokens: what the name of a special token is in a text: `text`, split like any other, so that no text
+            can forge one; or `tokens`, the token itself, end-of-text too, which is how `transformers` reads a text.
+            Added tokens that are not special are tokens in both cases, in `transformers` as well.
     """
 
-    def __init__(self, backend: Any, end_of_text: int) -> None:
-        self.backend, self.end_of_text = backend, end_of_text
-        self.backend.encode_special_tokens = True
+    def __init__(self, backend: Any, end_of_text: int, special_tokens: str = "text") -> None:
+        self.backend, self.end_of_text, self.special_tokens = backend, end_of_text, special_tokens
+        self.backend.encode_special_tokens = special_tokens == "text"
         self.backend.no_truncation()
         self.backend.no_padding()
 
@@ -75,6 +79,8 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides the ids."""
         described = f"{self.backend.to_str()} {self.end_of_text}"
+        if self.special_tokens != "text":  # of which the description says nothing
+            described += f" {self.special_tokens}"
         return hashlib.sha256(described.encode()).hexdigest()
 
     @cached_property
@@ -87,13 +93,27 @@ class Tokenizer:
         """The largest id that a text can get."""
         return max(self.backend.get_vocab(with_added_tokens=True).values())
 
+    @cached_property
+    def added(self) -> dict[str, bool]:
+        """Tokens beside those that the merges make: name -> whether it is a special token."""
+        return {token.content: token.special for token in self.backend.get_added_tokens_decoder().values()}
+
+    def special_in(self, texts: Sequence[Text]) -> tuple[int, set[str]]:
+        """How many of the texts (or pairs) contain the name of a special token, and which names they contain."""
+        names = sorted((name for name, special in self.added.items() if special), key=len, reverse=True)
+        find, count, found = re.compile("|".join(map(re.escape, names))).findall, 0, set[str]()
+        for text in texts if names else ():
+            if here := [name for part in ((text,) if isinstance(text, str) else text) for name in find(part)]:
+                count, found = count + 1, found | set(here)
+        return count, found
+
     def encode(self, texts: Sequence[Text], max_length: int) -> Ragged:
         """Ids of each text, at most `max_length` of them (the first ones); of a pair: first, end-of-text, second.
 
         A delimiter between the two is GPT's way (Radford et al. 2018, "Improving Language Understanding by Generative
-        Pre-Training", section 3.3). End-of-text is the one that GPT-2 knows and that no text contains, where a newline
-        may be in both; it stands between the turns of DialoGPT too, which was made from GPT-2
-        (https://huggingface.co/microsoft/DialoGPT-medium). All are texts, or all are pairs.
+        Pre-Training", section 3.3). End-of-text is the one that GPT-2 knows and that no text contains (unless special
+        tokens are read as tokens), where a newline may be in both; it stands between the turns of DialoGPT too, which
+        was made from GPT-2 (https://huggingface.co/microsoft/DialoGPT-medium). All are texts, or all are pairs.
         """
         parts = [self._ids(column) for column in (zip(*texts, strict=True) if _paired(texts) else [texts])]
         truncated, rows = 0, []
@@ -125,8 +145,11 @@ class Tokenizer:
         self.backend.model.save(str(folder))
 
 
-def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`)."""
+def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
+    """The tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
+
+    `special_tokens` is as `Tokenizer` has it.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise PyTorch, which nobody needs here
     from transformers import GPT2Tokenizer
     from transformers.utils import logging
@@ -145,12 +168,12 @@ def load_tokenizer(name: str) -> Tokenizer:
             raise UserError(f"--model.tokenizer {name}: cannot be read ({first_line(error)})") from error
         raise UserError(
             f"tokenizer {name} is not in the cache and the hub can't be reached, or has no such tokenizer",
-            "Offline: --model.tokenizer DIR, or --config configs/quickstart.yaml",
+            offline("--model.tokenizer DIR"),
         ) from error
     end = tokenizer.eos_token_id
     if end is None or tokenizer.backend_tokenizer.token_to_id(str(tokenizer.eos_token)) is None:
         raise UserError(f"--model.tokenizer {name}: has no end-of-text token ({END_OF_TEXT})")
-    return Tokenizer(tokenizer.backend_tokenizer, int(end))
+    return Tokenizer(tokenizer.backend_tokenizer, int(end), special_tokens)
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:

@@ -14,6 +14,7 @@ from flax_agnews.files import is_local, read_json, write_atomic
 from flax_agnews.folder import config_dict
 from flax_agnews.parts import Parts
 from flax_agnews.strategies import REGISTRY
+from flax_agnews.units import counted
 
 _TRAIN = ("epochs", "batch_size", "weight_decay", "weight_decay_mask", "schedule", "warmup_fraction", "clip_norm")
 _SCORES = ("test_accuracy", "test_macro_f1", "test_loss")
@@ -61,9 +62,9 @@ def _method(parts: Parts) -> str:
     entry = next((entry for entry in REGISTRY if entry.name == setup.strategy.name), None)
     paper = f" ([paper]({entry.paper}))" if entry and entry.paper else ""
     what = f"{entry.summary}{paper}" if entry else "a strategy of its own"
-    size = f"{setup.base.config.n_layer} layers, {setup.base.config.n_embd} wide"
+    size = f"{counted(setup.base.config.n_layer, 'layer')}, {setup.base.config.n_embd} wide"
     name = "random weights" if model.from_config is not None else _code(_short(model.name))
-    first = f", adapted to the training texts by {config.pretrain.epochs} epochs as a language model"
+    first = f", adapted to the training texts by {counted(config.pretrain.epochs, 'epoch')} as a language model"
     return (
         f"What trained: {what}; {setup.trainable_parameters:,} of {setup.total_parameters:,} parameters. The body "
         f"began as {name} ({size}){first if config.pretrain.epochs else ''}."
@@ -75,12 +76,14 @@ def _data(parts: Parts) -> str:
     results = read_json(parts.output.path / "results.json")
     found = results.get("data") if isinstance(results, dict) else None
     data: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    sizes = [f"{data[split]:,} {word}" for split, word in _SPLITS.items() if isinstance(data.get(split), int)]
+    sizes = [(data[split], word) for split, word in _SPLITS.items() if isinstance(data.get(split), int)]
     names = listed(map(_code, parts.classes), 30)
-    told = f": {', '.join(sizes)} texts" if sizes else ""
+    parted = [f"{number:,} {word}" for number, word in sizes[:-1]]
+    parted += [counted(number, f"{word} text") for number, word in sizes[-1:]]
+    told = f": {', '.join(parted)}" if parted else ""
     columns = " and ".join(map(_code, parts.config.data.text_columns))
-    source, count = _code(_short(parts.config.data.source)), len(parts.classes)
-    return f"{source}{told}, by column {columns}. {count:,} classes: {names}."
+    source = _code(_short(parts.config.data.source))
+    return f"{source}{told}, by column {columns}. {counted(len(parts.classes), 'class')}: {names}."
 
 
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
@@ -108,7 +111,7 @@ def _settings(parts: Parts) -> str:
         name: dict(parts.setup.strategy.settings),
         **{key: parts.result[key] for key in ("rate_factor",) if key in parts.result},
         "train": {"seed": parts.result["seed"], **{field: every["train"][field] for field in _TRAIN}},
-        "data": {"max_length": parts.config.data.max_length},
+        "data": {field: every["data"][field] for field in ("max_length", "special_tokens")},
         "model": {"dtype": parts.config.model.dtype},
     }
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)

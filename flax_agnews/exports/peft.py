@@ -27,7 +27,7 @@ from transformers import AutoTokenizer, GPT2ForSequenceClassification
 tokenizer = AutoTokenizer.from_pretrained("BODY")
 body = GPT2ForSequenceClassification.from_pretrained("BODY", num_labels={classes})
 model = PeftModel.from_pretrained(body, "DIR").eval()
-texts = tokenizer(["A text."], truncation=True, max_length={most}, split_special_tokens=True)
+texts = tokenizer(["A text."], truncation=True, max_length={most}, split_special_tokens={split})
 ids = torch.tensor(texts["input_ids"])
 logits = model(input_ids=ids).logits
 """
@@ -46,7 +46,8 @@ def write(parts: Parts, folder: Path) -> None:
     """The adapter's two files, and the card."""
     setup = parts.setup
     write_adapter(folder, setup.strategy, setup.base, parts.params, parts.classes)
-    use = _USE.format(classes=len(parts.classes), most=parts.max_length)
+    split = parts.tokenizer.special_tokens == "text"
+    use = _USE.format(classes=len(parts.classes), most=parts.max_length, split=split)
     write_card(parts, folder, use, _notes(parts), library="peft")
 
 

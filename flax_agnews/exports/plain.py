@@ -2,7 +2,9 @@
 
 GPT2ForSequenceClassification pools the last token that isn't the padding token. GPT-2 has none, and the usual stand-in,
 end-of-text, is what an empty text and the place between a pair's texts are here: a pair whose second text is empty
-would be pooled at the end of its first one. So the vocabulary gets one more entry, which no text contains.
+would be pooled at the end of its first one. So the vocabulary gets one more entry, which no text contains. Where the
+run reads special tokens in texts as tokens, the name of that entry would be read as one, too: it is one that nobody
+writes.
 """
 
 import itertools
@@ -32,7 +34,7 @@ from flax_agnews.training.inference import Inference
 from flax_agnews.training.state import set_up
 
 HEAD, TOKENS = "score/kernel", "transformer/wte/embedding"
-PADDING = "<|pad|>"
+PADDING, RARE_PADDING = "<|pad|>", "<|flax_agnews_padding|>"  # the second where texts may hold special tokens
 
 
 def why_not(parts: Parts) -> str | None:
@@ -101,6 +103,7 @@ def notes(parts: Parts) -> list[str]:
         "given both (`text` and `text_pair`). Where a pair is too long, the longer text is cut first."
     )
     dtype = parts.config.model.dtype
+    special = "plain text" if parts.tokenizer.special_tokens == "text" else "the tokens that they are"
     rounded = f"**Numbers** are float32 here; the run multiplied in {dtype}, and its own scores differ a little."
     return [
         f"**Long texts** were cut to their first {most} tokens in training and have to be here: `truncation=True`.",
@@ -109,18 +112,20 @@ def notes(parts: Parts) -> list[str]:
         "since the last token that isn't padding is pooled, and end-of-text may be that.",
         f"**An empty text** was end-of-text alone in training. The tokenizer makes no token of it: alone it is an "
         f"error, and beside other texts in a batch its answer means nothing. Give `input_ids` [[{end}]] instead.",
-        "**Special tokens** in a text, such as `<|endoftext|>`, are read as plain text, as in training.",
+        f"**Special tokens** in a text, such as `<|endoftext|>`, are read as {special}, as in training.",
         *([rounded] if dtype != "float32" else []),
     ]
 
 
 def _write_tokenizer(parts: Parts, folder: Path) -> int:
     """Writes tokenizer.json and tokenizer_config.json; returns the id of padding, which the tokenizer gives no text."""
-    end = parts.tokenizer.end_of_text
-    backend: Any = Backend.from_str(parts.tokenizer.backend.to_str())
+    own, end = parts.tokenizer, parts.tokenizer.end_of_text
+    backend: Any = Backend.from_str(own.backend.to_str())
     ordinary: Mapping[str, int] = backend.get_vocab(with_added_tokens=False)
-    names = (f"{PADDING[:-2]}{number or ''}{PADDING[-2:]}" for number in itertools.count())
-    name = next(name for name in names if name not in ordinary)
+    split, first = own.special_tokens == "text", PADDING if own.special_tokens == "text" else RARE_PADDING
+    taken = {*ordinary, *(name for name, special in own.added.items() if not (special and split))}
+    names = (f"{first[:-2]}{number or ''}{first[-2:]}" for number in itertools.count())
+    name = next(name for name in names if name not in taken)
     backend.add_special_tokens([name])
     padding, end_name = backend.token_to_id(name), backend.id_to_token(end)
     if padding in ordinary.values():
@@ -135,7 +140,7 @@ def _write_tokenizer(parts: Parts, folder: Path) -> int:
         "padding_side": "right",
         "truncation_side": "right",
         "model_max_length": parts.max_length,
-        "split_special_tokens": True,  # as here, what looks like a special token in a text is text
+        "split_special_tokens": split,  # in texts, as here
         "add_prefix_space": getattr(backend.pre_tokenizer, "add_prefix_space", False),
     }
     write_json(folder / "tokenizer_config.json", fields)
@@ -148,6 +153,7 @@ def _check_tokenizer(parts: Parts, folder: Path) -> None:
     theirs, most = GPT2Tokenizer.from_pretrained(str(folder)), parts.max_length
     texts = ["Oil prices climb 3% – shares don't follow.\n", f"  two  {END_OF_TEXT}{PADDING}", "Ünï ☃", "a b" * most]
     pairs = [(first, second) for first in texts for second in ("", *texts)] if most > 2 else []
+    texts += [f"before {name}{name} after" for name in parts.tokenizer.added]
     found = theirs(texts, truncation=True)["input_ids"]
     if pairs:
         found += theirs(*map(list, zip(*pairs, strict=True)), truncation=True)["input_ids"]

@@ -13,9 +13,10 @@ from jax import Array
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.arrays import machine_memory
-from flax_agnews.data.hub import quiet
+from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.files import expanded, is_local, read_model_json, write_json
+from flax_agnews.keywords import check_kind
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
@@ -70,6 +71,7 @@ class Base:
 
 def load_base(config: ModelConfig, seed: int = 0) -> Base:
     """The body that the settings name. `seed` is for random weights."""
+    check_kind("load_base(config=", config, ModelConfig, 'a ModelConfig, such as ModelConfig(name="gpt2")')
     if config.from_config is not None:
         body = read_config(config.from_config)
         if (size := 4 * parameters.count(body_shapes(body))) > machine_memory():
@@ -145,10 +147,9 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
     except LocalEntryNotFoundError as error:
         if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # asked for before, and it wasn't there
             return None
-        raise UserError(
-            f"{name} is not in the cache and the hub can't be reached",
-            f"Offline: --{setting} DIR, or --config configs/quickstart.yaml",
-        ) from error
+        random = ", or random weights by --model.from_config FILE" if setting == "model.name" else ""
+        advice = offline(f"--{setting} DIR{random}")
+        raise UserError(f"{name} is not in the cache and the hub can't be reached", advice) from error
     except EntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:

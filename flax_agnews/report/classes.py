@@ -11,13 +11,14 @@ from flax_agnews.report.files import Results
 from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, share_text, short_names
 from flax_agnews.scores import confusion_cells, spread
 from flax_agnews.statistics import Run, by_strategy
+from flax_agnews.units import counted
 
 _MOST_CLASSES = 20
 
 
 def classes_text(data: Mapping[str, Any]) -> str:
     """`2 classes (ham, spam)`; the first names of many."""
-    return f"{len(data['classes']):,} classes ({listed(map(escape, short_names(data['classes'])))})"
+    return f"{counted(len(data['classes']), 'class')} ({listed(map(escape, short_names(data['classes'])))})"
 
 
 def balance(results: Results) -> Iterator[str]:
@@ -36,8 +37,10 @@ def balance(results: Results) -> Iterator[str]:
                 "texts."
             )
         if found.empty:
-            one = found.empty == 1
-            yield f"{found.empty:,} class{' has' if one else 'es have'} no training texts, and can't be learned."
+            names = zip(short_names(data["classes"]), data["class_texts"], strict=True)
+            empty = listed(escape(name) for name, texts in names if not texts)
+            have = "has" if found.empty == 1 else "have"
+            yield f"{counted(found.empty, 'class')} {have} no training texts, and can't be learned: {empty}."
     if weighted:
         yield (
             "In training, every class weighed the same (`train.class_weights`), and so it does in the training loss; "
@@ -51,7 +54,7 @@ def confusions(results: Results) -> Iterator[str]:
     runs = by_strategy(results["runs"])[best]
     cells = _summed(runs)
     yield f"## What {escape(best)} confuses"
-    summed = "" if len(runs) == 1 else f", summed over {len(runs)} seeds"
+    summed = "" if len(runs) == 1 else f", summed over {counted(len(runs), 'seed')}"
     if len(names) > _MOST_CLASSES:
         worst = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-cells[cell], cell))[:10]
         yield f"The ten most frequent confusions{summed}:"

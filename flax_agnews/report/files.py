@@ -8,6 +8,7 @@ from typing import Any
 from flax_agnews.errors import UserError, shown
 from flax_agnews.files import parse_json
 from flax_agnews.statistics import COSTS
+from flax_agnews.units import counted
 
 Results = Mapping[str, Any]
 SCHEMA = 1
@@ -90,7 +91,7 @@ def _fault(results: Any) -> str | None:
         return "data: tokens_per_text, longest or truncated is no number"
     counts, classes = data.get("class_texts"), len(data["classes"])
     if counts is not None and not (_is_counts(counts) and len(counts) == classes):
-        return f"data.class_texts is no list of {classes} counts"
+        return f"data.class_texts is no list of {counted(classes, 'count')}"
     if pretrain is not None:
         fault = _lacking("pretrain", pretrain, _PRETRAIN)
         if fault or not _known_or_not(pretrain["loss"]):
@@ -134,7 +135,7 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
         return fault
     for curve in _CURVES:
         if not run[curve] or len(run[curve]) != len(run["val_accuracy"]):
-            return f"{place}.{curve} has {len(run[curve])} epochs, val_accuracy {len(run['val_accuracy'])}"
+            return f"{place}.{curve} has {counted(len(run[curve]), 'epoch')}, val_accuracy {len(run['val_accuracy'])}"
         if curve.endswith("accuracy") and not all(_is(value, _NUMBER) for value in run[curve]):
             return f"{place}.{curve} holds something that is no number"
     shares = [*(run[name] for name in _SHARES), *run["train_accuracy"], *run["val_accuracy"]]
@@ -148,6 +149,9 @@ def _run_fault(place: str, run: Any, results: Results) -> str | None:
     ]
     if not _known_or_not([*run["train_loss"], *run["val_loss"], *others]):
         return f"{place}: a loss, a cost, rate_factor or best_epoch is no number"
+    for flag in ("custom", "stopped_early"):
+        if not isinstance(run.get(flag, False), bool):
+            return f"{place}.{flag} is neither true nor false"
     classes = len(results["data"]["classes"])
     if not _is_confusion(run["test_confusion"], classes):
         return f"{place}.test_confusion is no table of {classes} x {classes} counts"

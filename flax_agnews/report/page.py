@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import listed
-from flax_agnews.files import write_atomic
+from flax_agnews.files import expanded, write_atomic
+from flax_agnews.keywords import check_kind
 from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
@@ -27,15 +28,18 @@ from flax_agnews.report.tables import (
     write_csv,
 )
 from flax_agnews.statistics import Run, by_strategy, costs, summary, wilson_interval
+from flax_agnews.units import counted
 
 _FIGURE = "accuracy_curves.png"
 
 
-def write_report(folder: Path) -> list[Path]:
+def write_report(folder: str | Path) -> list[Path]:
     """Writes results.csv, accuracy_curves.png and report.md into `folder`, and returns their paths.
 
     UserError, in one line, where results.json is missing or broken or the folder cannot be written.
     """
+    check_kind("write_report(folder=", folder, (str, Path), "the output folder of an experiment")
+    folder = expanded(str(folder))
     results = read_results(folder)
     page = markdown_page(results)
     return [
@@ -59,7 +63,7 @@ def markdown_page(results: Results) -> str:
         _costs(results),
         _settings(results),
         _environment(results),
-        _again(),
+        _again(results),
     )
     return "\n\n".join(part for section in sections for part in section) + "\n"
 
@@ -67,10 +71,10 @@ def markdown_page(results: Results) -> str:
 def _head(results: Results) -> Iterator[str]:
     count, best = len(by_strategy(results["runs"])), ranked(results)[0]
     mean = _mean_accuracy(results, best)
-    compared = "1 strategy" if count == 1 else f"{count} strategies compared"
+    compared = counted(count, "strategy") + ("" if count == 1 else " compared")
     yield f"# {compared} on {escape(results['data']['source'])}"
     first = "" if count == 1 else "Best mean test accuracy: "
-    yield f"{first}**{escape(best)}**, {_percent(mean)} ({_seeds(len(by_strategy(results['runs'])[best]))})."
+    yield f"{first}**{escape(best)}**, {_percent(mean)} ({counted(len(by_strategy(results['runs'])[best]), 'seed')})."
     if results["model"]["name"].startswith("random "):
         yield (
             "> **Random weights.** The body was not loaded from a trained GPT-2 but initialised at random: "
@@ -105,7 +109,7 @@ def _compared(results: Results) -> Iterator[str]:
     lines = [
         f"Strategies: {names}; {seeds_text(results)} each.",
         f"Data: {escape(data['source'])}; {data['train']:,} training, {data['validation']:,} validation and "
-        f"{data['test']:,} test texts in {classes_text(data)}.{_lengths(data)}",
+        f"{counted(data['test'], 'test text')} in {classes_text(data)}.{_lengths(data)}",
         *balance(results),
         f"Always answering the most frequent class gives {_percent(data['majority_accuracy'])}.",
         f"Model: {escape(model_text(model))}, {escape(model['dtype'])}.{_base(model)}",
@@ -116,7 +120,7 @@ def _compared(results: Results) -> Iterator[str]:
 
 
 def _pretraining(pretrain: Mapping[str, Any]) -> str:
-    epochs = f"{pretrain['epochs']} epoch{'' if pretrain['epochs'] == 1 else 's'}"
+    epochs = counted(pretrain["epochs"], "epoch")
     losses = " → ".join(f"{loss:.2f}" for loss in pretrain["loss"] if loss is not None)
     return (
         f"Before the comparison, once for all strategies: {epochs} of language modelling on the "
@@ -128,7 +132,8 @@ def _lengths(data: Mapping[str, Any]) -> str:
     if data.get("tokens_per_text") is None:
         return ""
     cut = f", {data['truncated']:,} cut at the length limit" if data.get("truncated") else ""
-    return f" {data['tokens_per_text']:.0f} tokens a text, the longest {data.get('longest', NOT_KNOWN)}{cut}."
+    usual = counted(round(data["tokens_per_text"]), "token")
+    return f" {usual} a text, the longest {data.get('longest', NOT_KNOWN)}{cut}."
 
 
 def _base(model: Mapping[str, Any]) -> str:
@@ -144,7 +149,7 @@ def _accuracy(results: Results) -> Iterator[str]:
     order = "Best first. " if len(ranked(results)) > 1 else ""
     yield (
         f"{order}Each run was tested once, with the weights of its best epoch on validation. "
-        f"The test set is a sample too: an accuracy of {_percent(mean)} on {texts:,} texts has "
+        f"The test set is a sample too: an accuracy of {_percent(mean)} on {counted(texts, 'text')} has "
         f"the 95 % interval {100 * low:.1f} to {100 * high:.1f} % (Wilson), however many seeds there are."
     )
     groups = by_strategy(results["runs"])
@@ -152,11 +157,15 @@ def _accuracy(results: Results) -> Iterator[str]:
     rows = [(name, ", ".join(_plain(epoch) for epoch in epochs[name]), _ran(groups[name])) for name in groups]
     yield "Epoch of the best validation accuracy, by seed:"
     yield pipe_table(("strategy", "best epoch", "epochs run"), rows)
+    if early := sum(run.get("stopped_early", False) for run in results["runs"]):
+        ended = f"{early:,} of {counted(len(results['runs']), 'run')} ended early"
+        yield f"{ended}, when the validation accuracy got no better (`train.early_stopping`)."
 
 
 def _ran(runs: list[Run]) -> str:
-    counts = sorted({len(run["val_accuracy"]) for run in runs})
-    return ", ".join(map(str, counts))
+    """One number, or one of each seed."""
+    counts = [len(run["val_accuracy"]) for run in runs]
+    return ", ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
 
 
 def _curves(results: Results) -> Iterator[str]:
@@ -168,7 +177,10 @@ def _curves(results: Results) -> Iterator[str]:
         what = "Validation"
         drawn = f"{what} accuracy by epoch{f', means of {seeds_text(results)}' if repeated else ''}."
     yield f"![{what} accuracy by epoch, a line for every strategy]({_FIGURE})"
-    yield (f"{drawn} The figure at each name is the validation accuracy after the last epoch.")
+    groups = by_strategy(results["runs"]).values()
+    uneven = any(len({len(run["val_accuracy"]) for run in runs}) > 1 for runs in groups)
+    ended = " A run that ended before others of its strategy counts in later epochs with its last." if uneven else ""
+    yield f"{drawn}{ended} The figure at each name is the validation accuracy after the last epoch."
 
 
 def _costs(results: Results) -> Iterator[str]:
@@ -211,22 +223,31 @@ def _environment(results: Results) -> Iterator[str]:
     yield pipe_table(("what", "value"), rows, left=2)
 
 
-def _again() -> Iterator[str]:
+def _again(results: Results) -> Iterator[str]:
+    groups = by_strategy(results["runs"])
+    own = [name for name in groups if any(run.get("custom") for run in groups[name])]
+    registered = [name for name in groups if name not in own]
+    files = "`results.csv` has a row for every run, `results.json` everything."
     yield "## Again"
-    yield "```\npython -m flax_agnews.main --config config.yaml\n```"
+    if own:
+        verb, which = ("is a strategy", "it") if len(own) == 1 else ("are strategies", "them")
+        yield (
+            f"{listed(map(escape, own))} {verb} of a script that uses the library: run that script again, since the "
+            f"command doesn't know {which}. Finished runs are not repeated in the same output folder."
+        )
+    if not registered:
+        yield f"`config.yaml` in this folder has the settings. {files}"
+        return
+    chosen = f" --strategy {','.join(registered)}" if own else ""
+    yield f"```\npython -m flax_agnews.main --config config.yaml{chosen}\n```"
     yield (
         "`config.yaml` lies in this folder; the paths in it are those of the machine that wrote it. "
-        "Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. "
-        "`results.csv` has a row for every run, `results.json` everything."
+        f"Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. {files}"
     )
 
 
 def _mean_accuracy(results: Results, name: str) -> float:
     return float(summary(results["runs"])[name]["test_accuracy"]["mean"])
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -20,6 +20,7 @@ from flax_agnews.files import write_atomic
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import model_text, one_line, seeds_text, shorten
 from flax_agnews.statistics import Run, by_strategy
+from flax_agnews.units import counted
 
 # Okabe and Ito's palette for the colour-blind (2008) without its yellow, too pale for lines on white; the
 # last seven extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.
@@ -122,9 +123,9 @@ def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray
 
 
 def _curves(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
-    """Accuracies in percent [runs, epochs], over the epochs that all runs have."""
-    epochs = min(len(run[key]) for run in runs)
-    return 100 * np.array([run[key][:epochs] for run in runs], dtype=np.float64)
+    """Accuracies in percent [runs, epochs]; a run that ended before the others goes on with its last one."""
+    epochs = max(len(run[key]) for run in runs)
+    return 100 * np.array([np.pad(run[key], (0, epochs - len(run[key])), mode="edge") for run in runs], np.float64)
 
 
 def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float, alone: bool) -> Point:
@@ -239,7 +240,7 @@ def _legend(axes: Axes, results: Results) -> None:
 def _titles(figure: Figure, results: Results, height: float) -> None:
     seeds, data = seeds_text(results), results["data"]
     title = f"{'Accuracy' if seeds == '1 seed' else 'Mean accuracy'} by epoch, {seeds} a strategy"
-    texts = f"{data['train']:,} training and {data['validation']:,} validation texts"
+    texts = f"{data['train']:,} training and {counted(data['validation'], 'validation text')}"
     subtitle = f"{shorten(one_line(data['source']), 36)}: {texts}  ·  {model_text(results['model'])}"
     look: dict[str, Any] = {"parse_math": False, "va": "top"}
     figure.text(0.02, 1 - 0.15 / height, title, fontsize=_TITLE, weight="bold", color=_INK, **look)

@@ -6,6 +6,7 @@ from typing import Any
 from flax_agnews.errors import listed
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, seconds_text
+from flax_agnews.units import counted
 
 
 def search(results: Results) -> Iterator[str]:
@@ -26,11 +27,12 @@ def search(results: Results) -> Iterator[str]:
         )
         for name, one in sorted(found.items(), key=lambda item: place.get(item[0], len(place)))
     ]
+    texts = counted(results["data"]["validation"], "text")
     yield pipe_table(("strategy", "factor", "rates", "validation accuracy, by factor", "updates", "time"), rows)
     yield (
         "Before the comparison, by trials on the validation split alone: all rates of a strategy times a factor, and "
         "the better half of the factors again for longer (→). Trials are runs in miniature, of a seed that no run has: "
-        f"with {results['data']['validation']:,} texts and one seed, factors of like accuracy can't be told apart."
+        f"with {texts} and one seed, factors of like accuracy can't be told apart."
     )
     if edges := [f"{escape(name)} ({one['edge']})" for name, one in found.items() if one["edge"]]:
         yield f"> **At the edge of what was tried**: {listed(edges)}. Better rates may lie beyond."

@@ -15,6 +15,7 @@ from flax_agnews.errors import printable
 from flax_agnews.files import write_atomic
 from flax_agnews.report.files import Results
 from flax_agnews.statistics import COSTS, by_strategy, costs, summary
+from flax_agnews.units import counted
 
 HEADERS = ("strategy", "accuracy", "macro-F1", "trained parameters", "train time", "tokens/s")
 NOT_KNOWN = "–"
@@ -45,7 +46,7 @@ def seeds_text(results: Results) -> str:
     """`1 seed`, `3 seeds`, or `2 to 3 seeds` when the strategies differ."""
     counts = [len(group) for group in by_strategy(results["runs"]).values()]
     low, high = min(counts), max(counts)
-    return f"{low} to {high} seeds" if low < high else f"{high} seed{'s' if high > 1 else ''}"
+    return f"{low} to {counted(high, 'seed')}" if low < high else counted(high, "seed")
 
 
 def table_title(results: Results) -> str:

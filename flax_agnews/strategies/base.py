@@ -157,6 +157,8 @@ class Entry:
 
 def layers(first: int, end: int) -> str:
     """The pattern of all parameters of layers `first` to `end` (without it), for `Strategy.by_pattern`."""
+    if type(first) is not int or type(end) is not int:
+        raise UserError(f"layers({shown(repr(first))}, {shown(repr(end))}): must be two whole numbers")
     if not 0 <= first < end:
         raise UserError(f"layers({first}, {end}): holds no layer; the first must be 0 or more, and below the end")
     return f"^transformer/h/({'|'.join(map(str, range(first, end)))})/"

@@ -5,6 +5,7 @@ token ids (`Ragged.depth`). The numbers are those of computing it anew (contract
 """
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup, frozen_depth
 from flax_agnews.training.trunk import Trunk, compute
-from flax_agnews.units import count
+from flax_agnews.units import count, counted
 
 
 class Told:
@@ -119,7 +120,8 @@ class Activations:
         depth, splits = self._through(setup, shared, self.splits, told)
         whole = self._trained(batches, splits["train"])
         by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
-        ends = [*(span.first for span in setup.spans[1:]), self.train.epochs]
+        # What is cached decides the last digits: so it doesn't depend on how many epochs, and stages, a run comes to.
+        ends = [*(stage.epoch for stage in setup.strategy.stages[1:]), math.inf]
         for number, span in enumerate(setup.spans):
             # The pass that fills the cache costs what the cache saves in one epoch of one run.
             if (ends[number] - span.first) * self.train.runs > 1 or self.train.cache_frozen == "on":
@@ -178,7 +180,7 @@ class Activations:
                 for name, split in missing.items():
                     create = arrays.create(keys[name], trunk.shape(split.tokens), self.dtype)
                     found[name] = kept.enter_context(create)
-                layers = f"{trunk.depth} of {trunk.base.config.n_layer} layers"
+                layers = f"{trunk.depth} of {counted(trunk.base.config.n_layer, 'layer')}"
                 told.begin(f"caching the lower {layers}: {count(size)}B in {arrays.place}")
                 self._fill(trunk, shared, missing, found, told)
             told.finish()

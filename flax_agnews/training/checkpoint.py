@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,17 +38,21 @@ class Store:
         folder: `STRATEGY/seed-K/checkpoints`.
         keep: how many states stay. With one alone, there is nothing to fall back to.
         note: told what was damaged.
+        held: epoch of best weights that stay until the run is finished (again), whoever counts on them; 0 for none.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, note: Callable[[str], None] = lambda text: None) -> None:
-        self.folder, self.keep, self._note = folder.absolute(), keep, note
+    def __init__(
+        self, folder: Path, keep: int = 2, note: Callable[[str], None] = lambda text: None, held: int = 0
+    ) -> None:
+        self.folder, self.keep, self._note, self._held = folder.absolute(), keep, note, held
         self._sound: dict[Path, bool] = {}
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
         """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none counts on."""
         self._write(self._step(step), state, notes)
         kept = self.steps[-self.keep :]
-        needed = {self._best(_notes(self._step(saved)).get("best_epoch", 0)) for saved in kept}
+        counted_on = {_notes(self._step(saved)).get("best_epoch", 0) for saved in kept}
+        needed = {self._best(epoch) for epoch in (*counted_on, self._held)}
         for folder in self._folders("step-"):
             if folder not in map(self._step, kept):
                 manifest.discard(folder)
@@ -75,16 +79,27 @@ class Store:
         best = _notes(self._step(step)).get("best_epoch", 0)
         return not best or self._intact(self._best(best))
 
-    def restore(self, step: int, example: T) -> tuple[T, dict[str, Any]]:
-        """One of the saved states, in the form of `example`, and its notes."""
-        return _load(self._step(step), example)
+    def restore(self, step: int, example: T, later: Collection[str] = ()) -> tuple[T, dict[str, Any]]:
+        """One of the saved states, in the form of `example`, and its notes.
 
-    def restore_best(self, example: T, epoch: int) -> T:
-        """The trainable leaves of the best epoch; a `UserError` where they are damaged."""
+        Args:
+            step: after which it was saved.
+            example: of the state.
+            later: parameters that train in a later stage only: where the saved state hasn't any of them yet, what
+                belongs to them stays as in the example.
+        """
+        return _load(self._step(step), example, later)
+
+    def restore_best(self, example: T, epoch: int, later: Collection[str] = ()) -> T:
+        """The trainable leaves of the best epoch (`later` as in `restore`); a `UserError` where they are damaged."""
         folder = self._best(epoch)
         if reason := manifest.damage(folder):
             raise UserError(f"{folder}: the weights are damaged ({reason}). Remove {self.folder.parent} to train anew")
-        return _load(folder, example)[0]
+        return _load(folder, example, later)[0]
+
+    def best_is_whole(self, example: Any, epoch: int) -> bool:
+        """Whether the best weights of an epoch have each leaf of `example`."""
+        return (read_json(self._best(epoch) / _JSON) or {}).get("leaves", {}).keys() >= _described(example).keys()
 
     def drop_after(self, step: int) -> None:
         """Drops the states that only some of the runs that train together have, after the one that all go on from."""
@@ -97,10 +112,11 @@ class Store:
         folder = self._best(epoch)
         return _notes(folder) if folder.exists() else None
 
-    def finish(self, epoch: int) -> None:
-        """Drops what only an unfinished run needs: all but the best weights."""
+    def finish(self, epoch: int, step: int | None = None) -> None:
+        """Drops what only an unfinished run needs: all but the best weights and, where a step is given, its state."""
+        stays = {self._best(epoch), *([] if step is None else [self._step(step)])}
         for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
-            if folder != self._best(epoch):
+            if folder not in stays:
                 manifest.discard(folder)
         self._sweep()
 
@@ -217,15 +233,23 @@ def _save(folder: Path, tree: Any, notes: dict[str, Any]) -> None:
         _orbax().save(folder / _ARRAYS, leaves)
 
 
-def _load(folder: Path, example: T) -> tuple[T, dict[str, Any]]:
+def _load(folder: Path, example: T, later: Collection[str] = ()) -> tuple[T, dict[str, Any]]:
     """A tree in the form of `example`, and its notes. Missing, extra and reshaped leaves are listed."""
     beside = read_json(folder / _JSON) or {}
     found, wanted = beside.get("leaves", {}), _described(example)
-    if changed := [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]:
+    absent = {name for name in wanted if name not in found and any(f"[{path!r}]" in name for path in later)}
+    changed = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    if changed := [name for name in changed if name not in absent]:
         raise UserError(f"{folder}: the checkpoint is of another model or strategy: {listed(changed)} differ")
     leaves, structure = jax.tree.flatten(example)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = {str(i): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for i, leaf in enumerate(leaves)}
+    numbers = {name: str(number) for number, name in enumerate(found)}  # as `_save` has them
+    named = dict(zip(wanted, leaves, strict=True))
+    abstract = {
+        numbers[name]: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+        for name, leaf in named.items()
+        if name in numbers
+    }
     try:
         with _context():
             loaded = _orbax().load(folder / _ARRAYS, abstract)
@@ -233,7 +257,8 @@ def _load(folder: Path, example: T) -> tuple[T, dict[str, Any]]:
         raise UserError(
             f"{folder}: the checkpoint can't be read ({first_line(error)}); remove it to start that run over"
         ) from error
-    return jax.tree.unflatten(structure, [loaded[str(i)] for i in range(len(leaves))]), beside["notes"]
+    taken = [loaded[numbers[name]] if name in numbers else leaf for name, leaf in named.items()]
+    return jax.tree.unflatten(structure, taken), beside["notes"]
 
 
 def _described(tree: Any) -> dict[str, list[Any]]:

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 
 from flax_agnews import __version__
 from flax_agnews.errors import listed
+from flax_agnews.processor import cpuinfo
 from flax_agnews.training.parallel import Devices
 
 
@@ -44,9 +44,7 @@ def _cores() -> int:
 
 def _processor() -> str:
     """The model, and which instructions it has beyond the usual, since they decide how XLA and oneDNN compute."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
+    if not (lines := cpuinfo().splitlines()):
         import platform
 
         return platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
 """Runs of a strategy that train together in one program, a seed each: what each has for itself, and what they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ class Lane:
         circumstances: what its last digits depend on besides.
         writes: into the store; of several processes, only the first does.
         skip: whether the run goes on without updates that are not finite; else the first one ends it.
+        patience: epochs without a better validation accuracy after which the run ends early; None: never.
         about: kept with its best weights, for those who use them later.
     """
 
@@ -47,17 +48,25 @@ class Lane:
         writes: bool = True,
         skip: bool = False,
         about: Mapping[str, Any] | None = None,
+        patience: int | None = None,
     ) -> None:
         self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
-        self.writes, self.skip = writes, skip
+        self.writes, self.skip, self.patience = writes, skip, patience
         self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
         self._metrics_path, self._about = metrics_path, dict(about or {})
         self._best: Parameters | None = None  # since this process began
         self._best_saved = 0  # epoch
 
-    def begin(self, history: History, steps_per_epoch: int, classes: int) -> None:
-        """Starts, or goes on from, a history."""
-        self.history = history
+    def begin(self, history: History, steps_per_epoch: int, classes: int, settled: int = 0) -> None:
+        """Starts, or goes on from, a history.
+
+        Args:
+            history: so far.
+            steps_per_epoch: updates an epoch.
+            classes: how many.
+            settled: epochs before the strategy's last stage; those until then don't count for patience.
+        """
+        self.history, self._settled = history, settled
         self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
 
     @property
@@ -66,14 +75,31 @@ class Lane:
         first = "" if self.skip else self.history.first_skipped
         return first or self.history.fault
 
-    def resume(self, step: int, example: TrainState) -> tuple[TrainState, History, str | None]:
-        """A saved state, its history, and why what follows isn't exact, if it isn't."""
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended early, without a fault: its numbers stay, whatever becomes of its state."""
+        if self.patience is None or self.fault:
+            return False
+        return len(self.history.val_accuracy) - max(self.history.best_epoch, self._settled) >= self.patience
+
+    @property
+    def over(self) -> bool:
+        """Whether the run goes on no more, for either reason."""
+        return self.ended or bool(self.fault)
+
+    def resume(
+        self, step: int, example: TrainState, later: Collection[str] = ()
+    ) -> tuple[TrainState, History, str | None]:
+        """A saved state (`later` as in `Store.restore`), its history, and why what follows isn't exact, if it isn't."""
         assert self.store is not None
-        state, notes = self.store.restore(step, example)
+        state, notes = self.store.restore(step, example, later)
         other = [name for name in self.identity if notes["identity"].get(name) != self.identity[name]]
         if other:
             raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
         self._best_saved = notes["best_epoch"]
+        if later and self._best_saved and not self.store.best_is_whole(example.params, self._best_saved):
+            self._best = snapshot(self.store.restore_best(example.params, self._best_saved, later))
+            self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
         return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
 
     def writing(self, store: Store, state: TrainState) -> list[Callable[[], None]]:
@@ -119,14 +145,14 @@ class Lane:
 
 
 class AllDiverged(Exception):
-    """Of runs that train together none is left whose numbers are finite."""
+    """Of runs that train together, and haven't ended early, none is left whose numbers are finite."""
 
 
 class Group:
     """Runs that train together, from the newest state that all of them have saved.
 
     A run that has a fault is computed, noted and saved like the others as long as one of them has none, so that all
-    can be resumed from one step; it is no result in the end.
+    can be resumed from one step; it is no result in the end. So is one that has ended early, but for being noted.
 
     Args:
         program: the compiled strategy.
@@ -146,8 +172,9 @@ class Group:
         self.state, self.frozen = program.start_together(self.seeds)
         self.step = of_first(self._newest() if is_first() else 0)
         histories = self._restore() if self.step else [History() for _ in lanes]
+        settled = max((span.first for span in program.setup.spans), default=0)
         for lane, history in zip(lanes, histories, strict=True):
-            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes)
+            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes, settled)
 
     def _newest(self) -> int:
         """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
@@ -158,8 +185,10 @@ class Group:
         return step
 
     def _restore(self) -> list[History]:
-        example, _ = self.one(0)
-        saved = first_before_others(lambda: [lane.resume(self.step, example) for lane in self.lanes])
+        later = self.program.setup.untrained(self.step, self.program.batches.steps_per_epoch)
+        examples = [self.one(number)[0] for number in range(len(self.lanes))]
+        pairs = list(zip(self.lanes, examples, strict=True))
+        saved = first_before_others(lambda: [lane.resume(self.step, example, later) for lane, example in pairs])
         self.state = self.program.devices.state(stack([state for state, _, _ in saved]))
         self.inexact = next((reason for _, _, reason in saved if reason), None)
         return [history for _, history, _ in saved]
@@ -171,20 +200,37 @@ class Group:
         return metrics
 
     def count(self, epoch: int, index: int, seconds: float) -> int:
-        """Notes an update's time, an equal share for each run, and its tokens; returns the tokens of all runs."""
+        """Notes an update's time, an equal share for each run that goes on, and its tokens; returns those of all."""
         batches, counts = self.program.batches, []
-        for lane in self.lanes:
+        going = self.going
+        for lane in going:
             counts.append(int(self.program.lengths[batches.rows(lane.seed, epoch, index)].sum()))
             lane.history.tokens += counts[-1]
-            lane.history.train_seconds += seconds / len(self.lanes)
+            lane.history.train_seconds += seconds / len(going)
         return sum(counts)
 
+    @property
+    def going(self) -> list[Lane]:
+        """The runs that haven't ended early."""
+        return [lane for lane in self.lanes if not lane.ended]
+
+    @property
+    def over(self) -> bool:
+        """Whether none of the runs goes on."""
+        return all(lane.over for lane in self.lanes)
+
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into each run's journal; `step` counts from 1. `AllDiverged` as `check` has it."""
+        """An update's metrics, into the journal of each run that goes on; `step` counts from 1.
+
+        Raises:
+            AllDiverged: all of these have a fault.
+        """
         values = {name: np.atleast_1d(value) for name, value in metrics.items()}
         for number, lane in enumerate(self.lanes):
-            lane.journal.update(step, {name: value[number] for name, value in values.items()})
-        self.check()
+            if not lane.ended:
+                lane.journal.update(step, {name: value[number] for name, value in values.items()})
+        if self.over:
+            raise AllDiverged
 
     def check(self) -> None:
         """Raises `AllDiverged` where every run has a fault: then nothing may be saved any more."""
@@ -210,7 +256,7 @@ class Group:
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:
                 state = snapshot(self.one(number)[0])
-                if not all_finite(state.params) and not lane.fault:
+                if not all_finite(state.params) and not lane.over:
                     return [_refuse]
                 writes += lane.writing(lane.store, state)
         return writes

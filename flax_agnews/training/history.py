@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from flax_agnews import scores
 from flax_agnews.metrics import MetricsFile
-from flax_agnews.tracking import Tracker
+from flax_agnews.tracking import NullTracker, Tracker
 
 _USUAL, _FEWEST, _FAR = 50, 20, 8.0  # a spike: so many updates say what is usual, so many at least, so many sd away
 
@@ -40,7 +40,8 @@ class History:
 
     Attributes:
         train_loss, train_accuracy: of each epoch's batches as they trained, dropout on; the loss is what training
-            minimises, so weighted where `train.class_weights` says so, and no other number is.
+            minimises, so weighted and smoothed where `train.class_weights` and `train.label_smoothing` say so, and no
+            other number is.
         val_loss, val_accuracy, val_macro_f1: after each epoch.
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
         partial: sums of the epoch under way: loss, weight, correct, texts, skipped, spikes.
@@ -127,7 +128,8 @@ class Journal:
         steps_per_epoch: updates an epoch.
         classes: how many; guessing costs their logarithm.
         path: of the metrics file: JSON lines, one an update and one an epoch.
-        tracker: other places for metrics.
+        tracker: other places for metrics; it gets those of before as well, of which a killed process may have lost
+            some, and leaves out what it has.
     """
 
     def __init__(
@@ -136,6 +138,16 @@ class Journal:
         self.history, self._steps_per_epoch, self._tracker = history, steps_per_epoch, tracker
         self._guessing = math.log(classes)
         self._file = MetricsFile(path, keep=history.lines) if path else None
+        if self._file and tracker and not isinstance(tracker, NullTracker):
+            self._catch_up(self._file, tracker)
+
+    def _catch_up(self, file: MetricsFile, tracker: Tracker) -> None:
+        for record in file.records():
+            epoch = record.get("epoch")
+            numbers = {name: value for name, value in record.items() if "/" in name and value is not None}
+            if epoch is not None:
+                numbers["epoch_time"] = self.history.epoch_seconds[epoch - 1]
+            tracker.log(numbers, record["step"] if epoch is None else epoch * self._steps_per_epoch)
 
     def update(self, step: int, values: Mapping[str, Any]) -> None:
         """An update's metrics, as the step returned them; `step` counts from 1 over the whole run."""

@@ -40,7 +40,10 @@ class Watch:
         """After every update; the tokens of all runs."""
 
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
-        """After every epoch's evaluation, with each run's history."""
+        """After every epoch's evaluation, with each run's history; that of a run that ended before stays as it was."""
+
+    def ended(self, number: int, history: History) -> None:
+        """When the run of that number ends early; after the call of `epoch` for its last one."""
 
     def resumed(self, step: int, inexact: str | None) -> None:
         """When a saved state is taken up; `inexact` says why what follows isn't exact to the last digit."""
@@ -103,11 +106,18 @@ def train(
     with suppress(AllDiverged):
         group.check()
         for epoch in range(group.step // program.batches.steps_per_epoch, epochs):
+            if group.over:
+                break
             _train_epoch(group, epoch, saving, watch)
-            for number in range(len(lanes)):
+            going = [number for number, lane in enumerate(lanes) if not lane.ended]
+            for number in going:
                 _end_epoch(group, number)
             watch.epoch(epoch + 1, [lane.history for lane in lanes])
-            if saving and epoch + 1 < epochs and saving.due(group.step):
+            for number in going:
+                if lanes[number].ended and epoch + 1 < epochs:
+                    watch.ended(number, lanes[number].history)
+            due = saving and (saving.due(group.step) if epoch + 1 < epochs else saving.final)
+            if saving and due and not group.over:
                 group.save(saving)
     if saving:
         saving.wait()

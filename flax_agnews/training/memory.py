@@ -8,6 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
+from flax_agnews.units import counted
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -39,8 +40,13 @@ def keep_freed() -> bool:
 
 
 @contextmanager
-def out_of_memory(config: Config) -> Iterator[None]:
-    """Says in one line (a `UserError`) what didn't fit in memory, and what to lower."""
+def out_of_memory(config: Config, language: bool = False) -> Iterator[None]:
+    """Says in one line (a `UserError`) what didn't fit in memory, and what to lower.
+
+    Args:
+        config: all settings.
+        language: whether it is language modelling that didn't fit.
+    """
     from jax.errors import JaxRuntimeError  # this file is read before JAX is, for `keep_freed`
 
     try:
@@ -49,10 +55,13 @@ def out_of_memory(config: Config) -> Iterator[None]:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         train = config.train
+        texts = config.pretrain.batch_size if language else train.batch_size
+        others = ", --train.parallel_seeds or --train.eval_batch_size"
+        now = f" (now {train.parallel_seeds} and {train.eval_batch_size})"
         raise UserError(
-            f"out of memory with batches of {train.batch_size} texts, {train.micro_batch_tokens:,} tokens at once. "
-            "Lower --train.micro_batch_tokens (the same numbers in less memory), --train.parallel_seeds or "
-            f"--train.eval_batch_size (now {train.parallel_seeds} and {train.eval_batch_size})"
+            f"out of memory{' in language modelling' if language else ''} with batches of {counted(texts, 'text')}, "
+            f"{counted(train.micro_batch_tokens, 'token')} at once. Lower --train.micro_batch_tokens "
+            f"(the same numbers in less memory){'' if language else others + now}"
         ) from error
 
 

@@ -4,13 +4,10 @@ Within-task pre-training: Sun et al. 2019, "How to Fine-Tune BERT for Text Class
 (https://arxiv.org/abs/1905.05583). Only training texts are read, never validation or test texts.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,11 +15,11 @@ import numpy as np
 
 from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
-from flax_agnews.errors import Diverged, UserError
-from flax_agnews.files import read_json, write_json
-from flax_agnews.models.pretrained import BODY, Base, load_base
+from flax_agnews.errors import Diverged
+from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies.base import Strategy
+from flax_agnews.training.adaptation import Adaptation, adaptation_key, arrangement, renewed, settings
 from flax_agnews.training.checkpoint import Store, newest, snapshot
 from flax_agnews.training.circumstances import circumstances, inexact
 from flax_agnews.training.history import lost
@@ -33,58 +30,6 @@ from flax_agnews.training.program import Program, plan_batches
 from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState, set_up
 from flax_agnews.training.step import language_loss
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """What language-model adaptation did.
-
-    Attributes:
-        key: SHA-256 of texts, weights and settings: the same key, the same result.
-        hash: of the adapted weights.
-        loss: mean of each epoch, nats a token.
-        seconds: it took when it was computed, compilation included.
-    """
-
-    key: str
-    hash: str
-    loss: list[float]
-    seconds: float
-
-
-def adaptation_key(
-    base: Base, train: Split, end_of_text: int, config: PretrainConfig, model: ModelConfig, seed: int
-) -> str:
-    """SHA-256 of all that decides the adapted weights: the exact texts, the weights, the settings."""
-    settings = [asdict(config), model.dtype, model.dropout, end_of_text, seed, base.hash]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(train.tokens.ids.tobytes())
-    digest.update(train.tokens.offsets.tobytes())
-    return digest.hexdigest()
-
-
-def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptation] | None:
-    """The adapted body of a key from the first folder that holds it undamaged."""
-    for folder in folders:
-        try:
-            adaptation = Adaptation(**json.loads((folder / "adaptation.json").read_text("utf-8")))
-            if adaptation.key != key:
-                continue
-            loaded = load_base(ModelConfig(name=str(folder.absolute())))
-        except (OSError, ValueError, TypeError, UserError):
-            continue
-        if loaded.hash == adaptation.hash:
-            return _adapted(base, loaded.parameters), adaptation
-    return None
-
-
-def keep(base: Base, adaptation: Adaptation, folder: Path) -> None:
-    """Writes an adapted body where `kept` finds it; the JSON last, so that half a copy is never taken."""
-    note = folder / "adaptation.json"
-    if not note.is_file() or read_json(note) != asdict(adaptation):
-        note.unlink(missing_ok=True)
-        base.save(folder)
-        write_json(note, asdict(adaptation))
 
 
 class Progress:
@@ -152,6 +97,7 @@ def adapt(
     end_of_text: int,
     config: PretrainConfig,
     model: ModelConfig,
+    shared: TrainConfig,
     devices: Devices,
     seed: int,
     progress: Progress | None = None,
@@ -163,7 +109,7 @@ def adapt(
         base: the body to start from; left as it is.
         train: the training texts (labels aren't read).
         end_of_text: id that ends every text.
-        config, model: settings.
+        config, model, shared: settings; of `shared`, the section `train`, what `settings` says.
         devices: that share every batch.
         seed: of batches and dropout.
         progress: for displays and interruption.
@@ -174,11 +120,12 @@ def adapt(
         Diverged: numbers were not finite.
     """
     started = time.perf_counter()
-    program = _program(base, train, end_of_text, config, model, devices, seed)
+    program = _program(base, train, end_of_text, config, model, shared, devices, seed)
     state, sums = _train(program, config.epochs, seed, started, progress or Progress(), keep)
     body = {path: np.asarray(value) for path, value in devices.first(state.params).items()}
-    adapted = _adapted(base, body)
-    key = adaptation_key(base, train, end_of_text, config, model, seed)
+    adapted = renewed(base, body)
+    arranged = arrangement(train, config, shared, devices, seed)
+    key = adaptation_key(base, train, end_of_text, config, model, seed, arranged)
     return adapted, Adaptation(key, adapted.hash, sums.losses, sums.seconds)
 
 
@@ -188,21 +135,15 @@ def _program(
     end_of_text: int,
     config: PretrainConfig,
     model: ModelConfig,
+    shared: TrainConfig,
     devices: Devices,
     seed: int,
 ) -> Program:
     """The compiled steps."""
-    settings = TrainConfig(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        schedule="cosine",
-        warmup_fraction=0.05,
-        clip_norm=1.0,
-        shapes=2,  # it is short: more shapes would compile longer than their padding costs
-    )
-    batches = plan_batches(train, settings, [seed], devices)
+    how = settings(config, shared)
+    batches = plan_batches(train, how, [seed], devices)
     steps = batches.steps_per_epoch * config.epochs
-    plan = Plan(steps, batches.steps_per_epoch, config.batch_size, base.config.n_layer, settings)
+    plan = Plan(steps, batches.steps_per_epoch, config.batch_size, base.config.n_layer, how)
     strategy = Strategy(
         name="language modelling",
         label=lambda path, shape: "body" if path.startswith(BODY) else FROZEN,
@@ -267,7 +208,3 @@ def _resume(
     saved, notes = store.restore(step, program.devices.first(state))
     progress.resumed(step, inexact(notes["circumstances"], circumstances(program.devices)))
     return program.devices.state(saved), Sums(**notes["sums"])
-
-
-def _adapted(base: Base, body: Mapping[str, np.ndarray]) -> Base:
-    return Base(f"{base.name}, adapted", base.config, body, given_again=False)

@@ -14,7 +14,7 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.scores import balanced_weights
+from flax_agnews.scores import balanced_class_weights, balanced_weights
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack, unshared
 from flax_agnews.training.step import (
@@ -23,6 +23,7 @@ from flax_agnews.training.step import (
     make_eval_step,
     make_prefix_step,
     make_train_step,
+    smoothed_loss,
     vmapped,
 )
 
@@ -41,6 +42,14 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
         together=train.parallel_seeds,
         weights=balanced_weights(data.labels) if train.class_weights == "balanced" else None,
     )
+
+
+def training_loss(labels: np.ndarray, classes: int, train: TrainConfig) -> Loss:
+    """What the training of strategies minimises, with the texts' own weights in the batches."""
+    if not train.label_smoothing:
+        return classification_loss
+    balanced = train.class_weights == "balanced"
+    return smoothed_loss(train.label_smoothing, balanced_class_weights(labels, classes) if balanced else None)
 
 
 def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBatches:

@@ -21,12 +21,17 @@ class Saving:
         every_steps: saves after every so many updates instead; 0 is as often as the share allows.
         share: of the time that saving may cost.
         note: told what failed, and once how often is saved.
+        final: saves after the last update too, so that a finished run can go on.
     """
 
     def __init__(
-        self, every_steps: int = 0, share: float = 0.01, note: Callable[[str], None] = lambda text: None
+        self,
+        every_steps: int = 0,
+        share: float = 0.01,
+        note: Callable[[str], None] = lambda text: None,
+        final: bool = False,
     ) -> None:
-        self.every_steps, self.share, self._note = every_steps, share, note
+        self.every_steps, self.share, self._note, self.final = every_steps, share, note, final
         self._thread: threading.Thread | None = None
         self._succeeded = True
         self._last = time.perf_counter()

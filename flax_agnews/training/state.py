@@ -82,6 +82,7 @@ class Setup:
         spans: the stages, where there are any.
         first: path -> array of what starts from given values, in every run.
         factor: by which the strategy's rates are multiplied; None where nobody has chosen one.
+        ever: paths that train in any stage of the strategy, also in one that the run doesn't come to.
     """
 
     strategy: Strategy
@@ -98,6 +99,7 @@ class Setup:
     spans: tuple[Span, ...] = ()
     first: Mapping[str, np.ndarray] = field(default_factory=dict)
     factor: float | None = None
+    ever: frozenset[str] = frozenset()
 
     def at(self, factor: float, stride: int = 1) -> "Setup":
         """The same at all rates times a factor; of a run in miniature, the schedules go on by `stride` an update."""
@@ -109,13 +111,18 @@ class Setup:
         learning = [span.learning for span in self.spans]
         trained = itertools.accumulate(learning, lambda before, now: before | now)
         return tuple(
-            replace(self, trainable=so_far, learning=span.learning, rates=span.rates, spans=())
+            replace(self, trainable=so_far, learning=span.learning, rates=span.rates, spans=(), ever=frozenset())
             for span, so_far in zip(self.spans, trained, strict=True)
         ) or (self,)
 
     def stage_of(self, epoch: int) -> int:
         """The number of the stage that an epoch belongs to."""
         return sum(span.first <= epoch for span in self.spans[1:])
+
+    def untrained(self, step: int, steps_per_epoch: int) -> frozenset[str]:
+        """Paths that train in stages only which begin after so many updates, or later."""
+        begun = [span.learning for span in self.spans if span.first * steps_per_epoch < step]
+        return self.trainable.difference(*begun) if self.spans else frozenset()
 
     @property
     def trainable_parameters(self) -> int:
@@ -151,10 +158,10 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
     transforms, around = strategy.transforms(plan), strategy.around(plan)
-    trainable, optimizer = make_optimizer(strategy.name, labels, transforms, around)
+    ever, optimizer = make_optimizer(strategy.name, labels, transforms, around)
     stages = strategy.reached(transforms, plan.epochs)
-    learning = [frozenset(path for path in trainable if labels[path] in stage.labels) for stage in stages]
-    trainable = frozenset[str]().union(*learning) if stages else trainable
+    learning = [frozenset(path for path in ever if labels[path] in stage.labels) for stage in stages]
+    trainable = frozenset[str]().union(*learning) if stages else ever
     if len(stages) > 1:
         _check_around(strategy.name, around, {path: frame.shapes[path] for path in trainable})
     rates, device = dropout_rates(base, model, trainable), jax.local_devices()[0]
@@ -176,6 +183,7 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
             Span(stage.epoch, paths, dropout_rates(base, model, paths))
             for stage, paths in zip(stages, learning, strict=True)
         ),
+        ever=ever,
     )
 
 
@@ -240,7 +248,7 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
         return 0
     ours = model.transformer
     plain = _hollow(parameters.abstract(lambda: Classifier(base.config, setup.classes, jax.random.key(0)))).transformer
-    moved = setup.trainable | (unshared(setup, shared) if shared else frozenset())
+    moved = setup.trainable | setup.ever | (unshared(setup, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
         stays = not any(p.startswith(f"transformer/{path}/") for p in moved)

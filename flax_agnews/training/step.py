@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.models.attention import KeysValues
@@ -44,6 +45,34 @@ def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dt
         "correct": (correct & real).sum(dtype=jnp.float32),
         "texts": real.sum(dtype=jnp.float32),
     }
+
+
+def smoothed_loss(share: float, class_weights: ArrayLike | None = None) -> Loss:
+    """As `classification_loss`, with a share of each text's target spread evenly over all classes.
+
+    Szegedy et al. 2016, section 7 (https://arxiv.org/abs/1512.00567). As `torch.nn.CrossEntropyLoss` has it, a class's
+    part of the spread share weighs what the class weighs, and the rest what the text's own class does.
+
+    Args:
+        share: 0 to 1.
+        class_weights: [classes]; all the same by default. Texts have theirs in `Batch.weight`.
+    """
+
+    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+        logits = model(batch, noise, dtype)
+        logs = jax.nn.log_softmax(logits)
+        own = -jnp.take_along_axis(logs, batch.label[:, None], axis=-1)[:, 0]
+        weights = jnp.ones(logits.shape[-1]) if class_weights is None else jnp.asarray(class_weights)
+        spread = -(logs * weights).mean(-1)
+        correct, real = logits.argmax(-1) == batch.label, batch.weight > 0
+        return {
+            "loss": ((1 - share) * own * batch.weight + share * spread * real).sum(),
+            "weight": batch.weight.sum(),
+            "correct": (correct & real).sum(dtype=jnp.float32),
+            "texts": real.sum(dtype=jnp.float32),
+        }
+
+    return loss
 
 
 def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
