@@ -7,7 +7,11 @@ are first used, so that reading a report needs no JAX.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from flax_agnews.surroundings import settle
+
 __version__ = "0.1.0"
+
+settle()  # before any library looks for its folders
 
 if TYPE_CHECKING:
     from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, SearchConfig, TrainConfig

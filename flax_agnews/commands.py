@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from rich.console import Console
+
+from flax_agnews.display import Display
 from flax_agnews.errors import UserError
+from flax_agnews.outline import Outline
 from flax_agnews.ranges import check_delimiter
-from flax_agnews.trained import Classifier
+from flax_agnews.surroundings import check_directory, not_kept
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
 """What commands take that use a trained classifier."""
@@ -35,19 +39,27 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; {self.prog} --help")
 
 
-def text_columns(classifier: Classifier, given: Sequence[str] | None) -> Sequence[str]:
-    """The columns that are given, or those that a classifier was trained on; a `UserError` unless as many as those."""
-    own = classifier.data.text_columns
+def make_display() -> Display:
+    """On standard error; says where nothing can be cached."""
+    display = Display(Console(stderr=True, highlight=False))
+    if told := not_kept():
+        display.note(told)
+    return display
+
+
+def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
+    """The columns that are given, or those that a run was trained on; a `UserError` unless as many as those."""
+    own = run.data.text_columns
     if given and len(given) != len(own):
-        needed = "two: it answers pairs of texts" if classifier.pairs else "one"
-        raise UserError(f"--text_column {' '.join(given)}: {classifier.name} needs {needed}")
+        needed = "two: it answers pairs of texts" if run.data.paired else "one"
+        raise UserError(f"--text_column {' '.join(given)}: {run.name} needs {needed}")
     return given or own
 
 
-def delimiter(classifier: Classifier, given: str | None) -> str | None:
-    """That is given, or that a classifier's texts were read with; None is found in a file's header."""
+def delimiter(run: Outline, given: str | None) -> str | None:
+    """That is given, or that a run's texts were read with; None is found in a file's header."""
     check_delimiter("--delimiter", given)
-    return given or classifier.data.delimiter
+    return given or run.data.delimiter
 
 
 def exit_code(command: Callable[[], None]) -> int:
@@ -55,6 +67,7 @@ def exit_code(command: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # texts of any language can be printed, whatever the locale
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        check_directory()
         command()
         sys.stdout.flush()
     except BrokenPipeError:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
+from flax_agnews.files import expanded
 from flax_agnews.folder import OutputFolder
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.state import Setup
@@ -47,13 +48,13 @@ def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
     chosen = config.checkpoint
     if not (chosen.enabled and chosen.keep_final):
         return False
-    size, folder = need(config, setups, final=True), Path(config.output).expanduser()
+    size, folder = need(config, setups, final=True), expanded(config.output)
     return (chosen.gigabytes is None or size <= chosen.gigabytes * 1e9) and size <= _free(folder)
 
 
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
     """The bytes that it will need; a `UserError` where they are more than there may be, or than there is room for."""
-    size, folder = need(config, setups), Path(config.output).expanduser()
+    size, folder = need(config, setups), expanded(config.output)
     lower = "--train.runs, --checkpoint.keep_last, or choose --checkpoint.keep_best all"
     limit = config.checkpoint.gigabytes
     if limit is not None and size > limit * 1e9:

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from flax_agnews import commands
-from flax_agnews.display import Display
-from flax_agnews.evaluation import evaluate, shown_evaluation
+from flax_agnews.evaluation import check_evaluating, evaluate, shown_evaluation
 from flax_agnews.files import write_json
+from flax_agnews.outline import outline
 from flax_agnews.trained import Classifier
 
 DATA = "texts and labels: CSV, TSV, JSON, JSONL or Parquet, a pattern of such files, or a folder: its test split"
@@ -43,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(arguments: Sequence[str]) -> None:
     options = make_parser().parse_args(arguments)
-    display = Display(Console(stderr=True, highlight=False))
+    display, run = commands.make_display(), outline(options.run)
+    texts = commands.text_columns(run, options.text_column)
+    label = options.label_column or run.data.label_column
+    delimiter = commands.delimiter(run, options.delimiter)
+    check_evaluating(options.data, texts, label, delimiter, run.data.test_split, options.json)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
-    texts = commands.text_columns(classifier, options.text_column)
-    label = options.label_column or classifier.data.label_column
-    delimiter = commands.delimiter(classifier, options.delimiter)
     found = evaluate(classifier, options.data, texts, label, display, options.mistakes, options.labels, delimiter)
     Console(highlight=False).print(shown_evaluation(found))
     if options.json:

@@ -18,9 +18,10 @@ from flax_agnews.data.rows import Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.files import check_writable
 from flax_agnews.scores import ClassScores
 from flax_agnews.statistics import wilson_interval
-from flax_agnews.streaming import ROWS
+from flax_agnews.streaming import ROWS, check_apart
 from flax_agnews.trained import Answers, Classifier
 from flax_agnews.training.history import score
 from flax_agnews.units import counted
@@ -83,6 +84,31 @@ class Evaluation:
     calibration_error_mended: float | None
     mistakes: list[Mistake]
     labels: str = ""
+
+
+def check_evaluating(
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str,
+    delimiter: str | None,
+    split: str,
+    target: Path | None,
+) -> None:
+    """Raises a `UserError` where a file can't be evaluated, or its result not be written, before a model is loaded.
+
+    Args:
+        path, text_columns, label_column, delimiter: as in `evaluate`.
+        split: that is taken of a folder.
+        target: file for the result, if any.
+    """
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+    next(tables.read(path, 1, reading, split)).rows(text_columns, label_column)
+    if target is None:
+        return
+    check_apart("--json", target, "--data", path)
+    if target.is_dir():
+        raise UserError(f"--json {target}: is a folder; name a file")
+    check_writable(target, "--json")
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from flax_agnews.data.tokens import check_vocabulary
 from flax_agnews.disk import check_room, drop_weights, keeps_final
 from flax_agnews.display import Display
 from flax_agnews.errors import Diverged
-from flax_agnews.files import write_json
+from flax_agnews.files import expanded, write_json
 from flax_agnews.folder import OutputFolder
 from flax_agnews.interrupt import Interrupt, Stopped
 from flax_agnews.keywords import check_config
@@ -75,7 +75,7 @@ class Experiment:
         begin(config)
         first = processes.is_first()
         self.config, self.display = config, (display or Display()) if first else silent()
-        self.folder = OutputFolder(Path(config.output).expanduser(), writes=first)
+        self.folder = OutputFolder(expanded(config.output), writes=first)
         self.places = Places(config, self.folder, self.display)
         self._faults: list[str] = []  # runs that stop because their numbers are not finite
         try:

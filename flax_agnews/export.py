@@ -4,10 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from flax_agnews import commands
-from flax_agnews.display import Display
 from flax_agnews.errors import UserError
 from flax_agnews.exports import TARGETS, export_run
 from flax_agnews.exports.upload import check_upload, upload
@@ -40,7 +37,7 @@ def _export(arguments: Sequence[str]) -> None:
         raise UserError("--private goes with --upload OWNER/NAME")
     if options.upload:
         check_upload(options.upload)
-    display = Display(Console(stderr=True, highlight=False))
+    display = commands.make_display()
     with display.busy(f"exporting {options.run}"):
         how = {"overwrite": options.overwrite, "model": options.model}
         done = export_run(options.run, options.to, options.folder, **how)

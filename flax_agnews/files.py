@@ -3,11 +3,13 @@ nothing in them runs, and nothing swells.
 """
 
 import codecs
+import errno
 import json
 import math
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,6 +78,32 @@ def drafted(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, what: str = "") -> None:
+    """Raises a `UserError` where a file or folder can't be made at `path`, before anything is computed for it.
+
+    Args:
+        path: of what is to be written; folders that are missing above it are made then.
+        what: that names it, such as `--out`, for the error.
+    """
+    there = next((place for place in (path.absolute(), *path.absolute().parents) if place.exists()), path)
+    folder = there.parent if there == path.absolute() else there
+    try:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{f'{what} ' if what else ''}{path}: cannot be written ({reason})") from None
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths are of one file, by any spelling or link."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def draft_of(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, listed, shown
-from flax_agnews.files import read_json, read_yaml, settings_from, write_json, write_yaml
+from flax_agnews.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
 from flax_agnews.located import compared, recorded
 from flax_agnews.lock import Lock
 from flax_agnews.ranges import check_ranges
@@ -167,6 +167,8 @@ class OutputFolder:
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
             raise UserError(f"--output {self.path}: {file} is a file; name a folder")
+        if self.writes:
+            check_writable(self.path / "config.yaml")
         if overwrite or not (before := self._before()):
             return config
         if before["data"]["labels"] == "legacy" and config.data.labels == "auto":

@@ -10,6 +10,7 @@ from flax_agnews.compare import compare
 from flax_agnews.display import Display
 from flax_agnews.errors import Diverged, Lost, UserError
 from flax_agnews.listing import strategies_table
+from flax_agnews.surroundings import check_directory
 from flax_agnews.training.processes import count, leave
 
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finite, or another process was lost.
     """
     try:
+        check_directory()
         request = cli.parse(sys.argv[1:] if arguments is None else arguments)
         if request.list_strategies:
             Display().console.print(strategies_table(request.config))

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from flax_agnews.config import Config, ModelConfig
-from flax_agnews.data.tokens import Tokenizer, cache_folder, check_vocabulary, load_tokenizer
-from flax_agnews.disk import validated
+from flax_agnews.data.tokens import Tokenizer, check_vocabulary, load_tokenizer
 from flax_agnews.errors import UserError, listed
 from flax_agnews.files import expanded, read_json, settings_from
 from flax_agnews.folder import OutputFolder, RunFolder
@@ -26,6 +25,7 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.optim import Plan
+from flax_agnews.outline import about_weights, find_run
 from flax_agnews.prepare import model_name, own_vocabulary
 from flax_agnews.starting import HEAD, started
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
@@ -105,26 +105,6 @@ def load_parts(
     return _parts(*find_run(expanded(str(run))), strategy, exact, None if model is None else str(model))
 
 
-def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
-    """The run of a path: a run's own folder, or an output folder's best by validation accuracy.
-
-    Raises:
-        UserError: it is neither, or nothing in it is finished.
-    """
-    if (path / "identity.json").is_file():
-        run = RunFolder(path.resolve())
-        if run.result is None:
-            raise UserError(f"{path}: isn't finished; run the same command again, and it goes on")
-        return OutputFolder(run.path.parents[1]), run
-    output = OutputFolder(path)
-    if not output.in_use:
-        raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
-    if not (runs := output.finished([])):
-        raise UserError(f"{path}: no run is finished; run the same command again, and it goes on")
-    best = max(runs, key=validated)  # the first of equals, as `checkpoint.keep_best` has it
-    return output, output.run(best["strategy"], best["seed"])
-
-
 def _parts(
     output: OutputFolder, run: RunFolder, strategy: Strategy | Entry | None, exact: bool, model: str | None
 ) -> Parts:
@@ -132,11 +112,11 @@ def _parts(
     assert result is not None
     identity = identity if isinstance(identity, dict) else {}
     store = Store(run.path / "checkpoints")
-    about = _about(store, output, run, result["best_epoch"])
+    about = about_weights(store, output, run, result["best_epoch"])
     if config.parallel.keep_memory:
         keep_freed()
     if config.parallel.keep_compilations:
-        keep_compilations(cache_folder() / "compiled")
+        keep_compilations()
     given = located(model) if model else None
     way = replace(config.model, dtype="float32", attention="auto") if exact else config.model
 
@@ -163,22 +143,6 @@ def _named(run: Path) -> Iterator[None]:
     except UserError as error:
         fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, no flag of the command at hand
         raise UserError(f"{run}: what it was trained from can't be had: {fault}", _ADVICE) from error
-
-
-def _about(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
-    """What the best weights' notes say; a `UserError` where the weights weren't kept, or say nothing."""
-    about = store.about_best(epoch)
-    if about is None:
-        places = sorted(output.path.glob("*/seed-*/checkpoints/best-epoch-*"))
-        kept = listed("/".join(place.parts[-4:-2]) for place in places) or "none"
-        raise UserError(
-            f"{run.path}: its weights were not kept (--checkpoint.keep_best, --checkpoint.enabled); kept: {kept}"
-        )
-    if not isinstance(about.get("classes"), list) or "vocabulary" not in about:
-        raise UserError(
-            f"{store.folder}: the weights are damaged, or older than the names of their classes; train anew"
-        )
-    return about
 
 
 def _without_body(about: dict[str, Any], config: Config, on: Callable[[Base], Setup]) -> Setup | None:

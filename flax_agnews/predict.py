@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.console import Console
-
 from flax_agnews import commands
 from flax_agnews.data.streams import Utf8
-from flax_agnews.display import Display
 from flax_agnews.errors import UserError
-from flax_agnews.streaming import ROWS, answer_file, answer_lines
+from flax_agnews.outline import outline
+from flax_agnews.streaming import ROWS, answer_file, answer_lines, check_answering
 from flax_agnews.trained import Classifier
 
 
@@ -45,12 +43,14 @@ def _predict(arguments: Sequence[str]) -> None:
         raise UserError("--text and --file: choose one")
     for text in options.text or ():
         _check_bytes(text)
-    display = Display(Console(stderr=True, highlight=False))
+    display = commands.make_display()
+    if options.file:
+        run = outline(options.run)
+        columns, delimiter = commands.text_columns(run, options.text_column), commands.delimiter(run, options.delimiter)
+        check_answering(options.file, options.out, columns, options.prefix, run.classes, delimiter)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
     if options.file:
-        columns = commands.text_columns(classifier, options.text_column)
-        delimiter = commands.delimiter(classifier, options.delimiter)
         answer_file(classifier, options.file, options.out, columns, options.prefix, display, delimiter)
     elif options.text:
         answer_lines(classifier, options.text, print, ROWS)

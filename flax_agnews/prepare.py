@@ -7,13 +7,14 @@ from tempfile import TemporaryDirectory
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import Data
 from flax_agnews.data.sources import Corpus
-from flax_agnews.data.tokens import Tokenizer, cache_folder, load_tokenizer, train_tokenizer
+from flax_agnews.data.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError
-from flax_agnews.files import write_atomic, write_json
+from flax_agnews.files import expanded, write_atomic, write_json
 from flax_agnews.interrupt import Interrupt
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.shown import ShownAdapting
+from flax_agnews.surroundings import cache_folder, unwritable
 from flax_agnews.training import adaptation, pretrain, processes
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.parallel import Devices
@@ -79,7 +80,7 @@ def adapted(
     Raises:
         Interrupted: `interrupt` was asked for; the state is saved.
     """
-    output = Path(config.output).expanduser()
+    output = expanded(config.output)
     home, work = output / "base", output / "pretrain"
     if not config.pretrain.epochs:
         if processes.is_first() and not base.given_again and not (home / "model.safetensors").exists():
@@ -108,7 +109,8 @@ def adapted(
     if processes.is_first():
         adaptation.keep(*found, home)
         try:
-            adaptation.keep(*found, cache / found[1].key)
+            if unwritable(cache_folder()) is None:
+                adaptation.keep(*found, cache / found[1].key)
         except UserError as error:  # what can't be cached is computed again another time
             display.note(f"pretrain: the body isn't cached ({error})")
         for folder in work.glob("*"):

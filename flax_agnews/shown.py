@@ -19,6 +19,7 @@ from flax_agnews.models.pretrained import Base
 from flax_agnews.processor import cpuinfo, lacks_bfloat16
 from flax_agnews.report.tables import share_text, short_names
 from flax_agnews.scores import spread
+from flax_agnews.surroundings import not_kept
 from flax_agnews.training import processes
 from flax_agnews.training.activations import Told
 from flax_agnews.training.history import History
@@ -228,6 +229,8 @@ def announce(display: Display, config: Config, devices: Devices) -> None:
     several = f" in {counted(processes.count(), 'process')}" if devices.several else ""
     what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
+    if told := not_kept():
+        display.note(told)
     if told := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
         display.note(told)
 

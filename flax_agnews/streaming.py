@@ -5,16 +5,51 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from flax_agnews.data import tables
+from flax_agnews.data import layout, tables
+from flax_agnews.data.chunks import check_new
 from flax_agnews.data.layout import format_of
 from flax_agnews.data.rows import checked_texts
 from flax_agnews.display import Display
 from flax_agnews.errors import UserError, shown
+from flax_agnews.files import check_writable, same_file
 from flax_agnews.trained import Answers, Classifier
 from flax_agnews.units import counted
 
 ROWS = 4096
 """Texts that are in memory at once: enough to batch like lengths together."""
+
+
+def check_apart(target_flag: str, target: Path, source_flag: str, source: Path) -> None:
+    """Raises a `UserError` where what is written is what is read: a file, one that a pattern matches, or a folder's."""
+    pattern = layout.is_pattern(str(source))
+    read = layout.matching(str(source)) if pattern else source.rglob("*") if source.is_dir() else [source]
+    if any(same_file(path, target) for path in read):
+        raise UserError(f"{target_flag} {target}: is the file that is read ({source_flag} {source}); name another one")
+
+
+def check_answering(
+    source: Path,
+    target: Path,
+    columns: Sequence[str],
+    prefix: str,
+    classes: Sequence[str],
+    delimiter: str | None = None,
+) -> None:
+    """Raises a `UserError` for what `answer_file` would refuse of its files, before a classifier is loaded.
+
+    Arguments as in `answer_file`; `classes` are the classifier's.
+    """
+    if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
+        raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
+    check_apart("--out", target, "--file", source)
+    first = next(tables.read(source, 1, tables.Reading(columns, delimiter=delimiter)))
+    first.rows(columns)
+    check_new(first.place, first.columns, _new_columns(classes, prefix))
+    if target.is_dir():
+        raise UserError(f"--out {target}: is a folder; name a file")
+    if not target.parent.is_dir():
+        raise UserError(f"--out {target}: there is no folder {target.parent}")
+    check_writable(target, "--out")
 
 
 def answer_file(
@@ -37,8 +72,7 @@ def answer_file(
         display: where progress is shown.
         delimiter: of a CSV file; None finds it in the header.
     """
-    if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
-        raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
+    check_answering(source, target, columns, prefix, classifier.classes, delimiter)
     rows, started = 0, time.perf_counter()
     with tables.writing(target) as write, display:
         progress = display.start("predict", source.name, 1)
@@ -55,8 +89,12 @@ def answer_file(
 
 def added(answers: Answers, prefix: str = "") -> tables.Added:
     """What is added to a table: the label, and one probability a class."""
-    names = enumerate(answers.classes)
-    return {f"{prefix}label": answers.labels} | {f"{prefix}p_{name}": answers.probabilities[:, i] for i, name in names}
+    columns = [answers.labels, *answers.probabilities.T]
+    return dict(zip(_new_columns(answers.classes, prefix), columns, strict=True))
+
+
+def _new_columns(classes: Sequence[str], prefix: str) -> list[str]:
+    return [f"{prefix}label", *(f"{prefix}p_{name}" for name in classes)]
 
 
 def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:

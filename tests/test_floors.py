@@ -15,7 +15,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "flax_agnews"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"errors", "config", "ranges", "keywords", "files", "manifest", "lock", "units", "hints", "processor"},
+    {
+        *("errors", "config", "ranges", "keywords", "files", "manifest", "lock", "units", "hints", "processor"),
+        *("surroundings",),
+    },
     {"data", "metrics", "tracking", "wandb_files", "scores", "statistics", "display", "interrupt"},
     {"models", "optim"},
     {"strategies"},
@@ -35,7 +38,7 @@ FLOORS = [
             "library",
         ),
         *("listing", "search", "trials", "starting", "parts", "trained", "exports", "streaming", "evaluation"),
-        *("compared", "schemes"),
+        *("compared", "schemes", "outline"),
     },
     {"cli", "main", "commands", "predict", "evaluate", "export"},
 ]

@@ -107,7 +107,7 @@ Write = Callable[[Chunk, Added], None]
 """Writes the next rows; all must come from a file of the same kind, and get the same new columns."""
 
 
-def check_new(place: str, columns: Collection[str], added: Added) -> None:
+def check_new(place: str, columns: Collection[str], added: Iterable[str]) -> None:
     """Raises a `UserError` where a new column has the name of one that is there."""
     if there := [name for name in added if name in columns]:
         raise UserError(f"{place}: has {listed(there)} already; name the new columns otherwise: --prefix answered_")

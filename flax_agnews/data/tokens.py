@@ -18,6 +18,7 @@ from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.files import drafted, expanded, write_atomic
+from flax_agnews.surroundings import cache_folder
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -202,12 +203,6 @@ def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
             f"{where}: the tokenizer has ids up to {largest}, the model's vocabulary only {vocabulary} entries. "
             "Choose the model's own tokenizer with --model.tokenizer"
         )
-
-
-def cache_folder() -> Path:
-    """Where tokens and adapted bodies are kept: FLAX_AGNEWS_CACHE, or flax_agnews in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FLAX_AGNEWS_CACHE") or Path(base) / "flax_agnews")
 
 
 def encode_cached(tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> Ragged:

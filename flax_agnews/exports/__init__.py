@@ -13,7 +13,7 @@ from flax_agnews.exports.flaxgpt2 import FLAX_GPT2
 from flax_agnews.exports.hf import HF
 from flax_agnews.exports.peft import PEFT
 from flax_agnews.exports.target import Target
-from flax_agnews.files import draft_of, expanded, move, sync
+from flax_agnews.files import check_writable, draft_of, expanded, move, sync
 from flax_agnews.manifest import discard
 from flax_agnews.parts import Parts, load_parts
 from flax_agnews.strategies import Entry, Strategy
@@ -89,6 +89,7 @@ def export_run(
 
 def _check_free(place: Path, overwrite: bool) -> None:
     """A `UserError` where something would be lost."""
+    check_writable(place)
     if not place.exists():
         return
     if not place.is_dir():

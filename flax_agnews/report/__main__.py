@@ -9,6 +9,7 @@ from rich.console import Console
 
 from flax_agnews.errors import UserError
 from flax_agnews.report import final_table, read_results, write_report
+from flax_agnews.surroundings import check_directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="output folder of an experiment, with its results.json")
     folder = parser.parse_args(arguments).folder
     try:
+        check_directory()
         paths = write_report(folder)
         Console().print(final_table(read_results(folder)))
     except UserError as error:

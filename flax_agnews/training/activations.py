@@ -19,9 +19,9 @@ from flax_agnews.config import Config
 from flax_agnews.data.arrays import ArrayFolder, ArrayMemory, Arrays, NoRoom
 from flax_agnews.data.batches import EvalBatches, TrainBatches
 from flax_agnews.data.encoded import Data, Split
-from flax_agnews.data.tokens import cache_folder
 from flax_agnews.errors import UserError
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.surroundings import cache_folder, unwritable
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches, plan_evaluation
@@ -216,5 +216,6 @@ class Activations:
                 try:
                     self._arrays = ArrayFolder(folder, limit, told.note)
                 except OSError as error:
-                    told.note(f"{folder} can't be written ({error.strerror}): frozen layers are cached in memory")
+                    if unwritable(cache_folder()) is None:  # otherwise it is told for all caches together
+                        told.note(f"{folder} can't be written ({error.strerror}): frozen layers are cached in memory")
         return self._arrays

@@ -21,14 +21,21 @@ from jax.sharding import PartitionSpec as P
 from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.files import write_atomic
+from flax_agnews.surroundings import cache_folder, unwritable
 from flax_agnews.training.step import AXIS
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
-def keep_compilations(folder: Path) -> None:
-    """Keeps what XLA compiles in a folder, for later processes, unless JAX was told of another place."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
+def keep_compilations() -> None:
+    """Keeps what XLA compiles in the cache folder, for later processes, unless JAX was told of another place.
+
+    Where nothing can be written there, nothing is kept: JAX would warn of every program.
+    """
+    given, folder = jax.config.values["jax_compilation_cache_dir"], cache_folder() / "compiled"
+    if given is not None and os.path.isabs(given) and unwritable(Path(given)):
+        jax.config.update("jax_compilation_cache_dir", None)
+    elif given is None and unwritable(folder) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         _keep_whole_ones()
