@@ -59,6 +59,8 @@ class Places:
         """
         chosen = self.config.checkpoint
         if chosen.enabled and name not in self._savings:
+            if chosen.keep_final and not final:
+                self._note(name, "no room for the last states of finished runs: they can't go on with more epochs")
             self._savings[name] = Saving(chosen.every_steps, chosen.share, partial(self._note, name), final)
         return self._savings.get(name)
 
