@@ -121,7 +121,8 @@ class TrainConfig:
     """How every strategy trains.
 
     Args:
-        epochs: Passes over the training texts.
+        epochs: Passes over the training texts. With more of them, finished runs go on as if it had been so from the
+            start, where no rate depends on how many there are (a constant schedule without warm-up).
         batch_size: Texts an update, over all devices.
         eval_batch_size: Texts a forward pass in evaluation, over all devices.
         seed: Seed of the first run; run k has seed + k.
@@ -230,7 +231,8 @@ class CheckpointConfig:
         keep_last: States of a run that stay until it is finished; an older one is taken up where a newer is damaged.
         keep_best: Best weights that stay: of every `run`, of the best run of each `strategy`, or of the best of `all`
             (by validation accuracy).
-        keep_final: Keep the last state of a finished run too, so that it can go on with more `train.epochs`.
+        keep_final: Keep the last state of a finished run too, where there is room, so that it can go on with more
+            `train.epochs`.
         on_failure: What follows a save that failed, or in which nothing has moved for 50 seconds: `continue` training
             with the saves that there are, or `stop` after the update, with exit code 2.
         gigabytes: Most that weights and states may take in the output folder (1e9 bytes); none by default.

@@ -87,7 +87,8 @@ def fit(
     if settings.parallel.coordinator or processes.count() > 1:
         raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
-        return _fit(replace(settings, output=folder), chosen)
+        kept = replace(settings.checkpoint, keep_final=False)  # nobody can go on from a folder that is gone
+        return _fit(replace(settings, output=folder, checkpoint=kept), chosen)
 
 
 def _fit(config: Config, strategy: Any) -> Fitted:

@@ -61,8 +61,12 @@ class Places:
             name: the strategy's.
             final: whether their last states are kept.
         """
+        chosen = self.config.checkpoint
         if name not in self._savings:
-            self._savings[name] = Saving.of(self.config.checkpoint, name, self.display.note, final)
+            if chosen.enabled and chosen.keep_final and not final:
+                told = "no room for the last states of finished runs: they can't go on with more epochs"
+                self.display.note(f"{name}: {told}")
+            self._savings[name] = Saving.of(chosen, name, self.display.note, final)
         return self._savings[name]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:

@@ -46,6 +46,19 @@ def test_a_limit_below_the_estimate_is_refused_before_anything_is_computed(tmp_p
     assert not output.exists()
 
 
+def test_a_limit_too_low_for_last_states_drops_these_and_refuses_nothing(tmp_path: Path, capsys) -> None:
+    request = cli.parse(small(tmp_path / "sized", *FLAGS))
+    with Experiment(request.config, request.entries) as experiment:
+        least, most = (disk.need(experiment.config, experiment.setups, final=final) for final in (False, True))
+    state, prompt = (disk._state_bytes(setup) for setup in experiment.setups)
+    assert most - least == 2 * (state + prompt)  # of two seeds each
+    output = tmp_path / "out"
+    assert main(small(output, *FLAGS, "--checkpoint.gigabytes", f"{(least + most) / 2e9:.9f}")) == 0
+    assert "no room for the last states" in capsys.readouterr().out
+    assert not list(output.glob("*/*/checkpoints/step-*"))
+    assert len(list(output.glob("*/*/checkpoints/best-epoch-*"))) == 4
+
+
 @pytest.mark.parametrize(("keep", "stay"), [("run", 4), ("strategy", 2), ("all", 1)])
 def test_the_best_weights_that_stay_are_chosen_by_validation_accuracy(
     finished: Path, tmp_path: Path, keep: str, stay: int

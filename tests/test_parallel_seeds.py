@@ -262,7 +262,8 @@ def test_an_experiment_in_groups_has_the_losses_of_one_run_after_the_other(in_pa
     runs = results(in_pairs)["runs"]
     assert [(run["strategy"], run["seed"]) for run in runs] == RUNS
     assert all((run["cost"]["cache_seconds"] > 0) == (run["strategy"] == "partial") for run in runs)
-    assert not list(in_pairs.glob("*/*/checkpoints/step-*"))
+    states = [path.relative_to(in_pairs).parts for path in in_pairs.glob("*/*/checkpoints/step-*")]
+    assert sorted((name, int(seed[5:])) for name, seed, *_ in states) == sorted(RUNS)  # each run's last, and no other
 
 
 def test_of_a_group_only_what_is_not_finished_is_trained(in_pairs, tmp_path, capsys):

@@ -378,3 +378,35 @@ def test_a_broken_search_in_results_is_one_line(tmp_path, search):
     save(tmp_path, {**make({"full": [0.5]}), "search": search})
     with pytest.raises(UserError, match="search"):
         read_results(tmp_path)
+
+
+def _head_at(rate):
+    return Strategy.by_pattern("mine", {r"^score/": optax.sgd(rate), "": "frozen"})
+
+
+def test_kept_trials_of_an_edited_scheme_are_not_taken(tmp_path):
+    """Nor are they where the numbers of a scheme are in closures, and no run was begun."""
+    config = cli.parse(small(tmp_path / "out", *FLAGS, "--search.trials", 2)).config
+    with Experiment(config, [_head_at(0.1)]) as experiment:
+        experiment.search()
+    with pytest.raises(UserError, match=r"search/mine\.json: was begun with other updates"):
+        Experiment(config, [_head_at(0.2)])
+
+
+def test_rates_stay_when_epochs_grow_and_unfinished_searches_begin_anew(tmp_path):
+    flags = (*FLAGS, "--search.trials", 2)
+    config = cli.parse(small(tmp_path / "out", *flags, "--train.epochs", 1)).config
+    with Experiment(config, [_head_at(0.1)]) as experiment:
+        experiment.search()
+    before = _record(tmp_path / "out", "mine")
+    place = tmp_path / "out" / "search" / "mine.json"
+    longer = cli.parse(small(tmp_path / "out", *flags, "--train.epochs", 2)).config
+    with Experiment(longer, [_head_at(0.1)]) as experiment:
+        experiment.search()
+    assert _record(tmp_path / "out", "mine") == before
+    assert experiment.setups[0].factor == before["factor"]
+    place.write_text(json.dumps({**before, "factor": None, "rates": []}))
+    with Experiment(longer, [_head_at(0.1)]) as experiment:
+        experiment.search()
+    after = _record(tmp_path / "out", "mine")
+    assert {trial["updates"] for trial in after["trials"]} == {2 * trial["updates"] for trial in before["trials"]}

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.errors import listed
+from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.files import expanded, write_atomic
-from flax_agnews.keywords import check_kind
 from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
@@ -38,7 +37,8 @@ def write_report(folder: str | Path) -> list[Path]:
 
     UserError, in one line, where results.json is missing or broken or the folder cannot be written.
     """
-    check_kind("write_report(folder=", folder, (str, Path), "the output folder of an experiment")
+    if not isinstance(folder, str | Path):
+        raise UserError(f"write_report(folder={shown(repr(folder))}): must be the output folder of an experiment")
     folder = expanded(str(folder))
     results = read_results(folder)
     page = markdown_page(results)
