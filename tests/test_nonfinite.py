@@ -269,6 +269,13 @@ def test_weights_that_are_not_finite_are_never_saved(lone, tmp_path, skip):
     assert [line.split(";")[0] for line in told] == ["step 4 could not be saved (its weights are not finite)"]
 
 
+def test_weights_that_are_not_finite_are_no_failure_of_the_disk_for_which_training_would_stop(lone, tmp_path):
+    [lane], told = lanes_in(tmp_path, (0,)), []
+    assert fit(lone, [lane], EPOCHS, saving=Saving(every_steps=4, note=told.append, stop=True)) == [None]
+    assert lane.fault == "at step 5 (loss and gradient)"
+    assert told == ["step 4 could not be saved (its weights are not finite); goes on, with the saves that there are"]
+
+
 def test_weights_that_are_not_finite_are_noticed_in_the_next_update(lone, tmp_path):
     [lane] = lanes_in(tmp_path, (0,))
     assert trained(lone, [lane]) == [None]

@@ -17,7 +17,7 @@ from flax_agnews.training.circumstances import inexact
 from flax_agnews.training.history import History, Journal
 from flax_agnews.training.processes import first_before_others, is_first, of_first
 from flax_agnews.training.program import Program
-from flax_agnews.training.saving import Saving, Sign, Write
+from flax_agnews.training.saving import Refused, Saving, Sign, Write
 from flax_agnews.training.state import TrainState, stack
 
 
@@ -263,4 +263,4 @@ class Group:
 
 
 def _refuse(sign: Sign) -> None:
-    raise ValueError("its weights are not finite")
+    raise Refused("its weights are not finite")

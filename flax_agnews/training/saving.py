@@ -24,6 +24,10 @@ class GivenUp(Exception):
     """A write hung, was given up, and has come to life: what it has written counts for nothing."""
 
 
+class Refused(Exception):
+    """What is to be saved isn't worth it: the disk has not failed, and training needn't stop for it."""
+
+
 class _Save:
     """A save under way, or over.
 
@@ -34,12 +38,13 @@ class _Save:
     Attributes:
         signs: of life so far.
         failed: as `ended` got it.
+        refused: whether it failed by `Refused`.
         over: set when it has ended or is given up.
     """
 
     def __init__(self, what: str, ended: Callable[[str], None]) -> None:
         self.what, self._ended = what, ended
-        self.signs, self.failed, self.over = 0, "", threading.Event()
+        self.signs, self.failed, self.refused, self.over = 0, "", False, threading.Event()
         self._lock = threading.Lock()
 
     def write(self, writes: Sequence[Write]) -> None:
@@ -50,6 +55,7 @@ class _Save:
                 write(self.sign)
             self.end("")
         except Exception as error:  # a full disk, say: training goes on, and the next save may succeed
+            self.refused = isinstance(error, Refused)
             self.end(first_line(error))
 
     def sign(self) -> None:
@@ -103,7 +109,7 @@ class Saving:
         self.final = final
         self._before, self._tell = f"{name}: " if name else "", note
         self._under_way: _Save | None = None  # or the last one
-        self._failed = ""  # which save of the run has failed, and why
+        self._failed = ""  # which save of the run has failed, and why, where that stops it
         self._threads: list[threading.Thread] = []
         self._last = time.perf_counter()
         self.cost = 0.0  # seconds, of the last save: what follows it pays for it
@@ -160,11 +166,13 @@ class Saving:
             if not failed:
                 self._measured(copied + time.perf_counter() - self._last)
                 return
-            self._failed = f"{what} could not be saved ({failed})"
-            then = "stops after this update" if self.stop else "goes on"
-            self._note(f"{self._failed}; {then}, with the saves that there are")
+            stops, told = self.stop and not save.refused, f"{what} could not be saved ({failed})"
+            self._failed = told if stops else self._failed
+            then = "stops after this update" if stops else "goes on"
+            self._note(f"{told}; {then}, with the saves that there are")
 
-        self._under_way = self._start(_Save(what, ended), writes)
+        save = _Save(what, ended)
+        self._under_way = self._start(save, writes)
 
     def wait(self) -> bool:
         """Waits until the save under way has ended or is given up; whether the last one succeeded."""
@@ -181,7 +189,7 @@ class Saving:
 
     def check(self) -> None:
         """Raises a `UserError` where a save of this run has failed, and training is to stop then."""
-        if self.stop and self._failed:
+        if self._failed:
             self.wait()  # a later one, which may succeed
             raise UserError(
                 f"{self._before}{self._failed}, and --checkpoint.on_failure is stop. Other saves stay: mend that, and "
