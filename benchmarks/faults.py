@@ -1,7 +1,7 @@
 """`python -m benchmarks.faults`: a comparison that is killed again and again ends with the bytes of an undisturbed one.
 
-Also what saving costs while a full-size model trains. Writes `results/faults.{json,md}`: after every experiment, so
-that a sitting may end anywhere, and the next on the same commit goes on.
+Also what saving costs while a full-size model trains. Writes `results/kills.{json,md}` after every experiment, so that
+a sitting may end anywhere and the next on the same commit goes on, and `results/faults.{json,md}`.
 """
 
 import argparse
@@ -244,20 +244,20 @@ def main() -> None:
     add_common(made, repeats=12, data="../shared/ag_news")
     options = made.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # its processes end with it
-    book = Book(options.results, "faults", {"data": options.data}, page, None)
-    on = {"backend": "cpu", "device": "cpu"}
     if options.kills:
+        book, on = Book(options.results, "kills", {}, page, None), {"backend": "cpu", "device": "cpu"}
         with tempfile.TemporaryDirectory() as folder:
             kills = Kills(
                 options.kills, book.entries.get("kills"), Path(folder), lambda found: book.add("kills", found, on)
             )
             kills.run(options.at_once)
+        print(f"in {options.results}: kills {sum(book.entries.get('kills', {}).get('kills', {}).values())}")
     if options.saves:
+        book = Book(options.results, "faults", {"data": options.data}, page, None)
         with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
             given = (options.data, options.tokenizer, options.repeats, options.saves, folder)
             with Worker("benchmarks.saving:build", given, True, {"FLAX_AGNEWS_CACHE": folder}) as worker:
                 book.add("cost", worker.facts["cost"], worker.facts["on"])
-    print(f"in {options.results}: kills {sum(book.entries.get('kills', {}).get('kills', {}).values())}")
 
 
 if __name__ == "__main__":
