@@ -285,5 +285,5 @@ def _classes(data: Data) -> str:
         parts.append(" to ".join(f"{names[number]} {share_text(texts, found.texts)}" for number, texts in ends))
     if found.empty:
         empty = listed((name for name, texts in zip(names, data.class_texts, strict=True) if not texts), 3)
-        parts.append(f"{empty} without training texts")
+        parts.append(f"without training texts: {empty}")
     return ", ".join(parts)
