@@ -20,7 +20,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.exports import export_run
 from flax_agnews.files import write_json
 from flax_agnews.models.pretrained import load_base
-from flax_agnews.training import checkpoint, parallel, pretrain
+from flax_agnews.training import adaptation, checkpoint, parallel
 from flax_agnews.training.checkpoint import Store
 
 pytestmark = pytest.mark.faults
@@ -41,7 +41,7 @@ def _arrays(disk: Path) -> None:
 
 def _body(disk: Path) -> None:
     base = load_base(ModelConfig(from_config=dict(BODY)))
-    pretrain.keep(base, pretrain.Adaptation("key", base.hash, [1.0], 1.0), disk / "adapted" / "key")
+    adaptation.keep(base, adaptation.Adaptation("key", base.hash, [1.0], 1.0), disk / "adapted" / "key")
 
 
 def _program(disk: Path) -> None:
