@@ -88,6 +88,7 @@ def data_record(data: Data, batches: TrainBatches) -> dict[str, Any]:
     lengths = data.train.tokens.lengths
     return {
         "source": data.name,
+        "notes": list(data.notes),
         "classes": data.classes,
         "class_texts": data.class_texts.tolist(),
         "train": len(data.train),

@@ -123,6 +123,15 @@ def test_uneven_classes_are_told(class_weights: str) -> None:
     assert "uneven" not in markdown_page(results)
 
 
+def test_how_the_data_were_read_is_said() -> None:
+    results = make({"full": [0.9]})
+    assert "How it was read" not in markdown_page(results)  # of a folder that doesn't say
+    results["data"]["notes"] = ["labels are class names", "3 rows of *train* without label left out"]
+    assert r"- How it was read: labels are class names; 3 rows of \*train\* without label left out." in markdown_page(
+        results
+    )
+
+
 def test_random_weights_and_idle_runs_are_called_so() -> None:
     results = make({"full": [0.9, 0.26], "prompt": [0.5, 0.27]})
     page = markdown_page(results)

@@ -92,6 +92,9 @@ def _fault(results: Any) -> str | None:
     counts, classes = data.get("class_texts"), len(data["classes"])
     if counts is not None and not (_is_counts(counts) and len(counts) == classes):
         return f"data.class_texts is no list of {counted(classes, 'count')}"
+    notes = data.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        return "data.notes is no list of texts"
     if pretrain is not None:
         fault = _lacking("pretrain", pretrain, _PRETRAIN)
         if fault or not _known_or_not(pretrain["loss"]):

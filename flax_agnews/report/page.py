@@ -110,6 +110,7 @@ def _compared(results: Results) -> Iterator[str]:
         f"Strategies: {names}; {seeds_text(results)} each.",
         f"Data: {escape(data['source'])}; {data['train']:,} training, {data['validation']:,} validation and "
         f"{counted(data['test'], 'test text')} in {classes_text(data)}.{_lengths(data)}",
+        *([f"How it was read: {escape('; '.join(data['notes']))}."] if data.get("notes") else []),
         *balance(results),
         f"Always answering the most frequent class gives {_percent(data['majority_accuracy'])}.",
         f"Model: {escape(model_text(model))}, {escape(model['dtype'])}.{_base(model)}",
