@@ -280,7 +280,8 @@ def test_report_imports_neither_jax_nor_training_nor_pyplot() -> None:
         elif isinstance(node, ast.ImportFrom):
             imported |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
     ours = {name for name in imported if name.startswith("flax_agnews")}
-    allowed = tuple(f"flax_agnews.{name}" for name in ("report", "errors", "files", "scores", "statistics", "units"))
+    lower = ("errors", "files", "scores", "statistics", "units", "surroundings")
+    allowed = tuple(f"flax_agnews.{name}" for name in ("report", *lower))
     assert all(name.startswith(allowed) for name in ours)
     assert not {name.split(".")[0] for name in imported} & {"jax", "flax", "optax", "orbax"}
     assert "matplotlib.pyplot" not in imported
