@@ -83,7 +83,7 @@ def answer_file(
             rows += len(answers)
             progress.step(chunk.done)
         speed = rows / (time.perf_counter() - started)
-        progress.finish(f"{counted(rows, 'text')}  {speed:,.0f} texts/s")
+        progress.finish(f"{counted(rows, 'text')}  {counted(round(speed), 'text')}/s")
     return rows
 
 
