@@ -118,7 +118,7 @@ def test_a_folder_in_which_nothing_can_be_written_is_one_line(small_disk: Path, 
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert main(small(small_disk / "out", *FLAGS)) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line == f"error: {small_disk / 'out'}: cannot be written (Read-only file system)"
+    assert line == f"error: {small_disk / 'out' / 'config.yaml'}: cannot be written (Read-only file system)"
 
 
 def test_a_second_sigint_stops_at_once(undisturbed: Path, tmp_path: Path) -> None:
