@@ -114,7 +114,7 @@ PHASES = {
     "the older one has no name": "flax_agnews.manifest:shutil.rmtree:before:3",
     "the best weights are written, the result is not": "flax_agnews.training.group:Lane.finish:after:1",
     "the result is written, states are not dropped": "flax_agnews.training.checkpoint:Store.finish:before:1",
-    "the body is being kept": "flax_agnews.training.pretrain:keep:before:2",
+    "the body is being kept": "flax_agnews.training.adaptation:keep:before:2",
 }
 
 
