@@ -20,8 +20,6 @@ RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by valida
 """What commands take that use a trained classifier."""
 
 TEXTS = "of the texts, two for pairs (default: the run's own)"
-
-
 DELIMITER = "between the columns of a CSV file: one character, or tab (default: the run's own, or found in the header)"
 
 

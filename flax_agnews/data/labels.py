@@ -25,6 +25,9 @@ _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
 _PLAIN = re.compile(r"\s*(0|[1-9][0-9]*)(\.0+)?\s*")  # an integer as programs write it: no sign, no zeros in front
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*")
 
+_MARK = "-1 often marks rows without a label"
+_AS_BEFORE = "labels are read as before data.labels"
+
 How = Literal["auto", "names", "positions", "legacy"]
 
 
@@ -69,7 +72,7 @@ class Classes:
 
     def _allowed(self, label: str) -> str:
         numbered = integer(label) is not None
-        unlabelled = "; -1 often marks rows without a label" if integer(label) == -1 else ""
+        unlabelled = f"; {_MARK}" if integer(label) == -1 else ""
         if self.how == "positions":
             return f" Classes: 0 to {len(self.names) - 1}{unlabelled}"
         if not numbered:
@@ -99,7 +102,7 @@ def find_classes(
     declared = declared or train.names
     if declared and len(declared) > MOST_CLASSES:
         raise UserError(f"{train.place}: has {len(declared):,} classes; at most {MOST_CLASSES:,} are allowed")
-    distinct = _first_places([train], as_names=how != "positions")
+    distinct = _first_places(train, as_names=how != "positions")
     if len(distinct) < 2:
         raise UserError(f"{train.place}: every label is {shown(next(iter(distinct)))}; at least 2 classes are needed")
     if len(distinct) > MOST_CLASSES:
@@ -127,7 +130,7 @@ def choose_reading(
         UserError: labels have two readings, or a label has none.
     """
     if how == "legacy":
-        return Classes(names, "legacy", "labels are read as before data.labels", setting)
+        return Classes(names, "legacy", _AS_BEFORE, setting)
     by_name = Classes(names, "names", "labels are names of the declared classes", setting)
     by_position = Classes(names, "positions", f"labels are positions among the {len(names)} declared names", setting)
     if how != "auto":
@@ -170,7 +173,7 @@ def _read_label(rows: Rows, index: int, label: object, names: Sequence[str] | No
         label = int(label)
     if names and isinstance(label, int) and not isinstance(label, bool):
         if not 0 <= label < len(names):
-            unlabelled = "; -1 often marks rows without a label" if label == -1 else ""
+            unlabelled = f"; {_MARK}" if label == -1 else ""
             raise UserError(f"{rows.at(index)}: label {shown(label)}: must be 0 to {len(names) - 1}{unlabelled}")
         return names[label]
     if isinstance(label, str | int | float) and label not in (math.inf, -math.inf):
@@ -178,13 +181,12 @@ def _read_label(rows: Rows, index: int, label: object, names: Sequence[str] | No
     raise UserError(f"{rows.at(index)}: label {shown(label)}: must be a class number or name")
 
 
-def _first_places(splits: Iterable[Rows], as_names: bool) -> dict[str, str]:
+def _first_places(rows: Rows, as_names: bool) -> dict[str, str]:
     """Every different label, and where it stands first."""
     found: dict[str, str] = {}
-    for rows in splits:
-        for index, label in enumerate(read_labels(rows, as_names)):
-            if label not in found:
-                found[label] = rows.at(index)
+    for index, label in enumerate(read_labels(rows, as_names)):
+        if label not in found:
+            found[label] = rows.at(index)
     return found
 
 
@@ -252,7 +254,7 @@ def _no_reading(place: str, label: str, names: Sequence[str]) -> str:
     numbered = integer(label) is not None
     hint = "" if numbered else nearest(shown(label), map(shown, names), most=20)
     hint = hint or f" Known: {listed(map(shown, names), 20)}."
-    unlabelled = " -1 often marks rows without a label." if integer(label) == -1 else ""
+    unlabelled = f" {_MARK}." if integer(label) == -1 else ""
     allowed = f"neither a name nor a position (0 to {len(names) - 1})"
     return f"{place}: label {shown(label)} is no class: {allowed}.{hint}{unlabelled}"
 
@@ -279,4 +281,4 @@ def _legacy(distinct: Mapping[str, str], declared: Sequence[str] | None) -> Clas
     else:
         odd = next(label for label, number in numbers.items() if number is None)
         raise UserError(f"{distinct[odd]}: label {shown(odd)} is no number, but others are: all must be of one kind")
-    return Classes(list(names), "legacy", "labels are read as before data.labels")
+    return Classes(list(names), "legacy", _AS_BEFORE)

@@ -9,6 +9,7 @@ import numpy as np
 from flax_agnews.config import DataConfig
 from flax_agnews.data.rows import Found, Rows
 from flax_agnews.errors import UserError, listed
+from flax_agnews.units import counted
 
 VALIDATION = ("validation", "val", "valid", "dev")
 """What a validation split is called, as the `datasets` library has it."""
@@ -71,8 +72,7 @@ def labelled(found: Found, config: DataConfig) -> Found:
     rows, said = dict(found.splits), list(found.notes)
     for split, part in found.splits.items():
         if part.unlabelled and part.texts:
-            count = f"{part.unlabelled:,} {'row' if part.unlabelled == 1 else 'rows'}"
-            said.append(f"{count} of {found.chosen.get(split, split)} without label left out")
+            said.append(f"{counted(part.unlabelled, 'row')} of {found.chosen.get(split, split)} without label left out")
         elif part.unlabelled:
             del rows[split]
             nothing = f"{part.place}: none of its {part.unlabelled:,} rows has a label"
