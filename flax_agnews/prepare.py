@@ -60,14 +60,8 @@ def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
     if own_vocabulary(config):
         tokenizer.save(folder)
     elif not (folder / "tokenizer_config.json").exists():
-        end = tokenizer.backend.id_to_token(tokenizer.end_of_text)
-        fields = {
-            "tokenizer_class": "GPT2Tokenizer",
-            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), end),
-            "add_prefix_space": getattr(tokenizer.backend.pre_tokenizer, "add_prefix_space", False),
-        }
         write_atomic(folder / "tokenizer.json", tokenizer.backend.to_str().encode())
-        write_json(folder / "tokenizer_config.json", fields)  # last: where it is, the other one is too
+        write_json(folder / "tokenizer_config.json", tokenizer.settings)  # last: where it is, the other one is too
 
 
 def adapted(

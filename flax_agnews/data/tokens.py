@@ -98,6 +98,16 @@ class Tokenizer:
         """Tokens beside those that the merges make: name -> whether it is a special token."""
         return {token.content: token.special for token in self.backend.get_added_tokens_decoder().values()}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tokenizer_config.json says of it, for `load_tokenizer` and transformers."""
+        end = self.backend.id_to_token(self.end_of_text)
+        return {
+            "tokenizer_class": "GPT2Tokenizer",
+            **dict.fromkeys(("bos_token", "eos_token", "unk_token"), end),
+            "add_prefix_space": getattr(self.backend.pre_tokenizer, "add_prefix_space", False),
+        }
+
     def special_in(self, texts: Sequence[Text]) -> tuple[int, set[str]]:
         """How many of the texts (or pairs) contain the name of a special token, and which names they contain."""
         names = sorted((name for name, special in self.added.items() if special), key=len, reverse=True)

@@ -134,14 +134,12 @@ def _write_tokenizer(parts: Parts, folder: Path) -> int:
     backend.post_processor = TemplateProcessing(single="$A", pair=f"$A {end_name} $B", special_tokens=between)
     write_atomic(folder / "tokenizer.json", backend.to_str(pretty=True).encode())
     fields: dict[str, Any] = {
-        "tokenizer_class": "GPT2Tokenizer",
-        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), end_name),
+        **parts.tokenizer.settings,
         "pad_token": name,
         "padding_side": "right",
         "truncation_side": "right",
         "model_max_length": parts.max_length,
         "split_special_tokens": split,  # in texts, as here
-        "add_prefix_space": getattr(backend.pre_tokenizer, "add_prefix_space", False),
     }
     write_json(folder / "tokenizer_config.json", fields)
     return padding
