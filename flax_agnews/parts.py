@@ -124,9 +124,11 @@ def _parts(
         chosen = _strategy(strategy, result["strategy"], config, base, run)
         return _set_up(chosen, base, about["classes"], replace(config, model=way))
 
-    setup = _without_body(about, config, on) if given is None else None
-    if setup is None:
-        setup = on(_body(output, run, config, given, str(identity.get("weights"))))
+    setup = _without_weights(about, config, on) if given is None else None
+    if setup is None or not setup.trainable >= set(setup.frame.shapes):  # its best weights aren't all that it has
+        base = _body(output, run, config, given, str(identity.get("weights")))
+        known = setup is not None and setup.base.config == base.config
+        setup = replace(setup, base=base) if setup and known else on(base)
     setup = _begun(run, setup, config, about["classes"], str(identity.get("strategy")))
     tokenizer = _tokenizer(output, run, config, given, about["vocabulary"])
     with _named(run.path):
@@ -145,12 +147,11 @@ def _named(run: Path) -> Iterator[None]:
         raise UserError(f"{run}: what it was trained from can't be had: {fault}", _ADVICE) from error
 
 
-def _without_body(about: dict[str, Any], config: Config, on: Callable[[Base], Setup]) -> Setup | None:
-    """The setup of a run whose best weights are all that its classifier has; None where a body is needed."""
-    if not isinstance(fields := about.get("body"), dict):  # of runs that kept no configuration of the body
+def _without_weights(about: dict[str, Any], config: Config, on: Callable[[Base], Setup]) -> Setup | None:
+    """The setup on a body of which the configuration alone is known; None where a run kept none."""
+    if not isinstance(fields := about.get("body"), dict):
         return None
-    setup = on(Base(model_name(config), GPT2Config.from_dict(fields, "the best weights' notes"), {}))
-    return setup if setup.trainable >= set(setup.frame.shapes) else None
+    return on(Base(model_name(config), GPT2Config.from_dict(fields, "the best weights' notes"), {}))
 
 
 def _body(output: OutputFolder, run: RunFolder, config: Config, given: str | None, weights: str) -> Base:
