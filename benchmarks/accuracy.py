@@ -14,13 +14,13 @@ import jax
 
 from benchmarks.record import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainConfig
-from flax_agnews.experiment import Experiment
-from flax_agnews.files import read_json, write_atomic, write_json
+from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
 from flax_agnews.strategies import chosen
 from flax_agnews.strategies.full import FullSettings
 from flax_agnews.strategies.partial import PartialSettings
 from flax_agnews.strategies.prompt import PromptSettings
+from flax_agnews.system.files import read_json, write_atomic, write_json
 
 ROWS = 20_000
 STRATEGIES = "full,prompt,partial,head"

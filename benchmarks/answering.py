@@ -14,9 +14,9 @@ from flax_agnews.config import DataConfig, ModelConfig, TrainConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import load_tokenizer
 from flax_agnews.models.pretrained import load_base
-from flax_agnews.optim import Plan
 from flax_agnews.strategies import REGISTRY
-from flax_agnews.trained import Classifier
+from flax_agnews.strategies.optim import Plan
+from flax_agnews.trained.classifier import Classifier
 from flax_agnews.training.inference import Inference
 from flax_agnews.training.state import set_up
 

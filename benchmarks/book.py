@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.record import RESULTS, circumstances
 from benchmarks.trial import Record, Trial
-from flax_agnews.files import write_atomic
+from flax_agnews.system.files import write_atomic
 
 
 class Book:

@@ -14,10 +14,10 @@ from typing import Any
 from benchmarks.drawing import BLUE, GREY, Bar, draw_bars, figure, png
 from benchmarks.record import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, SearchConfig, TrainConfig
-from flax_agnews.experiment import Experiment
-from flax_agnews.listing import short
+from flax_agnews.experiment.description import short
+from flax_agnews.experiment.experiment import Experiment
+from flax_agnews.metrics.statistics import by_strategy
 from flax_agnews.report import write_report
-from flax_agnews.statistics import by_strategy
 from flax_agnews.strategies import chosen
 
 ALONE = "head"

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from benchmarks.harness import WARM_UP, Built, Sample, Settings, Suite
-from flax_agnews import cli
+from flax_agnews.cli import arguments
 from flax_agnews.errors import UserError
-from flax_agnews.experiment import Experiment
+from flax_agnews.experiment.experiment import Experiment
 
 STEPS = 2
 """Random batches a repeat."""
@@ -27,7 +27,7 @@ class Ours:
     """
 
     def __init__(self, settings: Settings, strategy: str, precision: str, folder: str) -> None:
-        request = cli.parse([*flags(settings, strategy, precision), "--output", f"{folder}/{strategy}"])
+        request = arguments.parse([*flags(settings, strategy, precision), "--output", f"{folder}/{strategy}"])
         experiment = Experiment(request.config, request.entries, overwrite=True)
         self.base = experiment.base
         self.program = experiment.compile(experiment.setups[0])

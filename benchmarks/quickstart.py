@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.record import RESULTS, circumstances
-from flax_agnews import cli
+from flax_agnews.cli import arguments
 from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus
-from flax_agnews.experiment import Experiment
-from flax_agnews.files import write_atomic
+from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
 from flax_agnews.report.tables import markdown_table
+from flax_agnews.system.files import write_atomic
 
 
 def tfidf_accuracy(data: DataConfig) -> float:
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="runs/benchmark-quickstart")
     output = parser.parse_args().output
-    request = cli.parse(["--config", "configs/quickstart.yaml", "--output", output])
+    request = arguments.parse(["--config", "configs/quickstart.yaml", "--output", output])
     started = time.perf_counter()
     experiment = Experiment(request.config, request.entries, overwrite=True)
     results = experiment.run()

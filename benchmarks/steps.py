@@ -14,14 +14,14 @@ from benchmarks.peak import product_rate
 from benchmarks.trial import SEED, Trial
 from benchmarks.without import CHANGES, Change, resized
 from benchmarks.work import Needed, step_flops
-from flax_agnews import cli
+from flax_agnews.cli import arguments
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import Split, encode_corpus
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import Ragged, load_tokenizer
 from flax_agnews.errors import UserError
-from flax_agnews.experiment import Experiment
-from flax_agnews.training.activations import Activations
+from flax_agnews.experiment.experiment import Experiment
+from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.memory import peak_bytes, reset_peak
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, plan_batches
@@ -41,7 +41,7 @@ class Steps:
     def __init__(self, trial: Trial, folder: str) -> None:
         self.trial, change = trial, CHANGES[trial.without] if trial.without else Change()
         change.prepare()
-        request = cli.parse([*flags(trial, folder), *change.flags])
+        request = arguments.parse([*flags(trial, folder), *change.flags])
         strategies = [change.strategy] if change.strategy else request.entries
         experiment = Experiment(request.config, strategies, overwrite=True)
         devices = change.devices(experiment.devices.mode, experiment.devices.devices)
@@ -153,7 +153,7 @@ def preparation(config: Config) -> dict[str, float]:
 
 def build(trial: Trial, folder: str, repeats: int) -> Built:
     """The trial, warm; facts as JSON has them. Memory is the peak of a step of the largest shape."""
-    prepared = preparation(cli.parse(flags(trial, folder)).config) if trial.rows else {}
+    prepared = preparation(arguments.parse(flags(trial, folder)).config) if trial.rows else {}
     steps = Steps(trial, folder)
     reset_peak()
     warm = steps.warm_up(repeats)

@@ -19,8 +19,8 @@ from benchmarks.harness import Sample, Samples, Settings, Suite, Worker, interle
 from benchmarks.record import RESULTS, circumstances
 from benchmarks.versus_plot import picture
 from benchmarks.versus_tables import page
-from flax_agnews.files import write_atomic
-from flax_agnews.processor import cpuinfo, lacks_bfloat16
+from flax_agnews.system.files import write_atomic
+from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
 
 STRATEGIES, PRECISIONS = ("full", "prompt", "partial"), ("float32", "bfloat16")
 SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in STRATEGIES]

@@ -7,7 +7,7 @@ are first used, so that reading a report needs no JAX.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from flax_agnews.surroundings import settle
+from flax_agnews.system.environment import settle
 
 __version__ = "0.1.0"
 
@@ -16,30 +16,30 @@ settle()  # before any library looks for its folders
 if TYPE_CHECKING:
     from flax_agnews.config import Config, DataConfig, ModelConfig, PretrainConfig, SearchConfig, TrainConfig
     from flax_agnews.errors import Diverged, UserError
-    from flax_agnews.experiment import Experiment
-    from flax_agnews.exports import Exported, export_run
-    from flax_agnews.library import Fitted, fit
-    from flax_agnews.listing import Description, describe
+    from flax_agnews.experiment.description import Description, describe
+    from flax_agnews.experiment.experiment import Experiment
+    from flax_agnews.experiment.library import Fitted, fit
     from flax_agnews.models.classifier import Classifier as ClassifierModule
     from flax_agnews.models.pretrained import Base, load_base
-    from flax_agnews.optim import Plan, make_optimizer
     from flax_agnews.report import write_report
     from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, layers
-    from flax_agnews.trained import Answers, Classifier
+    from flax_agnews.strategies.optim import Plan, make_optimizer
+    from flax_agnews.trained.classifier import Answers, Classifier
+    from flax_agnews.trained.exports import Exported, export_run
 
 _HOMES = {
     "config": ("Config", "DataConfig", "ModelConfig", "PretrainConfig", "SearchConfig", "TrainConfig"),
     "errors": ("Diverged", "UserError"),
-    "experiment": ("Experiment",),
-    "exports": ("Exported", "export_run"),
-    "library": ("Fitted", "fit"),
-    "listing": ("Description", "describe"),
+    "experiment.experiment": ("Experiment",),
+    "trained.exports": ("Exported", "export_run"),
+    "experiment.library": ("Fitted", "fit"),
+    "experiment.description": ("Description", "describe"),
     "models.classifier": ("ClassifierModule",),
     "models.pretrained": ("Base", "load_base"),
-    "optim": ("Plan", "make_optimizer"),
+    "strategies.optim": ("Plan", "make_optimizer"),
     "report": ("write_report",),
     "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "layers"),
-    "trained": ("Answers", "Classifier"),
+    "trained.classifier": ("Answers", "Classifier"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _NAME_THERE = {"ClassifierModule": "Classifier"}  # what strategies adapt, beside the trained one

@@ -35,6 +35,16 @@ class ModelConfig:
     dropout: float | None = None
     dropout_frozen: bool = False
 
+    @property
+    def reported_name(self) -> str:
+        """The model's name in messages: its hub id or directory, or the setting that gives random weights."""
+        return self.name if self.from_config is None else "model.from_config"
+
+    @property
+    def trains_tokenizer(self) -> bool:
+        """Whether the vocabulary is made from the training texts."""
+        return self.from_config is not None and not self.tokenizer
+
 
 @dataclass
 class DataConfig:

@@ -7,22 +7,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flax_agnews import commands
-from flax_agnews.evaluation import check_evaluating, evaluate, shown_evaluation
-from flax_agnews.files import write_json
-from flax_agnews.outline import outline
-from flax_agnews.trained import Classifier
+from flax_agnews.cli import common
+from flax_agnews.system.files import write_json
+from flax_agnews.trained.classifier import Classifier
+from flax_agnews.trained.evaluation import check_evaluating, evaluate, shown_evaluation
+from flax_agnews.trained.finished_run import outline
 
 DATA = "texts and labels: CSV, TSV, JSON, JSONL or Parquet, a pattern of such files, or a folder: its test split"
 
 
-def make_parser() -> commands.Parser:
+def make_parser() -> common.Parser:
     """The command's options."""
-    parser = commands.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help=commands.RUN)
+    parser = common.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--data", type=Path, required=True, help=DATA)
-    parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
-    parser.add_argument("--delimiter", help=commands.DELIMITER)
+    parser.add_argument("--text_column", nargs="+", help=common.TEXTS)
+    parser.add_argument("--delimiter", help=common.DELIMITER)
     parser.add_argument("--label_column", help="of the labels (default: the run's own)")
     parser.add_argument(
         "--labels",
@@ -32,21 +32,21 @@ def make_parser() -> commands.Parser:
     )
     parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
     parser.add_argument("--json", type=Path, help="file for all of it, for machines")
-    commands.add_model(parser)
+    common.add_model(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    return commands.exit_code(lambda: _evaluate(sys.argv[1:] if arguments is None else arguments))
+    return common.exit_code(lambda: _evaluate(sys.argv[1:] if arguments is None else arguments))
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
     options = make_parser().parse_args(arguments)
-    display, run = commands.make_display(), outline(options.run)
-    texts = commands.text_columns(run, options.text_column)
+    display, run = common.make_display(), outline(options.run)
+    texts = common.text_columns(run, options.text_column)
     label = options.label_column or run.data.label_column
-    delimiter = commands.delimiter(run, options.delimiter)
+    delimiter = common.delimiter(run, options.delimiter)
     check_evaluating(options.data, texts, label, delimiter, run.data.test_split, options.json)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)

@@ -5,12 +5,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from flax_agnews import cli
-from flax_agnews.compare import compare
-from flax_agnews.display import Display
+from flax_agnews.cli import arguments as cli
+from flax_agnews.cli.compare import compare
 from flax_agnews.errors import Diverged, Lost, UserError
-from flax_agnews.listing import strategies_table
-from flax_agnews.surroundings import check_directory
+from flax_agnews.experiment.description import strategies_table
+from flax_agnews.system.display import Display
+from flax_agnews.system.environment import check_directory
 from flax_agnews.training.processes import count, leave
 
 

@@ -5,34 +5,34 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from flax_agnews import commands
+from flax_agnews.cli import common
 from flax_agnews.data.streams import Utf8
 from flax_agnews.errors import UserError
-from flax_agnews.outline import outline
-from flax_agnews.streaming import ROWS, answer_file, answer_lines, check_answering
-from flax_agnews.trained import Classifier
+from flax_agnews.trained.classifier import Classifier
+from flax_agnews.trained.finished_run import outline
+from flax_agnews.trained.streaming import ROWS, answer_file, answer_lines, check_answering
 
 
-def make_parser() -> commands.Parser:
+def make_parser() -> common.Parser:
     """The command's options."""
-    parser = commands.Parser(prog="python -m flax_agnews.predict", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help=commands.RUN)
+    parser = common.Parser(prog="python -m flax_agnews.predict", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--text", action="append", help="a text; may be given several times")
     parser.add_argument(
         "--file", type=Path, help="CSV, TSV, JSON, JSONL or Parquet with a column of texts, of any size"
     )
     parser.add_argument("--out", type=Path, help="a copy of --file with a label and a probability of each class")
-    parser.add_argument("--text_column", nargs="+", help=commands.TEXTS)
-    parser.add_argument("--delimiter", help=commands.DELIMITER)
+    parser.add_argument("--text_column", nargs="+", help=common.TEXTS)
+    parser.add_argument("--delimiter", help=common.DELIMITER)
     parser.add_argument("--prefix", default="", help="before the names of the new columns")
-    commands.add_model(parser)
+    common.add_model(parser)
     parser.epilog = "Without --text and --file, each line of standard input is a text; of a pair, with a tab between."
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    return commands.exit_code(lambda: _predict(sys.argv[1:] if arguments is None else arguments))
+    return common.exit_code(lambda: _predict(sys.argv[1:] if arguments is None else arguments))
 
 
 def _predict(arguments: Sequence[str]) -> None:
@@ -43,10 +43,10 @@ def _predict(arguments: Sequence[str]) -> None:
         raise UserError("--text and --file: choose one")
     for text in options.text or ():
         _check_bytes(text)
-    display = commands.make_display()
+    display = common.make_display()
     if options.file:
         run = outline(options.run)
-        columns, delimiter = commands.text_columns(run, options.text_column), commands.delimiter(run, options.delimiter)
+        columns, delimiter = common.text_columns(run, options.text_column), common.delimiter(run, options.delimiter)
         check_answering(options.file, options.out, columns, options.prefix, run.classes, delimiter)
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)

@@ -31,7 +31,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a finished small experiment; tests leave it as it is."""
-    import small_experiments
+    from support import small_experiments
 
     output = tmp_path_factory.mktemp("trained") / "out"
     small_experiments.trained(output)

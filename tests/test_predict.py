@@ -18,12 +18,13 @@ from rich.console import Console
 from scipy.special import softmax
 from sklearn import metrics
 
-from flax_agnews import evaluate, predict, streaming
+from flax_agnews import evaluate, predict
 from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus
-from flax_agnews.display import Display
-from flax_agnews.evaluation import measure, shown_evaluation
-from flax_agnews.trained import Classifier
+from flax_agnews.system.display import Display
+from flax_agnews.trained import streaming
+from flax_agnews.trained.classifier import Classifier
+from flax_agnews.trained.evaluation import measure, shown_evaluation
 
 TEST = load_corpus(DataConfig(source="builtin", limit_train=2)).test.first(60)
 ROOT = Path(__file__).resolve().parents[1]

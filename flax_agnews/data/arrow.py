@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.chunks import Added, Chunk, Part, Reading, Write, check_new
 from flax_agnews.data.rows import path_in
 from flax_agnews.errors import UserError, first_line, shown
-from flax_agnews.files import parse_json
+from flax_agnews.system.files import parse_json
+from flax_agnews.system.machine import machine_memory
 
 _DEEPEST = 10  # columns inside of one another that have names
 

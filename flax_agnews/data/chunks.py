@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.rows import Rows, check_columns, joined, path_in, side_by_side
 from flax_agnews.errors import UserError, listed
+from flax_agnews.system.machine import machine_memory
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from flax_agnews.data import layout, splits, streams, tables
 from flax_agnews.data.chunks import Part, whole
 from flax_agnews.data.rows import MOST_CLASSES, Found, Rows
 from flax_agnews.errors import UserError
-from flax_agnews.files import expanded
+from flax_agnews.system.files import expanded
 
 CLASSES_FILE = "classes.txt"
 

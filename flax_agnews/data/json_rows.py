@@ -10,7 +10,7 @@ from typing import Any
 from flax_agnews.data import streams
 from flax_agnews.data.chunks import Added, Chunk, Reading, Write, check_new, grouped
 from flax_agnews.errors import UserError
-from flax_agnews.files import parse_json
+from flax_agnews.system.files import parse_json
 
 _SPACE = " \t\r\n"
 _EXAMPLE = 'must be a JSON object, such as {"text": "...", "label": 0}'

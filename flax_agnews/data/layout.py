@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flax_agnews.data.streams import COMPRESSIONS
 from flax_agnews.errors import UserError, listed
-from flax_agnews.files import expanded
+from flax_agnews.system.files import expanded
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _COMPRESSIBLE = (".csv", ".tsv", ".json", ".jsonl")  # Parquet is compressed inside

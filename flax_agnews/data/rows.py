@@ -8,8 +8,8 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
-from flax_agnews.data.arrays import machine_memory
 from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.system.machine import machine_memory
 
 MOST_CLASSES = 10_000
 Text = str | tuple[str, str]

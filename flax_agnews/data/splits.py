@@ -9,7 +9,7 @@ import numpy as np
 from flax_agnews.config import DataConfig
 from flax_agnews.data.rows import Found, Rows
 from flax_agnews.errors import UserError, listed
-from flax_agnews.units import counted
+from flax_agnews.system.text import counted
 
 VALIDATION = ("validation", "val", "valid", "dev")
 """What a validation split is called, as the `datasets` library has it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import not_utf8
+from flax_agnews.system.files import not_utf8
 
 LONGEST = 10_000_000
 """Characters of a line, a field or a JSON value: thousands of pages (the csv module's own limit is 131,072)."""

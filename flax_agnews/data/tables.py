@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flax_agnews.data import arrow, delimited, json_rows, layout, streams
 from flax_agnews.data.chunks import Added, Chunk, Part, Reading, Write
 from flax_agnews.errors import UserError, listed
-from flax_agnews.files import drafted
+from flax_agnews.system.files import drafted
 
 __all__ = ["Added", "Chunk", "Reading"]  # named here for those who only read and write files
 

@@ -17,8 +17,8 @@ import numpy as np
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import drafted, expanded, write_atomic
-from flax_agnews.surroundings import cache_folder
+from flax_agnews.system.environment import cache_folder
+from flax_agnews.system.files import drafted, expanded, write_atomic
 
 END_OF_TEXT = "<|endoftext|>"
 

@@ -12,15 +12,15 @@ import numpy as np
 from jax import Array
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.data.arrays import machine_memory
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.files import expanded, is_local, read_model_json, write_json
-from flax_agnews.keywords import check_kind
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
+from flax_agnews.settings.keywords import check_kind
+from flax_agnews.system.files import expanded, is_local, read_model_json, write_json
+from flax_agnews.system.machine import machine_memory
 
 BODY = "transformer/"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import UserError, first_line, listed, shown
-from flax_agnews.files import drafted, read_model_json
+from flax_agnews.system.files import drafted, read_model_json
 
 # Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}

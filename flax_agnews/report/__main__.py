@@ -9,7 +9,7 @@ from rich.console import Console
 
 from flax_agnews.errors import UserError
 from flax_agnews.report import final_table, read_results, write_report
-from flax_agnews.surroundings import check_directory
+from flax_agnews.system.environment import check_directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import listed
+from flax_agnews.metrics.scores import confusion_cells, spread
+from flax_agnews.metrics.statistics import Run, by_strategy
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, share_text, short_names
-from flax_agnews.scores import confusion_cells, spread
-from flax_agnews.statistics import Run, by_strategy
-from flax_agnews.units import counted
+from flax_agnews.system.text import counted
 
 _MOST_CLASSES = 20
 

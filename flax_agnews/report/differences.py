@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from flax_agnews.metrics.statistics import PairedDifference, by_strategy, paired_difference
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked
-from flax_agnews.statistics import PairedDifference, by_strategy, paired_difference
 
 _FEW_SEEDS = 5
 

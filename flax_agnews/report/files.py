@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import UserError, shown
-from flax_agnews.files import parse_json
-from flax_agnews.statistics import COSTS
-from flax_agnews.units import counted
+from flax_agnews.metrics.statistics import COSTS
+from flax_agnews.system.files import parse_json
+from flax_agnews.system.text import counted
 
 Results = Mapping[str, Any]
 SCHEMA = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import UserError, listed, shown
-from flax_agnews.files import expanded, write_atomic
+from flax_agnews.metrics.statistics import Run, by_strategy, costs, summary, wilson_interval
 from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
@@ -26,8 +26,8 @@ from flax_agnews.report.tables import (
     table_title,
     write_csv,
 )
-from flax_agnews.statistics import Run, by_strategy, costs, summary, wilson_interval
-from flax_agnews.units import counted
+from flax_agnews.system.files import expanded, write_atomic
+from flax_agnews.system.text import counted
 
 _FIGURE = "accuracy_curves.png"
 

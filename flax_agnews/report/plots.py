@@ -16,11 +16,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
-from flax_agnews.files import write_atomic
+from flax_agnews.metrics.statistics import Run, by_strategy
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import model_text, one_line, seeds_text, shorten
-from flax_agnews.statistics import Run, by_strategy
-from flax_agnews.units import counted
+from flax_agnews.system.files import write_atomic
+from flax_agnews.system.text import counted
 
 # Okabe and Ito's palette for the colour-blind (2008) without its yellow, too pale for lines on white; the
 # last seven extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.

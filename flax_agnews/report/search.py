@@ -6,7 +6,7 @@ from typing import Any
 from flax_agnews.errors import listed
 from flax_agnews.report.files import Results
 from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, seconds_text
-from flax_agnews.units import counted
+from flax_agnews.system.text import counted
 
 
 def search(results: Results) -> Iterator[str]:

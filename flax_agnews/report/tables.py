@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flax_agnews.errors import printable
-from flax_agnews.files import write_atomic
+from flax_agnews.metrics.statistics import COSTS, by_strategy, costs, summary
 from flax_agnews.report.files import Results
-from flax_agnews.statistics import COSTS, by_strategy, costs, summary
-from flax_agnews.units import counted
+from flax_agnews.system.files import write_atomic
+from flax_agnews.system.text import counted
 
 HEADERS = ("strategy", "accuracy", "macro-F1", "trained parameters", "train time", "tokens/s")
 NOT_KNOWN = "–"

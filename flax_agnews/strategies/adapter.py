@@ -19,7 +19,7 @@ from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise, Place
 from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
 from flax_agnews.models.layers import Linear
-from flax_agnews.models.products import PRODUCTS, replaced
+from flax_agnews.models.linear_replacement import PRODUCTS, replaced
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
 
 

@@ -14,7 +14,7 @@ from jax import Array
 from flax_agnews.errors import UserError, listed, nearest, shown
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.optim import FROZEN, Plan, Transform
+from flax_agnews.strategies.optim import FROZEN, Plan, Transform
 from flax_agnews.strategies.peft import Peft
 
 Adapt = Callable[[Classifier, Array], Classifier]

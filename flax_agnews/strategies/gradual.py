@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.optim import Plan, Transform
 from flax_agnews.strategies.base import Entry, Stage, Strategy, height, require, settings_of
+from flax_agnews.strategies.optim import Plan, Transform
 
 
 @dataclass

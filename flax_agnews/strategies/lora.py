@@ -15,7 +15,7 @@ from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import ADDED_SITES, Noise, Place
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear, product
-from flax_agnews.models.products import PRODUCTS, replaced
+from flax_agnews.models.linear_replacement import PRODUCTS, replaced
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 

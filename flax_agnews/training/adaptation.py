@@ -11,8 +11,8 @@ import numpy as np
 from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
 from flax_agnews.errors import UserError
-from flax_agnews.files import read_json, write_json
 from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches
 

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from flax_agnews import manifest
 from flax_agnews.errors import UserError, first_line, listed
-from flax_agnews.files import read_json, write_json
+from flax_agnews.runs import sealed
+from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.disk_writes import check_room, watched
 from flax_agnews.training.saving import Sign
 
@@ -58,7 +58,7 @@ class Store:
         for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
             if folder not in needed:
                 sign()
-                manifest.discard(folder)
+                sealed.discard(folder)
 
     def save_best(
         self, params: Any, epoch: int, about: Mapping[str, Any] | None = None, sign: Sign = lambda: None
@@ -95,7 +95,7 @@ class Store:
     def restore_best(self, example: T, epoch: int, later: Collection[str] = ()) -> T:
         """The trainable leaves of the best epoch (`later` as in `restore`); a `UserError` where they are damaged."""
         folder = self._best(epoch)
-        if reason := manifest.damage(folder):
+        if reason := sealed.damage(folder):
             raise UserError(f"{folder}: the weights are damaged ({reason}). Remove {self.folder.parent} to train anew")
         return _load(folder, example, later)[0]
 
@@ -107,7 +107,7 @@ class Store:
         """Drops the states that only some of the runs that train together have, after the one that all go on from."""
         for later in self.steps:
             if later > step:
-                manifest.discard(self._step(later))
+                sealed.discard(self._step(later))
 
     def about_best(self, epoch: int) -> dict[str, Any] | None:
         """What was kept with the best weights, unchecked (`restore_best` checks all); None where there are none."""
@@ -119,7 +119,7 @@ class Store:
         stays = {self._best(epoch), *([] if step is None else [self._step(step)])}
         for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
             if folder not in stays:
-                manifest.discard(folder)
+                sealed.discard(folder)
         self._sweep()
 
     def clear(self) -> None:
@@ -138,7 +138,7 @@ class Store:
             draft.mkdir(parents=True)
             with watched(draft, sign):
                 _save(draft, tree, notes)
-            manifest.seal(draft, folder, sign)
+            sealed.seal(draft, folder, sign)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -153,10 +153,10 @@ class Store:
 
     def _intact(self, folder: Path) -> bool:
         if folder not in self._sound:
-            reason = manifest.damage(folder) if folder.exists() else "is missing"
+            reason = sealed.damage(folder) if folder.exists() else "is missing"
             self._sound[folder] = not reason
             if reason and folder.exists():
-                aside = manifest.set_aside(folder)
+                aside = sealed.set_aside(folder)
                 self._note(f"{folder}: damaged, {reason}; set aside as {aside.name}")
             elif reason:
                 self._note(f"{folder}: {reason}")

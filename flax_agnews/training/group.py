@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from flax_agnews.errors import UserError, listed
+from flax_agnews.metrics.tracking import NullTracker, Tracker
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.tracking import NullTracker, Tracker
 from flax_agnews.training.checkpoint import Store, all_finite, newest, snapshot
-from flax_agnews.training.circumstances import inexact
+from flax_agnews.training.exactness import inexact
 from flax_agnews.training.history import History, Journal
 from flax_agnews.training.processes import first_before_others, is_first, of_first
 from flax_agnews.training.program import Program

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from flax_agnews import scores
-from flax_agnews.metrics import MetricsFile
-from flax_agnews.tracking import NullTracker, Tracker
+from flax_agnews.metrics import scores
+from flax_agnews.metrics.metrics_file import MetricsFile
+from flax_agnews.metrics.tracking import NullTracker, Tracker
 
 _USUAL, _FEWEST, _FAR = 50, 20, 8.0  # a spike: so many updates say what is usual, so many at least, so many sd away
 

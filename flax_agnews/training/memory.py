@@ -8,7 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
-from flax_agnews.units import counted
+from flax_agnews.system.text import counted
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

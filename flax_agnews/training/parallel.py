@@ -20,8 +20,8 @@ from jax.sharding import PartitionSpec as P
 
 from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
-from flax_agnews.files import write_atomic
-from flax_agnews.surroundings import cache_folder, unwritable
+from flax_agnews.system.environment import cache_folder, unwritable
+from flax_agnews.system.files import write_atomic
 from flax_agnews.training.step import AXIS
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"

@@ -16,11 +16,11 @@ from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
 from flax_agnews.errors import Diverged
 from flax_agnews.models.pretrained import BODY, Base
-from flax_agnews.optim import FROZEN, Plan
 from flax_agnews.strategies.base import Strategy
+from flax_agnews.strategies.optim import FROZEN, Plan
 from flax_agnews.training.adaptation import Adaptation, adaptation_key, arrangement, renewed, settings
 from flax_agnews.training.checkpoint import Store, newest, snapshot
-from flax_agnews.training.circumstances import circumstances, inexact
+from flax_agnews.training.exactness import circumstances, inexact
 from flax_agnews.training.history import lost
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices

@@ -13,8 +13,8 @@ import numpy as np
 from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
+from flax_agnews.metrics.scores import balanced_class_weights, balanced_weights
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.scores import balanced_class_weights, balanced_weights
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack, unshared
 from flax_agnews.training.step import (

@@ -7,7 +7,7 @@ from concurrent.futures import thread as pools
 
 from flax_agnews.config import CheckpointConfig
 from flax_agnews.errors import UserError, first_line
-from flax_agnews.units import count, words_duration
+from flax_agnews.system.text import count, words_duration
 
 _FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
 _MOST = ", the most that a crash can lose"

@@ -22,8 +22,8 @@ from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.models.rows import Way, check_attention
-from flax_agnews.optim import Plan, make_optimizer, paced
 from flax_agnews.strategies.base import Strategy
+from flax_agnews.strategies.optim import Plan, make_optimizer, paced
 
 T = TypeVar("T")
 

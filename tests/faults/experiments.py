@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from small_experiments import results, small, without_cost
+from support.small_experiments import results, small, without_cost
 
 from flax_agnews.training.checkpoint import Store
 

@@ -13,14 +13,14 @@ import pytest
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data import tokens
-from flax_agnews.data.arrays import ArrayFolder, NoRoom
 from flax_agnews.data.tables import Chunk, writing
 from flax_agnews.data.tokens import Ragged, train_tokenizer
 from flax_agnews.errors import UserError
-from flax_agnews.exports import export_run
-from flax_agnews.files import write_json
 from flax_agnews.models.pretrained import load_base
+from flax_agnews.system.files import write_json
+from flax_agnews.trained.exports import export_run
 from flax_agnews.training import adaptation, checkpoint, parallel
+from flax_agnews.training.array_cache import ArrayFolder, NoRoom
 from flax_agnews.training.checkpoint import Store
 
 pytestmark = pytest.mark.faults

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments import SECONDS
-from hanging import Pipes
-from small_experiments import results, small, without_cost
+from faults.experiments import SECONDS
+from support.hanging import Pipes
+from support.small_experiments import results, small, without_cost
 
 from flax_agnews.main import main
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments import (
+from faults.experiments import (
     SECONDS,
     STRATEGIES,
     arguments,
@@ -19,7 +19,7 @@ from experiments import (
     lines,
     sound_steps,
 )
-from small_experiments import start
+from support.small_experiments import start
 
 pytestmark = pytest.mark.faults
 
@@ -108,10 +108,10 @@ PHASES = {
     "before a save": "flax_agnews.training.checkpoint:Store._write:before:3",
     "its folder is empty": "flax_agnews.training.checkpoint:_save:before:3",
     "arrays are written, nothing is synced": "flax_agnews.training.checkpoint:_save:after:3",
-    "some files are synced": "flax_agnews.manifest:sync:before:12",
-    "sealed, not in its place": "flax_agnews.manifest:move:before:4",
-    "in its place, the older one there": "flax_agnews.manifest:move:after:4",
-    "the older one has no name": "flax_agnews.manifest:shutil.rmtree:before:3",
+    "some files are synced": "flax_agnews.runs.sealed:sync:before:12",
+    "sealed, not in its place": "flax_agnews.runs.sealed:move:before:4",
+    "in its place, the older one there": "flax_agnews.runs.sealed:move:after:4",
+    "the older one has no name": "flax_agnews.runs.sealed:shutil.rmtree:before:3",
     "the best weights are written, the result is not": "flax_agnews.training.group:Lane.finish:after:1",
     "the result is written, states are not dropped": "flax_agnews.training.checkpoint:Store.finish:before:1",
     "the body is being kept": "flax_agnews.training.adaptation:keep:before:2",

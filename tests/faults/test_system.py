@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments import SECONDS
-from small_experiments import results, small, start, without_cost
+from faults.experiments import SECONDS
+from support.small_experiments import results, small, start, without_cost
 
 from flax_agnews.main import main
 

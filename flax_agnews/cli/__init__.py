@@ -1,0 +1,1 @@
+"""The command line: flags and YAML to settings, and what the commands share."""

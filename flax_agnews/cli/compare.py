@@ -1,0 +1,54 @@
+"""A whole comparison for people: the experiment, its report, the final table on the screen."""
+
+from collections.abc import Sequence
+
+from flax_agnews.config import Config
+from flax_agnews.errors import Diverged
+from flax_agnews.experiment.experiment import Experiment
+from flax_agnews.report import final_table, read_results, write_report
+from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.system.display import Display
+from flax_agnews.system.interrupt import Stopped
+from flax_agnews.training import processes
+
+
+def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: bool = False) -> None:
+    """Runs the experiment, writes its report and prints its table.
+
+    Raises:
+        UserError: bad input.
+        Lost: another process of the same experiment has ended.
+        Diverged: numbers of some runs were not finite; the report of all others is written.
+        KeyboardInterrupt: with the signal's number, after saving.
+    """
+    with processes.telling():
+        display, diverged = Display(), None
+        try:
+            experiment = Experiment(config, strategies, display, overwrite)
+            try:
+                experiment.run()
+            except Diverged as error:
+                if not experiment.folder.finished(experiment.names):
+                    raise
+                diverged = error
+        except Stopped as stop:
+            if processes.is_first():
+                display.note(f"{stop.where}; run the same command to go on")
+            processes.meet()  # nobody leaves before the first has saved
+            raise KeyboardInterrupt(stop.signal) from None
+        if processes.is_first():
+            _report(experiment)
+        processes.meet()
+        if diverged:
+            raise diverged
+
+
+def _report(experiment: Experiment) -> None:
+    """Report, table and figure, of a finished experiment."""
+    folder, display = experiment.folder.path, experiment.display
+    written = write_report(folder)
+    experiment.publish(folder / "accuracy_curves.png")
+    display.console.print("", final_table(read_results(folder)), "")
+    display.note(
+        " · ".join([str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")])
+    )

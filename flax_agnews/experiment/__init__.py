@@ -1,0 +1,1 @@
+"""A comparison: strategies x seeds, from its settings to an output folder."""

@@ -1,0 +1,162 @@
+"""Fair rates: each strategy gets as many trials of its learning rates, on the validation split, before the comparison.
+
+A trial is a run in miniature, with all of the strategy's rates multiplied by a factor: of every epoch only the first
+updates, with stages, warm-up and decay of that length. All trials have one seed, which no run has, and read the caches
+that the runs read later.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+
+from flax_agnews.config import Config
+from flax_agnews.data.batches import TrainBatches
+from flax_agnews.data.encoded import Data
+from flax_agnews.errors import listed
+from flax_agnews.experiment.description import rates, short
+from flax_agnews.experiment.progress import ShownCaching, ShownTrial
+from flax_agnews.models.parameters import Parameters
+from flax_agnews.runs import trial_record
+from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.trial_record import Record, Trial
+from flax_agnews.system.display import Display, Job
+from flax_agnews.system.files import write_json
+from flax_agnews.system.interrupt import Interrupt, Stopped
+from flax_agnews.system.text import counted
+from flax_agnews.training import processes
+from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.group import Lane
+from flax_agnews.training.loop import Interrupted, train
+from flax_agnews.training.memory import out_of_memory
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.program import Program, plan_batches, training_loss
+from flax_agnews.training.state import Setup
+
+_LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' end at half of it
+_SHAPES = 2  # compiled for trials, at most: as short as they are, padding costs less than compiling
+
+
+class Search:
+    """Chooses the rates of an experiment's strategies.
+
+    Args:
+        config: all settings.
+        data: the texts.
+        devices: that share every batch.
+        activations: the caches of frozen layers.
+        folder: the experiment's; finished trials are kept in it.
+        display: told what goes on.
+        interrupt: asked whether to stop.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        devices: Devices,
+        activations: Activations,
+        folder: OutputFolder,
+        display: Display,
+        interrupt: Interrupt,
+    ) -> None:
+        self.config, self.data, self.devices, self.activations = config, data, devices, activations
+        self.folder, self.display, self.interrupt = folder, display, interrupt
+        self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
+
+    @cached_property
+    def batches(self) -> TrainBatches:
+        """Of a whole run with the trials' seed."""
+        alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
+        return plan_batches(self.data.train, alone, [self.seed], self.devices)
+
+    def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
+        """A strategy at its best rates, found now or before.
+
+        Args:
+            setup: the strategy on the model.
+            shared: the body's weights on the devices.
+            identity: what a run of it is a run of.
+
+        Raises:
+            Stopped: on a signal; finished trials are kept.
+            UserError: the folder has the search of something else.
+        """
+        name, folder = setup.strategy.name, self.folder.path
+        record = Record.of(processes.of_first(asdict(trial_record.read_own(folder, name, identity))))
+        if record.factor is None:
+            try:
+                with out_of_memory(self.config):
+                    self._search(setup, shared, record)
+            except Interrupted:
+                kept = f"{counted(len(record.trials), 'trial')} kept"
+                raise Stopped(f"stopped in the search for rates of {name}, {kept}", self.interrupt.asked) from None
+        self._tell(name, record)
+        assert record.factor is not None
+        return setup.at(record.factor)
+
+    def _search(self, setup: Setup, shared: Parameters, record: Record) -> None:
+        """Runs the trials that are still to do, and takes the best factor of the last round."""
+        name, left = setup.strategy.name, trial_record.grid(self.config.search.trials)
+        program = self._compiled(setup.at(1.0), shared, record)
+        steps, settings = self.batches.steps_per_epoch, self.config.search
+        for each in trial_record.halving(settings.trials, steps, settings.budget):
+            batches, updates = self.batches.cut(each), each * self.epochs
+            known = {trial.factor for trial in record.trials if trial.updates == updates}
+            if todo := {f: program.at(setup.at(f, steps // each), batches) for f in left if f not in known}:
+                self.display.note(f"{name}: {counted(len(left), 'rate')} are tried, {counted(updates, 'update')} each")
+                self._round(todo, record)
+            left = record.ranked(left, updates)[: trial_record.half(len(left))]
+        record.factor = left[0]
+        record.rates = [rate * left[0] for rate in rates(setup, self.config.train)]
+        self._write(name, record)
+
+    def _compiled(self, setup: Setup, shared: Parameters, record: Record) -> Program:
+        """The steps of all trials; no text of the test split is evaluated."""
+        started, name = time.perf_counter(), setup.strategy.name
+        told = ShownCaching(self.display, name, self.interrupt)
+        read = self.activations.inputs(setup, shared, self.batches, told)
+        evaluated, lengths = {"validation": read.evaluated["validation"]}, self.data.train.tokens.lengths
+        with self.display.busy(f"compiling {name}, for trials"):
+            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
+            made = partial(Program, setup, self.devices, shared, loss=loss, lengths=lengths, by_stage=read.by_stage)
+            program = made(read.batches, evaluated)
+        record.seconds += time.perf_counter() - started
+        return program
+
+    def _round(self, programs: Mapping[float, Program], record: Record) -> None:
+        """A trial of each factor."""
+        [name] = {program.setup.strategy.name for program in programs.values()}
+        jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
+        self.display.plan(jobs)
+        for (factor, program), job in zip(programs.items(), jobs, strict=True):
+            if self.interrupt.check(now=True):
+                raise Interrupted(0)
+            started = time.perf_counter()
+            trial = self._trial(program, factor, job)
+            record.trials.append(Trial(**processes.of_first(asdict(trial))))
+            record.seconds += time.perf_counter() - started
+            self._write(name, record)
+
+    def _trial(self, program: Program, factor: float, job: Job) -> Trial:
+        lane = Lane(self.seed, skip=self.config.train.on_nonfinite == "skip")
+        watch = ShownTrial(self.display, job, self.interrupt)
+        train(program, [lane], self.epochs, watch=watch)
+        history, updates = lane.history, program.batches.steps_per_epoch * self.epochs
+        best = history.best_epoch - 1
+        scores = (None, None) if lane.fault else (history.val_accuracy[best], history.val_loss[best])
+        watch.finish(scores[0])
+        return Trial(factor, updates, *scores)
+
+    def _tell(self, name: str, record: Record) -> None:
+        """What was chosen, and what speaks against it."""
+        what = f"{name}: rates x {record.factor:.3g} ({listed(map(short, record.rates))})"
+        best = record.best
+        if best.val_accuracy is None:
+            return self.display.note(f"{what}: none that was tried had finite numbers; lower the strategy's own")
+        edge = f", the {record.edge} that were tried: better ones may lie beyond" if record.edge else ""
+        self.display.note(f"{what}, validation accuracy {best.val_accuracy:.3f}{edge}")
+
+    def _write(self, name: str, record: Record) -> None:
+        if self.folder.writes:
+            write_json(trial_record.path_of(self.folder.path, name), asdict(record))

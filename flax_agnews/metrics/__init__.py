@@ -1,0 +1,1 @@
+"""Numbers about answers, what they can say, and where they are written."""

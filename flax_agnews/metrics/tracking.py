@@ -1,0 +1,270 @@
+"""Where metrics go besides the run's folder: Weights & Biases, where it is wanted."""
+
+import configparser
+import netrc
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from flax_agnews.config import TrackingConfig
+from flax_agnews.errors import UserError
+from flax_agnews.metrics.wandb_files import last_row, mend
+
+_PROJECT = "flax_agnews"
+_INIT_SECONDS = 5.0  # longest wait for the server before training goes on without it
+_FINISH_SECONDS = 10.0  # longest wait for the upload at the end of a run
+_NO_KEY = "Weights & Biases is off: no key (wandb login, or --tracking.wandb offline)"
+_unreachable: dict[str, str] = {}  # host: the hint of its failure; no run of this process waits for it again
+
+
+class Tracker(Protocol):
+    """Takes metrics, pictures and tables of one run."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics by name at an update (from 0, never going back)."""
+
+    def figure(self, name: str, path: Path) -> None:
+        """A picture file."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table."""
+
+    def finish(self) -> bool:
+        """Ends the run; waits a few seconds for the upload at most. Whether all of it was taken and kept."""
+
+
+class NullTracker:
+    """Takes everything and keeps nothing."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def figure(self, name: str, path: Path) -> None:
+        """Nothing."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Nothing."""
+
+    def finish(self) -> bool:
+        """Nothing is kept."""
+        return False
+
+
+class WandbTracker:
+    """A Weights & Biases run. Its first error is noted in one line, and from then on nothing is tracked.
+
+    Args:
+        run: a `wandb.Run`.
+        note: takes that line.
+        seen: the last row that W&B has of a resumed run: its step (-1 where there is none) and the names in it (None
+            where they are not known). W&B takes no step twice, so that rows up to this one are left out, and what the
+            last one lacks goes into the next one.
+    """
+
+    def __init__(self, run: Any, note: Callable[[str], None], seen: tuple[int, set[str] | None] = (-1, None)) -> None:
+        self._run = run
+        self._note = note
+        self._seen = seen
+        self._step = seen[0] + 1
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics by name at an update; those of the same update become one row."""
+        last, names = self._seen
+        if step <= last:
+            lacking = set(metrics) - names if step == last and names is not None else set()
+            metrics = {name: value for name, value in metrics.items() if name in lacking}
+        if metrics:
+            self._step = max(step, last + 1)
+            self._safely(lambda run: run.log(dict(metrics), step=self._step))
+
+    def figure(self, name: str, path: Path) -> None:
+        """A picture file, at the last update."""
+        import wandb
+
+        self._safely(lambda run: run.log({name: wandb.Image(str(path))}, step=self._step))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table, at the last update."""
+        import wandb
+
+        data = [list(row) for row in rows]
+        self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
+
+    def finish(self) -> bool:
+        """Ends the run; what isn't uploaded within seconds stays on disk, for `wandb sync`."""
+        self._safely(lambda run: run.finish())
+        kept, self._run = self._run is not None, None
+        return kept
+
+    def _safely(self, act: Callable[[Any], None]) -> None:
+        if self._run is None:
+            return
+        try:
+            act(self._run)
+        except Exception as error:  # tracking must never end a training run, whatever W&B raises
+            self._note(f"{_off(error)} (what was logged is in {Path(self._run.dir).parent}: wandb sync)")
+            self._run = None
+
+
+def check_key(config: TrackingConfig) -> None:
+    """Raises a `UserError` for `online` without a key."""
+    if _mode(config) == "online" and not _has_key(host := _host()):
+        raise UserError(f"--tracking.wandb online: no key for {host}. Run wandb login, or choose offline")
+
+
+def open_tracker(
+    config: TrackingConfig,
+    *,
+    name: str,
+    group: str,
+    settings: Mapping[str, Any],
+    folder: Path,
+    note: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+) -> tuple[Tracker, str | None]:
+    """A tracker for one run, and a line for the person where there is something to say.
+
+    Never asks a question and waits for the network a few seconds at most.
+
+    Args:
+        config: The mode and the project.
+        name: Name of the run, such as `full-seed-42`.
+        group: What the runs of one experiment share, where WANDB_RUN_GROUP says nothing else.
+        settings: The run's settings, nested by section.
+        folder: The run's folder; W&B writes into `wandb` there. Where it has before, the W&B run goes on.
+        note: Takes the one line that says that W&B failed later, while running.
+
+    Raises:
+        UserError: `online` without a key.
+    """
+    mode = _mode(config)
+    host = _host()
+    if mode == "disabled":
+        return NullTracker(), None
+    check_key(config)
+    if mode != "offline" and not _has_key(host):
+        return NullTracker(), _NO_KEY
+    if mode != "offline" and host in _unreachable:
+        return NullTracker(), _unreachable[host]
+    try:
+        group = os.environ.get("WANDB_RUN_GROUP") or group
+        run = _start_run(_project(config), name, group, settings, folder, host, mode == "offline")
+        seen = _seen(run, folder, mode == "offline")
+    except Exception as error:  # tracking must never end a training run, whatever W&B raises
+        hint = _off(error)
+        if mode != "offline":
+            _unreachable[host] = hint
+        return NullTracker(), hint
+    return WandbTracker(run, note, seen), None if mode == "offline" else f"Weights & Biases: {run.project_url}"
+
+
+def _start_run(
+    project: str, name: str, group: str, config: Mapping[str, Any], folder: Path, host: str, offline: bool
+) -> Any:
+    """A `wandb.Run`, silent, with nothing captured but what is logged."""
+    # its background service reports its own errors home: traffic even when offline, and a wait at exit
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted: dict[str, Any] = {
+        "silent": True,
+        "console": "off",
+        "base_url": host,
+        "init_timeout": _INIT_SECONDS,
+        "finish_timeout": _FINISH_SECONDS,
+        "finish_timeout_raises": True,
+        "reinit": "create_new",
+        "save_code": False,
+        "x_save_requirements": False,
+        "label_disable": True,
+        **dict.fromkeys(["disable_code", "disable_git"], True),
+        **dict.fromkeys(["x_disable_meta", "x_disable_machine_info", "x_disable_stats"], True),
+    }
+    known = wandb.Settings.model_fields  # an unknown setting is an error, and releases differ in the x_ ones
+    settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+    wandb.setup(wandb.Settings(silent=True))  # init says "loaded credentials" before it reads its settings
+    run_id = _run_id(folder)
+    mend(folder / "wandb", run_id)
+    return wandb.init(
+        project=project,
+        entity=os.environ.get("WANDB_ENTITY") or None,  # which W&B itself reads once a process
+        name=name,
+        group=group,
+        config=dict(config),
+        dir=str(folder),
+        mode="offline" if offline else "online",
+        settings=settings,
+        id=run_id,
+        resume="allow",
+    )
+
+
+def _seen(run: Any, folder: Path, offline: bool) -> tuple[int, set[str] | None]:
+    """The last row of a resumed run that W&B has: online what the server says, which may have less than the files."""
+    step, names = last_row(folder / "wandb", run.id)
+    return (step, names) if offline or step == run.starting_step - 1 else (run.starting_step - 1, None)
+
+
+def _project(config: TrackingConfig) -> str:
+    """The project asked for, or what WANDB_PROJECT or W&B's settings say, or the default."""
+    return config.project or os.environ.get("WANDB_PROJECT") or _wandb_settings().get("project") or _PROJECT
+
+
+def _mode(config: TrackingConfig) -> str:
+    """The mode asked for; `auto` gives way to what WANDB_DISABLED, `wandb offline` or WANDB_MODE say."""
+    if config.wandb == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+        return "disabled"
+    said = os.environ.get("WANDB_MODE") or _wandb_settings().get("mode", "")
+    obeyed = {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+    return obeyed.get(said, "auto") if config.wandb == "auto" else config.wandb
+
+
+def _host() -> str:
+    """The URL of the server that W&B is configured for."""
+    said = os.environ.get("WANDB_BASE_URL") or _wandb_settings().get("base_url")
+    return (said or "https://api.wandb.ai").rstrip("/")
+
+
+def _has_key(host: str) -> bool:
+    """Whether a key is where `wandb` looks for one; asked without importing it, which takes a second."""
+    told = (os.environ.get("WANDB_API_KEY"), os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
+    if any(told) or _wandb_settings().get("api_key"):
+        return True
+    names = [os.environ.get("NETRC") or "~/.netrc", "~/_netrc"]
+    path = next((path for name in names if (path := Path(name).expanduser()).is_file()), None)
+    try:
+        entry = netrc.netrc(path).authenticators(urlsplit(host).netloc) if path else None
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
+        return False
+    return bool(entry and entry[2])
+
+
+def _wandb_settings() -> dict[str, str]:
+    """W&B's settings files, the global one and the one of the working directory, which wins."""
+    home = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    local = Path(".wandb" if Path(".wandb").exists() else "wandb")
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read([home / "settings", local / "settings"], encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return {}
+    return dict(parser["default"]) if parser.has_section("default") else {}
+
+
+def _run_id(folder: Path) -> str:
+    """The W&B id of this run folder, so that a resumed run goes on in the same place."""
+    path = folder / "wandb" / "run-id.txt"
+    if not (path.exists() and path.stat().st_size):  # a full disk leaves it empty
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(4), encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _off(error: Exception) -> str:
+    """One short line out of W&B's error."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"Weights & Biases is off: {lines[0][:160]}"

@@ -1,0 +1,50 @@
+"""Local paths among the settings: absolute where they are recorded, so that a run is usable from any folder."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flax_agnews.data import builtin, files
+from flax_agnews.system.files import absolute, expanded, is_local
+
+
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as `folder.config_dict` has them, with absolute paths: what config.yaml says."""
+    return _with_paths(settings, absolute)
+
+
+def compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with one name for each place, however it is spelled, symbolic links included."""
+    return _with_paths(settings, lambda name: os.path.realpath(absolute(name)) if "\0" not in name else name)
+
+
+def located(name: str) -> str:
+    """A body's or tokenizer's name: absolute where it is a directory, a hub id as it stands."""
+    return absolute(name) if name and is_local(name) else name
+
+
+def _with_paths(settings: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """Every local path among the settings through `place`; all else, and names of the hub, as they stand."""
+    kinds: dict[str, dict[str, Callable[[str], bool]]] = {
+        "model": {"name": is_local, "from_config": _is_local_config, "tokenizer": is_local, "start": is_local},
+        "data": {"source": _is_local_data, "test_source": lambda name: True},
+    }
+    found = dict(settings)
+    for section, fields in kinds.items():
+        if isinstance(values := found.get(section), Mapping):
+            names = {field: name for field in fields if isinstance(name := values.get(field), str) and name}
+            places = {field: place(name) for field, name in names.items() if fields[field](name)}
+            found[section] = {**values, **places}
+    if isinstance(output := found.get("output"), str) and output:
+        found["output"] = place(output)
+    return found
+
+
+def _is_local_config(name: str) -> bool:
+    """`model.from_config` is a directory or hub id, or a config.json in one."""
+    return is_local(str(Path(name).parent) if name.endswith(".json") else name) or expanded(name).is_file()
+
+
+def _is_local_data(name: str) -> bool:
+    return not builtin.claims(name) and files.claims(name)

@@ -1,0 +1,1 @@
+"""Ranges and names of settings, checked for the command line and the library alike."""

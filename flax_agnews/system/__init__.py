@@ -1,0 +1,1 @@
+"""Files, terminal, signals and machine: what is the same in any program."""

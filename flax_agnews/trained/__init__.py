@@ -1,0 +1,1 @@
+"""A finished run as a classifier: loaded, asked, measured, exported."""

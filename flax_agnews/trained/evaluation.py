@@ -1,0 +1,257 @@
+"""How well a trained classifier does on labelled texts, and how far its probabilities can be believed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import nlargest
+from pathlib import Path
+
+import numpy as np
+from rich.console import ConsoleRenderable, Group
+from rich.table import Table
+from rich.text import Text
+from scipy.special import softmax
+
+from flax_agnews.data import tables
+from flax_agnews.data.labels import How, choose_reading
+from flax_agnews.data.rows import Rows, checked_texts
+from flax_agnews.data.rows import Text as Text_
+from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.metrics import scores
+from flax_agnews.metrics.scores import ClassScores
+from flax_agnews.metrics.statistics import wilson_interval
+from flax_agnews.system.display import Display
+from flax_agnews.system.files import check_writable
+from flax_agnews.system.text import counted
+from flax_agnews.trained.classifier import Answers, Classifier
+from flax_agnews.trained.streaming import ROWS, check_apart
+from flax_agnews.training.history import score
+
+BINS = 15
+"""Of the calibration error, as in Guo et al. 2017."""
+
+MOST_CLASSES = 30
+"""That are shown one by one."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A text whose label the classifier doesn't give.
+
+    Attributes:
+        place: where in the file.
+        label: the true class.
+        answer: the class that was given.
+        probability: of the answer.
+        text: its beginning, on one line.
+    """
+
+    place: str
+    label: str
+    answer: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on labelled texts.
+
+    Attributes:
+        texts: how many.
+        accuracy, low, high: share of right answers, and its 95 % Wilson interval.
+        macro_f1: unweighted mean over the classes.
+        loss: mean cross-entropy, nats.
+        by_class: class -> its scores.
+        confusion: [true class][answered class] counts; of many classes as `scores.confusion_record` has them.
+        calibration_error: expected, over 15 bins.
+        temperature: that the logits are best divided by, fitted on all of these texts.
+        calibration_error_mended: with temperatures that each half of the texts got from the other half; None for one
+            text.
+        mistakes: the most confident ones, the worst first.
+        labels: how they were read.
+    """
+
+    texts: int
+    accuracy: float
+    low: float
+    high: float
+    macro_f1: float
+    loss: float
+    by_class: dict[str, ClassScores]
+    confusion: list[list[int]] | dict[str, list[int]]
+    calibration_error: float
+    temperature: float
+    calibration_error_mended: float | None
+    mistakes: list[Mistake]
+    labels: str = ""
+
+
+def check_evaluating(
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str,
+    delimiter: str | None,
+    split: str,
+    target: Path | None,
+) -> None:
+    """Raises a `UserError` where a file can't be evaluated, or its result not be written, before a model is loaded.
+
+    Args:
+        path, text_columns, label_column, delimiter: as in `evaluate`.
+        split: that is taken of a folder.
+        target: file for the result, if any.
+    """
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+    next(tables.read(path, 1, reading, split)).rows(text_columns, label_column)
+    if target is None:
+        return
+    check_apart("--json", target, "--data", path)
+    if target.is_dir():
+        raise UserError(f"--json {target}: is a folder; name a file")
+    check_writable(target, "--json")
+
+
+def evaluate(
+    classifier: Classifier,
+    path: Path,
+    text_columns: Sequence[str],
+    label_column: str,
+    display: Display,
+    mistakes: int = 10,
+    labels: How = "auto",
+    delimiter: str | None = None,
+) -> Evaluation:
+    """Answers a file's texts and compares with its labels, which are names of classes or positions among them.
+
+    The file is read twice, first for its labels alone: which of the two they are depends on all of them.
+
+    Args:
+        classifier: that answers.
+        path: CSV, TSV, JSON, JSONL or Parquet; a pattern of several; or a folder, of which the test split is taken.
+        text_columns, label_column: of the file; two text columns for pairs.
+        display: where progress is shown.
+        mistakes: how many are kept.
+        labels: how they are read; a run that was made before there was a choice reads them as it did.
+        delimiter: of a CSV file; None finds it in the header.
+
+    Raises:
+        UserError: the file can't be read, has no row with a label, or has a label that is none of the classifier's
+            classes or may be either of two.
+    """
+    if labels == "auto" and classifier.data.labels == "legacy":
+        labels = "legacy"
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+
+    def chunks() -> Iterator[tuple[Rows, float]]:
+        for chunk in tables.read(path, ROWS, reading, classifier.data.test_split):
+            yield chunk.rows(text_columns, label_column), chunk.done
+
+    classes = choose_reading((rows for rows, _ in chunks()), classifier.classes, labels, "--labels")
+    logits, truths, worst, left_out = [], [], list[Mistake](), 0
+    with display:
+        progress = display.start("evaluate", path.name, 1)
+        for rows, done in chunks():
+            left_out += rows.unlabelled
+            if not rows.texts:
+                continue
+            texts, truth = checked_texts(rows), classes.numbers(rows)
+            answers = classifier.predict(texts)
+            wrong = [*worst, *_mistakes(rows, texts, truth, answers, str(path))]
+            worst = nlargest(mistakes, wrong, key=lambda mistake: mistake.probability)
+            logits.append(answers.logits)
+            truths.append(truth)
+            progress.step(done)
+        if not truths:
+            raise UserError(f"{path}: has no rows{' with a label' if left_out else ''}")
+        without = f", {left_out:,} without label left out" if left_out else ""
+        progress.finish(f"{counted(sum(map(len, truths)), 'text')}{without}")
+    found = measure(classifier.classes, np.concatenate(logits), np.concatenate(truths), worst)
+    return replace(found, labels=classes.why)
+
+
+def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistakes: list[Mistake]) -> Evaluation:
+    """The numbers of logits [texts, classes] against labels [texts]."""
+    found, texts = score(logits, labels), len(labels)
+    low, high = wilson_interval(found.accuracy, texts)
+    by_class = scores.by_class(labels, logits.argmax(axis=1), len(names))
+    return Evaluation(
+        texts=texts,
+        accuracy=found.accuracy,
+        low=low,
+        high=high,
+        macro_f1=found.macro_f1,
+        loss=found.loss,
+        by_class=dict(zip(names, by_class, strict=True)),
+        confusion=found.confusion,
+        calibration_error=_calibration_error(logits, labels),
+        temperature=scores.temperature(logits, labels),
+        calibration_error_mended=_mended(logits, labels),
+        mistakes=mistakes,
+    )
+
+
+def _mended(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """The calibration error when each half of the texts has the temperature that was fitted on the other half."""
+    if len(labels) < 2:
+        return None
+    halves = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
+    scaled = np.empty_like(logits, np.float64)
+    for mine, other in (halves, halves[::-1]):
+        scaled[mine] = logits[mine] / scores.temperature(logits[other], labels[other])
+    return _calibration_error(scaled, labels)
+
+
+def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+    return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
+
+
+def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers, file: str) -> Iterator[Mistake]:
+    for place in np.flatnonzero(answers.numbers != truth).tolist():
+        label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
+        probability = float(answers.probabilities[place].max())
+        where = rows.at(place).removeprefix(f"{file} ")
+        yield Mistake(where, label, answer, probability, shown(_one_line(texts[place]), 200))
+
+
+def shown_evaluation(found: Evaluation) -> Group:
+    """For the terminal. Names and texts are plain text, whatever is in them."""
+    mended = found.calibration_error_mended
+    cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
+    lines = [
+        f"texts        {found.texts:,}  ({found.labels})" if found.labels else f"texts        {found.texts:,}",
+        f"accuracy     {found.accuracy:.4f}  (95 % interval {found.low:.4f} to {found.high:.4f})",
+        f"macro-F1     {found.macro_f1:.4f}",
+        f"loss         {found.loss:.4f}",
+        f"calibration  error {found.calibration_error:.4f}  ({BINS} bins{cured})",
+        f"temperature  {found.temperature:.3f}  (divides the logits; above 1: the probabilities are too sure)",
+    ]
+    occurring = {name: one for name, one in found.by_class.items() if one.occurs}
+    absent = [shown(name) for name in found.by_class if name not in occurring]
+    parts: list[ConsoleRenderable] = [Text("\n".join(lines)), Text(), _classes_table(occurring)]
+    if absent:
+        parts += [Text(f"neither labels nor answers have: {listed(absent)}")]
+    if found.mistakes:
+        wrong = Table("probability", "answer", "label", "where", "text", box=None, pad_edge=False)
+        for mistake in found.mistakes:
+            cells = (Text(shown(cell, 80)) for cell in (mistake.answer, mistake.label, mistake.place, mistake.text))
+            wrong.add_row(f"{mistake.probability:.4f}", *cells)
+        parts += [Text("\nmost confident mistakes"), wrong]
+    return Group(*parts)
+
+
+def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
+    """All classes; of many, those that fared worst."""
+    names, head = list(by_class), "class"
+    if len(names) > MOST_CLASSES:
+        names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]
+        head = f"the {MOST_CLASSES} worst of {counted(len(by_class), 'class')}"
+    table = Table(head, "texts", "precision", "recall", "F1", box=None, pad_edge=False)
+    for name in names:
+        one = by_class[name]
+        numbers = (f"{value:.4f}" for value in (one.precision, one.recall, one.f1))
+        table.add_row(Text(shown(name)), f"{one.texts:,}", *numbers)
+    return table
+
+
+def _one_line(text: Text_) -> str:
+    return text if isinstance(text, str) else " | ".join(text)

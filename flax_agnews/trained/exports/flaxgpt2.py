@@ -1,0 +1,50 @@
+"""To FlaxGPT2, as `transformers` had it up to version 4: `flax_model.msgpack`, with the head beside the body."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import serialization
+
+from flax_agnews.models.weights import flax_key
+from flax_agnews.system.files import write_atomic
+from flax_agnews.trained.exports.card import write_card
+from flax_agnews.trained.exports.plain import HEAD, notes, read_plain, why_not, write_plain
+from flax_agnews.trained.exports.target import Logits, Target
+from flax_agnews.trained.loading import Parts
+
+_FILE = "flax_model.msgpack"
+
+_USE = """\
+from flax.serialization import msgpack_restore
+from transformers import AutoTokenizer, FlaxGPT2Model  # transformers 4
+
+tokenizer, body = AutoTokenizer.from_pretrained("DIR"), FlaxGPT2Model.from_pretrained("DIR")
+head = msgpack_restore(open("DIR/flax_model.msgpack", "rb").read())["score"]["kernel"]
+ids = tokenizer({example}, truncation=True, return_tensors="np")
+logits = body(**ids).last_hidden_state[:, -1] @ head  # of one text; in a padded batch, its last real token
+"""
+
+
+def write(parts: Parts, folder: Path) -> None:
+    """The body under `transformer`, its kernels [out, in] as FlaxConv1D's; the head under `score`, as nn.Dense's."""
+    found = write_plain(parts, folder, "GPT2Model")
+    tree: dict[str, Any] = {"transformer": {}, "score": {"kernel": found.pop(HEAD)}}
+    for path, value in found.items():
+        *places, leaf = flax_key(path).split("/")
+        place = tree["transformer"]
+        for name in places:
+            place = place.setdefault(name, {})
+        place[leaf] = np.ascontiguousarray(value.T if leaf == "kernel" else value)
+    write_atomic(folder / _FILE, serialization.msgpack_serialize(tree))
+    example = '"First.", "Second."' if parts.paired else '"A text."'
+    write_card(parts, folder, _USE.replace("{example}", example), notes(parts))
+
+
+def read(folder: Path, parts: Parts) -> Logits:
+    """What the files compute."""
+    restore = serialization.msgpack_restore
+    return read_plain(folder, parts, lambda: restore((folder / _FILE).read_bytes())["score"]["kernel"])
+
+
+FLAX_GPT2 = Target("FlaxGPT2Model of transformers 4; the head lies beside the body", why_not, write, read)

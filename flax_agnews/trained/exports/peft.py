@@ -1,0 +1,103 @@
+"""To PEFT: a folder that `PeftModel.from_pretrained` loads on a GPT2ForSequenceClassification of the run's body."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from flax_agnews.errors import UserError
+from flax_agnews.models.pretrained import Base, fetch_file
+from flax_agnews.models.weights import write_tensors
+from flax_agnews.strategies import Strategy
+from flax_agnews.system.files import write_json
+from flax_agnews.trained.exports.card import write_card
+from flax_agnews.trained.exports.target import Logits, Target
+from flax_agnews.trained.loading import Parts
+from flax_agnews.training.inference import Inference
+from flax_agnews.training.start_values import adapter
+
+_USE = """\
+import torch
+from peft import PeftModel
+from transformers import AutoTokenizer, GPT2ForSequenceClassification
+
+tokenizer = AutoTokenizer.from_pretrained("BODY")
+body = GPT2ForSequenceClassification.from_pretrained("BODY", num_labels={classes})
+model = PeftModel.from_pretrained(body, "DIR").eval()
+texts = tokenizer(["A text."], truncation=True, max_length={most}, split_special_tokens={split})
+ids = torch.tensor(texts["input_ids"])
+logits = model(input_ids=ids).logits
+"""
+
+
+def why_not(parts: Parts) -> str | None:
+    """What stands against it, in a few words; None where PEFT has the run's method."""
+    return None if parts.setup.strategy.peft else _lacking(parts.setup.strategy)
+
+
+def _lacking(strategy: Strategy) -> str:
+    return f"PEFT has no such method as strategy {strategy.name}"
+
+
+def write(parts: Parts, folder: Path) -> None:
+    """The adapter's two files, and the card."""
+    setup = parts.setup
+    write_adapter(folder, setup.strategy, setup.base, parts.params, parts.classes)
+    split = parts.tokenizer.special_tokens == "text"
+    use = _USE.format(classes=len(parts.classes), most=parts.max_length, split=split)
+    write_card(parts, folder, use, _notes(parts), library="peft")
+
+
+def write_adapter(
+    folder: Path, strategy: Strategy, base: Base, trained: Mapping[str, Any], classes: Sequence[str]
+) -> None:
+    """Writes adapter_config.json and adapter_model.safetensors, whose header says of which body and classes it is.
+
+    Args:
+        folder: that they are written to; it exists.
+        strategy: that trained.
+        base: the body that it trained on.
+        trained: path -> array of what trained.
+        classes: names, in order.
+
+    Raises:
+        UserError: PEFT has no such method, or the files can't be written.
+    """
+    if strategy.peft is None:
+        raise UserError(_lacking(strategy))
+    about = {
+        "task_type": "SEQ_CLS",
+        "base_model_name_or_path": base.name,
+        "inference_mode": True,
+        "modules_to_save": ["score"],
+    }
+    write_json(folder / "adapter_config.json", {**about, **strategy.peft.fields})
+    header = {"base_sha256": base.hash, "classes": json.dumps(list(classes))}
+    write_tensors(folder / "adapter_model.safetensors", strategy.peft.tensors(trained), header)
+
+
+def _notes(parts: Parts) -> list[str]:
+    """What whoever loads it has to know."""
+    peft, end = parts.setup.strategy.peft, parts.tokenizer.end_of_text
+    assert peft is not None
+    pair = f"**Pairs**: the ids of the first text, {end} (end-of-text), the ids of the second one."
+    return [
+        "`BODY` is the body that the run was trained from, which is not in here; its parameters' SHA-256 is in the "
+        "header of adapter_model.safetensors.",
+        f"**Classes**, in the order of the logits: {json.dumps(parts.classes, ensure_ascii=False)}.",
+        f"**Batches.** {peft.padded}",
+        *([pair] if parts.paired else []),
+        f"**An empty text** was end-of-text alone in training: `input_ids` [[{end}]].",
+    ]
+
+
+def read(folder: Path, parts: Parts) -> Logits:
+    """What the files compute on the run's body."""
+    found = adapter(parts.setup, partial(fetch_file, str(folder)), parts.classes, str(folder))
+    return Inference(parts.setup, {path: jnp.asarray(value) for path, value in found.items()}, parts.frozen).logits
+
+
+PEFT = Target("PeftModel of PEFT, on the run's body", why_not, write, read)

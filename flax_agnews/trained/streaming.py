@@ -1,0 +1,116 @@
+"""A classifier's answers to files of any size and to lines as they come, in constant memory."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from flax_agnews.data import layout, tables
+from flax_agnews.data.chunks import check_new
+from flax_agnews.data.layout import format_of
+from flax_agnews.data.rows import checked_texts
+from flax_agnews.errors import UserError, shown
+from flax_agnews.system.display import Display
+from flax_agnews.system.files import check_writable, same_file
+from flax_agnews.system.text import counted
+from flax_agnews.trained.classifier import Answers, Classifier
+
+ROWS = 4096
+"""Texts that are in memory at once: enough to batch like lengths together."""
+
+
+def check_apart(target_flag: str, target: Path, source_flag: str, source: Path) -> None:
+    """Raises a `UserError` where what is written is what is read: a file, one that a pattern matches, or a folder's."""
+    pattern = layout.is_pattern(str(source))
+    read = layout.matching(str(source)) if pattern else source.rglob("*") if source.is_dir() else [source]
+    if any(same_file(path, target) for path in read):
+        raise UserError(f"{target_flag} {target}: is the file that is read ({source_flag} {source}); name another one")
+
+
+def check_answering(
+    source: Path,
+    target: Path,
+    columns: Sequence[str],
+    prefix: str,
+    classes: Sequence[str],
+    delimiter: str | None = None,
+) -> None:
+    """Raises a `UserError` for what `answer_file` would refuse of its files, before a classifier is loaded.
+
+    Arguments as in `answer_file`; `classes` are the classifier's.
+    """
+    if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
+        raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
+    check_apart("--out", target, "--file", source)
+    first = next(tables.read(source, 1, tables.Reading(columns, delimiter=delimiter)))
+    first.rows(columns)
+    check_new(first.place, first.columns, _new_columns(classes, prefix))
+    if target.is_dir():
+        raise UserError(f"--out {target}: is a folder; name a file")
+    if not target.parent.is_dir():
+        raise UserError(f"--out {target}: there is no folder {target.parent}")
+    check_writable(target, "--out")
+
+
+def answer_file(
+    classifier: Classifier,
+    source: Path,
+    target: Path,
+    columns: Sequence[str],
+    prefix: str,
+    display: Display,
+    delimiter: str | None = None,
+) -> int:
+    """Copies a file's rows with the answers to their texts; returns how many.
+
+    Args:
+        classifier: that answers.
+        source: CSV, TSV, JSON, JSONL or Parquet.
+        target: of the same kind, compressed as its suffix says; takes its name when it is whole.
+        columns: of the texts; two for pairs.
+        prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
+        display: where progress is shown.
+        delimiter: of a CSV file; None finds it in the header.
+    """
+    check_answering(source, target, columns, prefix, classifier.classes, delimiter)
+    rows, started = 0, time.perf_counter()
+    with tables.writing(target) as write, display:
+        progress = display.start("predict", source.name, 1)
+        for chunk in tables.read(source, ROWS, tables.Reading(columns, delimiter=delimiter)):
+            found = chunk.rows(columns)
+            answers = classifier.predict(checked_texts(found) if found.texts else [])
+            write(chunk, added(answers, prefix))
+            rows += len(answers)
+            progress.step(chunk.done)
+        speed = rows / (time.perf_counter() - started)
+        progress.finish(f"{counted(rows, 'text')}  {counted(round(speed), 'text')}/s")
+    return rows
+
+
+def added(answers: Answers, prefix: str = "") -> tables.Added:
+    """What is added to a table: the label, and one probability a class."""
+    columns = [answers.labels, *answers.probabilities.T]
+    return dict(zip(_new_columns(answers.classes, prefix), columns, strict=True))
+
+
+def _new_columns(classes: Sequence[str], prefix: str) -> list[str]:
+    return [f"{prefix}label", *(f"{prefix}p_{name}" for name in classes)]
+
+
+def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:
+    """Tells `label, its probability, text`, with tabs between, for each line, `at_once` of them at a time.
+
+    Of a classifier of pairs, a line has two texts with a tab between.
+    """
+    waiting = iter(lines)
+    while texts := list(itertools.islice(waiting, at_once)):
+        answers = classifier.predict([_pair(text) for text in texts] if classifier.pairs else texts)
+        for text, label, p in zip(texts, answers.labels, answers.probabilities.max(axis=1), strict=True):
+            tell(f"{shown(label)}\t{p:.4f}\t{shown(text, 80)}")
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, tab, second = line.partition("\t")
+    if not tab or "\t" in second:
+        raise UserError(f"{shown(line, 80)}: the classifier answers pairs: two texts with a tab between")
+    return first, second

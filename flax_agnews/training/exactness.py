@@ -1,0 +1,55 @@
+"""What the last digits of a run depend on besides its settings: the machine and the programs."""
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import jax
+
+from flax_agnews import __version__
+from flax_agnews.errors import listed
+from flax_agnews.system.machine import cpuinfo
+from flax_agnews.training.parallel import Devices
+
+
+def circumstances(devices: Devices) -> dict[str, str]:
+    """What must be the same for a resumed run to end with the bytes of an uninterrupted one."""
+    device = devices.devices[0]
+    return {
+        "cores": str(_cores()),
+        "processor": _processor(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "").strip(),
+        "devices": f"{len(devices)} x {getattr(device, 'device_kind', device.platform)}, {devices.mode}",
+        "jax": jax.__version__,
+        "jaxlib": version("jaxlib"),
+        "flax_agnews": __version__,
+    }
+
+
+def inexact(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Why a run that was begun in other circumstances isn't exact any more; None where nothing differs."""
+    changed = [name for name in now if before.get(name) != now[name]]
+    told = [f"{name} {_short(before.get(name, 'unknown'))}, now {_short(now[name])}" for name in changed]
+    return f"not exact to the last digit any more, since it was begun with {listed(told)}" if told else None
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 60 else f"{value[:57]}..."
+
+
+def _cores() -> int:
+    """Processors that this process may use: XLA divides its work by them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """The model, and which instructions it has beyond the usual, since they decide how XLA and oneDNN compute."""
+    if not (lines := cpuinfo().splitlines()):
+        import platform
+
+        return platform.processor() or platform.machine()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    wide = [flag for flag in sorted(flags) if flag.startswith(("avx", "amx", "fma", "sve", "bf16", "asimd"))]
+    return " ".join([facts.get("model name", ""), *wide]).strip()

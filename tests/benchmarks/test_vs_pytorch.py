@@ -1,0 +1,180 @@
+"""The benchmark beside PyTorch, tiny: it runs, opponents do what they are said to do, and its ratios are right."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.reference import Reference, random_gpt2, saved
+
+from benchmarks import opponents, versus_tables, vs_pytorch
+from benchmarks.harness import MEGABATCH, WARM_UP, Settings, Suite, Worker, interleave
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).resolve().parents[2]
+BODY = {"vocab_size": 50257, "n_positions": 300, "n_embd": 16, "n_layer": 2, "n_head": 2}
+FULL = 50257 * 16 + 300 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16 + 4 * 16  # closed form, with the head
+PARTIAL = FULL - 50257 * 16 - 300 * 16 - (12 * 16 * 16 + 13 * 16)
+
+
+@pytest.fixture(scope="module")
+def settings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    model = saved(random_gpt2(**BODY), tmp_path_factory.mktemp("gpt2"))
+    return Settings(model, str(shared / "gpt2_tokenizer"), str(shared / "ag_news"), batch_size=2, repeats=2)
+
+
+def trainer(settings: Settings, strategy: str, precision: str = "float32") -> opponents.Trainer:
+    data, tokenizer = opponents.load_split(settings)
+    return opponents.Trainer(settings, Suite(strategy, precision), data, tokenizer.end_of_text, "cpu")
+
+
+def test_the_command_writes_a_table_and_a_picture(shared: Path, tmp_path: Path) -> None:
+    """One suite in two processes, one text an update."""
+    command = [sys.executable, "-m", "benchmarks.vs_pytorch", "--suites", "full-float32", "--repeats", "2"]
+    command += ["--model", json.dumps({**BODY, "n_layer": 1}), "--batch_size", "1", "--device", "cpu", "--shapes", "1"]
+    command += ["--data", shared / "ag_news", "--tokenizer", shared / "gpt2_tokenizer", "--results", tmp_path]
+    alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    subprocess.run(command, cwd=ROOT, env=alone, check=True, capture_output=True, text=True)
+    record = json.loads((tmp_path / "vs_pytorch.json").read_text())
+    assert record["made"]["model"]["n_layer"] == 1
+    contenders = record["suites"]["full-float32"]["contenders"]
+    assert set(contenders) == {"pad 256", "pad 128", "dynamic", "length-grouped", "ours"}
+    for contender in contenders.values():
+        assert len(contender["samples"]) == 2
+        assert all(seconds > 0 and tokens > 0 for seconds, tokens, _ in contender["samples"])
+    tokens = {name: [sample[1] for sample in contender["samples"]] for name, contender in contenders.items()}
+    assert tokens["pad 256"] == tokens["dynamic"]  # the very same texts; ours has them, and a batch more
+    assert all(theirs < ours for theirs, ours in zip(tokens["dynamic"], tokens["ours"], strict=True))
+    assert record["suites"]["full-float32"]["ours"]["ours"]["compile_seconds"] > 0
+    page = (tmp_path / "vs_pytorch.md").read_text()
+    assert "| float32 full | dynamic | 2 | 3 | " in page
+    assert (tmp_path / "vs_pytorch.png").read_bytes().startswith(b"\x89PNG")
+    made = record["made"]
+    assert vs_pytorch.kept(tmp_path / "vs_pytorch.json", made, record["settings"]) == record["suites"]
+    assert vs_pytorch.kept(tmp_path / "vs_pytorch.json", {**made, "commit": "other"}, record["settings"]) == {}
+
+
+# Opponents
+
+
+@pytest.mark.parametrize(("strategy", "trained"), [("full", FULL), ("partial", PARTIAL), ("prompt", 20 * 16 + 4 * 16)])
+def test_what_an_opponent_trains(settings: Settings, strategy: str, trained: int) -> None:
+    theirs = trainer(settings, strategy)
+    before = {name: p.detach().clone() for name, p in theirs.model.named_parameters()}
+    theirs.step([0, 1])
+    moved = [name for name, p in theirs.model.named_parameters() if not torch.equal(p, before[name])]
+    assert sum(before[name].numel() for name in moved) == trained
+
+
+@pytest.mark.parametrize("width", [256, 128, None])
+def test_padding_changes_no_loss(settings: Settings, width: int | None) -> None:
+    """Each text alone and unpadded, with a pooling of its own, gives the loss of the padded batch."""
+    theirs = trainer(settings, "full")
+    rows = [3, 4, 5]
+    texts = [theirs.data.tokens[row] for row in rows]
+    assert len({len(text) for text in texts}) > 1
+    assert max(map(len, texts)) < 128
+    alone = Reference(theirs.model.transformer, theirs.model.score.weight.detach().numpy().T)
+    expected = alone.loss(texts, theirs.data.labels[rows]).item()
+    # float32 sums of another order: 1e-5 of the loss, far above rounding and far below what a wrong mask changes
+    assert theirs.step(rows, width) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_real_tokens_count(settings: Settings) -> None:
+    theirs = trainer(settings, "prompt", "bfloat16")
+    lengths = theirs.data.tokens.lengths
+    longest = int(np.argmax(lengths))
+    assert theirs.measure([[0, longest]]).tokens == lengths[0] + lengths[longest]
+    width = int(lengths[longest]) - 1  # cuts it
+    sample = theirs.measure([[longest], [longest]], width)
+    assert (sample.tokens, sample.texts) == (2 * width, 2)
+
+
+def test_length_grouped_batches_are_of_like_length_and_average() -> None:
+    lengths = np.random.default_rng(0).permutation(100)
+    found = opponents.grouped(lengths, batch_size=2, repeats=5, seed=0)
+    assert sorted(found) == [WARM_UP, *range(5)]
+    for repeat in range(5):
+        first, second = (lengths[rows] for rows in found[repeat])
+        # all 100 lengths are in the megabatch: neighbours in the sorted order stay together, mirror images add up
+        assert {np.ptp(first), np.ptp(second)} == {1}
+        assert first.sum() + second.sum() == 4 * 49.5
+    counted = [tuple(rows) for repeat in range(5) for rows in found[repeat]]
+    assert len(set(counted)) == 10
+    assert tuple(found[WARM_UP][0]) == max(counted, key=lambda rows: lengths[list(rows)].sum())
+
+
+def test_as_many_texts_are_read_as_a_megabatch_has(settings: Settings) -> None:
+    assert len(opponents.load_split(settings)[0]) == MEGABATCH * settings.batch_size
+
+
+# The harness
+
+
+def test_a_failure_over_there_is_told_here() -> None:
+    with (
+        pytest.raises(RuntimeError, match="KeyError: 'made'"),
+        Worker("benchmarks.versus_tables:model_text", ({},), False, {}),
+    ):
+        pass
+
+
+def test_every_repeat_runs_every_contender_once() -> None:
+    class Told:
+        def __init__(self, *names: str) -> None:
+            self.names = names
+
+        def measure(self, name: str, repeat: int) -> Any:
+            calls.append((repeat, name))
+            return (1.0, repeat, 1)
+
+    calls: list[tuple[int, str]] = []
+    workers: list[Any] = [Told("a", "b"), Told("c")]
+    samples = interleave(workers, 20, 0, lambda *_: None)
+    rounds = [calls[start : start + 3] for start in range(0, len(calls), 3)]
+    assert [{repeat for repeat, _ in one} for one in rounds] == [{repeat} for repeat in range(WARM_UP, 20)]
+    assert all({name for _, name in one} == {"a", "b", "c"} for one in rounds)
+    assert len({tuple(name for _, name in one) for one in rounds}) > 1  # the order changes
+    assert {name: [s[1] for s in every] for name, every in samples.items()} == {name: list(range(20)) for name in "abc"}
+
+
+# The tables
+
+
+def suite(ours: float, **others: float) -> dict[str, Any]:
+    """Speeds -> a suite whose every repeat but the median is far off."""
+    contenders = {"ours": ours, **{name.replace("_", " "): speed for name, speed in others.items()}}
+    facts = {"compile_seconds": 36.0, "cache_seconds": 0.0, "cached_tokens": 1000, "waste": 0.05, "shapes": 6}
+    return {
+        "mean_tokens": 50.0,
+        "ours": {"ours": facts},
+        "contenders": {
+            name: {"mean_tokens": 50.0, "samples": [[1.0, speed / 9, 2], [2.0, 2 * speed, 2], [1.0, 9 * speed, 2]]}
+            for name, speed in contenders.items()
+        },
+    }
+
+
+def test_ratios_are_of_medians() -> None:
+    record = {"suites": {"full-float32": suite(300.0, pad_256=30.0)}}
+    assert versus_tables.ratio(record, "full-float32", "pad 256") == pytest.approx(10)
+    assert versus_tables.ratio(record, "full-float32", "dynamic") is None
+    assert versus_tables.ratio(record, "prompt-float32", "dynamic") is None
+    assert versus_tables.whole_experiment(record) is None
+
+
+def test_the_whole_experiment_is_the_sum_of_its_epochs() -> None:
+    suites = {f"{name}-float32": suite(1000.0, pad_256=100.0) for name in versus_tables.STRATEGIES}
+    suites["partial-float32"]["ours"]["ours"]["cache_seconds"] = 0.5  # 2,000 tokens a second
+    hours = versus_tables.whole_experiment({"suites": suites})
+    assert hours is not None
+    tokens = 108_000 * 50  # an epoch
+    assert hours["full"]["theirs"] == pytest.approx(15 * tokens / 100 / 3600)
+    assert hours["full"]["ours"] == pytest.approx(15 * tokens / 1000 / 3600 + 0.01)
+    assert hours["partial"]["ours"] - hours["full"]["ours"] == pytest.approx(tokens / 2000 / 3600)

@@ -1,0 +1,297 @@
+"""Contract 9: the same weights give the numbers of Hugging Face's PyTorch, and 20 steps of AdamW its losses."""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from support.bounds import BOUNDS, assert_same_leaves, assert_same_losses
+from support.reference import SMALL, Reference, by_path, change, random_gpt2, random_texts, saved
+from support.tiny import build, by_number, devices, prepare, random_lengths, random_split, training, whole
+from transformers import (
+    GPT2DoubleHeadsModel,
+    GPT2ForQuestionAnswering,
+    GPT2ForSequenceClassification,
+    GPT2ForTokenClassification,
+    GPT2LMHeadModel,
+    GPT2Model,
+    PreTrainedModel,
+)
+
+from flax_agnews.config import ModelConfig
+from flax_agnews.data.batches import measure
+from flax_agnews.data.encoded import Split
+from flax_agnews.data.tokens import Ragged
+from flax_agnews.errors import UserError
+from flax_agnews.models import parameters
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.gpt2 import ACTIVATIONS
+from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.training.step import classification_loss, make_gradients
+
+CLASSES = 4
+LENGTHS = (1, 130, 64, 2, 65, 17)  # at, below and above a block's 64 tokens; the model's longest is 130
+
+# Every field of config.json that changes the numbers, and other sizes.
+VARIANTS: Mapping[str, dict[str, Any]] = {
+    "plain": {},
+    **{name: {"activation_function": name} for name in ACTIVATIONS},
+    "n_inner": {"n_inner": 40},
+    "epsilon": {"layer_norm_epsilon": 0.3},
+    "unscaled": {"scale_attn_weights": False},
+    "by layer": {"scale_attn_by_inverse_layer_idx": True},
+    "by layer, unscaled": {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False},
+    "one head": {"n_layer": 1, "n_head": 1},
+    "three heads": {"n_embd": 48, "n_head": 3, "n_layer": 3, "vocab_size": 211, "n_positions": 140},
+}
+SAME_NUMBERS = {"plain", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"}  # one formula under several names
+
+
+def packed(texts: Sequence[np.ndarray]) -> Any:
+    """All texts in one batch on a flat axis, with padding at its end."""
+    tokens = Ragged.of(texts)
+    shape = measure(tokens.lengths, devices=1, micro_batches=1)
+    return whole(Split(tokens, np.zeros(len(texts), np.int32)), range(len(texts)), shape)
+
+
+def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Ours, packed: [tokens, embd] of each text."""
+    frame, weights = parameters.split(model)
+    batch = packed(texts)
+    out = np.asarray(jax.jit(lambda w, b: frame.merge(w).hidden(b))(weights, batch))
+    return [out[batch.text == slot] for slot in np.argsort(batch.number)]
+
+
+def logits(model: Classifier, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
+    """Ours, packed: [texts, classes]."""
+    frame, weights = parameters.split(model)
+    batch = packed(texts)
+    return by_number(jax.jit(lambda w, b: frame.merge(w)(b, None, dtype))(weights, batch), batch)
+
+
+KERNEL = "transformer/h/0/mlp/c_fc/kernel"
+
+
+def assert_same(ours: Any, reference: Any) -> None:
+    """Within the bound for Hugging Face's numbers, absolute: hidden states are of order 1 after the last norm."""
+    np.testing.assert_allclose(ours, reference, rtol=0, atol=BOUNDS["hugging_face"])
+
+
+def loaded(name: str) -> Base:
+    return load_base(ModelConfig(name=name))
+
+
+def classifier(base: Base) -> Classifier:
+    return base.classifier(CLASSES, jax.random.key(0))
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_every_setting_gives_the_hidden_states(fields: dict[str, Any], tmp_path: Path) -> None:
+    model = random_gpt2(**fields)
+    texts = random_texts(LENGTHS)
+    ours = hidden_states(classifier(loaded(saved(model, tmp_path))), texts)
+    alone = Reference(model, np.zeros((1, 1)))
+    with torch.no_grad():
+        for mine, ids in zip(ours, texts, strict=True):
+            assert_same(mine, alone.hidden(ids).numpy())
+
+
+# Other sizes have other weights and need no such check: they would not load.
+CHANGED = [n for n, f in VARIANTS.items() if n not in SAME_NUMBERS and not {*f} & {*SMALL, "n_inner"}]
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_every_setting_shows(name: str) -> None:
+    """Else the test above could not tell whether the library reads the setting."""
+    ids = random_texts([20])[0]
+    with torch.no_grad():
+        plain, changed = (
+            Reference(random_gpt2(**fields), np.zeros((1, 1))).hidden(ids) for fields in ({}, VARIANTS[name])
+        )
+    assert (plain - changed).abs().max() > 20 * BOUNDS["hugging_face"]
+
+
+def test_sequence_classification_gives_the_logits(tmp_path: Path) -> None:
+    """Its own head and pooling, right-padded; weights under the prefix `transformer.`."""
+    pad = 0
+    model = random_gpt2(GPT2ForSequenceClassification, num_labels=CLASSES, pad_token_id=pad)
+    texts = [np.maximum(ids, 1) for ids in random_texts(LENGTHS)]
+    padded = np.full((len(texts), max(LENGTHS)), pad)
+    for row, ids in zip(padded, texts, strict=True):
+        row[: len(ids)] = ids
+    mask = np.arange(padded.shape[1]) < np.array(LENGTHS)[:, None]
+    with torch.no_grad():
+        theirs = model(torch.tensor(padded), attention_mask=torch.tensor(mask)).logits.numpy()
+        head = model.score.weight.T.numpy()
+    frame, weights = parameters.split(classifier(loaded(saved(model, tmp_path))))
+    assert_same(logits(frame.merge({**weights, "score/kernel": head}), texts), theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "heads"),
+    [
+        (GPT2LMHeadModel, {}, ()),  # its head is the embeddings
+        (GPT2LMHeadModel, {"tie_word_embeddings": False}, ("lm_head",)),
+        (GPT2DoubleHeadsModel, {}, ("multiple_choice_head",)),
+        (GPT2ForSequenceClassification, {"num_labels": 5, "pad_token_id": 0}, ("score",)),
+        (GPT2ForTokenClassification, {"num_labels": 5}, ("classifier",)),
+        (GPT2ForQuestionAnswering, {}, ("qa_outputs",)),
+    ],
+)
+def test_a_model_for_another_task_gives_its_body(
+    kind: type[PreTrainedModel], fields: dict[str, Any], heads: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Its hidden states are those of PyTorch, and the heads that are left out are named."""
+    model, texts = random_gpt2(kind, **fields), random_texts(LENGTHS)
+    base = loaded(saved(model, tmp_path))
+    assert base.left_out == heads
+    assert set(base.parameters) == set(by_path(model.transformer))
+    ours, alone = hidden_states(classifier(base), texts), Reference(model.transformer, np.zeros((1, 1)))
+    with torch.no_grad():
+        for mine, ids in zip(ours, texts, strict=True):
+            assert_same(mine, alone.hidden(ids).numpy())
+
+
+@pytest.mark.parametrize("key", ["classifier.dense.weight", "qa_outputs.0.weight", "pooler.weight", "my_score.weight"])
+def test_what_is_no_head_of_gpt2_is_refused(key: str, tmp_path: Path) -> None:
+    folder = saved(random_gpt2(GPT2ForTokenClassification), tmp_path)
+    change(tmp_path, lambda tensors: tensors.update({key: torch.ones(2, 2)}))
+    with pytest.raises(UserError, match=f"has weights that its config.json doesn't: {re.escape(key)}$"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "flax_model.msgpack"])
+def test_flax_gpt2s_own_files(file: str, shared: Path, tmp_path: Path) -> None:
+    source = shared / "flax_gpt2_fixture"
+    for name in ("config.json", file):
+        shutil.copy(source / name, tmp_path)
+    expected = np.load(source / "expected.npz")
+    lengths = expected["attention_mask"].sum(1)
+    texts = [ids[:length] for ids, length in zip(expected["input_ids"], lengths, strict=True)]
+    ours = hidden_states(classifier(loaded(str(tmp_path))), texts)
+    for mine, theirs, length in zip(ours, expected["last_hidden_state"], lengths, strict=True):
+        assert_same(mine, theirs[:length])
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> tuple[GPT2Model, Base]:
+    """Hugging Face's body, and ours of the same weights: layer 0 frozen in `partial`, 1 its base group, 2 its top."""
+    model = random_gpt2(n_layer=3, n_positions=80)
+    return model, loaded(saved(model, tmp_path_factory.mktemp("body")))
+
+
+# Rates at which 20 steps change these losses a lot, and a decay of 0.01 changes them by more than the bound.
+RATES = {"full": 5e-3, "prompt": 2e-2, "partial": 2e-3}
+# Of the reference: path -> rate of what trains.
+UPPER = ("transformer/h/2/", "transformer/ln_f/", "score/")
+TORCH_RATES: Mapping[str, Callable[[str], float | None]] = {
+    "full": lambda path: RATES["full"],
+    "prompt": lambda path: None if path.startswith("transformer/") else RATES["prompt"],
+    "partial": lambda path: (
+        5 * RATES["partial"] if path.startswith(UPPER) else RATES["partial"] if "/h/1/" in path else None
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def texts() -> Split:
+    """Texts for steps of 8; the last step of an epoch has 5."""
+    return random_split(random_lengths(37, 40), classes=CLASSES)
+
+
+def start(name: str, body: tuple[GPT2Model, Base], texts: Split) -> tuple[Any, Any, Any, Reference]:
+    """Ours, compiled, with its first state and frozen weights; the reference with the same head and prompt."""
+    model, base = body
+    setup = prepare(build(name, base.config, learning_rate=RATES[name]), base, dropout=0.0, weight_decay=0.01)
+    program = training(setup, texts, devices(), epochs=4)
+    state, frozen = program.start(seed=0)
+    copy = GPT2Model(model.config).eval()
+    copy.load_state_dict(model.state_dict())
+    reference = Reference(copy, state.params["score/kernel"], state.params.get("prompt/embedding"))
+    for path, parameter in reference.by_path().items():
+        parameter.requires_grad_(TORCH_RATES[name](path) is not None)
+    return program, state, frozen, reference
+
+
+def rows_of(program: Any, texts: Split, step: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The texts and labels of an update."""
+    rows = program.batches.rows(0, *divmod(step, program.batches.steps_per_epoch))
+    return [texts.tokens[row] for row in rows], texts.labels[rows]
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_gradients_and_twenty_steps(name: str, body: tuple[GPT2Model, Base], texts: Split) -> None:
+    program, state, frozen, reference = start(name, body, texts)
+    trained = {path: p for path, p in reference.by_path().items() if p.requires_grad}
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for path, parameter in trained.items():
+        groups.setdefault(TORCH_RATES[name](path) or 0.0, []).append(parameter)
+    optimizer = torch.optim.AdamW([{"params": p, "lr": rate} for rate, p in groups.items()], weight_decay=0.01)
+    with torch.no_grad():
+        untrained = reference.loss(*rows_of(program, texts, 19)).item()
+
+    ours, theirs = [], []
+    for step in range(20):
+        loss = reference.loss(*rows_of(program, texts, step))
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            assert_same_leaves(
+                mean_gradients(program, state, frozen), {path: p.grad.numpy() for path, p in trained.items()}
+            )
+        optimizer.step()
+        theirs.append(loss.item())
+        state, metrics = program.train_step(state, frozen, 0, *divmod(step, program.batches.steps_per_epoch))
+        ours.append(float(metrics["loss"] / metrics["weight"]))
+
+    assert abs(theirs[-1] - untrained) > 1000 * BOUNDS["losses"], "the steps barely changed the loss"
+    assert_same_losses(ours, theirs)
+
+
+def mean_gradients(program: Any, state: Any, frozen: Any) -> dict[str, np.ndarray]:
+    """Ours of the first batch's mean loss, by path."""
+    gradients = make_gradients(program.setup, classification_loss)
+    batch = program.devices.batch(program.batches.batch(0, 0, 0)[1])
+
+    def mean(params: Any, frozen: Any, batch: Any) -> Any:
+        sums, grads = gradients(params, frozen, batch, None)
+        return jax.tree.map(lambda g: g / sums["weight"], grads)
+
+    compiled = program.devices.compile(mean, state.params, frozen, batch, donate=False)
+    return {path: np.asarray(g) for path, g in compiled(state.params, frozen, batch).items()}
+
+
+def test_bfloat16_is_near_float32(body: tuple[GPT2Model, Base]) -> None:
+    """Operands rounded to 8 bits are off by 2^-8 of themselves at most, so a product is off by at most about
+    sqrt(2) 2^-8 of its size, whatever its length. A layer has 6 such products and the head is one more; their
+    roundings are independent, so their squares add up. (Softmax can steepen that; most roundings are smaller.)
+    """
+    model = classifier(body[1])
+    texts = random_texts((1, 3, 20, 66, 80, 7, 40, 12))
+    exact, rough = logits(model, texts), logits(model, texts, "bfloat16")
+    error = np.linalg.norm(rough - exact) / np.linalg.norm(exact)
+    products = 6 * model.config.n_layer + 1
+    assert rough.dtype == np.float32
+    assert error <= (2 * products) ** 0.5 * 2**-8
+    assert error >= 2**-10, "nothing was rounded: bfloat16 was not used"
+
+
+def test_bfloat16_keeps_float32_masters(body: tuple[GPT2Model, Base], texts: Split) -> None:
+    setup = prepare(build("full", body[1].config), body[1], dropout=0.0)
+    program = training(replace(setup, dtype=jnp.dtype("bfloat16")), texts, devices())
+    state, frozen = program.start(seed=0)
+    before = np.array(state.params[KERNEL])
+    state, _ = program.train_step(state, frozen, 0, 0, 0)
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert {leaf.dtype.name for leaf in [*state.params.values(), *moments]} == {"float32"}
+    # Adam's first step moves every number by the rate, 5e-5 (and its decay): lost in bfloat16, whose numbers are
+    # 1e-3 apart near 0.2, the size of most of these.
+    moved = np.abs(np.asarray(state.params[KERNEL]) - before)
+    assert np.median(moved) == pytest.approx(5e-5, rel=0.05)

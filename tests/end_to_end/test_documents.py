@@ -1,0 +1,74 @@
+"""The README's and CONTRIBUTING's snippets run, and what they claim is so."""
+
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+from flax_agnews.cli import arguments
+from flax_agnews.config import Config, ModelConfig
+from flax_agnews.experiment.description import strategies_table
+from flax_agnews.experiment.library import fit
+from flax_agnews.strategies import REGISTRY
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+# Seven layers, so that the README's pattern over layers 0 to 5 leaves one that trains.
+SMALL = ModelConfig(from_config={"vocab_size": 400, "n_positions": 160, "n_embd": 16, "n_layer": 7, "n_head": 2})
+
+
+def _snippets(text):
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+def test_the_readme_strategy_of_ones_own_runs(capsys):
+    (code,) = _snippets(README)
+    assert len(code.strip().splitlines()) < 15
+    asked = 'data="fancyzhx/ag_news", model="gpt2"'
+    assert asked in code
+    scope = {"SMALL": SMALL}
+    exec(code.replace(asked, 'data="builtin", model=SMALL, shapes=1'), scope)
+    result = scope["result"]
+    assert len(result.history.val_accuracy) == 1
+    assert result.logits.shape == (1000, 4)
+    assert str(result.test.accuracy) in capsys.readouterr().out
+
+
+def test_the_contributing_strategy_trains_like_any_other():
+    (code,) = _snippets((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    module = types.ModuleType("attention")
+    exec(code, module.__dict__)
+    REGISTRY.add(module.ATTENTION)
+    try:
+        request = arguments.parse(["--strategy", "attention", "--attention.learning_rate", "0.01"])
+        assert request.config.strategies["attention"].learning_rate == 0.01
+        result = fit("attention", data="builtin", model=SMALL, seed=1, epochs=1, shapes=1, batch_size=256)
+    finally:
+        REGISTRY._entries.pop("attention")
+    assert 0 <= result.test.accuracy <= 1
+
+
+def test_the_readme_commands_are_real():
+    commands = re.findall(r"^    python -m flax_agnews\.main(.*)$", README, re.M)
+    assert len(commands) >= 2
+    for command in commands:
+        arguments.parse(command.split())
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_no_document_speaks_of_files_that_are_not_there(name):
+    text = (ROOT / name).read_text("utf-8")
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readme_lists_every_strategy_with_its_numbers():
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line[:3] == "| `"]
+    listed = {row[0].strip("`"): row[1:] for row in rows if len(row) == 5}
+    table = strategies_table(Config())
+    wanted = list(zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True))
+    assert list(listed) == [name for name, *_ in wanted]
+    for name, trains, parameters, rates, _ in wanted:
+        assert listed[name][:3] == [trains, parameters, rates]
+        assert listed[name][3].endswith(f"({REGISTRY[name].paper})")

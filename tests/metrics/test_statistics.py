@@ -1,0 +1,142 @@
+"""Statistics against SciPy's own tests and closed forms."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from flax_agnews.metrics import statistics
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_summary_is_scipys_t_interval(n: int) -> None:
+    values = np.random.default_rng(n).normal(0.9, 0.01, n)
+    result = statistics.summarize(values)
+    low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (result.n, result.mean) == (n, pytest.approx(values.mean()))
+    assert result.sd == pytest.approx(math.sqrt(sum((v - values.mean()) ** 2 for v in values) / (n - 1)))
+    assert (result.low, result.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_two_values_have_the_closed_form() -> None:
+    # One degree of freedom is the Cauchy distribution: its 97.5 % point is tan(0.475 pi).
+    result = statistics.summarize([0.90, 0.94])
+    half = math.tan(0.475 * math.pi) * 0.02
+    assert (result.low, result.high) == (pytest.approx(0.92 - half), pytest.approx(0.92 + half))
+
+
+def test_one_value_has_no_spread_and_equal_values_no_interval() -> None:
+    assert statistics.summarize([0.5]) == statistics.Summary(1, 0.5, None, None, None)
+    equal = statistics.summarize([0.1, 0.1, 0.1])
+    assert (equal.sd, equal.low, equal.high) == (0.0, None, None)
+    with pytest.raises(ValueError, match="no values"):
+        statistics.summarize([])
+
+
+def test_tiny_but_real_spread_is_kept() -> None:
+    assert statistics.summarize([1e-6, 2e-6]).sd == pytest.approx(1e-6 / math.sqrt(2))
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (1, 1), (934, 1000), (7123, 7600)])
+def test_wilson_is_scipys(correct: int, n: int) -> None:
+    expected = stats.binomtest(correct, n).proportion_ci(method="wilson")
+    assert statistics.wilson_interval(correct / n, n) == (
+        pytest.approx(expected.low, abs=1e-12),
+        pytest.approx(expected.high, abs=1e-12),
+    )
+
+
+@pytest.mark.parametrize(("accuracy", "n"), [(0.5, 0), (1.1, 10), (-0.1, 10)])
+def test_wilson_refuses_nonsense(accuracy: float, n: int) -> None:
+    with pytest.raises(ValueError, match="accuracy"):
+        statistics.wilson_interval(accuracy, n)
+
+
+def test_paired_difference_is_scipys_paired_t_test_over_common_seeds() -> None:
+    rng = np.random.default_rng(3)
+    a = {seed: float(rng.normal(0.93, 0.01)) for seed in (41, 42, 43, 44, 45)}
+    b = {seed: float(rng.normal(0.92, 0.01)) for seed in (45, 44, 43, 42, 99)}
+    common = [42, 43, 44, 45]
+    expected = stats.ttest_rel([a[s] for s in common], [b[s] for s in common])
+    interval = expected.confidence_interval(0.95)
+    result = statistics.paired_difference(a, b)
+    assert result.n == len(common)
+    assert result.p == pytest.approx(expected.pvalue)
+    assert (result.low, result.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert result.mean == pytest.approx(np.mean([a[s] - b[s] for s in common]))
+
+
+def test_paired_difference_says_what_it_cannot_know() -> None:
+    nothing = statistics.paired_difference({1: 0.5}, {2: 0.5})
+    assert nothing == statistics.PairedDifference(0, None, None, None, None, None)
+    one = statistics.paired_difference({1: 0.75}, {1: 0.5})
+    assert one == statistics.PairedDifference(1, 0.25, None, None, None, None)
+    # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit only.
+    constant = statistics.paired_difference({1: 0.9, 2: 0.8}, {1: 0.8, 2: 0.7})
+    assert (constant.n, constant.mean, constant.sd) == (2, pytest.approx(0.1), 0.0)
+    assert (constant.low, constant.high, constant.p) == (None, None, None)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 0), (3, 8), (6, 6), (40, 25)])
+def test_mcnemar_is_the_exact_binomial_test(only_a: int, only_b: int) -> None:
+    a = np.array([True] * only_a + [False] * only_b + [True] * 10 + [False] * 3)
+    b = np.array([False] * only_a + [True] * only_b + [True] * 10 + [False] * 3)
+    result = statistics.mcnemar_exact(a, b)
+    n = only_a + only_b
+    expected = stats.binomtest(only_a, n).pvalue if n else 1.0
+    assert (result.only_a, result.only_b) == (only_a, only_b)
+    assert result.p == pytest.approx(expected)
+    assert statistics.mcnemar_exact(b, a).p == result.p
+
+
+def test_mcnemar_all_on_one_side_has_the_closed_form() -> None:
+    assert statistics.mcnemar_exact([True] * 8, [False] * 8).p == pytest.approx(2 * 0.5**8)
+
+
+def _run(strategy: str, seed: int, accuracy: float, loss: float | None, **cost: float | None) -> dict:
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "test_accuracy": accuracy,
+        "test_macro_f1": accuracy - 0.01,
+        "test_loss": loss,
+        "cost": cost,
+    }
+
+
+def test_summary_section_is_each_strategys_numbers() -> None:
+    runs = [
+        _run("full", 1, 0.90, 0.3, train_seconds=10.0),
+        _run("prompt", 1, 0.80, 0.5, train_seconds=7.0),
+        _run("full", 2, 0.94, 0.2, train_seconds=12.0),
+    ]
+    section = statistics.summary(runs)
+    assert list(section) == ["full", "prompt"]
+    assert (section["full"]["n"], section["prompt"]["n"]) == (2, 1)
+    assert section["full"]["test_accuracy"]["mean"] == pytest.approx(0.92)
+    assert section["full"]["test_accuracy"]["sd"] == pytest.approx(0.04 / math.sqrt(2))
+    assert section["prompt"]["test_accuracy"]["sd"] is None
+
+
+def test_costs_are_means_of_what_every_run_measured() -> None:
+    runs = [
+        _run("full", 1, 0.90, 0.3, train_seconds=10.0, peak_memory_bytes=5.0),
+        _run("full", 2, 0.94, 0.2, train_seconds=12.0),
+    ]
+    assert statistics.costs(runs)["train_seconds"] == pytest.approx(11)
+    assert statistics.costs(runs)["peak_memory_bytes"] is None
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf])
+def test_a_value_that_one_run_lacks_is_null_and_never_nan(missing: float | None) -> None:
+    runs = [_run("full", 1, 0.9, 0.3), _run("full", 2, 0.3, missing)]
+    section = json.loads(json.dumps(statistics.summary(runs), allow_nan=False))["full"]
+    assert set(section["test_loss"].values()) == {None}
+    assert section["test_accuracy"]["mean"] == pytest.approx(0.6)
+
+
+def test_numpy_numbers_become_plain_ones() -> None:
+    section = statistics.summary([_run("full", 1, np.float32(0.5), np.float32(0.25))])
+    assert json.loads(json.dumps(section))["full"]["test_loss"]["mean"] == 0.25

@@ -1,0 +1,1 @@
+"""What tests share: tiny models, naive references, small experiments, stand-ins for servers."""

@@ -1,0 +1,178 @@
+"""A run's numbers: which losses are spikes, by SciPy's deviation; what is told of them; a resume keeps count."""
+
+import io
+import json
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.stats import median_abs_deviation
+from sklearn.metrics import accuracy_score
+
+from flax_agnews.experiment.progress import Shown
+from flax_agnews.system.display import Display
+from flax_agnews.system.interrupt import Interrupt
+from flax_agnews.training.history import History, Journal, is_spike, score
+from flax_agnews.training.loop import Run
+
+CLASSES, PER_EPOCH = 4, 60
+
+
+def falling_losses(spikes=(), skipped=()):
+    """Two epochs of noisy losses that fall from guessing; some jump, some are not finite."""
+    rng = np.random.default_rng(0)
+    losses = math.log(CLASSES) * np.exp(-np.arange(2 * PER_EPOCH) / 40) + rng.normal(0, 0.05, 2 * PER_EPOCH)
+    losses[list(spikes)] = 3.0
+    losses[list(skipped)] = np.nan
+    return losses
+
+
+def update_of(loss):
+    bad = not np.isfinite(loss)
+    return {"loss": 8 * loss, "weight": 8.0, "correct": 5.0, "texts": 8.0, "grad_norm": 1.0, "skipped": bad}
+
+
+def sound_scores():
+    return score(np.eye(CLASSES, dtype=np.float32), np.arange(CLASSES))
+
+
+def train(journal, losses, start=0):
+    for step, loss in enumerate(losses, 1):
+        if step > start:
+            journal.update(step, update_of(loss))
+            if step % PER_EPOCH == 0:
+                journal.epoch(sound_scores())
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# Spikes
+
+
+def test_a_spike_is_above_guessing_and_eight_deviations_above_the_median_by_scipy():
+    rng = np.random.default_rng(1)
+    verdicts = []
+    for _ in range(300):
+        recent = rng.gamma(2.0, rng.uniform(0.01, 0.5), rng.integers(20, 51)) + rng.uniform(0, 1.5)
+        limit = np.median(recent) + 8 * median_abs_deviation(recent, scale="normal")
+        loss = limit * rng.uniform(0.8, 1.25)
+        verdicts.append(is_spike(loss, recent.tolist(), math.log(CLASSES)))
+        assert verdicts[-1] == (loss > limit and loss > math.log(CLASSES))
+    assert 30 < sum(verdicts) < 270
+
+
+@pytest.mark.parametrize(("known", "spike"), [(19, False), (20, True)])
+def test_too_few_losses_say_nothing_and_those_left_out_are_none(known, spike):
+    recent = [*[None] * 30, *np.linspace(0.5, 0.6, known).tolist()]
+    assert is_spike(5.0, recent, math.log(CLASSES)) == spike
+
+
+def test_only_the_last_fifty_updates_are_usual(tmp_path):
+    """Losses are high for long and then low: what would have been usual before is a spike."""
+    journal = Journal(History(), 1000, CLASSES, tmp_path / "metrics.jsonl", None)
+    rng = np.random.default_rng(2)
+    losses = np.concatenate([rng.normal(3, 0.1, 100), rng.normal(0.5, 0.1, 20), [3.0], rng.normal(0.5, 0.1, 30), [3.0]])
+    for step, loss in enumerate(losses, 1):
+        journal.update(step, update_of(loss))
+    assert [line["step"] for line in lines_of(tmp_path / "metrics.jsonl") if "spike" in line] == [len(losses)]
+    assert len(journal.history.recent) == 50
+
+
+SPIKES, SKIPPED = (30, 31, 75, 110), (5, 76, 77)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    journal = Journal(History(), PER_EPOCH, CLASSES, tmp_path / "whole.jsonl", None)
+    train(journal, falling_losses(SPIKES, SKIPPED))
+    return journal.history, tmp_path / "whole.jsonl"
+
+
+def test_spikes_and_updates_left_out_are_marked_and_counted_by_epoch(whole):
+    history, path = whole
+    updates = [line for line in lines_of(path) if "step" in line]
+    assert [line["step"] - 1 for line in updates if line.get("spike") is True] == list(SPIKES)
+    assert [line["step"] - 1 for line in updates if line.get("skipped") is True] == list(SKIPPED)
+    assert all(
+        line["batch/train_loss"] is None and line["nonfinite"] == ["batch/train_loss"]
+        for line in updates
+        if "skipped" in line
+    )
+    assert (history.spikes, history.skipped) == ([2, 2], [1, 2])
+    assert history.first_skipped == "at step 6 (loss)"
+    losses = falling_losses(SPIKES, SKIPPED).reshape(2, PER_EPOCH)
+    assert history.train_loss == pytest.approx(np.nanmean(losses, axis=1), rel=1e-12)
+
+
+@pytest.mark.parametrize("step", [6, 31, 60, 61, 78])
+def test_stopped_anywhere_and_gone_on_with_from_json(whole, tmp_path, step):
+    losses, path = falling_losses(SPIKES, SKIPPED), tmp_path / "parts.jsonl"
+    first = Journal(History(), PER_EPOCH, CLASSES, path, None)
+    train(first, losses[:step])
+    saved = json.dumps(asdict(first.history), allow_nan=False)
+    for extra in range(3):  # updates after the save that nobody will remember
+        first.update(step + extra + 1, update_of(2.9))
+    second = Journal(History(**json.loads(saved)), PER_EPOCH, CLASSES, path, None)
+    train(second, losses, start=step)
+    assert path.read_bytes() == whole[1].read_bytes()
+    ours, theirs = asdict(second.history), asdict(whole[0])
+    assert ours == theirs
+
+
+# What is told
+
+
+def shown(seeds):
+    file = io.StringIO()
+    display = Display(Console(file=file, width=200))
+    return Shown(display, "full", seeds, 2, PER_EPOCH, Interrupt()), file
+
+
+def test_one_line_a_run_and_epoch_says_how_many(whole):
+    calm = History(val_accuracy=[0.5], skipped=[0], spikes=[0])
+    odd = History(val_accuracy=[0.7], skipped=[1], spikes=[3])
+    watch, file = shown([7, 8])
+    watch.epoch(1, [calm, odd])
+    assert file.getvalue().splitlines() == [
+        "full 2 seeds from 7  epoch 1/2  val 0.600  best 0.600",
+        "full seed 8: 1 update of epoch 1 not finite and left out",
+        "full seed 8: 3 loss spikes in epoch 1",
+    ]
+
+
+def test_runs_that_stopped_or_learned_nothing_are_named():
+    rng = np.random.default_rng(3)
+    labels, logits = rng.integers(0, CLASSES, 200), rng.normal(size=(200, CLASSES)).astype(np.float32)
+    answers = [logits, logits + 9 * np.eye(CLASSES, dtype=np.float32)[labels]]
+    runs = [None, *(Run(History(), score(answer, labels), {}, answer) for answer in answers)]
+    guessed = accuracy_score(labels, logits.argmax(-1))
+    watch, file = shown([7, 8, 9])
+    watch.tested(runs, ["at step 3 (loss)", "", ""], majority=guessed)
+    first, *notes = file.getvalue().splitlines()
+    assert first.endswith(f"test stopped {guessed:.3f} 1.000")
+    assert notes == [
+        "full seed 7: not finite at step 3 (loss)",
+        f"full seed 8: no better than always answering the most frequent class ({guessed:.3f})",
+    ]
+
+
+def test_runs_of_which_none_is_left_end_before_their_time():
+    watch, file = shown([7])
+    watch.step(0.25, 100.0)
+    watch.tested([None], ["at step 3 (loss)"], majority=0.25)
+    first, note = file.getvalue().splitlines()
+    assert "stopped after" in first
+    assert first.endswith("not finite")
+    assert note == "full seed 7: not finite at step 3 (loss)"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_of_logits_that_are_not_finite_are_not_numbers(bad):
+    logits = np.zeros((5, CLASSES), np.float32)
+    logits[3, 1] = bad
+    scores = score(logits, np.zeros(5, int))
+    assert all(map(math.isnan, (scores.loss, scores.accuracy, scores.macro_f1)))
