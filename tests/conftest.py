@@ -12,6 +12,7 @@ CACHE = Path(__file__).resolve().parents[1] / ".jax_cache"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # subprocesses share it
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 os.environ["FLAX_AGNEWS_CACHE"] = tempfile.mkdtemp(prefix="flax_agnews-tests-")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -44,7 +44,7 @@ def _start(output: Path, cache: Path, *flags: object) -> "subprocess.Popen[str]"
     """The command, with a patience of two seconds."""
     shutil.rmtree(cache / "adapted", ignore_errors=True)
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "hanging.py"), "2", *small(output, *FLAGS, *flags)],
+        [sys.executable, str(ROOT / "tests" / "support" / "hanging.py"), "2", *small(output, *FLAGS, *flags)],
         env=os.environ | {"FLAX_AGNEWS_CACHE": str(cache), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

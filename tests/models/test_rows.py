@@ -251,10 +251,10 @@ def test_cudnn_gives_the_logits_and_gradients_of_rows(name):
     """In a process of its own: this one has only simulated CPU devices."""
     if not (shutil.which("nvidia-smi") and find_spec("jax_cuda12_plugin")):
         pytest.skip("cuDNN needs an NVIDIA GPU and JAX for it (the extra `cuda`), and there is none here")
-    script = f"import test_attention; test_attention.assert_rounds_like({name!r}, 'cudnn', 'rows')"
+    script = f"from models import test_rows; test_rows.assert_rounds_like({name!r}, 'cudnn', 'rows')"
     # float32 products in full, not in TF32, which would be no nearer than bfloat16's own rounding.
     environment = {**os.environ, "JAX_PLATFORMS": "cuda", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
