@@ -7,37 +7,20 @@ import json
 import os
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
-from rich.console import Console
-from scipy.special import softmax
 from sklearn import metrics
+from support.answers import TEST, classifier, logits, run
 
 from flax_agnews import evaluate, predict
-from flax_agnews.config import DataConfig
-from flax_agnews.data.sources import load_corpus
-from flax_agnews.system.display import Display
-from flax_agnews.trained import streaming
 from flax_agnews.trained.classifier import Classifier
-from flax_agnews.trained.evaluation import measure, shown_evaluation
 
-TEST = load_corpus(DataConfig(source="builtin", limit_train=2)).test.first(60)
+__all__ = ["classifier", "logits", "run"]  # fixtures
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def run(trained: Path) -> Path:
-    return trained / "full" / "seed-42"
-
-
-@pytest.fixture(scope="module")
-def classifier(run: Path) -> Classifier:
-    return Classifier.load(run)
 
 
 @pytest.fixture
@@ -155,139 +138,7 @@ def test_a_file_is_copied_with_label_and_probabilities(
     assert "60 texts" in told.err
 
 
-def test_a_file_of_any_size_takes_the_memory_of_a_chunk(
-    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streaming, "ROWS", 256)
-
-    def peak(rows: int) -> int:
-        source = tmp_path / f"{rows}.jsonl"
-        source.write_text("".join(json.dumps({"text": f"row {n}", "more": "x" * 300}) + "\n" for n in range(rows)))
-        tracemalloc.start()
-        try:
-            target = source.with_suffix(".out.jsonl")
-            display = Display()
-            assert streaming.answer_file(classifier, source, target, ["text"], "", display) == rows
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    peak(300)  # compiles
-    small, large = peak(600), peak(6000)
-    assert large < 1.3 * small
-    assert large < 0.5 * (tmp_path / "6000.jsonl").stat().st_size
-
-
 # --- evaluate
-
-
-@pytest.fixture(scope="module")
-def logits(classifier: Classifier) -> np.ndarray:
-    return classifier.predict(TEST.texts).logits
-
-
-def test_the_numbers_are_those_of_scikit_learn(classifier: Classifier, logits: np.ndarray) -> None:
-    names, labels, answers = classifier.classes, TEST.labels, logits.argmax(axis=1)
-    found = measure(names, logits, labels, [])
-    assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, answers))
-    assert found.low < found.accuracy < found.high
-    assert found.macro_f1 == pytest.approx(metrics.f1_score(labels, answers, average="macro"))
-    assert found.loss == pytest.approx(metrics.log_loss(labels, softmax(logits, axis=1), labels=range(4)), rel=1e-5)
-    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(labels, answers, labels=range(4)))
-    theirs = metrics.precision_recall_fscore_support(labels, answers, labels=range(4), zero_division=0)
-    for place, name in enumerate(names):
-        one = found.by_class[name]
-        assert [one.precision, one.recall, one.f1, one.texts] == pytest.approx([part[place] for part in theirs])
-
-
-def test_classes_that_never_occur_are_named_and_count_nothing() -> None:
-    """Labels and answers 1 to 4 of five classes, all right: macro-F1 is 1, as scikit-learn has it."""
-    labels = np.array([1, 2, 3, 4, 1])
-    found = measure(list("abcde"), 5 * np.eye(5)[labels], labels, [])
-    assert found.macro_f1 == metrics.f1_score(labels, labels, average="macro") == 1.0
-    console = Console(width=120, force_terminal=False)
-    with console.capture() as captured:
-        console.print(shown_evaluation(found))
-    said = captured.get()
-    assert "neither labels nor answers have: a" in said
-    assert not [line for line in said.splitlines() if line.split()[:2] == ["a", "0"]]
-
-
-def test_a_temperature_mends_what_is_twice_too_sure() -> None:
-    """Labels drawn from the probabilities; logits doubled. The mended error is measured on the other half's texts."""
-    rng = np.random.default_rng(0)
-    logits = 2 * rng.standard_normal((4000, 3))
-    labels = (softmax(logits, axis=1).cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1).clip(0, 2)
-    found = measure(["a", "b", "c"], 2 * logits, labels, [])
-    assert found.temperature == pytest.approx(2, rel=0.1)
-    assert found.calibration_error > 0.1
-    assert found.calibration_error_mended is not None
-    assert found.calibration_error_mended < 0.03
-
-
-@pytest.mark.parametrize("kind", ["names", "numbers"])
-def test_the_command_prints_a_table_and_writes_json(
-    run: Path, classifier: Classifier, logits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
-    path, out = tmp_path / "data.jsonl", tmp_path / "found.json"
-    labels = [classifier.classes[n] if kind == "names" else int(n) for n in TEST.labels]
-    path.write_text("".join(json.dumps({"t": t, "l": n}) + "\n" for t, n in zip(TEST.texts, labels, strict=True)))
-    flags = ["--data", str(path), "--text_column", "t", "--label_column", "l", "--json", str(out), "--mistakes", "3"]
-    assert evaluate.main([str(run), *flags]) == 0
-    found, told = json.loads(out.read_text()), capsys.readouterr().out
-    answers = logits.argmax(axis=1)
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels, answers))
-    assert found["run"] == "full/seed-42"
-    wrong = np.flatnonzero(answers != TEST.labels)
-    worst = wrong[np.argsort(-softmax(logits[wrong], axis=1).max(axis=1), kind="stable")][:3]
-    assert [mistake["place"] for mistake in found["mistakes"]] == [f"line {n + 1}" for n in worst]
-    assert [mistake["answer"] for mistake in found["mistakes"]] == [classifier.classes[n] for n in answers[worst]]
-    assert f"{found['accuracy']:.4f}" in told
-    assert f"{found['temperature']:.3f}" in told
-    assert all(name in told for name in classifier.classes)
-
-
-@pytest.mark.parametrize("layout", ["file", "shards", "saved"])
-def test_a_folder_is_evaluated_by_its_test_split(
-    run: Path, classifier: Classifier, logits: np.ndarray, tmp_path: Path, layout: str
-) -> None:
-    """Rows without a label are left out; the place of a mistake names its file where there are several."""
-    kinds = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=classifier.classes))
-    labels = [-1 if place % 7 == 0 else int(label) for place, label in enumerate(TEST.labels)]
-    test = datasets.Dataset.from_dict({"text": TEST.texts, "label": labels}, features=kinds)
-    other = datasets.Dataset.from_dict({"text": ["x"], "label": [0]}, features=kinds)
-    if layout == "saved":
-        datasets.DatasetDict(train=other, test=test).save_to_disk(tmp_path / "data")
-    else:
-        count = 2 if layout == "shards" else 1
-        for number in range(count):
-            name = "test" if count == 1 else f"test-{number:05}-of-{count:05}"
-            test.shard(count, number).to_parquet(tmp_path / "data" / f"{name}.parquet")
-        other.to_parquet(tmp_path / "data" / "train.parquet")
-    out = tmp_path / "found.json"
-    assert evaluate.main([str(run), "--data", str(tmp_path / "data"), "--json", str(out)]) == 0
-    found, kept = json.loads(out.read_text()), np.array(labels) >= 0
-    assert found["texts"] == kept.sum()
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels[kept], logits.argmax(axis=1)[kept]))
-    [place] = {mistake["place"].rpartition(" row ")[0] for mistake in found["mistakes"][:1]}
-    assert place.startswith(str(tmp_path / "data")) or layout == "saved"
-
-
-def test_hostile_texts_are_shown_as_plain_short_lines(
-    run: Path, classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = "[bold]x[/bold] \x1b[31m\x07 [/] \r\n" + "y" * 500
-    answer = classifier.predict([text]).labels[0]
-    other = next(name for name in classifier.classes if name != answer)
-    path = tmp_path / "data.jsonl"
-    path.write_text(json.dumps({"text": text, "label": other}))
-    assert evaluate.main([str(run), "--data", str(path), "--json", str(tmp_path / "found.json")]) == 0
-    told = capsys.readouterr().out
-    assert "[bold]x[/bold]" in "".join(told.split())
-    assert not {"\x1b", "\x07", "\r"} & set(told)
-    [mistake] = json.loads((tmp_path / "found.json").read_text())["mistakes"]
-    assert len(mistake["text"]) == 200
-    assert mistake["text"].isprintable()
 
 
 # --- mistakes

@@ -1,6 +1,5 @@
 """The contracts of every registered strategy against the naive way: it gets these tests by being in the registry."""
 
-from dataclasses import fields, replace
 from functools import cache
 
 import jax
@@ -11,39 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import naive, tiny
 from support.bounds import assert_same_leaves, assert_same_logits, assert_same_losses
+from support.strategy_setups import RATES, compiled_gradients, doubles, on_batches, setup_of, shared
 
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.models.dropout import Noise
-from flax_agnews.strategies import ALL, REGISTRY
+from flax_agnews.strategies import ALL
 from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss, make_gradients, make_train_step
 
 SEED, STEP = 3, 5
-RATES = (0.1, 0.5, 0.1)  # of embedding, attention weights and residual: contracts hold with any, and these differ
 SHAPE = tiny.even(blocks=16, slots=8, lookback=5)  # one for all drawn lengths: compiled once a model
 
 every_strategy = pytest.mark.parametrize("name", tiny.STRATEGIES)
-
-
-def uneven_base():
-    """The tiny body, dropping out at a rate of its own at each kind of site."""
-    embd, attn, resid = RATES
-    return tiny.random_base(replace(tiny.CONFIG, embd_pdrop=embd, attn_pdrop=attn, resid_pdrop=resid))
-
-
-@cache
-def setup_of(name, frozen_noise=False):
-    return tiny.prepare(fast(name), uneven_base(), dropout=None, dropout_frozen=frozen_noise)
-
-
-def fast(name):
-    """A registered strategy at a rate that moves the loss in 20 steps, where it has one rate."""
-    has_rate = "learning_rate" in {field.name for field in fields(REGISTRY[name].settings)}
-    return tiny.build(name, **({"learning_rate": 1e-3} if has_rate else {}))
-
-
-def shared(setup):
-    return {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
 
 
 def begin(setup):
@@ -82,10 +60,6 @@ def packed(name, noisy):
     weights = {**params, **frozen}
     forward = jax.jit(lambda weights, batch: setup.frame.merge(weights)(batch, noise))
     return weights, doubles(weights), forward, naive_draws(noisy)
-
-
-def doubles(weights):
-    return {path: np.asarray(value, np.float64) for path, value in weights.items()}
 
 
 def drawn_lengths(lengths):
@@ -240,32 +214,6 @@ ARRANGED = [
     # Every strategy in the one that has both; each arrangement by itself for the original three.
     if arrangement == "jit-2-micro" or (arrangement != "one" and name in ALL)
 ]
-
-
-def compiled_gradients(setup, where, batches):
-    """A function (state, frozen, step) -> sums and gradients of a batch, over the devices, with the state's dropout."""
-    gradients = make_gradients(setup, classification_loss)
-
-    def one_device(state, frozen, batch):
-        learning = {path: state.params[path] for path in setup.learning}
-        return gradients(learning, {**frozen, **state.params}, batch, Noise(state.seed, state.step, setup.rates))
-
-    return on_batches(one_device, where, batches)
-
-
-def on_batches(one_device, where, batches):
-    """Compiles a function as one device sees it, for the only shape of the batches."""
-    (_,) = batches.shapes
-    compiled = {}
-
-    def call(state, frozen, number):
-        epoch, step = divmod(number, batches.steps_per_epoch)
-        batch = where.batch(batches.batch(0, epoch, step)[1])
-        if not compiled:
-            compiled["it"] = where.compile(one_device, state, frozen, batch, donate=False)
-        return where.first(compiled["it"](state, frozen, batch))
-
-    return call
 
 
 @cache

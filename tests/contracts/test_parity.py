@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from support.bounds import BOUNDS, assert_same_leaves, assert_same_losses
+from support.parity import body, loaded, logits, packed, rows_of, texts
 from support.reference import SMALL, Reference, by_path, change, random_gpt2, random_texts, saved
-from support.tiny import build, by_number, devices, prepare, random_lengths, random_split, training, whole
+from support.tiny import build, devices, prepare, training
 from transformers import (
     GPT2DoubleHeadsModel,
     GPT2ForQuestionAnswering,
@@ -25,16 +26,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from flax_agnews.config import ModelConfig
-from flax_agnews.data.batches import measure
 from flax_agnews.data.encoded import Split
-from flax_agnews.data.tokens import Ragged
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import ACTIVATIONS
-from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.models.pretrained import Base
 from flax_agnews.training.step import classification_loss, make_gradients
+
+__all__ = ["body", "texts"]  # fixtures
 
 CLASSES = 4
 LENGTHS = (1, 130, 64, 2, 65, 17)  # at, below and above a block's 64 tokens; the model's longest is 130
@@ -54,13 +54,6 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
 SAME_NUMBERS = {"plain", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"}  # one formula under several names
 
 
-def packed(texts: Sequence[np.ndarray]) -> Any:
-    """All texts in one batch on a flat axis, with padding at its end."""
-    tokens = Ragged.of(texts)
-    shape = measure(tokens.lengths, devices=1, micro_batches=1)
-    return whole(Split(tokens, np.zeros(len(texts), np.int32)), range(len(texts)), shape)
-
-
 def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Ours, packed: [tokens, embd] of each text."""
     frame, weights = parameters.split(model)
@@ -69,23 +62,12 @@ def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.nda
     return [out[batch.text == slot] for slot in np.argsort(batch.number)]
 
 
-def logits(model: Classifier, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
-    """Ours, packed: [texts, classes]."""
-    frame, weights = parameters.split(model)
-    batch = packed(texts)
-    return by_number(jax.jit(lambda w, b: frame.merge(w)(b, None, dtype))(weights, batch), batch)
-
-
 KERNEL = "transformer/h/0/mlp/c_fc/kernel"
 
 
 def assert_same(ours: Any, reference: Any) -> None:
     """Within the bound for Hugging Face's numbers, absolute: hidden states are of order 1 after the last norm."""
     np.testing.assert_allclose(ours, reference, rtol=0, atol=BOUNDS["hugging_face"])
-
-
-def loaded(name: str) -> Base:
-    return load_base(ModelConfig(name=name))
 
 
 def classifier(base: Base) -> Classifier:
@@ -180,13 +162,6 @@ def test_flax_gpt2s_own_files(file: str, shared: Path, tmp_path: Path) -> None:
         assert_same(mine, theirs[:length])
 
 
-@pytest.fixture(scope="module")
-def body(tmp_path_factory: pytest.TempPathFactory) -> tuple[GPT2Model, Base]:
-    """Hugging Face's body, and ours of the same weights: layer 0 frozen in `partial`, 1 its base group, 2 its top."""
-    model = random_gpt2(n_layer=3, n_positions=80)
-    return model, loaded(saved(model, tmp_path_factory.mktemp("body")))
-
-
 # Rates at which 20 steps change these losses a lot, and a decay of 0.01 changes them by more than the bound.
 RATES = {"full": 5e-3, "prompt": 2e-2, "partial": 2e-3}
 # Of the reference: path -> rate of what trains.
@@ -198,12 +173,6 @@ TORCH_RATES: Mapping[str, Callable[[str], float | None]] = {
         5 * RATES["partial"] if path.startswith(UPPER) else RATES["partial"] if "/h/1/" in path else None
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def texts() -> Split:
-    """Texts for steps of 8; the last step of an epoch has 5."""
-    return random_split(random_lengths(37, 40), classes=CLASSES)
 
 
 def start(name: str, body: tuple[GPT2Model, Base], texts: Split) -> tuple[Any, Any, Any, Reference]:
@@ -218,12 +187,6 @@ def start(name: str, body: tuple[GPT2Model, Base], texts: Split) -> tuple[Any, A
     for path, parameter in reference.by_path().items():
         parameter.requires_grad_(TORCH_RATES[name](path) is not None)
     return program, state, frozen, reference
-
-
-def rows_of(program: Any, texts: Split, step: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The texts and labels of an update."""
-    rows = program.batches.rows(0, *divmod(step, program.batches.steps_per_epoch))
-    return [texts.tokens[row] for row in rows], texts.labels[rows]
 
 
 @pytest.mark.parametrize("name", RATES)

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 import torch
-from contracts.test_parity import logits, rows_of
 from peft import PeftConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from support.bounds import BOUNDS, assert_same_losses
+from support.parity import logits, rows_of
+from support.peft_models import logits_of
 from support.reference import random_gpt2, random_texts, saved
 from support.tiny import build, devices, prepare, random_lengths, random_split, training
 from transformers import GPT2ForSequenceClassification
@@ -66,25 +67,6 @@ def peft_model(base: Base, folder: Path, strategy: Strategy, trained: Any, train
     model = get_peft_model(classifier, config).eval()
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
     return model
-
-
-def logits_of(model: PeftModel, texts: Sequence[np.ndarray], side: str = "right") -> np.ndarray:
-    """PEFT's, of one batch: shorter texts are padded on this side."""
-    longest = max(map(len, texts))
-    gaps = [(0, longest - len(ids)) if side == "right" else (longest - len(ids), 0) for ids in texts]
-    ids = torch.tensor(np.array([np.pad(text, gap) for text, gap in zip(texts, gaps, strict=True)]))
-    mask = (ids != 0).long()
-    with torch.no_grad():
-        try:
-            return model(input_ids=ids, attention_mask=mask).logits.numpy()
-        except ValueError as error:
-            # Newer versions of transformers call `past_key_values` `cache`, and PEFT 0.21 doesn't find it.
-            if "does not support past key values" not in str(error):
-                raise
-            tokens = model.active_peft_config.num_virtual_tokens
-            mask = torch.cat([torch.ones(len(ids), tokens, dtype=torch.long), mask], dim=1)
-            given = model.get_prompt(len(ids))
-            return model.base_model(input_ids=ids, attention_mask=mask, cache=given).logits.numpy()
 
 
 @pytest.mark.parametrize("method", METHODS)

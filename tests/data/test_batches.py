@@ -9,36 +9,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from support import tiny
+from support.packed_texts import expected, lengths_of_texts, texts_of
 
 from flax_agnews.config import DataConfig
-from flax_agnews.data.batches import EvalBatches, TrainBatches, assemble, deal, epoch_batches, measure, permutation
-from flax_agnews.data.shapes import BLOCK, LEVELS, Shape, choose, plan_shapes
+from flax_agnews.data.batches import EvalBatches, TrainBatches, assemble, deal, epoch_batches, permutation
+from flax_agnews.data.shapes import BLOCK
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import load_tokenizer
-from flax_agnews.models.attention import Layout
 
 # With at most 200 tokens at once, batches of 7 of these need different numbers of micro-batches; dealt to more of them
 # than it needs, a batch can have more texts in one than when it is dealt to fewer.
 UNEVEN = [128, 128, 64, 1, 128, 64, 1, 1, 128]
-
-lengths_of_texts = st.lists(st.integers(1, tiny.LONGEST), min_size=1, max_size=40)
-
-
-def texts_of(batch):
-    """The (ids, label) of every text of a batch with leading axes [devices, micro_batches], by its number."""
-    found = {}
-    for device, micro in np.ndindex(batch.ids.shape[:2]):
-        text, ids = batch.text[device, micro], batch.ids[device, micro]
-        for slot in np.flatnonzero(batch.weight[device, micro]):
-            number = int(batch.number[device, micro, slot])
-            assert number not in found
-            assert batch.last[device, micro, slot] == np.flatnonzero(text == slot)[-1]
-            found[number] = (ids[text == slot].tolist(), int(batch.label[device, micro, slot]))
-    return found
-
-
-def expected(split, rows):
-    return {n: (split.tokens[row].tolist(), int(split.labels[row])) for n, row in enumerate(rows)}
 
 
 # Which texts share an update
@@ -116,38 +97,6 @@ def test_two_texts_share_a_batch_as_often_as_chance_says():
 # Layout
 
 
-def seen_by(layout):
-    """Which token sees which, as pairs of places on the token axis; and that every token sees something."""
-    pairs = []
-    for region in layout.regions:
-        block, query, key = np.nonzero(np.asarray(region.mask))
-        first = region.start + block
-        pairs.append(np.stack([first * BLOCK + query, (first - region.lookback) * BLOCK + key], axis=1))
-    return np.concatenate(pairs)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, tiny.LONGEST), min_size=1, max_size=12), st.integers(0, 3))
-def test_attention_sees_the_same_text_up_to_itself_and_nothing_else(lengths, spare):
-    need = measure(np.array(lengths), devices=1, micro_batches=1)
-    shape = need._replace(reach=(need.reach[0] + spare, *need.reach[1:]), slots=12)
-    split = tiny.random_split(lengths)
-    layout = Layout.of(tiny.whole(split, range(len(lengths)), shape), 0)
-    seen, total = seen_by(layout), sum(lengths)
-    order = np.argsort(-np.array(lengths), kind="stable")  # the longest first
-    text = np.repeat(order, np.array(lengths)[order])
-    allowed = (text[:, None] == text[None, :]) & np.tri(total, dtype=bool)
-    ours = np.zeros_like(allowed)
-    of_texts = seen[seen[:, 0] < total]
-    assert of_texts.min() >= 0
-    ours[of_texts[:, 0], of_texts[:, 1]] = True
-    np.testing.assert_array_equal(ours, allowed)
-    assert len(np.unique(seen[:, 0])) == shape.tokens  # padding sees something too, so that its softmax is finite
-    of_slot = np.zeros((12, shape.tokens), bool)
-    of_slot[np.repeat(np.arange(len(order)), np.array(lengths)[order]), np.arange(total)] = True
-    np.testing.assert_array_equal(np.asarray(layout.pooled), of_slot)
-
-
 @given(lengths_of_texts, st.sampled_from([1, 2, 3, 4, 8]))
 def test_dealing_gives_every_text_to_one_shard_evenly(lengths, shards):
     dealt = deal(np.array(lengths), shards)
@@ -199,29 +148,6 @@ def test_every_planned_batch_fits_one_of_the_few_shapes(lengths, batch_size, dev
     assert batches.waste == pytest.approx(1 - real / computed, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.integers(1, 4))
-def test_shapes_of_like_texts_cost_least(blocks, most):
-    needs = [tiny.even(b, slots=3, lookback=1) for b in blocks]
-    shapes = plan_shapes(needs, most)
-    assert len(shapes) <= most
-    ours = sum(choose(need, shapes).tokens for need in needs)
-    sizes = sorted(set(blocks))
-    best = min(
-        sum(min(size for size in cuts if size >= b) for b in blocks)
-        for used in range(1, most + 1)
-        for cuts in itertools.combinations(sizes, used)
-        if cuts[-1] == sizes[-1]
-    )
-    assert ours == best * BLOCK
-
-
-def test_a_batch_with_a_long_text_does_not_make_all_look_back():
-    usual, long = tiny.even(20, slots=8, lookback=2), tiny.even(20, slots=8, lookback=8)
-    shapes = plan_shapes([*[usual] * 99, long], most=2)
-    assert [choose(need, shapes) for need in (usual, long)] == [usual, long]
-
-
 @pytest.mark.parametrize(
     ("batch_size", "devices", "most"), [(32, 1, 0.08), (128, 1, 0.08), (32, 4, 0.10), (128, 4, 0.10)]
 )
@@ -244,15 +170,6 @@ def test_a_micro_batch_holds_no_more_than_its_limit_and_a_text(lengths, batch_si
         _, batch = batches.batch(0, 0, step)
         held = (batch.text >= 0).sum(-1)
         assert held.max() < micro_batch_tokens + max(lengths)
-
-
-def test_a_batch_above_the_micro_batch_limit_is_split():
-    split = tiny.random_split([100] * 8)
-    shapes = tiny.planned(split, devices=2, micro_batch_tokens=128).shapes
-    # 800 tokens over 2 devices with at most 128 at once: 4 micro-batches of one text each. Its 100 tokens are four
-    # blocks, of which the last looks back three blocks (so four, the next level): all four do, longest text first.
-    reach = tuple(4 if level <= 4 else 0 for level in LEVELS)
-    assert shapes == [Shape(slots=1, micro_batches=4, reach=reach)]
 
 
 # Evaluation

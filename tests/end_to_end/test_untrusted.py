@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optax
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,6 +27,7 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from markdown_it import MarkdownIt
 from rich.console import Console
+from support.refusals import refused
 from support.report_results import THREE, make, save
 from support.source_files import ROWS, write
 
@@ -40,17 +40,8 @@ from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.report.page import markdown_page
 from flax_agnews.report.tables import write_csv
 from flax_agnews.runs.output_folder import OutputFolder
-from flax_agnews.strategies import Strategy
 
 PACKAGE = Path(__file__).resolve().parents[2] / "flax_agnews"
-
-
-def refused(call: Any, *arguments: Any, **named: Any) -> str:
-    """The one line that a call is refused with."""
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **named)
-    assert str(caught.value).isprintable()
-    return str(caught.value)
 
 
 # Nothing runs
@@ -195,53 +186,6 @@ def test_the_package_has_nothing_that_could_run_a_file(file: Path) -> None:
 
 
 # Nothing is written elsewhere
-
-
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "..", ".", ".x", "", "a\\b", "a\0", "a\nb", "\x1b[2J", "x/"])
-def test_a_strategy_whose_name_is_no_folders(name: str) -> None:
-    message = refused(Strategy.by_pattern, name, {".*": optax.sgd(1.0)})
-    assert message.startswith("strategy ")
-    assert "without /" in message
-
-
-@pytest.mark.parametrize("name", ["mine", "language modelling", "lora-8 (all)", "präfix", "$x$", "a..b", "[red]"])
-def test_a_strategy_s_folder_is_in_the_output_folder(name: str, tmp_path: Path) -> None:
-    strategy = Strategy.by_pattern(name, {".*": optax.sgd(1.0)})
-    run = OutputFolder(tmp_path / "out").run(strategy.name, 42)
-    run.claim({"strategy": "x"})
-    assert [path.parent.parent.name for path in tmp_path.rglob("identity.json")] == [name]
-    assert run.path.resolve().parents[1] == (tmp_path / "out").resolve()
-
-
-FOREIGN = {
-    "another strategy": {"strategy": "../../x"},
-    "another seed": {"seed": "42/../../x"},
-    "a text for a number": {"test_accuracy": "0.9"},
-    "a list for a number": {"cost": {"train_seconds": [1]}},
-    "no cost": {"cost": None},
-}
-
-
-@pytest.mark.parametrize("what", [*FOREIGN, "a list", "a number", "too deep"])
-def test_a_result_of_another_run_is_none(what: str, tmp_path: Path) -> None:
-    folder = OutputFolder(tmp_path)
-    run = folder.run("full", 42)
-    run.claim({"strategy": "x"})
-    good = make({"full": [0.9]})["runs"][0]
-    path = run.path / "result.json"
-    path.write_text(json.dumps(good))
-    assert folder.finished(["full"]) == [good]
-    bad = {"a list": "[1]", "a number": "7", "too deep": "[" * 10**5}
-    path.write_text(bad.get(what) or json.dumps({**good, **FOREIGN[what]}))
-    assert str(path) in refused(folder.finished, ["full"])
-
-
-@pytest.mark.parametrize("content", ["[]", "7", '"x"', "{}", '{"strategy": ["x"]}'])
-def test_an_identity_that_is_none_is_another(content: str, tmp_path: Path) -> None:
-    run = OutputFolder(tmp_path).run("full", 42)
-    run.claim({"strategy": "x"})
-    (run.path / "identity.json").write_text(content)
-    assert "was begun with other strategy" in refused(run.claim, {"strategy": "x"})
 
 
 # Nothing swells

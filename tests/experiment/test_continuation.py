@@ -5,18 +5,12 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from support import tiny
 from support.small_experiments import results, small, without_cost
 
 from flax_agnews.cli import arguments
 from flax_agnews.config import TrainConfig
-from flax_agnews.data.batches import TrainBatches
-from flax_agnews.data.shapes import planned_epochs
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.continuation import epochs_left
 from flax_agnews.experiment.experiment import Experiment
@@ -215,39 +209,3 @@ def test_a_run_that_stopped_early_stays_finished(epochs, best, planned, patience
 
 
 # --- shapes: an update's last digits are its shape's
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.integers(1, tiny.LONGEST), min_size=2, max_size=30),
-    st.integers(1, 9),
-    st.integers(1, 4),
-    st.integers(1, 12),
-    st.integers(1, 12),
-)
-def test_more_epochs_leave_every_batch_in_its_shape(lengths, batch_size, most, epochs, more) -> None:
-    split = tiny.random_split(lengths)
-
-    def planned(count: int) -> TrainBatches:
-        return tiny.planned(split, batch_size=batch_size, most_shapes=most, epochs=count, seeds=(0, 1))
-
-    few, many = planned(epochs), planned(epochs + more)
-    for seed in (0, 1):
-        for epoch in range(epochs):
-            for step in range(few.steps_per_epoch):
-                ours, theirs = few.batch(seed, epoch, step), many.batch(seed, epoch, step)
-                assert ours[0] == theirs[0]
-                np.testing.assert_array_equal(ours[1].ids, theirs[1].ids)
-        for step in range(many.steps_per_epoch):
-            assert many.batch(seed, epochs + more - 1, step)[0] in many.shapes
-
-
-@pytest.mark.parametrize("steps", [1, 36, 844, 5000, 28_000])
-def test_plans_of_any_length_begin_alike(steps: int) -> None:
-    long = planned_epochs(100, steps)
-    assert [epoch for span in long for epoch in span] == list(range(long[-1].stop))
-    for epochs in range(1, 101):
-        spans = planned_epochs(epochs, steps)
-        assert spans == long[: len(spans)]
-        assert spans[-1].stop >= epochs
-        assert len(spans) <= 8  # each may add a shape: few, however long a run is

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metrics.test_tracking import _history
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from support.small_experiments import BODY, best_weights, metrics, results, settings, small, without_cost
+from support.wandb_records import wandb_history
 from transformers import GPT2Config, GPT2Model
 
 from flax_agnews.config import DataConfig, ModelConfig
@@ -167,7 +167,7 @@ def test_random_weights_are_kept_under_their_hash(finished: Path) -> None:
 def test_weights_and_biases_has_the_original_experiments_metrics(finished: Path) -> None:
     files = list(finished.rglob("offline-run-*/run-*.wandb"))
     assert len(files) == len(RUNS) + 1  # and one for the comparison
-    histories = [_history(path) for path in files]
+    histories = [wandb_history(path) for path in files]
     runs = [rows for rows in histories if "batch/train_loss" in rows[0]]
     [comparison] = [rows for rows in histories if "batch/train_loss" not in rows[0]]
     assert len(runs) == len(RUNS)

@@ -1,34 +1,25 @@
 """The search for rates: its plan by brute force, its trials by hand, and whole small experiments with it."""
 
 import csv
-import itertools
 import json
 import shutil
 import signal
-from dataclasses import fields, replace
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from support import tiny
 from support.bounds import assert_same_losses
-from support.report_results import make, page_tables, save
+from support.report_results import page_tables
 from support.small_experiments import metrics, results, small
 
 from flax_agnews.cli import arguments
-from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
-from flax_agnews.report import read_results, write_report
 from flax_agnews.report.tables import ranked
-from flax_agnews.runs.trial_record import Record, Trial, grid, half, halving
+from flax_agnews.runs.trial_record import grid
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.system.display import Display
@@ -41,116 +32,7 @@ from flax_agnews.training.state import set_up
 # The plan
 
 
-@pytest.mark.parametrize("trials", range(2, 16))
-def test_factors_are_a_geometric_grid_around_the_default(trials):
-    factors = grid(trials)
-    assert len(factors) == trials
-    np.testing.assert_allclose(np.diff(np.log10(factors)), 0.5, rtol=1e-12)
-    assert 1.0 in factors
-    assert max(factors) * min(factors) == pytest.approx(1 if trials % 2 else 10**0.5)
-
-
-@given(st.integers(2, 15), st.integers(1, 200), st.integers(1, 40))
-def test_halving_is_the_longest_within_its_budget(trials, steps, quarters):
-    """Each round's part is the first of 1, 1/2, 1/3 ... of which all that are left cost no more than the round may."""
-    budget = Fraction(quarters, 4)
-    left = [trials]
-    while left[-1] > 1:
-        left.append(left[-1] - left[-1] // 2)
-    rounds = left[:-1]
-    parts = [next(part for part in itertools.count(1) if Fraction(n, part) <= budget / len(rounds)) for n in rounds]
-    expected = [max(1, steps // part) for part in parts]
-    assert halving(trials, steps, float(budget)) == expected
-    assert [half(n) for n in rounds] == left[1:]
-    if all(part <= steps for part in parts):
-        assert sum(n * each for n, each in zip(rounds, expected, strict=True)) <= budget * steps
-
-
-def test_ranks_are_by_accuracy_then_loss_then_nearness_to_the_default():
-    best_first = [
-        Trial(10.0, 8, 0.5, 1.0),
-        Trial(0.1, 8, 0.4, 0.9),
-        Trial(1.0, 8, 0.4, 1.1),
-        Trial(10**0.5, 8, 0.4, 1.1),
-        Trial(10**1.5, 8, None, None),
-    ]
-    record = Record({}, [*best_first[::-1], Trial(1.0, 4, 0.9, 0.1)])
-    factors = [trial.factor for trial in best_first]
-    assert record.ranked(factors[::-1], 8) == factors
-
-
 # Rates times a factor
-
-
-def _scaled(name, factor):
-    """A registered strategy with all its rates in its settings times a factor."""
-    rates = [field for field in fields(REGISTRY[name].settings) if field.name.endswith("learning_rate")]
-    assert rates, name
-    return tiny.build(name, **{rate.name: rate.default * factor for rate in rates})
-
-
-def _updated(setup, plan, steps):
-    """Trained leaves after so many updates of every epoch by random gradients, the same for all."""
-    optimizer = setup.optimizer
-    rng = np.random.default_rng(0)
-    shapes = {path: setup.frame.shapes[path] for path in sorted(setup.trainable)}
-    params = {path: jnp.float32(rng.standard_normal(shape)) for path, shape in shapes.items()}
-    state, update = optimizer.init(params), jax.jit(optimizer.update)
-    for epoch in range(plan.epochs):
-        learning = setup.stages[setup.stage_of(epoch)].learning
-        for _ in range(steps):
-            gradients = {path: jnp.float32(rng.standard_normal(shape)) for path, shape in shapes.items()}
-            own, before = ({p: tree[p] for p in shapes if p in learning} for tree in (gradients, params))
-            updates, state = update(own, state, before)
-            params |= optax.apply_updates(before, updates)
-    return params
-
-
-def _set_up(strategy, steps, **train):
-    base = tiny.random_base()
-    plan = Plan(steps * 4, steps, 8, base.config.n_layer, TrainConfig(epochs=4, weight_decay=0.1, **train))
-    setup = tiny.prepare(strategy, base)
-    return set_up(
-        setup.strategy, base, tiny.CLASSES, plan, arguments.parse(["--model.dropout", "0"]).config.model, 50
-    ), plan
-
-
-@pytest.mark.parametrize("name", tiny.STRATEGIES)
-def test_a_factor_is_that_on_every_rate_and_a_stride_that_on_every_schedule(name):
-    """A run of 2 updates an epoch, its rates told to the strategy, against every fourth of 8 and a factor."""
-    factor, how = 10**0.5, {"schedule": "cosine", "warmup_fraction": 0.25}
-    whole, plan = _set_up(_scaled(name, 1.0), 8, **how)
-    short, short_plan = _set_up(_scaled(name, factor), 2, **how)
-    ours = _updated(whole.at(factor, stride=4), plan, 2)
-    theirs = _updated(short, short_plan, 2)
-    plain = _updated(short.at(1 / factor), short_plan, 2)
-    for path, value in theirs.items():
-        np.testing.assert_allclose(ours[path], value, rtol=1e-5, atol=1e-6, err_msg=path)
-    assert any(not np.allclose(plain[path], value, rtol=1e-3) for path, value in theirs.items())
-
-
-def test_one_program_has_the_losses_of_any_rate():
-    split, factor = tiny.random_split(tiny.random_lengths(35, longest=60)), 10.0
-    setup = tiny.prepare(tiny.build("full", learning_rate=1e-4))
-    ours = tiny.training(setup.at(1.0), split, tiny.devices(), epochs=4)
-    theirs = tiny.training(tiny.prepare(_scaled_rate(1e-4 * factor)), split, tiny.devices(), epochs=4)
-    found = _losses(ours.at(setup.at(factor), ours.batches))
-    assert_same_losses(found, _losses(theirs))
-    with pytest.raises(AssertionError):
-        assert_same_losses(found, _losses(ours))
-
-
-def _scaled_rate(rate):
-    return tiny.build("full", learning_rate=rate)
-
-
-def _losses(program, steps=20):
-    state, frozen = program.start(0)
-    losses = []
-    for number in range(steps):
-        state, values = program.train_step(state, frozen, 0, *divmod(number, program.batches.steps_per_epoch))
-        losses.append(float(values["loss"] / values["weight"]))
-    return np.array(losses)
 
 
 # Whole experiments
@@ -342,44 +224,6 @@ def test_a_number_of_trials_that_chooses_nothing_is_an_error(capsys, trials):
 
 
 # The report
-
-ONE = {
-    "factor": 10.0,
-    "rates": [5e-4],
-    "edge": "highest",
-    "trials": [
-        {"factor": 10.0, "updates": 4, "val_accuracy": 0.75, "val_loss": 0.5},
-        {"factor": 1.0, "updates": 4, "val_accuracy": None, "val_loss": None},
-        {"factor": 10.0, "updates": 8, "val_accuracy": 0.875, "val_loss": 0.25},
-    ],
-    "updates": 16,
-    "cost": {"seconds": 90.0},
-}
-
-
-def test_the_page_has_each_factors_scores_and_names_edges(tmp_path):
-    save(tmp_path, {**make({"a|b": [0.5]}), "search": {"a|b": ONE}})
-    write_report(tmp_path)
-    page = (tmp_path / "report.md").read_text()
-    [table] = [table for table in page_tables(page) if table[0][1] == "factor"]
-    assert table[1] == ["a|b", "10", "0.0005", "1: not finite, 10: 0.750 → 0.875", "16", "1 min 30 s"]
-    assert "At the edge of what was tried" in page
-
-
-@pytest.mark.parametrize(
-    "search",
-    [
-        [],
-        {"full": []},
-        {"full": {**ONE, "rates": ["1"]}},
-        {"full": {**ONE, "trials": [3]}},
-        {"full": {**ONE, "cost": 1}},
-    ],
-)
-def test_a_broken_search_in_results_is_one_line(tmp_path, search):
-    save(tmp_path, {**make({"full": [0.5]}), "search": search})
-    with pytest.raises(UserError, match="search"):
-        read_results(tmp_path)
 
 
 def _head_at(rate):

@@ -2,83 +2,21 @@
 
 import http.server
 import json
-import math
 import os
 import socket
-import struct
 import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from support.wandb_records import wandb_history, wandb_records
 
 from flax_agnews.config import TrackingConfig
 from flax_agnews.errors import UserError
 from flax_agnews.metrics import tracking
-from flax_agnews.metrics.metrics_file import MetricsFile
 from flax_agnews.metrics.tracking import NullTracker, WandbTracker, open_tracker
 
 # --- metrics.jsonl
-
-
-def test_lines_come_back_as_they_were_written(tmp_path):
-    records = [{"step": step, "train/loss": 1 / (step + 3), "name": "Ärger"} for step in range(5)]
-    file = MetricsFile(tmp_path / "deep" / "metrics.jsonl")
-    for number, record in enumerate(records, start=1):
-        file.write(record)
-        read = [json.loads(line) for line in file.path.read_text(encoding="utf-8").splitlines()]
-        assert read == records[:number]  # on disk after every line, floats exact
-        assert file.lines == number
-
-
-def test_numpy_values_are_plain_json(tmp_path):
-    file = MetricsFile(tmp_path / "metrics.jsonl")
-    file.write({"loss": np.float32(0.1), "n": np.int64(7), "per_class": np.array([0.25, 0.5])})
-    assert json.loads(file.path.read_text()) == {
-        "loss": float(np.float32(0.1)),
-        "n": 7,
-        "per_class": [0.25, 0.5],
-    }
-
-
-def test_non_finite_floats_become_null_and_are_named(tmp_path):
-    def refuse(word):
-        raise AssertionError(f"{word} is not JSON")
-
-    file = MetricsFile(tmp_path / "metrics.jsonl")
-    file.write({"a": math.nan, "b": 1.0, "c": {"d": [math.inf, 2.0]}, "e": np.float32("-inf")})
-    record = json.loads(file.path.read_text(), parse_constant=refuse)
-    assert record == {
-        "a": None,
-        "b": 1.0,
-        "c": {"d": [None, 2.0]},
-        "e": None,
-        "nonfinite": ["a", "c.d.0", "e"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("content", "keep", "whole"),
-    [
-        (b'{"s":0}\n{"s":1}\n{"s":2}\n', None, 3),
-        (b'{"s":0}\n{"s":1}\n{"s":2}\n', 2, 2),
-        (b'{"s":0}\n{"s":1}\n{"s":2}\n', 0, 0),
-        (b'{"s":0}\n{"s":1}\n{"s":', None, 2),
-        (b'{"s":0}\n{"s":1}', None, 1),  # complete JSON, but its line end never came
-        (b'{"s":0}\n{"s":1}\n', 9, 2),
-        (b'{"s":0}\n\x00\x00\n{"s":2}\n', None, 1),  # a hole in the middle
-        (b'{"s":0}\n17\n', None, 1),
-    ],
-)
-def test_resuming_keeps_whole_lines_only(tmp_path, content, keep, whole):
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(content)
-    file = MetricsFile(path, keep)
-    assert file.lines == whole
-    file.write({"s": "new"})
-    kept = [json.loads(line) for line in content.splitlines()[:whole]]
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [*kept, {"s": "new"}]
 
 
 # --- Weights & Biases
@@ -102,34 +40,6 @@ def _open(folder: Path, mode: str, **more):
     return open_tracker(config, name="full-seed-42", group="runs", settings=settings, folder=folder, **more)
 
 
-def _records(path: Path):
-    """The records of a .wandb file: a 7-byte header, then LevelDB's log format in blocks of 32 KiB."""
-    from wandb.proto import wandb_internal_pb2
-
-    content, at, parts = path.read_bytes(), 7, b""
-    assert content[:4] == b":W&B"
-    while at + 7 <= len(content):
-        room = 32768 - at % 32768
-        if room < 7:  # no space for a header: the rest of the block is padding
-            at += room
-            continue
-        _, length, kind = struct.unpack_from("<IHB", content, at)
-        parts += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or last part
-            yield wandb_internal_pb2.Record.FromString(parts)
-            parts = b""
-
-
-def _history(path: Path) -> list[dict]:
-    rows = []
-    for record in _records(path):
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item  # a table or picture has one item a field, under its own name
-            rows.append({item.key or item.nested_key[0]: json.loads(item.value_json) for item in items})
-    return rows
-
-
 def test_offline_writes_every_metric_into_the_folder(clean, tmp_path):
     from matplotlib.figure import Figure
 
@@ -149,7 +59,7 @@ def test_offline_writes_every_metric_into_the_folder(clean, tmp_path):
     tracker.finish()
 
     [path] = (folder / "wandb").glob("offline-run-*/run-*.wandb")
-    rows = _history(path)
+    rows = wandb_history(path)
     assert [row["_step"] for row in rows] == [0, 1, 2, 3]
     assert [row["batch/train_loss"] for row in rows] == [1 / (step + 1) for step in range(4)]
     assert [row.get("epoch_time") for row in rows] == [None, 3.0, None, 5.0]
@@ -158,7 +68,7 @@ def test_offline_writes_every_metric_into_the_folder(clean, tmp_path):
     [table] = path.parent.glob("files/media/table/results*.json")
     assert json.loads(table.read_text())["data"] == [["full", 0.9]]
     assert len(list(path.parent.glob("files/media/images/accuracy_curves*.png"))) == 1
-    [run] = [record.run for record in _records(path) if record.WhichOneof("record_type") == "run"]
+    [run] = [record.run for record in wandb_records(path) if record.WhichOneof("record_type") == "run"]
     assert (run.project, run.run_group, run.display_name) == ("agnews", "runs", "full-seed-42")
     assert json.loads({item.key: item.value_json for item in run.config.update}["train"]) == {"epochs": 2}
     captured = {file.name for file in (path.parent / "files").rglob("*") if file.is_file()}
@@ -203,7 +113,7 @@ def _begun(folder: Path):
     """The record with which W&B begins the only run in a folder; its process writes it a moment later."""
     [path] = folder.glob("wandb/offline-run-*/run-*.wandb")
     end = time.monotonic() + 20
-    while not (runs := [record.run for record in _records(path) if record.WhichOneof("record_type") == "run"]):
+    while not (runs := [record.run for record in wandb_records(path) if record.WhichOneof("record_type") == "run"]):
         assert time.monotonic() < end
         time.sleep(0.02)
     return runs[0]

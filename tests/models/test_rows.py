@@ -13,55 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contracts.test_every_strategy import compiled_gradients, doubles, shared
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import naive, tiny
-from support.bounds import assert_same_leaves, assert_same_logits, leaf_errors
+from support.attention_in_rows import SEED, SHAPE, STEP, assert_rounds_like, logits_and_gradients, mixed, setup_of
+from support.bounds import assert_same_leaves, assert_same_logits
+from support.strategy_setups import compiled_gradients, doubles, shared
 
-from flax_agnews.config import ModelConfig, TrainConfig
 from flax_agnews.data.batches import measure
 from flax_agnews.data.shapes import BLOCK
 from flax_agnews.errors import UserError
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise, Rates
 from flax_agnews.models.rows import check_attention, longest
-from flax_agnews.strategies.optim import Plan
-from flax_agnews.training.state import create_state, frozen_depth, set_up
-from flax_agnews.training.step import classification_loss
-
-SEED, STEP = 3, 5
-SHAPE = tiny.even(blocks=16, slots=8, lookback=5)  # one for all drawn lengths: compiled once
-LENGTHS = [1, tiny.LONGEST, 63, 1, 64, 65]  # in a shape of eight slots two stay empty
+from flax_agnews.training.state import create_state, frozen_depth
 
 two_strategies = pytest.mark.parametrize("name", ["full", "partial"])
-
-
-@cache
-def setup_of(name, attention, dtype="float32", dropout=0.0):
-    """A strategy on the tiny body, without dropout on attention weights unless asked for."""
-    plan = Plan(20, 20, 8, tiny.CONFIG.n_layer, TrainConfig())
-    model = ModelConfig(dropout=dropout, dtype=dtype, attention=attention)
-    return set_up(tiny.build(name), tiny.random_base(), tiny.CLASSES, plan, model, tiny.LONGEST)
-
-
-def mixed():
-    """A micro-batch of texts of `LENGTHS`, with empty slots and padding."""
-    return tiny.whole(tiny.random_split(LENGTHS, seed=1), range(len(LENGTHS)), SHAPE)
-
-
-@cache
-def logits_and_gradients(name, attention, dtype):
-    """Of the mixed texts, on the default device."""
-    setup, batch = setup_of(name, attention, dtype), mixed()
-    state, frozen = create_state(setup, shared(setup), SEED)
-
-    def loss(params):
-        model = setup.frame.merge({**frozen, **params})
-        return classification_loss(model, batch, None, setup.dtype)["loss"], model(batch, None, setup.dtype)
-
-    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(state.params)
-    return tiny.by_number(logits, batch), gradients
 
 
 # Rows are the naive way, and blocks
@@ -95,19 +62,6 @@ def test_rows_give_the_logits_and_gradients_of_blocks(name):
     expected_logits, expected = logits_and_gradients(name, "blocks", "float32")
     assert_same_logits(logits, expected_logits)
     assert_same_leaves(gradients, expected)
-
-
-def assert_rounds_like(name, ours, other):
-    """A way in bfloat16 is as near to float32's results as another, which rounds as often, though elsewhere.
-
-    Twice as far is allowed: neither rounding is the better one, both are samples of the same size.
-    """
-    expected_logits, expected = logits_and_gradients(name, "blocks", "float32")
-    results = [logits_and_gradients(name, way, "bfloat16") for way in (ours, other)]
-    error, theirs = (np.abs(logits - expected_logits).max() for logits, _ in results)
-    assert 0 < error <= 2 * theirs
-    errors, theirs = (leaf_errors(gradients, expected) for _, gradients in results)
-    assert {path: errors[path] for path in errors if not 0 < errors[path] <= 2 * theirs[path]} == {}
 
 
 @two_strategies
@@ -251,10 +205,14 @@ def test_cudnn_gives_the_logits_and_gradients_of_rows(name):
     """In a process of its own: this one has only simulated CPU devices."""
     if not (shutil.which("nvidia-smi") and find_spec("jax_cuda12_plugin")):
         pytest.skip("cuDNN needs an NVIDIA GPU and JAX for it (the extra `cuda`), and there is none here")
-    script = f"from models import test_rows; test_rows.assert_rounds_like({name!r}, 'cudnn', 'rows')"
+    script = f"from support.attention_in_rows import assert_rounds_like; assert_rounds_like({name!r}, 'cudnn', 'rows')"
     # float32 products in full, not in TF32, which would be no nearer than bfloat16's own rounding.
     environment = {**os.environ, "JAX_PLATFORMS": "cuda", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).resolve().parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr

@@ -9,16 +9,16 @@ import numpy as np
 import optax
 import pytest
 import torch
-from contracts.test_every_strategy import on_batches
-from contracts.test_parity import body, rows_of, texts
-from strategies.test_labelling import group_of
 from support import tiny
 from support.bounds import BOUNDS, assert_same_losses
+from support.frozen_layers import CONFIG, DATA, contents, folder, read
+from support.parity import body, rows_of, texts
 from support.reference import Reference
+from support.seed_groups import EPOCHS, PER_EPOCH, SPLIT, StopAt, assert_ended_alike
+from support.seed_groups import trained as go_on
 from support.step_work import counted, needed
-from training.test_activation_cache import CONFIG, DATA, contents, folder, read
-from training.test_group import EPOCHS, PER_EPOCH, SPLIT, StopAt, assert_ended_alike
-from training.test_group import trained as go_on
+from support.strategy_setups import on_batches
+from support.strategy_sizes import group_of
 from transformers import GPT2Model
 
 from flax_agnews.data.batches import EvalBatches

@@ -1,14 +1,18 @@
 """Writes small data sets for the tests of the data sources, and loads them."""
 
 import csv
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from flax_agnews.config import DataConfig
+from flax_agnews.data import tables
+from flax_agnews.data.chunks import Reading
 from flax_agnews.data.sources import Corpus, Texts, load_corpus
 from flax_agnews.errors import UserError
 
@@ -64,3 +68,18 @@ def pairs(rows: Texts) -> list[tuple[str, int]]:
 def named_pairs(corpus: Corpus, rows: Texts) -> list[tuple[str, int]]:
     """Texts and labels as they were written, where these are integers: numbers of classes, or names."""
     return [(text, int(corpus.classes[label])) for text, label in pairs(rows)]
+
+
+def delimited(rows: list[tuple[Any, ...]], delimiter: str, columns: tuple[str, ...] = ("text", "label")) -> bytes:
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter).writerows([columns, *rows])
+    return file.getvalue().encode()
+
+
+def read_rows(path: Path, size: int = 2, **how: Any) -> list[tuple[object, object]]:
+    chunks = [c.rows(["text"], "label") for c in tables.read(path, size, Reading(["text", "label"], **how))]
+    return [row for rows in chunks for row in zip(rows.texts, rows.labels, strict=True)]
+
+
+def in_words(rows: Any) -> list[tuple[str, str]]:
+    return [(text, str(label)) for text, label in rows]

@@ -1,6 +1,5 @@
 """The display in a terminal (fake, with a clock of the test's own) and without one."""
 
-import datetime
 import io
 import re
 import sys
@@ -11,7 +10,6 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from flax_agnews.system.display import Display, Job
-from flax_agnews.system.text import count, duration, words_duration
 
 _RUNS = [Job(name, f"seed {seed}", 3) for name in ("full", "prompt", "partial") for seed in (42, 43)]
 
@@ -339,35 +337,3 @@ def test_redraws_survive_a_plan_that_changes_under_them(clock):
 
 
 # --- numbers
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"), (3.44, "3.4"), (9.96, "10"), (999.4, "999"), (999.6, "1 k"), (1500, "1.5 k"),
-        (21034, "21 k"), (912384, "912 k"), (999_999, "1 M"), (124_439_808, "124 M"), (3.2e9, "3.2 G"),
-    ],
-)  # fmt: skip
-def test_count(number, text):
-    assert count(number) == text
-
-
-@pytest.mark.parametrize("seconds", [0, 31.4, 59.6, 60, 3599.5, 3725, 86399])
-def test_duration_is_what_datetime_says(seconds):
-    assert duration(seconds) == str(datetime.timedelta(seconds=round(seconds)))
-
-
-def test_duration_of_days_and_of_nothing():
-    assert duration(26 * 3600 + 61) == "26:01:01"
-    assert duration(-3) == "0:00:00"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.2, "0 s"), (12, "12 s"), (59.7, "1 min"), (100, "1 min 40 s"), (3599.6, "1 h"), (3600, "1 h"),
-        (3629, "1 h"), (3725, "1 h 2 min"), (7199, "2 h"),
-    ],
-)  # fmt: skip
-def test_words_duration(seconds, text):
-    assert words_duration(seconds) == text

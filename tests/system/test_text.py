@@ -1,5 +1,6 @@
 """Counts with their nouns: one of a thing is never called many."""
 
+import datetime
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from support.small_experiments import BODY, small
 
 from flax_agnews import evaluate, export, predict
 from flax_agnews.main import main
-from flax_agnews.system.text import counted
+from flax_agnews.system.text import count, counted, duration, words_duration
 
 NOUNS = {
     "text": "texts", "validation text": "validation texts", "class": "classes", "process": "processes", "box": "boxes",
@@ -42,3 +43,35 @@ def test_nothing_that_people_read_says_1_texts(tmp_path: Path, capsys: pytest.Ca
     for text in (shown, *pages):
         assert re.search(r"(?<![\d.,])1 (text|test text|seed|epoch|strategy|layer)\b", text)
         assert not re.findall(rf"(?<![\d.,])1 (?:\w+ )?(?:{_NOUNS})(?:s|es|ies)\b", text)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"), (3.44, "3.4"), (9.96, "10"), (999.4, "999"), (999.6, "1 k"), (1500, "1.5 k"),
+        (21034, "21 k"), (912384, "912 k"), (999_999, "1 M"), (124_439_808, "124 M"), (3.2e9, "3.2 G"),
+    ],
+)  # fmt: skip
+def test_count(number, text):
+    assert count(number) == text
+
+
+@pytest.mark.parametrize("seconds", [0, 31.4, 59.6, 60, 3599.5, 3725, 86399])
+def test_duration_is_what_datetime_says(seconds):
+    assert duration(seconds) == str(datetime.timedelta(seconds=round(seconds)))
+
+
+def test_duration_of_days_and_of_nothing():
+    assert duration(26 * 3600 + 61) == "26:01:01"
+    assert duration(-3) == "0:00:00"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"), (12, "12 s"), (59.7, "1 min"), (100, "1 min 40 s"), (3599.6, "1 h"), (3600, "1 h"),
+        (3629, "1 h"), (3725, "1 h 2 min"), (7199, "2 h"),
+    ],
+)  # fmt: skip
+def test_words_duration(seconds, text):
+    assert words_duration(seconds) == text

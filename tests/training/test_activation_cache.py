@@ -4,89 +4,23 @@ import os
 import shutil
 import signal
 import time
-from dataclasses import replace
-from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contracts.test_every_strategy import RATES, compiled_gradients, doubles
-from flax import nnx
 from support import naive, tiny
 from support.bounds import assert_same_leaves, assert_same_logits, assert_same_losses
+from support.frozen_layers import CONFIG, DATA, DEPTHS, contents, folder, rate, read, setup_of, strategy
 from support.small_experiments import metrics, results, small, start, without_cost
+from support.strategy_setups import compiled_gradients, doubles
 
 from flax_agnews.cli import arguments
-from flax_agnews.config import Config, ModelConfig, TrainConfig
-from flax_agnews.data.encoded import Data
-from flax_agnews.data.tokens import Ragged
 from flax_agnews.experiment.experiment import Experiment, Stopped
 from flax_agnews.main import main
-from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import Strategy
-from flax_agnews.training.activation_cache import Activations
-from flax_agnews.training.frozen_layers import Trunk
-from flax_agnews.training.program import Program, plan_batches
-from flax_agnews.training.state import frozen_depth
+from flax_agnews.training.program import Program
 
-LAYERS = 4
-CONFIG = replace(tiny.CONFIG, n_layer=LAYERS)
-LENGTHS = tiny.random_lengths(35, longest=90)
-DATA = Data(
-    "tiny",
-    [str(i) for i in range(tiny.CLASSES)],
-    tiny.random_split(LENGTHS),
-    tiny.random_split(tiny.random_lengths(9, longest=60), seed=1),
-    tiny.random_split(tiny.random_lengths(11, longest=60), seed=2),
-)
-
-
-def rate(plan):
-    return plan.adamw(1e-3)
-
-
-def strategy(name):
-    patterns = {
-        "head": {"^score/": rate, ".*": "frozen"},
-        "norm": {"^score/|/ln_f/": rate, ".*": "frozen"},
-        "three": {"/(wte|wpe|h/[012])/": "frozen", ".*": rate},
-    }
-    if name in patterns:
-        return Strategy.by_pattern(name, patterns[name])
-    return tiny.build(name, CONFIG, **({"top_layers": 2} if name == "lora" else {}))
-
-
-DEPTHS = {"partial": 2, "three": 3, "head": 4, "norm": 4, "lora": 2}
-
-
-@cache
-def setup_of(name):
-    """With dropout above the frozen layers, at a rate of its own at each kind of site."""
-    embd, attn, resid = RATES
-    base = tiny.random_base(replace(CONFIG, embd_pdrop=embd, attn_pdrop=attn, resid_pdrop=resid))
-    return tiny.prepare(strategy(name), base, dropout=None)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Where caches are in this test."""
-    monkeypatch.setenv("FLAX_AGNEWS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "activations"
-
-
-def read(setup, where=None, told=None, seeds=(0,), model=None, data=DATA, **train):
-    """(what the program reads, the batches of token ids) of a new process, as far as caches know."""
-    where = where or tiny.devices()
-    settings = TrainConfig(**{"batch_size": 8, "eval_batch_size": 5, "shapes": 1, "epochs": 4, **train})
-    batches = plan_batches(data.train, settings, seeds, where)
-    activations = Activations(Config(train=settings, model=model or ModelConfig()), data, where)
-    shared = where.shared(dict(setup.base.parameters))
-    return activations.inputs(setup, shared, batches, told), batches
-
-
-def contents(folder):
-    """Key -> bytes of every array that is kept."""
-    return {path.parent.name: path.read_bytes() for path in folder.glob("*/values")}
+__all__ = ["folder"]  # fixtures
 
 
 # Contract 4
@@ -181,115 +115,7 @@ def test_updates_have_the_same_texts_and_the_real_lengths_count(tmp_path):
             assert_same_losses(ours[loss], plain[loss])
 
 
-# What may be cached
-
-
-def depth_of(strategy, shared=True, layers=LAYERS, **settings):
-    config = replace(CONFIG, n_layer=layers)
-    base = tiny.random_base(config)
-    strategy = tiny.build(strategy, config) if isinstance(strategy, str) else strategy
-    setup = tiny.prepare(strategy, base, **settings)
-    return frozen_depth(setup, {p: jnp.asarray(v) for p, v in base.parameters.items()} if shared else None)
-
-
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize(
-    ("name", "layers", "depth"),
-    [
-        *((name, 4, 0) for name in tiny.STRATEGIES if name not in ("partial", "head")),
-        ("partial", 4, 2),
-        ("partial", 5, 2),
-        ("head", 4, 4),
-    ],
-)
-def test_registered_strategies_have_their_depth(name, layers, depth, shared):
-    assert depth_of(name, shared, layers) == depth
-
-
-def test_what_trains_limits_the_depth():
-    assert depth_of(tiny.build("partial", CONFIG, frozen_fraction=1.0)) == LAYERS
-    for placement in ("houlsby", "pfeiffer"):
-        assert depth_of(tiny.build("adapter", CONFIG, placement=placement, top_layers=1)) == LAYERS - 1
-    assert depth_of(tiny.build("lora", CONFIG, top_layers=3)) == LAYERS - 3
-    for pattern in ("/wte/", "/wpe/", "/h/0/ln_1/bias"):
-        assert depth_of(Strategy.by_pattern("one", {pattern: rate, ".*": "frozen"})) == 0
-    assert depth_of(Strategy.by_pattern("one", {"/h/2/mlp/c_fc/bias": rate, ".*": "frozen"})) == 2
-
-
-def test_dropout_in_frozen_layers_leaves_nothing_to_cache():
-    assert depth_of("partial", dropout_frozen=True, dropout=0.1) == 0
-    assert depth_of("partial", dropout_frozen=True, dropout=0.0) == 2
-
-
-def adapted(change):
-    """A trained head on a body that is changed."""
-
-    def adapt(model, key):
-        model = nnx.clone(model)
-        change(model)
-        return model
-
-    return Strategy.by_pattern("adapted", {"^score/": rate, ".*": "frozen"}, adapt=adapt)
-
-
-def _scale(linear):
-    linear.kernel = nnx.Param(linear.kernel[...] * 1.0)  # even to the same values, in memory of its own
-
-
-class Otherwise(Classifier):
-    """Might do anything with its parts."""
-
-
-CHANGES = {
-    "an adapter in layer 2": (lambda m: setattr(m.transformer.h[2], "adapter", nnx.Param(jnp.ones(3))), 2),
-    "an adapter in layer 0": (lambda m: setattr(m.transformer.h[0], "adapter", nnx.Param(jnp.ones(3))), 0),
-    "something beside the body": (lambda m: setattr(m, "extra", nnx.Param(jnp.ones(3))), 0),
-    "other values in layer 1": (lambda m: _scale(m.transformer.h[1].mlp.c_fc), 1),
-    "another function in layer 3": (lambda m: setattr(m.transformer.h[3].mlp, "activation", "relu"), 3),
-    "another vocabulary": (
-        lambda m: setattr(m.transformer.wte, "embedding", nnx.Param(m.transformer.wte.embedding[...] + 1)),
-        0,
-    ),
-    "a layer less": (lambda m: setattr(m.transformer, "h", nnx.List(m.transformer.h[:3])), 0),
-    "another way to classify": (lambda m: setattr(m, "__class__", Otherwise), 0),
-    "nothing": (lambda m: None, LAYERS),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_a_strategy_changes_limits_the_depth(change):
-    what, depth = CHANGES[change]
-    assert depth_of(adapted(what)) == depth
-
-
 # Its key
-
-
-def test_the_key_names_texts_lower_weights_types_and_depth():
-    setup = setup_of("partial")
-    texts, base = DATA.train.tokens, setup.base
-
-    def key(texts=texts, depth=2, dtype="float32", compute="float32", **weights):
-        parameters = {**base.parameters, **{path.replace("__", "/"): value for path, value in weights.items()}}
-        return Trunk(replace(base, parameters=parameters), depth, jnp.dtype(compute)).key(texts, np.dtype(dtype))
-
-    def changed(path):
-        return {path: base.parameters[path] + np.float32(1)}
-
-    assert key() == key(**changed("transformer/h/2/mlp/c_fc/kernel")) == key()
-    ids = texts.ids.copy()
-    ids[5] += 1
-    offsets = texts.offsets.copy()
-    offsets[1] += 1
-    others = [
-        key(Ragged(ids, texts.offsets)),
-        key(Ragged(texts.ids, offsets)),
-        key(depth=1),
-        key(dtype="float16"),
-        key(compute="bfloat16"),
-        *(key(**changed(f"transformer/{p}")) for p in ("wte/embedding", "wpe/embedding", "h/1/attn/c_proj/bias")),
-    ]
-    assert len({key(), *others}) == 1 + len(others)
 
 
 # Whole experiments

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from support import tiny
-from training.test_activation_cache import CONFIG, DATA, DEPTHS, contents, folder, read, setup_of
+from support.frozen_layers import CONFIG, DATA, DEPTHS, contents, folder, read, setup_of
 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
 from flax_agnews.errors import UserError

@@ -11,34 +11,25 @@ import jax
 import numpy as np
 import optax
 import pytest
-from contracts.test_every_strategy import setup_of
-from data.test_batches import expected, lengths_of_texts, texts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import tiny
 from support.bounds import BOUNDS, assert_same_losses
+from support.packed_texts import expected, lengths_of_texts, texts_of
+from support.seed_groups import ARRANGEMENTS, EPOCHS, PER_EPOCH, SEEDS, SPLIT, StopAt, assert_ended_alike, trained
 from support.small_experiments import metrics, results, small, start
+from support.strategy_setups import setup_of
 
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.group import Lane
-from flax_agnews.training.loop import Interrupted, Watch, fit
-from flax_agnews.training.saving import Saving
+from flax_agnews.training.loop import Interrupted
 
-SEEDS = (0, 1, 2)
 STEPS = 20
-SPLIT = tiny.random_split(tiny.random_lengths(35, longest=90))  # each epoch's last batch has only 3 texts
 
 
 # Contract 11
-
-ARRANGEMENTS = {  # devices, mode, tokens of a micro-batch
-    "one": (1, "jit", 16384),
-    "jit-2-micro": (2, "jit", 300),
-    "pmap-2": (2, "pmap", 16384),
-}
 
 
 def losses_of(setup, arrangement, groups):
@@ -142,26 +133,7 @@ def test_one_planned_shape_holds_each_seeds_own_batch(lengths, batch_size, devic
 
 # Stopped, and gone on with
 
-EPOCHS, PER_EPOCH = 3, 5
 STOP = 8  # in the middle of the second epoch
-
-
-class StopAt(Watch):
-    """Asks to stop after an update, counted over the run; notes where a run goes on."""
-
-    def __init__(self, step=0):
-        self.step_asked, self.done, self.went_on = step, 0.0, []
-
-    def step(self, epochs_done, tokens_per_second):
-        self.done = epochs_done * PER_EPOCH
-
-    def should_stop(self):
-        # asked before `step` is told of the update
-        return round(self.done) + 1 == self.step_asked
-
-    def resumed(self, step, inexact):
-        assert inexact is None
-        self.went_on.append(step)
 
 
 @pytest.fixture(scope="module")
@@ -173,30 +145,10 @@ def pair():
     return tiny.training(setup, SPLIT, where, seeds=(0, 1), epochs=EPOCHS, together=2, evaluated=both)
 
 
-def lanes_in(folder):
-    return [Lane(seed, Store(folder / str(seed), keep=2), folder / f"{seed}.jsonl") for seed in (0, 1)]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     return folder, trained(pair, folder)
-
-
-def trained(pair, folder, watch=None):
-    return fit(pair, lanes_in(folder), EPOCHS, saving=Saving(every_steps=PER_EPOCH), watch=watch)
-
-
-def assert_ended_alike(folder, runs, uninterrupted):
-    reference_folder, reference = uninterrupted
-    for seed, ours, theirs in zip((0, 1), runs, reference, strict=True):
-        assert (folder / f"{seed}.jsonl").read_bytes() == (reference_folder / f"{seed}.jsonl").read_bytes()
-        assert ours.logits.tobytes() == theirs.logits.tobytes()
-        assert {p: np.asarray(v).tobytes() for p, v in ours.params.items()} == {
-            p: np.asarray(v).tobytes() for p, v in theirs.params.items()
-        }
-        for name in ("train_loss", "val_loss", "val_accuracy", "best_epoch", "tokens", "lines"):
-            assert getattr(ours.history, name) == getattr(theirs.history, name), name
 
 
 def stopped(pair, folder):

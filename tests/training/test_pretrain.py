@@ -1,29 +1,27 @@
 """Language-model adaptation: against PyTorch, from training texts only, kept by what decides it."""
 
 import csv
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from support.adapted_bodies import corpus, texts, tokenizer
 from support.small_experiments import BODY, results, small
-from support.tiny import devices, random_base
+from support.tiny import devices
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from flax_agnews.cli import arguments
-from flax_agnews.config import Config, ModelConfig, PretrainConfig, TrainConfig
+from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split, encode_corpus
-from flax_agnews.data.sources import Corpus, Texts, load_corpus
-from flax_agnews.data.tokens import Tokenizer, train_tokenizer
-from flax_agnews.errors import UserError
+from flax_agnews.data.sources import Corpus, Texts
+from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
 from flax_agnews.models.classifier import Classifier
@@ -31,21 +29,15 @@ from flax_agnews.models.parameters import split
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
 from flax_agnews.training import pretrain
-from flax_agnews.training.adaptation import adaptation_key, arrangement
-from flax_agnews.training.memory import out_of_memory
+from flax_agnews.training.adaptation import adaptation_key
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches
 from flax_agnews.training.step import language_loss
 
+__all__ = ["corpus", "texts", "tokenizer"]  # fixtures
+
 FLAGS = ("--pretrain.epochs", 3, "--pretrain.learning_rate", 3e-3)
 TOOK = "pretrain: took the body adapted before"
-_BASE, _CONFIG = random_base(), PretrainConfig(epochs=2)
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    """The texts of the small experiment."""
-    return load_corpus(arguments.parse(small(Path("unused"))).config.data)
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +65,6 @@ def _begun(output: Path, *flags: object) -> Experiment:
 
 
 # --- the loss
-
-
-@pytest.fixture(scope="module")
-def tokenizer(corpus: Corpus) -> Tokenizer:
-    return train_tokenizer(corpus.train.texts, BODY["vocab_size"])
 
 
 def test_the_loss_is_pytorchs_text_by_text(corpus: Corpus, tokenizer: Tokenizer) -> None:
@@ -172,17 +159,6 @@ def test_one_other_training_text_is_another_body(finished: Path, corpus: Corpus,
 # --- settings of `train`
 
 
-@pytest.fixture(scope="module")
-def texts(corpus: Corpus, tokenizer: Tokenizer) -> Split:
-    return encode_corpus(corpus, tokenizer, 32).train
-
-
-def _key(texts: Split, shared: TrainConfig, config: PretrainConfig = _CONFIG) -> str:
-    """The key of an adaptation on one device, as an experiment asks for it."""
-    arranged = arrangement(texts, config, shared, devices(), seed=7)
-    return adaptation_key(_BASE, texts, 3, config, ModelConfig(), 7, arranged)
-
-
 def test_micro_batches_hold_in_language_modelling(texts: Split) -> None:
     """In its compiled shapes, and with the gradients of the whole batch: losses and weights after three updates.
 
@@ -215,28 +191,6 @@ def test_micro_batches_hold_in_language_modelling(texts: Split) -> None:
     assert moved > 0.5 * numbers
 
 
-def test_the_key_of_default_settings_is_the_one_of_before(texts: Split) -> None:
-    """Written out: bodies that were kept before `train` counted are found by it."""
-    facts = [{"epochs": 2, "learning_rate": 5e-4, "batch_size": 32}, "float32", None, 3, 7, _BASE.hash]
-    content = json.dumps(facts, sort_keys=True).encode() + texts.tokens.ids.tobytes() + texts.tokens.offsets.tobytes()
-    assert _key(texts, TrainConfig()) == hashlib.sha256(content).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("shared", "other"),
-    [
-        ({"micro_batch_tokens": 200}, True),
-        ({"shapes": 1}, True),
-        ({"micro_batch_tokens": 8192, "shapes": 4}, False),  # no batch is split or padded otherwise
-        ({"weight_decay": 0.5, "schedule": "linear", "clip_norm": 3.0, "label_smoothing": 0.1}, False),
-        ({"epochs": 9, "batch_size": 5, "class_weights": "balanced", "early_stopping": 1}, False),
-    ],
-    ids=str,
-)
-def test_the_key_sees_what_changes_numbers(texts: Split, shared: dict[str, Any], other: bool) -> None:
-    assert (_key(texts, TrainConfig(**shared)) != _key(texts, TrainConfig())) == other
-
-
 def test_an_experiment_begun_before_goes_on_with_its_body(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,15 +210,6 @@ def test_an_experiment_begun_before_goes_on_with_its_body(
     capsys.readouterr()
     assert _begun(output).base.hash == note["hash"]
     assert TOOK in capsys.readouterr().out
-
-
-def test_too_little_memory_names_what_language_modelling_reads() -> None:
-    config = Config(pretrain=PretrainConfig(batch_size=48), train=TrainConfig(batch_size=7, micro_batch_tokens=1))
-    with pytest.raises(UserError) as caught, out_of_memory(config, language=True):
-        raise MemoryError
-    assert "48 texts, 1 token at once" in str(caught.value)
-    assert "--train.micro_batch_tokens" in str(caught.value)
-    assert "parallel_seeds" not in str(caught.value)
 
 
 # --- kept

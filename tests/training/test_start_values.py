@@ -13,9 +13,9 @@ import numpy as np
 import peft
 import pytest
 import torch
-from contracts.test_parity import logits
-from contracts.test_peft_parity import logits_of
 from safetensors.numpy import load_file, save_file
+from support.parity import logits
+from support.peft_models import logits_of
 from support.reference import Tensors, change, configure, random_gpt2, random_texts, saved
 from support.small_experiments import small
 from support.tiny import build, prepare

@@ -1,18 +1,18 @@
 """Strategies of one's own: patterns over paths, the registry, and that a scheme from outside the package trains."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from support import tiny
+from support.outside_strategy import BiasSettings, biases
 
 from flax_agnews.config import ModelConfig, TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.models.pretrained import Base
 from flax_agnews.strategies import ALL, REGISTRY, Entry, Registry, Stage, Strategy, chosen, layers
-from flax_agnews.strategies.base import settings_of
 from flax_agnews.strategies.optim import FROZEN, Plan
 from flax_agnews.training.state import set_up
 
@@ -152,26 +152,6 @@ def test_an_unknown_name_gets_a_hint(names, message):
         chosen(names)
 
 
-@dataclass
-class BiasSettings:
-    """Biases and head only (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
-
-    Args:
-        learning_rate: of both.
-    """
-
-    learning_rate: float = 1e-2
-
-
-def biases(settings, config):
-    return Strategy(
-        name="biases",
-        label=lambda path, shape: "trained" if path.endswith("/bias") or path.startswith("score/") else FROZEN,
-        transforms=lambda plan: {"trained": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-    )
-
-
 def test_a_taken_name_is_an_error():
     registry = Registry(*REGISTRY)
     registry.add(Entry("biases", BiasSettings, biases, "biases and head"))
@@ -180,36 +160,3 @@ def test_a_taken_name_is_an_error():
 
 
 # Strategies from outside the package
-
-
-def losses(strategy, steps=8):
-    """Training losses of a strategy on random texts that can be learnt by heart."""
-    setup = tiny.prepare(strategy, dropout=0.0)
-    program = tiny.training(setup, tiny.random_split([5, 9, 12, 20, 3, 7, 4, 4]), tiny.devices(), epochs=steps)
-    state, frozen = program.start(0)
-    found = []
-    for epoch in range(steps):
-        state, metrics = program.train_step(state, frozen, 0, epoch, 0)
-        found.append(float(metrics["loss"]) / float(metrics["weight"]))
-    return found
-
-
-OUTSIDE = {
-    "registered": lambda: biases(BiasSettings(), tiny.CONFIG),
-    "lion and adafactor": lambda: Strategy.by_pattern(
-        "mixed",
-        {
-            r"transformer/h/0/": "frozen",
-            r"transformer/h/\d+/": optax.lion(3e-3, weight_decay=0.1),
-            "score|ln_f": optax.adafactor(1e-2),
-            ".*": "frozen",
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OUTSIDE)
-def test_a_strategy_from_outside_the_package_trains(name):
-    found = losses(OUTSIDE[name]())
-    assert np.isfinite(found).all()
-    assert found[-1] < 0.9 * found[0]

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from support import tiny
-from training.test_group import ARRANGEMENTS, EPOCHS, PER_EPOCH, SEEDS, SPLIT, StopAt
+from support.seed_groups import ARRANGEMENTS, EPOCHS, PER_EPOCH, SEEDS, SPLIT, StopAt
 
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.data.tokens import Ragged

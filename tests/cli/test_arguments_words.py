@@ -2,19 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from support.yaml_words import WORDS
 
 from flax_agnews.cli import arguments
 from flax_agnews.config import Config
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
-from flax_agnews.system.files import dump_yaml, parse_yaml
 
-WORDS = sorted({case for word in ("off", "on", "no", "yes") for case in (word, word.title(), word.upper())})
 MEANT = {word: yaml.safe_load(word) for word in [*WORDS, "true", "false"]}
 
 
@@ -111,25 +107,3 @@ def test_what_a_folder_says_comes_back(word: str, tmp_path: Path) -> None:
     assert folder.config.train.deterministic is True
     again = arguments.parse(["--config", str(file)]).config
     assert config_dict(again) == {**config_dict(folder.config)}
-
-
-plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"]))
-    | st.sampled_from(
-        [*WORDS, "true", "~", "1e3", "1.", ".5", "0x1", "1_0", "2020-01-01", "12:30", "=", "<<", "y", "n"]
-    ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(plain)
-def test_any_value_comes_back(value: Any) -> None:
-    """From the loader of this library, and from PyYAML's own."""
-    text = dump_yaml(value)
-    assert parse_yaml(text) == value
-    assert yaml.safe_load(text) == value

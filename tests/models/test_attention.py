@@ -1,0 +1,42 @@
+"""Attention in blocks: each token sees its own text up to itself, and nothing else."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import tiny
+
+from flax_agnews.data.batches import measure
+from flax_agnews.data.shapes import BLOCK
+from flax_agnews.models.attention import Layout
+
+
+def seen_by(layout):
+    """Which token sees which, as pairs of places on the token axis; and that every token sees something."""
+    pairs = []
+    for region in layout.regions:
+        block, query, key = np.nonzero(np.asarray(region.mask))
+        first = region.start + block
+        pairs.append(np.stack([first * BLOCK + query, (first - region.lookback) * BLOCK + key], axis=1))
+    return np.concatenate(pairs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, tiny.LONGEST), min_size=1, max_size=12), st.integers(0, 3))
+def test_attention_sees_the_same_text_up_to_itself_and_nothing_else(lengths, spare):
+    need = measure(np.array(lengths), devices=1, micro_batches=1)
+    shape = need._replace(reach=(need.reach[0] + spare, *need.reach[1:]), slots=12)
+    split = tiny.random_split(lengths)
+    layout = Layout.of(tiny.whole(split, range(len(lengths)), shape), 0)
+    seen, total = seen_by(layout), sum(lengths)
+    order = np.argsort(-np.array(lengths), kind="stable")  # the longest first
+    text = np.repeat(order, np.array(lengths)[order])
+    allowed = (text[:, None] == text[None, :]) & np.tri(total, dtype=bool)
+    ours = np.zeros_like(allowed)
+    of_texts = seen[seen[:, 0] < total]
+    assert of_texts.min() >= 0
+    ours[of_texts[:, 0], of_texts[:, 1]] = True
+    np.testing.assert_array_equal(ours, allowed)
+    assert len(np.unique(seen[:, 0])) == shape.tokens  # padding sees something too, so that its softmax is finite
+    of_slot = np.zeros((12, shape.tokens), bool)
+    of_slot[np.repeat(np.arange(len(order)), np.array(lengths)[order]), np.arange(total)] = True
+    np.testing.assert_array_equal(np.asarray(layout.pooled), of_slot)

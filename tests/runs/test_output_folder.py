@@ -1,0 +1,66 @@
+"""Output folders: a run's folder stays inside, and a result or identity of another run is none."""
+
+import json
+from pathlib import Path
+
+import optax
+import pytest
+from support.refusals import refused
+from support.report_results import make
+from support.small_experiments import settings
+
+from flax_agnews.runs.output_folder import OutputFolder, config_dict
+from flax_agnews.strategies import Strategy
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "..", ".", ".x", "", "a\\b", "a\0", "a\nb", "\x1b[2J", "x/"])
+def test_a_strategy_whose_name_is_no_folders(name: str) -> None:
+    message = refused(Strategy.by_pattern, name, {".*": optax.sgd(1.0)})
+    assert message.startswith("strategy ")
+    assert "without /" in message
+
+
+@pytest.mark.parametrize("name", ["mine", "language modelling", "lora-8 (all)", "präfix", "$x$", "a..b", "[red]"])
+def test_a_strategy_s_folder_is_in_the_output_folder(name: str, tmp_path: Path) -> None:
+    strategy = Strategy.by_pattern(name, {".*": optax.sgd(1.0)})
+    run = OutputFolder(tmp_path / "out").run(strategy.name, 42)
+    run.claim({"strategy": "x"})
+    assert [path.parent.parent.name for path in tmp_path.rglob("identity.json")] == [name]
+    assert run.path.resolve().parents[1] == (tmp_path / "out").resolve()
+
+
+FOREIGN = {
+    "another strategy": {"strategy": "../../x"},
+    "another seed": {"seed": "42/../../x"},
+    "a text for a number": {"test_accuracy": "0.9"},
+    "a list for a number": {"cost": {"train_seconds": [1]}},
+    "no cost": {"cost": None},
+}
+
+
+@pytest.mark.parametrize("what", [*FOREIGN, "a list", "a number", "too deep"])
+def test_a_result_of_another_run_is_none(what: str, tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path)
+    run = folder.run("full", 42)
+    run.claim({"strategy": "x"})
+    good = make({"full": [0.9]})["runs"][0]
+    path = run.path / "result.json"
+    path.write_text(json.dumps(good))
+    assert folder.finished(["full"]) == [good]
+    bad = {"a list": "[1]", "a number": "7", "too deep": "[" * 10**5}
+    path.write_text(bad.get(what) or json.dumps({**good, **FOREIGN[what]}))
+    assert str(path) in refused(folder.finished, ["full"])
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '"x"', "{}", '{"strategy": ["x"]}'])
+def test_an_identity_that_is_none_is_another(content: str, tmp_path: Path) -> None:
+    run = OutputFolder(tmp_path).run("full", 42)
+    run.claim({"strategy": "x"})
+    (run.path / "identity.json").write_text(content)
+    assert "was begun with other strategy" in refused(run.claim, {"strategy": "x"})
+
+
+def test_the_settings_of_a_folder_are_those_that_were_written(trained: Path) -> None:
+    config = OutputFolder(trained).config
+    assert config_dict(config) == settings(trained)
+    assert config.train.epochs == 1

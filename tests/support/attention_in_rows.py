@@ -1,0 +1,62 @@
+"""Logits and gradients of texts whose attention is computed in blocks, in rows or by cuDNN."""
+
+from functools import cache
+
+import jax
+import numpy as np
+
+from flax_agnews.config import ModelConfig, TrainConfig
+from flax_agnews.strategies.optim import Plan
+from flax_agnews.training.state import create_state, set_up
+from flax_agnews.training.step import classification_loss
+from support import tiny
+from support.bounds import leaf_errors
+from support.strategy_setups import shared
+
+SEED, STEP = 3, 5
+
+
+SHAPE = tiny.even(blocks=16, slots=8, lookback=5)  # one for all drawn lengths: compiled once
+
+
+LENGTHS = [1, tiny.LONGEST, 63, 1, 64, 65]  # in a shape of eight slots two stay empty
+
+
+@cache
+def setup_of(name, attention, dtype="float32", dropout=0.0):
+    """A strategy on the tiny body, without dropout on attention weights unless asked for."""
+    plan = Plan(20, 20, 8, tiny.CONFIG.n_layer, TrainConfig())
+    model = ModelConfig(dropout=dropout, dtype=dtype, attention=attention)
+    return set_up(tiny.build(name), tiny.random_base(), tiny.CLASSES, plan, model, tiny.LONGEST)
+
+
+def mixed():
+    """A micro-batch of texts of `LENGTHS`, with empty slots and padding."""
+    return tiny.whole(tiny.random_split(LENGTHS, seed=1), range(len(LENGTHS)), SHAPE)
+
+
+@cache
+def logits_and_gradients(name, attention, dtype):
+    """Of the mixed texts, on the default device."""
+    setup, batch = setup_of(name, attention, dtype), mixed()
+    state, frozen = create_state(setup, shared(setup), SEED)
+
+    def loss(params):
+        model = setup.frame.merge({**frozen, **params})
+        return classification_loss(model, batch, None, setup.dtype)["loss"], model(batch, None, setup.dtype)
+
+    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(state.params)
+    return tiny.by_number(logits, batch), gradients
+
+
+def assert_rounds_like(name, ours, other):
+    """A way in bfloat16 is as near to float32's results as another, which rounds as often, though elsewhere.
+
+    Twice as far is allowed: neither rounding is the better one, both are samples of the same size.
+    """
+    expected_logits, expected = logits_and_gradients(name, "blocks", "float32")
+    results = [logits_and_gradients(name, way, "bfloat16") for way in (ours, other)]
+    error, theirs = (np.abs(logits - expected_logits).max() for logits, _ in results)
+    assert 0 < error <= 2 * theirs
+    errors, theirs = (leaf_errors(gradients, expected) for _, gradients in results)
+    assert {path: errors[path] for path in errors if not 0 < errors[path] <= 2 * theirs[path]} == {}

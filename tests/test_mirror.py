@@ -1,0 +1,112 @@
+"""The tests mirror the package: a module's tests are found by its name, and tests share helpers through `support`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+PACKAGE = TESTS.parent / "flax_agnews"
+
+ABOUT_SEVERAL_MODULES = {"contracts", "end_to_end", "faults", "benchmarks", "support"}
+"""Folders of tests that mirror no folder of the package."""
+
+ABOUT_THE_TREE = {"test_floors", "test_mirror"}
+
+TESTED_ELSEWHERE = {
+    "cli/common": "end_to_end/test_before_loading.py: it is what predict, evaluate and export have in common",
+    "cli/compare": "experiment/test_compared_strategies.py: it runs an experiment and writes its report",
+    "config": "cli/test_arguments.py: dataclasses, which flags and files fill",
+    "data/builtin_words": "data/test_builtin.py: phrases, seen in the corpus that is made of them",
+    "data/encoded": "data/test_tokens_special.py: texts with their token ids, which every training test reads",
+    "errors": "test_main.py: exceptions, seen as the one line that a command prints",
+    "experiment/outputs": "experiment/test_experiment.py: what a run leaves in its folder",
+    "experiment/preparation": "runs/test_recorded_paths.py and training/test_pretrain.py: a kept tokenizer and body",
+    "experiment/results": "experiment/test_experiment.py: every field of results.json",
+    "export": "end_to_end/test_before_loading.py: a thin command",
+    "models/classifier": "contracts/test_every_strategy.py: each strategy's logits against the naive way",
+    "models/parameters": "contracts/test_every_strategy.py: splits and merges every model there",
+    "__init__": "settings/test_keywords.py and end_to_end/test_documents.py: the names that scripts use",
+    "report/__init__": "report/test_page.py: the report as a whole",
+    "runs/results": "trained/test_finished_run.py: the best run by validation",
+    "settings/ranges": "cli/test_arguments.py: each setting out of its range, as a flag and in a file",
+    "strategies/bitfit": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
+    "strategies/head": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
+    "strategies/ia3": "contracts/test_added_parameters.py and contracts/test_peft_parity.py: against PEFT",
+    "strategies/lora_prompt": "contracts/test_added_parameters.py: it joins two strategies that have their tests",
+    "strategies/norms": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
+    "strategies/peft": "contracts/test_peft_parity.py: PEFT itself reads what is written",
+    "system/interrupt": "end_to_end/test_resume.py: real signals to real processes",
+    "trained/exports/peft": "contracts/test_peft_parity.py: PEFT itself reads what is written",
+    "trained/exports/target": "trained/exports/test_exports.py: a dataclass, of which each format is one",
+    "training/jax_setup": "support/several_processes.py: it must run before JAX does, in a process of its own",
+    "training/parallel": "contracts/test_every_strategy.py: devices and modes give one device's numbers",
+}
+"""A module without a test file of its name -> where it is tested instead, and why."""
+
+
+def modules() -> dict[str, str]:
+    """Modules that hold code, `folder/name` -> the name that their tests begin with after `test_`.
+
+    A folder's own file is tested under the folder's name.
+    """
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        module = file.relative_to(PACKAGE).with_suffix("")
+        statements = ast.parse(file.read_text("utf-8")).body
+        if any(not isinstance(node, ast.Expr | ast.Import | ast.ImportFrom) for node in statements):
+            found[module.as_posix()] = (file.parent.name if module.name == "__init__" else module.name).strip("_")
+    return found
+
+
+MODULES = modules()
+
+
+def files_of_tests() -> list[Path]:
+    """Files of tests that mirror a file of the package."""
+    files = [file.relative_to(TESTS) for file in sorted(TESTS.rglob("test_*.py"))]
+    return [f for f in files if f.parts[0] not in ABOUT_SEVERAL_MODULES and f.stem not in ABOUT_THE_TREE]
+
+
+def module_of(file: Path) -> str | None:
+    """The module that a file of tests is named after, `test_MODULE.py` or `test_MODULE_ASPECT.py`: the longest."""
+    tested = file.stem.removeprefix("test_")
+    beside = [name for name in MODULES if Path(name).parent == file.parent]
+    named = [name for name in beside if f"{tested}_".startswith(f"{MODULES[name]}_")]
+    return max(named, key=lambda name: len(MODULES[name]), default=None)
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.as_posix()) for file in files_of_tests()])
+def test_a_file_of_tests_is_named_after_a_module(file: Path) -> None:
+    assert module_of(file), f"no module in flax_agnews/{file.parent} has the name that {file.name} begins with"
+
+
+def test_every_module_has_tests_of_its_name_or_a_reason() -> None:
+    tested = {module_of(file) for file in files_of_tests()}
+    without = set(MODULES) - tested
+    assert without - set(TESTED_ELSEWHERE) == set(), "give these a test file of their name, or a row in the table"
+    assert set(TESTED_ELSEWHERE) - without == set(), "these have tests of their name, or are gone: delete their rows"
+    assert len(tested) > 60
+
+
+@pytest.mark.parametrize("module", TESTED_ELSEWHERE)
+def test_a_reason_names_tests_that_are_there(module: str) -> None:
+    where, _, why = TESTED_ELSEWHERE[module].partition(": ")
+    assert why
+    assert all((TESTS / file).is_file() for file in where.split(" and "))
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, id=file.relative_to(TESTS).as_posix()) for file in sorted(TESTS.rglob("*.py"))]
+)
+def test_tests_import_nothing_from_other_tests(file: Path) -> None:
+    """What several files of tests need stands in `support`."""
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    in_tests = {name for name in imported if (TESTS / Path(*name.split(".")[:2])).with_suffix(".py").is_file()}
+    parts = [part for name in in_tests for part in name.split(".")]
+    assert not [part for part in parts if part.startswith("test_") or part == "conftest"]

@@ -1,0 +1,37 @@
+"""The key of frozen activations: texts, lower weights, types and depth."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+from support.frozen_layers import DATA, setup_of
+
+from flax_agnews.data.tokens import Ragged
+from flax_agnews.training.frozen_layers import Trunk
+
+
+def test_the_key_names_texts_lower_weights_types_and_depth():
+    setup = setup_of("partial")
+    texts, base = DATA.train.tokens, setup.base
+
+    def key(texts=texts, depth=2, dtype="float32", compute="float32", **weights):
+        parameters = {**base.parameters, **{path.replace("__", "/"): value for path, value in weights.items()}}
+        return Trunk(replace(base, parameters=parameters), depth, jnp.dtype(compute)).key(texts, np.dtype(dtype))
+
+    def changed(path):
+        return {path: base.parameters[path] + np.float32(1)}
+
+    assert key() == key(**changed("transformer/h/2/mlp/c_fc/kernel")) == key()
+    ids = texts.ids.copy()
+    ids[5] += 1
+    offsets = texts.offsets.copy()
+    offsets[1] += 1
+    others = [
+        key(Ragged(ids, texts.offsets)),
+        key(Ragged(texts.ids, offsets)),
+        key(depth=1),
+        key(dtype="float16"),
+        key(compute="bfloat16"),
+        *(key(**changed(f"transformer/{p}")) for p in ("wte/embedding", "wpe/embedding", "h/1/attn/c_proj/bias")),
+    ]
+    assert len({key(), *others}) == 1 + len(others)
