@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import encode_corpus
@@ -18,16 +17,18 @@ from flax_agnews.experiment.outputs import Places
 from flax_agnews.experiment.preparation import adapted, choose_tokenizer, keep_tokenizer
 from flax_agnews.experiment.progress import Shown, ShownCaching, advice, announce, describe, job, silent
 from flax_agnews.experiment.rate_search import Search
-from flax_agnews.experiment.results import facts, header, run_record, weights_record
+from flax_agnews.experiment.results import facts, header, run_result, weights_record
 from flax_agnews.metrics.tracking import check_key
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.result_files import write_run
+from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
-from flax_agnews.system.files import expanded, write_json
+from flax_agnews.system.files import expanded
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.training import processes
 from flax_agnews.training.activation_cache import Activations
@@ -116,8 +117,8 @@ class Experiment:
         self.schemes = {setup.strategy.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
         with self.display.busy("checking what the strategies do"):
             updates = {name: scheme.identity["updates"] for name, scheme in self.schemes.items()}
-            for scheme in [] if overwrite else self.schemes.values():
-                check_begun(self.folder, scheme, self.seeds, self.data.hash)
+            if not overwrite:
+                check_begun(self.folder, self.schemes.values(), self.seeds, self.data.hash)
         processes.check_same(facts(config, self.setups, updates, self.data, base))  # all is right: now it is written
         self.folder.claim(config, overwrite)
         if self.folder.writes:
@@ -128,8 +129,8 @@ class Experiment:
         self.adaptation: Adaptation | None = None
         self._is_adapted = False
 
-    def run(self) -> dict[str, Any]:
-        """Runs what isn't finished, and gives what results.json has. The folder is others' afterwards.
+    def run(self) -> Results:
+        """Trains all runs that aren't finished, and returns the results. Releases the output folder's lock.
 
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
@@ -170,7 +171,7 @@ class Experiment:
     def __exit__(self, *_: object) -> None:
         self.folder.lock.release()
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> Results:
         self.search()
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
@@ -197,7 +198,7 @@ class Experiment:
             folder.check(self._identity(setup))
             result = folder.result
             if result and folder.writes and not epochs_left(result, self.config.train):
-                self._finish(Store(folder.path / "checkpoints"), result["best_epoch"], len(result["val_accuracy"]))
+                self._finish(Store(folder.path / "checkpoints"), result.best_epoch, result.epochs)
 
     def _finish(self, store: Store, best_epoch: int, epochs: int) -> None:
         """Keeps of a finished run what is to stay: best weights, and the state that more epochs go on from."""
@@ -269,8 +270,8 @@ class Experiment:
             if not lane.writes:
                 continue
             lane.finish(self.places.saving(name, self.keeps_final))
-            record = run_record(program, lane.seed, run, self.adaptation, config)
-            write_json(self.folder.run(name, lane.seed).path / "result.json", record)
+            result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
+            write_run(self.folder.run(name, lane.seed).path / "result.json", result)
             if lane.store:
                 self._finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
         watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
@@ -282,13 +283,14 @@ class Experiment:
         """The final figure and table, to W&B where it is on."""
         self.places.publish(figure, self.names)
 
-    def _header(self) -> dict[str, Any]:
+    def _header(self) -> Results:
+        """`results.json` without its `runs`."""
         found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
-        searched = {"search": trial_record.results(self.folder.path)} if self.config.search.trials else {}
-        return {**found, **searched, "diverged": self._faults}
+        search = trial_record.results(self.folder.path) if self.config.search.trials else None
+        return replace(found, search=search, diverged=list(self._faults))
 
     def _identity(self, setup: Setup) -> dict[str, str]:
-        """What a run is a run of."""
+        """Hashes that must match before a run is resumed."""
         rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
         planned = self.schemes[setup.strategy.name].identity
         return {"strategy": setup.fingerprint, **planned, "weights": self.base.hash, "data": self.data.hash, **rates}
