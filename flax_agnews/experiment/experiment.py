@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
@@ -17,14 +16,15 @@ from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.progress import Shown, ShownCaching, advice, job
 from flax_agnews.experiment.rate_search import Search
-from flax_agnews.experiment.results import run_record, weights_record
+from flax_agnews.experiment.results import run_result, weights_record
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.result_files import write_run
+from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
-from flax_agnews.system.files import write_json
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.training import processes
 from flax_agnews.training.adaptation import Adaptation
@@ -130,8 +130,8 @@ class Experiment:
         """The strategies on the model; after `search`, at the rates that it chose."""
         return self._setups or self.prepare().setups
 
-    def run(self) -> dict[str, Any]:
-        """Runs what isn't finished, writes results.json and returns its content. Releases the output folder's lock.
+    def run(self) -> Results:
+        """Trains all runs that aren't finished, and returns the results. Releases the output folder's lock.
 
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
@@ -174,7 +174,7 @@ class Experiment:
         if self._prepared:
             self._prepared.folder.lock.release()
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> Results:
         self.search()
         made = self.prepare()
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
@@ -262,8 +262,8 @@ class Experiment:
             if not lane.writes:
                 continue
             lane.finish(saving)
-            record = run_record(program, lane.seed, run, self.adaptation, config)
-            write_json(self.folder.run(name, lane.seed).path / "result.json", record)
+            result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
+            write_run(self.folder.run(name, lane.seed).path / "result.json", result)
             if lane.store:
                 made.finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
         watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
@@ -271,7 +271,7 @@ class Experiment:
             raise Diverged(faults, advice(config))
         return [run for _, run in finished]
 
-    def _write_results(self) -> dict[str, Any]:
+    def _write_results(self) -> Results:
         above = self.prepare().header(self.base, self.adaptation, self._faults)
         return self.folder.write_results(above, self.names)
 

@@ -1,9 +1,8 @@
 """Everything that comes before an experiment's first run: data, model and settings read, checked and put together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
@@ -21,6 +20,7 @@ from flax_agnews.metrics.tracking import check_key
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.results import Results
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import expanded
@@ -82,8 +82,8 @@ class Prepared:
         updates = self.schemes[setup.strategy.name].identity
         return {"strategy": setup.fingerprint, **updates, "weights": base.hash, "data": self.data.hash, **rates}
 
-    def header(self, base: Base, adaptation: Adaptation | None, faults: Sequence[str]) -> dict[str, Any]:
-        """`results.json` without its runs and their summary.
+    def header(self, base: Base, adaptation: Adaptation | None, faults: Sequence[str]) -> Results:
+        """The content of `results.json` without its `runs`.
 
         Args:
             base: the body that the runs start from.
@@ -91,8 +91,8 @@ class Prepared:
             faults: runs that stopped because their numbers were not finite, and where.
         """
         found = header(self.config, self.data, self.batches, base, adaptation, self.devices)
-        searched = {"search": trial_record.results(self.folder.path)} if self.config.search.trials else {}
-        return {**found, **searched, "diverged": list(faults)}
+        search = trial_record.results(self.folder.path) if self.config.search.trials else None
+        return replace(found, search=search, diverged=list(faults))
 
     def tidy(self, name: str, seed: int, identity: Mapping[str, str]) -> None:
         """Refuses a run that was begun as something else; of a finished one, drops what it needs no more.
@@ -107,7 +107,7 @@ class Prepared:
             run.check(identity)
             result = run.result
             if result and run.writes and not epochs_left(result, self.config.train):
-                self.finish(Store(run.path / "checkpoints"), result["best_epoch"], len(result["val_accuracy"]))
+                self.finish(Store(run.path / "checkpoints"), result.best_epoch, result.epochs)
 
     def finish(self, store: Store, best_epoch: int, epochs: int) -> None:
         """Keeps of a finished run what is to stay: best weights, and the state that more epochs go on from."""
@@ -174,8 +174,8 @@ def _prepare(
     schemes = {setup.strategy.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
     with display.busy("checking what the strategies do"):
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
-        for scheme in [] if overwrite else schemes.values():
-            check_begun(folder, scheme, seeds, data.hash)
+        if not overwrite:
+            check_begun(folder, schemes.values(), seeds, data.hash)
     processes.check_same(facts(config, setups, updates, data, base))  # all is right: now it is written
     folder.claim(config, overwrite)
     if folder.writes:

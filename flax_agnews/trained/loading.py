@@ -22,6 +22,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.runs.recorded_paths import located
+from flax_agnews.runs.results import RunResult
 from flax_agnews.settings.keywords import check_kind
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
 from flax_agnews.strategies.optim import Plan
@@ -56,7 +57,7 @@ class Parts:
     output: OutputFolder
     run: RunFolder
     config: Config
-    result: dict[str, Any]
+    result: RunResult
     setup: Setup
     params: Parameters
     frozen: Parameters
@@ -66,7 +67,7 @@ class Parts:
     @property
     def name(self) -> str:
         """`STRATEGY/seed-K`, for people."""
-        return f"{self.setup.strategy.name}/seed-{self.result['seed']}"
+        return f"{self.setup.strategy.name}/seed-{self.result.seed}"
 
     @cached_property
     def model(self) -> Classifier:
@@ -111,7 +112,7 @@ def _parts(
     assert result is not None
     identity = identity if isinstance(identity, dict) else {}
     store = Store(run.path / "checkpoints")
-    about = about_weights(store, output, run, result["best_epoch"])
+    about = about_weights(store, output, run, result.best_epoch)
     if config.parallel.keep_memory:
         keep_freed()
     if config.parallel.keep_compilations:
@@ -120,7 +121,7 @@ def _parts(
     way = replace(config.model, dtype="float32", attention="auto") if exact else config.model
 
     def on(base: Base) -> Setup:
-        chosen = _strategy(strategy, result["strategy"], config, base, run)
+        chosen = _strategy(strategy, result.strategy, config, base, run)
         return _set_up(chosen, base, about["classes"], replace(config, model=way))
 
     setup = _without_weights(about, config, on) if given is None else None
@@ -233,11 +234,11 @@ def _set_up(strategy: Strategy, base: Base, classes: Sequence[str], config: Conf
     return replace(set_up(strategy, base, len(classes), plan, config.model, 1), optimizer=optax.identity())
 
 
-def _weights(setup: Setup, store: Store, result: dict[str, Any]) -> tuple[Parameters, Parameters]:
+def _weights(setup: Setup, store: Store, result: RunResult) -> tuple[Parameters, Parameters]:
     """The best trained leaves, and what was frozen, on the device."""
     shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
     example: Any = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
-    params = store.restore_best(example, result["best_epoch"])
+    params = store.restore_best(example, result.best_epoch)
     body = setup.base.parameters or {path: value for path, value in params.items() if path.startswith(BODY)}
     shared = {path: jnp.asarray(value) for path, value in body.items()}
-    return params, create_state(setup, shared, result["seed"])[1]
+    return params, create_state(setup, shared, result.seed)[1]
