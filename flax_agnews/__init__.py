@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from flax_agnews.models.classifier import Classifier as ClassifierModule
     from flax_agnews.models.pretrained import Base, load_base
     from flax_agnews.report import write_report
+    from flax_agnews.report.frames import ResultFrames, load_results
+    from flax_agnews.runs.results import Results
     from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, layers
     from flax_agnews.strategies.adapter import ADAPTER as adapter
     from flax_agnews.strategies.bitfit import BITFIT as bitfit
@@ -67,6 +69,8 @@ _HOMES = {
     "models.classifier": ("ClassifierModule",),
     "models.pretrained": ("Base", "load_base"),
     "report": ("write_report",),
+    "report.frames": ("ResultFrames", "load_results"),
+    "runs.results": ("Results",),
     "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "layers"),
     "strategies.optim": ("FROZEN", "Plan", "make_optimizer"),
     "system.interrupt": ("Stopped",),
@@ -103,6 +107,8 @@ __all__ = [
     "ParallelConfig",
     "Plan",
     "PretrainConfig",
+    "ResultFrames",
+    "Results",
     "Scores",
     "SearchConfig",
     "Stage",
@@ -124,6 +130,7 @@ __all__ = [
     "layers",
     "llrd",
     "load_base",
+    "load_results",
     "lora",
     "lora_prompt",
     "make_optimizer",

@@ -16,7 +16,7 @@ from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.progress import Shown, ShownCaching, advice, job
 from flax_agnews.experiment.rate_search import Search
-from flax_agnews.experiment.results import run_result, weights_record
+from flax_agnews.experiment.results import run_result
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import OutputFolder
@@ -26,6 +26,7 @@ from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
+from flax_agnews.trained.finished_run import weights_record
 from flax_agnews.training import processes
 from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.loop import Interrupted, Run, fit
@@ -240,7 +241,7 @@ class Experiment:
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = made.identity(program.setup, self.base)
-        about = weights_record(self.data, made.tokenizer, self.base)
+        about = weights_record(self.data.classes, made.tokenizer, self.base.config)
         lanes = [made.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
         saving = made.places.saving(name, made.keeps_final)
         try:

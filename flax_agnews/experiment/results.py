@@ -12,7 +12,6 @@ from flax_agnews import __version__
 from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import by_name, config_dict
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunCost, RunResult
@@ -90,11 +89,6 @@ def header(
         diverged=[],
         runs=[],
     )
-
-
-def weights_record(data: Data, tokenizer: Tokenizer, base: Base) -> dict[str, Any]:
-    """The notes that a run's best weights are stored with: class names, vocabulary, and the body's sizes."""
-    return {"classes": data.classes, "vocabulary": tokenizer.vocabulary, "body": asdict(base.config)}
 
 
 def data_result(data: Data, batches: TrainBatches) -> DataResult:

@@ -1,7 +1,7 @@
 """What a finished run's classifier is made of, from its folder: each part checked against what the run says of it."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,6 +52,7 @@ class Parts:
         frozen: the other ones.
         classes: their names.
         tokenizer: of the texts.
+        identity: hashes of its strategy, updates, body and data, as its identity.json has them.
     """
 
     output: OutputFolder
@@ -63,6 +64,7 @@ class Parts:
     frozen: Parameters
     classes: list[str]
     tokenizer: Tokenizer
+    identity: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -134,7 +136,7 @@ def _parts(
     with _named(run.path):
         check_vocabulary(tokenizer, setup.base.config.vocab_size, setup.base.name)
     params, frozen = _weights(setup, store, result)
-    return Parts(output, run, config, result, setup, params, frozen, about["classes"], tokenizer)
+    return Parts(output, run, config, result, setup, params, frozen, about["classes"], tokenizer, identity)
 
 
 @contextmanager
