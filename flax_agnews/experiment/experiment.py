@@ -1,7 +1,6 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ class Experiment:
         kept = self.folder.path / "tokenizer" if self.folder.in_use and not overwrite else None
         self.tokenizer = choose_tokenizer(config, corpus, kept, self.display)
         check_vocabulary(self.tokenizer, base.config.vocab_size, config.model.reported_name)
-        self.strategies = [built(strategy, base, config) for strategy in strategies]
+        self.strategies = [built(strategy, base, config.strategies) for strategy in strategies]
         with self.display.busy("tokenizing"):
             self.data = encode_corpus(corpus, self.tokenizer, config.data.max_length)
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
@@ -113,7 +112,7 @@ class Experiment:
         self.activations.check(self.setups)
         disk, self.keeps_final = check_room(config, self.setups), keeps_final(config, self.setups)
         pairs = zip(self.setups, plans, strict=True)
-        self.schemes = {setup.strategy.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
+        self.schemes = {setup.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
         with self.display.busy("checking what the strategies do"):
             updates = {name: scheme.identity["updates"] for name, scheme in self.schemes.items()}
             for scheme in [] if overwrite else self.schemes.values():
@@ -153,7 +152,7 @@ class Experiment:
         except Interrupted as stop:
             where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
             raise Stopped(where, self.interrupt.asked) from None
-        self.setups, self._is_adapted = [replace(setup, base=self.base) for setup in self.setups], True
+        self.setups, self._is_adapted = [setup.on(self.base) for setup in self.setups], True
 
     def search(self) -> None:
         """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
@@ -183,7 +182,7 @@ class Experiment:
             self.display.note(f"{done} of {every} runs were done before")
         with self.interrupt, self.display:
             for setup in self.setups:
-                if groups := todo[setup.strategy.name]:
+                if groups := todo[setup.name]:
                     self._run_strategy(setup, groups)
         found = processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
         if self._faults:
@@ -192,7 +191,7 @@ class Experiment:
 
     def _tidy(self, setup: Setup, seed: int) -> None:
         """Checks what a run that was begun before is a run of; of a finished one, drops what it needs no more."""
-        folder = self.folder.run(setup.strategy.name, seed)
+        folder = self.folder.run(setup.name, seed)
         if folder.path.exists():
             folder.check(self._identity(setup))
             result = folder.result
@@ -225,15 +224,15 @@ class Experiment:
             Stopped: on a signal during language modelling or the caching.
         """
         self.adapt()
-        setup = replace(setup, base=self.base)
-        told, lengths = ShownCaching(self.display, setup.strategy.name, self.interrupt), self.data.train.tokens.lengths
+        setup = setup.on(self.base)
+        told, lengths = ShownCaching(self.display, setup.name, self.interrupt), self.data.train.tokens.lengths
         try:
             with out_of_memory(self.config):
                 read = self.activations.inputs(setup, self.shared, self.batches, told)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
-        with self.display.busy(f"compiling {setup.strategy.name}"), out_of_memory(self.config):
-            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
+        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config):
+            loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
             return made(read.batches, loss=loss, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
 
@@ -244,7 +243,7 @@ class Experiment:
             Stopped: on a signal; the runs are saved.
             Diverged: numbers of some of them were not finite; the others are finished.
         """
-        config, name = self.config, program.setup.strategy.name
+        config, name = self.config, program.setup.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = self._identity(program.setup)
@@ -290,8 +289,8 @@ class Experiment:
     def _identity(self, setup: Setup) -> dict[str, str]:
         """What a run is a run of."""
         rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
-        planned = self.schemes[setup.strategy.name].identity
-        return {"strategy": setup.fingerprint, **planned, "weights": self.base.hash, "data": self.data.hash, **rates}
+        strategy, planned = setup.model.fingerprint, self.schemes[setup.name].identity
+        return {"strategy": strategy, **planned, "weights": self.base.hash, "data": self.data.hash, **rates}
 
     @cached_property
     def shared(self) -> Parameters:

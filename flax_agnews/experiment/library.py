@@ -100,5 +100,5 @@ def _fit(config: Config, strategy: Any) -> Fitted:
             [run] = experiment.train(experiment.compile(setup), [seed])
     here = experiment.devices.local(experiment.shared)
     _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
-    model = setup.frame.merge({**frozen, **jax.tree.map(jnp.asarray, run.params)})
+    model = setup.model.frame.merge({**frozen, **jax.tree.map(jnp.asarray, run.params)})
     return Fitted(run.test, run.history, model, run.logits, experiment.data.classes)

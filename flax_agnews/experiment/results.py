@@ -28,7 +28,7 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
     """A finished run; `cost` holds all that varies from machine to machine."""
     history, setup = run.history, program.setup
     return {
-        "strategy": setup.strategy.name,
+        "strategy": setup.name,
         "seed": seed,
         "test_accuracy": run.test.accuracy,
         "test_loss": run.test.loss,
@@ -44,10 +44,10 @@ def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | N
         "stopped_early": len(history.val_accuracy) < config.train.epochs,
         "skipped_updates": sum(history.skipped),
         "trainable_parameters": setup.trainable_parameters,
-        "total_parameters": setup.total_parameters,
-        "settings": dict(setup.strategy.settings),
+        "total_parameters": setup.model.total_parameters,
+        "settings": dict(setup.model.strategy.settings),
         **({} if setup.factor is None else {"rate_factor": setup.factor}),
-        **({"custom": True} if setup.strategy.name in config.custom else {}),
+        **({"custom": True} if setup.name in config.custom else {}),
         "cost": {
             "train_seconds": history.train_seconds,
             "compile_seconds": program.compile_seconds,
@@ -127,7 +127,7 @@ def facts(
 ) -> dict[str, Any]:
     """What has to be the same in processes that train as one; `updates` is each strategy's, as a hash."""
     settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
-    strategies = {f"strategy {setup.strategy.name}": setup.fingerprint for setup in setups}
+    strategies = {f"strategy {setup.name}": setup.model.fingerprint for setup in setups}
     strategies |= {f"updates of {name}": what for name, what in updates.items()}
     versions = {"flax_agnews": __version__, "JAX": jax.__version__}
     return {**versions, **settings, **strategies, "texts": data.hash, "weights": base.hash}

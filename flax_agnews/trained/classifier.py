@@ -13,7 +13,7 @@ from flax_agnews.data.rows import Rows, Text, checked_texts
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, shown
 from flax_agnews.strategies import Entry, Strategy
-from flax_agnews.trained.loading import load_parts
+from flax_agnews.trained.loading import load_run
 from flax_agnews.training.inference import Inference
 
 
@@ -84,9 +84,9 @@ class Classifier:
         Raises:
             UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
         """
-        parts = load_parts(run, strategy, model=model)
-        inference = Inference(parts.setup, parts.params, parts.frozen)
-        return cls(parts.name, parts.classes, parts.max_length, parts.config.data, parts.tokenizer, inference)
+        loaded = load_run(run, strategy, model=model)
+        inference = Inference(loaded.model, loaded.params, loaded.frozen)
+        return cls(loaded.name, loaded.classes, loaded.max_length, loaded.config.data, loaded.tokenizer, inference)
 
     @property
     def pairs(self) -> bool:
