@@ -94,7 +94,7 @@ def test_what_was_written_is_what_a_run_begins_with(name: str, set_up: Callable[
         assert params.keys() == values.keys()
         for path, value in values.items():
             np.testing.assert_array_equal(params[path], value, err_msg=path)
-    assert ours.fingerprint != setup.model.fingerprint
+    assert ours.model.fingerprint != setup.model.fingerprint
 
 
 PEFTS = {
@@ -279,7 +279,7 @@ def test_names_of_a_head_are_matched_first(
     configure(folder, id2label={str(number): name for number, name in enumerate(theirs)})
     head = load_file(folder / "model.safetensors")["score.weight"].T
     setup = prepare("full", load_base(ModelConfig(name=str(folder))))
-    np.testing.assert_array_equal(begun(setup, folder, ours).first["score/kernel"], head[:, columns])
+    np.testing.assert_array_equal(begun(setup, folder, ours).model.start_values["score/kernel"], head[:, columns])
 
 
 def drop_head(tensors: Tensors) -> None:
