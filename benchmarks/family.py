@@ -14,11 +14,11 @@ from typing import Any
 from benchmarks.drawing import BLUE, GREY, Bar, draw_bars, figure, png
 from benchmarks.record import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, SearchConfig, TrainConfig
-from flax_agnews.experiment.description import short
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
 from flax_agnews.runs.results import Results
 from flax_agnews.strategies import chosen
+from flax_agnews.training.rates import short
 
 ALONE = "head"
 """What the others have to be better than: a trained head on a frozen body."""

@@ -41,7 +41,7 @@ class Scheme:
     @property
     def name(self) -> str:
         """The strategy's."""
-        return self.setup.strategy.name
+        return self.setup.name
 
     @property
     def steps(self) -> int:
@@ -91,7 +91,7 @@ class Scheme:
         """What it does in the first `seen` epochs of a plan of `epochs`, to all that trains in those."""
         if (epochs, seen) not in self._found:
             setup = self._planned(epochs)
-            shapes = {path: setup.frame.shapes[path] for path in self._planned(seen).trainable}
+            shapes = {path: setup.model.shapes[path] for path in self._planned(seen).trainable}
             self._found[epochs, seen] = behaviour(setup.optimizer, shapes, seen * self.steps_per_epoch)
         return self._found[epochs, seen]
 
@@ -121,7 +121,7 @@ def _check_run(run: RunFolder, scheme: Scheme, data: str, epochs: int | None) ->
     """Refuses a run that was begun with other texts or another strategy, or has no state for more epochs."""
     if (known := run.identity) is None:
         return
-    run.check({"strategy": scheme.setup.fingerprint, "data": data})
+    run.check({"strategy": scheme.setup.model.fingerprint, "data": data})
     scheme.check(run.path, known, epochs)
     result = run.result
     if result is not None and epochs_left(result, scheme.train):

@@ -31,8 +31,8 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
     """
     final = keeps_final(config, setups) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
-    body = sum(value.nbytes for value in setups[0].base.parameters.values())
-    given_again = setups[0].base.given_again and not config.pretrain.epochs
+    body = sum(value.nbytes for value in setups[0].model.base.parameters.values())
+    given_again = setups[0].model.base.given_again and not config.pretrain.epochs
     states = [_state_bytes(setup) for setup in setups] if config.checkpoint.enabled else [0]
     adapting = 3 * body if config.pretrain.epochs and config.checkpoint.enabled else 0  # weights and two moments
     # beside the states stand the best weights that each of them counts on
@@ -92,7 +92,7 @@ def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str
 
 def _state_bytes(setup: Setup) -> int:
     """Of a strategy's training state: trained leaves, and what the optimizer has of them."""
-    params = {p: jax.ShapeDtypeStruct(s, jnp.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
+    params = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in setup.trainable_shapes.items()}
     leaves = jax.tree.leaves((params, jax.eval_shape(setup.optimizer.init, params)))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 

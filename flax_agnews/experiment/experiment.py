@@ -1,7 +1,6 @@
 """Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -156,7 +155,7 @@ class Experiment:
         except Interrupted as stop:
             where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
             raise Stopped(where, self.interrupt.asked) from None
-        self._base, self._setups = base, [replace(setup, base=base) for setup in self.setups]
+        self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
         """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
@@ -180,7 +179,7 @@ class Experiment:
         made = self.prepare()
         for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
             for seed in self.seeds:
-                made.tidy(setup.strategy.name, seed, made.identity(setup, self.base))
+                made.tidy(setup.name, seed, made.identity(setup, self.base))
         train = self.config.train
         todo = processes.of_first({n: to_do(self.folder, n, self.batches.groups, train) for n in self.names})
         self.display.plan([job(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
@@ -189,7 +188,7 @@ class Experiment:
             self.display.note(f"{done} of {every} runs were done before")
         with self.interrupt, self.display:
             for setup in self.setups:
-                if groups := todo[setup.strategy.name]:
+                if groups := todo[setup.name]:
                     self._run_strategy(setup, groups)
         found = processes.first_before_others(self._write_results)
         if self._faults:
@@ -218,15 +217,15 @@ class Experiment:
             Stopped: on a signal during language modelling or the caching.
         """
         self.adapt()
-        setup = replace(setup, base=self.base)
-        told, lengths = ShownCaching(self.display, setup.strategy.name, self.interrupt), self.data.train.tokens.lengths
+        setup = setup.on(self.base)
+        told, lengths = ShownCaching(self.display, setup.name, self.interrupt), self.data.train.tokens.lengths
         try:
             with out_of_memory(self.config):
                 read = self.prepare().activations.inputs(setup, self.shared, self.batches, told)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
-        with self.display.busy(f"compiling {setup.strategy.name}"), out_of_memory(self.config):
-            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
+        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config):
+            loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
             return made(read.batches, loss=loss, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
 
@@ -237,7 +236,7 @@ class Experiment:
             Stopped: on a signal; the runs are saved.
             Diverged: numbers of some of them were not finite; the others are finished.
         """
-        made, config, name = self.prepare(), self.config, program.setup.strategy.name
+        made, config, name = self.prepare(), self.config, program.setup.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = made.identity(program.setup, self.base)

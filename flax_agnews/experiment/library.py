@@ -19,7 +19,7 @@ from flax_agnews.settings.keywords import check_kind, train_settings
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
 from flax_agnews.trained.classifier import Classifier
 from flax_agnews.trained.exports import Exported
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.trained.saved_run import save_run
 from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
@@ -43,7 +43,7 @@ class Fitted:
     test: Scores
     history: History
     logits: np.ndarray = field(repr=False)
-    run: Parts = field(repr=False)
+    run: LoadedRun = field(repr=False)
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -53,7 +53,7 @@ class Fitted:
     @property
     def model(self) -> ClassifierModule:
         """The Flax module with these weights, adapters and all."""
-        return self.run.model
+        return self.run.module
 
     @property
     def classes(self) -> list[str]:
@@ -125,23 +125,24 @@ def _fit(config: Config, strategy: Entry | Strategy) -> Fitted:
         setup = experiment.setups[0]
         with experiment.interrupt, experiment.display:
             [run] = experiment.train(experiment.compile(setup), [seed])
-        folder = experiment.folder.run(setup.strategy.name, seed)
+        folder = experiment.folder.run(setup.name, seed)
         result, identity = processes.first_before_others(lambda: (folder.result, folder.identity))
     assert result is not None
     here = experiment.devices.local(experiment.shared)
     _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
+    model = setup.model
     if not frozen:  # everything trained: nothing needs the weights from before any more
-        setup = replace(setup, base=replace(setup.base, parameters={}))
-    parts = Parts(
+        model = replace(model, base=replace(model.base, parameters={}))
+    loaded = LoadedRun(
         output=experiment.folder,
-        run=folder,
+        folder=folder,
         config=experiment.config,
         result=result,
-        setup=setup,
+        model=model,
         params=jax.tree.map(jnp.asarray, run.params),
         frozen=frozen,
         classes=experiment.data.classes,
         tokenizer=experiment.prepare().tokenizer,
         identity=identity or {},
     )
-    return Fitted(run.test, run.history, run.logits, parts)
+    return Fitted(run.test, run.history, run.logits, loaded)

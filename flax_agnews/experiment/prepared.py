@@ -79,8 +79,8 @@ class Prepared:
             base: the body that it starts from, adapted where language modelling was asked for.
         """
         rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
-        updates = self.schemes[setup.strategy.name].identity
-        return {"strategy": setup.fingerprint, **updates, "weights": base.hash, "data": self.data.hash, **rates}
+        strategy, updates = setup.model.fingerprint, self.schemes[setup.name].identity
+        return {"strategy": strategy, **updates, "weights": base.hash, "data": self.data.hash, **rates}
 
     def header(self, base: Base, adaptation: Adaptation | None, faults: Sequence[str]) -> Results:
         """The content of `results.json` without its `runs`.
@@ -160,7 +160,7 @@ def _prepare(
     interrupt = Interrupt(processes.Vote(devices) if devices.several else None)
     announce(display, config, devices)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
-    own = [built(strategy, base, config) for strategy in strategies]
+    own = [built(strategy, base, config.strategies) for strategy in strategies]
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
     batches = plan_batches(data.train, config.train, seeds, devices)
@@ -171,7 +171,7 @@ def _prepare(
     activations.check(setups)
     disk, final = check_room(config, setups), keeps_final(config, setups)
     pairs = zip(setups, plans, strict=True)
-    schemes = {setup.strategy.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
+    schemes = {setup.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
     with display.busy("checking what the strategies do"):
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
         if not overwrite:

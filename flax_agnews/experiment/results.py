@@ -39,7 +39,7 @@ def run_result(
     """
     history, setup = run.history, program.setup
     return RunResult(
-        strategy=setup.strategy.name,
+        strategy=setup.name,
         seed=seed,
         test_accuracy=run.test.accuracy,
         test_loss=run.test.loss,
@@ -55,8 +55,8 @@ def run_result(
         stopped_early=len(history.val_accuracy) < planned_epochs,
         skipped_updates=sum(history.skipped),
         trainable_parameters=setup.trainable_parameters,
-        total_parameters=setup.total_parameters,
-        settings=dict(setup.strategy.settings),
+        total_parameters=setup.model.total_parameters,
+        settings=dict(setup.model.strategy.settings),
         rate_factor=setup.factor,
         custom=custom,
         cost=RunCost(
@@ -136,7 +136,7 @@ def facts(
         data, base: texts and body.
     """
     settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
-    strategies = {f"strategy {setup.strategy.name}": setup.fingerprint for setup in setups}
+    strategies = {f"strategy {setup.name}": setup.model.fingerprint for setup in setups}
     strategies |= {f"updates of {name}": found for name, found in updates.items()}
     versions = {"flax_agnews": __version__, "JAX": jax.__version__}
     return {**versions, **settings, **strategies, "texts": data.hash, "weights": base.hash}

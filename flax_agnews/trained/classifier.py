@@ -13,9 +13,9 @@ from flax_agnews.config import DataConfig
 from flax_agnews.data.rows import Rows, Text, checked_texts
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, shown
-from flax_agnews.strategies import Entry, Strategy
+from flax_agnews.strategies import StrategyLike
 from flax_agnews.trained.exports import Exported, export_run
-from flax_agnews.trained.loading import Parts, load_parts
+from flax_agnews.trained.loading import LoadedRun, load_run
 from flax_agnews.trained.saved_run import save_run
 from flax_agnews.training.inference import Inference
 
@@ -69,14 +69,14 @@ class Classifier:
         data: DataConfig,
         tokenizer: Tokenizer,
         inference: Inference,
-        run: Parts | None = None,
+        run: LoadedRun | None = None,
     ) -> None:
         self.name, self.classes, self.max_length, self.data = name, classes, max_length, data
         self._tokenizer, self._inference, self._run = tokenizer, inference, run
 
     @classmethod
     def load(
-        cls, run: str | Path, strategy: Strategy | Entry | None = None, model: str | Path | None = None
+        cls, run: str | Path, strategy: StrategyLike | None = None, model: str | Path | None = None
     ) -> "Classifier":
         """Loads the best weights of a finished run, with its body and its tokenizer.
 
@@ -90,12 +90,12 @@ class Classifier:
             UserError: there is no such run, it isn't finished, or its body, tokenizer or strategy is missing or isn't
                 the one of then.
         """
-        return cls.of_run(load_parts(run, strategy, model=model))
+        return cls.of_run(load_run(run, strategy, model=model))
 
     @classmethod
-    def of_run(cls, run: Parts) -> "Classifier":
+    def of_run(cls, run: LoadedRun) -> "Classifier":
         """The classifier of a finished run that is in memory."""
-        inference = Inference(run.setup, run.params, run.frozen)
+        inference = Inference(run.model, run.params, run.frozen)
         return cls(run.name, run.classes, run.max_length, run.config.data, run.tokenizer, inference, run)
 
     @property
@@ -147,10 +147,10 @@ class Classifier:
         """
         with tempfile.TemporaryDirectory(prefix="flax_agnews-") as temporary:
             saved = save_run(self._known_run, Path(temporary) / "run")
-            return export_run(saved, to, folder, overwrite=overwrite, strategy=self._known_run.setup.strategy)
+            return export_run(saved, to, folder, overwrite=overwrite, strategy=self._known_run.model.strategy)
 
     @property
-    def _known_run(self) -> Parts:
+    def _known_run(self) -> LoadedRun:
         if self._run is None:
             raise UserError(f"{self.name}: was put together by hand; only a run's classifier can be saved or exported")
         return self._run

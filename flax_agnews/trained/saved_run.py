@@ -11,18 +11,18 @@ from flax_agnews.runs.result_files import write_run
 from flax_agnews.runs.sealed import discard
 from flax_agnews.system.files import check_writable, draft_of, expanded, move, write_json, write_yaml
 from flax_agnews.trained.finished_run import weights_record
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.training.checkpoint import Store
 
 
-def save_run(parts: Parts, folder: str | Path) -> Path:
+def save_run(run: LoadedRun, folder: str | Path) -> Path:
     """Writes an output folder with this run alone: settings, tokenizer, best weights, scores.
 
     The body is in it where nothing else gives its weights again: where they began at random, or were adapted by
     language modelling. A body of a hub id or directory is loaded from there again, unless all of its weights trained.
 
     Args:
-        parts: the run.
+        run: a finished run.
         folder: where to; it must be empty, or is made.
 
     Returns:
@@ -38,7 +38,7 @@ def save_run(parts: Parts, folder: str | Path) -> Path:
     draft = draft_of(place)
     try:
         draft.mkdir(parents=True)
-        _write(parts, draft, place)
+        _write(run, draft, place)
         discard(place)
         move(draft, place)
     except OSError as error:
@@ -48,18 +48,18 @@ def save_run(parts: Parts, folder: str | Path) -> Path:
     return place
 
 
-def _write(parts: Parts, draft: Path, place: Path) -> None:
+def _write(run: LoadedRun, draft: Path, place: Path) -> None:
     """The folder's files into `draft`, which becomes `place`."""
-    result, name, base = parts.result, parts.result.strategy, parts.setup.base
-    strategies = {key: value for key, value in parts.config.strategies.items() if key == name}
-    custom = [key for key in parts.config.custom if key == name]
-    settings = replace(parts.config, output=str(place), strategy=name, strategies=strategies, custom=custom)
-    parts.tokenizer.copy_to(draft / "tokenizer")
-    if parts.frozen and (settings.model.from_config is not None or settings.pretrain.epochs):
+    result, name, base = run.result, run.result.strategy, run.model.base
+    strategies = {key: value for key, value in run.config.strategies.items() if key == name}
+    custom = [key for key in run.config.custom if key == name]
+    settings = replace(run.config, output=str(place), strategy=name, strategies=strategies, custom=custom)
+    run.tokenizer.copy_to(draft / "tokenizer")
+    if run.frozen and (settings.model.from_config is not None or settings.pretrain.epochs):
         base.save(draft / "base")
-    run = draft / parts.name
-    write_json(run / "identity.json", dict(parts.identity))
-    write_run(run / "result.json", result)
-    about = weights_record(parts.classes, parts.tokenizer, base.config)
-    Store(run / "checkpoints").save_best(parts.params, result.best_epoch, about)
+    own = draft / run.name
+    write_json(own / "identity.json", dict(run.identity))
+    write_run(own / "result.json", result)
+    about = weights_record(run.classes, run.tokenizer, base.config)
+    Store(own / "checkpoints").save_best(run.params, result.best_epoch, about)
     write_yaml(draft / "config.yaml", recorded(config_dict(settings)))

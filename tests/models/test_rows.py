@@ -27,7 +27,8 @@ from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise, Rates
 from flax_agnews.models.rows import check_attention, longest
 from flax_agnews.strategies.optim import Plan
-from flax_agnews.training.state import create_state, frozen_depth, set_up
+from flax_agnews.training.frozen_layers import frozen_depth
+from flax_agnews.training.state import create_state, set_up
 from flax_agnews.training.step import classification_loss
 
 SEED, STEP = 3, 5
@@ -57,8 +58,8 @@ def logits_and_gradients(name, attention, dtype):
     state, frozen = create_state(setup, shared(setup), SEED)
 
     def loss(params):
-        model = setup.frame.merge({**frozen, **params})
-        return classification_loss(model, batch, None, setup.dtype)["loss"], model(batch, None, setup.dtype)
+        model = setup.model.frame.merge({**frozen, **params})
+        return classification_loss(model, batch, None, setup.model.dtype)["loss"], model(batch, None, setup.model.dtype)
 
     gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(state.params)
     return tiny.by_number(logits, batch), gradients
@@ -72,7 +73,7 @@ def forward():
     setup = setup_of("full", "rows")
     state, frozen = create_state(setup, shared(setup), SEED)
     weights = {**state.params, **frozen}
-    return doubles(weights), jax.jit(lambda batch: setup.frame.merge(weights)(batch))
+    return doubles(weights), jax.jit(lambda batch: setup.model.frame.merge(weights)(batch))
 
 
 @settings(max_examples=12, deadline=None)
@@ -124,7 +125,7 @@ def test_rows_in_micro_batches_on_two_devices_give_the_gradients_of_blocks_on_on
     def gradients(way, where, micro_batch_tokens):
         setup = setup_of("partial", way)
         batches = tiny.planned(split, devices=len(where), micro_batch_tokens=micro_batch_tokens, most_shapes=1)
-        state, frozen = create_state(setup, where.shared(dict(setup.base.parameters)), SEED)
+        state, frozen = create_state(setup, where.shared(dict(setup.model.base.parameters)), SEED)
         step = compiled_gradients(setup, where, batches)
         ours = [step(where.state(state), where.shared(frozen), number) for number in range(2)]
         return batches.shapes[0].micro_batches, ours

@@ -68,7 +68,7 @@ def test_lora_is_beside_its_targets(config, targets, products, top_layers):
     assert setup.trainable == paths | {"score/kernel"}
     updates = sum(3 * sum(sizes(config.n_embd)[p]) for p in products)
     assert ours == len(layers) * updates + 4 * config.n_embd
-    assert setup.total_parameters == body_size(config) + ours
+    assert setup.model.total_parameters == body_size(config) + ours
 
 
 @every_config
@@ -83,8 +83,8 @@ def test_adapters_are_behind_projections(config, placement):
     if placement == "houlsby":
         expected |= {f"{path}/{leaf}" for path in norms for leaf in ("scale", "bias")}
     assert setup.trainable == expected
-    assert setup.frame.shapes[bottlenecks[0] + "/kernel"] == (width, width // 4)
-    assert setup.frame.shapes[bottlenecks[1] + "/kernel"] == (width // 4, width)
+    assert setup.model.shapes[bottlenecks[0] + "/kernel"] == (width, width // 4)
+    assert setup.model.shapes[bottlenecks[1] + "/kernel"] == (width // 4, width)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
 def test_both_rates_of_a_composition():
     """Adam's first update is the rate, whatever the gradient."""
     setup = tiny.prepare(tiny.build("lora_prompt", learning_rate=1e-3, prompt_learning_rate=7e-3), weight_decay=0.0)
-    params = {path: jnp.ones(setup.frame.shapes[path]) for path in setup.trainable}
+    params = {path: jnp.ones(setup.model.shapes[path]) for path in setup.trainable}
     updates, _ = setup.optimizer.update(params, setup.optimizer.init(params), params)
     for path, update in updates.items():
         rate = 7e-3 if path == "prompt/embedding" else 1e-3

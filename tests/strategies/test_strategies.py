@@ -55,14 +55,14 @@ def test_gpt2_trains_as_many_numbers_as_the_experiment_says(name, numbers):
     setup, ours = trained(entry.build(entry.settings(), GPT2), GPT2)
     assert ours == numbers
     prompt = 20 * 768 if name == "prompt" else 0
-    assert setup.total_parameters == 124_442_880 + prompt
+    assert setup.model.total_parameters == 124_442_880 + prompt
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.n_layer}x{c.n_embd}")
 @pytest.mark.parametrize("classes", [2, 7])
 def test_full_trains_everything(config, classes):
     setup, ours = trained(tiny.build("full", config), config, classes)
-    assert ours == setup.total_parameters == body_size(config) + classes * config.n_embd
+    assert ours == setup.model.total_parameters == body_size(config) + classes * config.n_embd
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.n_layer}x{c.n_embd}")
@@ -70,7 +70,7 @@ def test_full_trains_everything(config, classes):
 def test_prompt_trains_prompt_and_head(config, tokens):
     setup, ours = trained(tiny.build("prompt", config, tokens=tokens), config)
     assert ours == tokens * config.n_embd + 4 * config.n_embd
-    assert setup.total_parameters == body_size(config) + ours
+    assert setup.model.total_parameters == body_size(config) + ours
     assert setup.trainable == {"prompt/embedding", "score/kernel"}
 
 
@@ -85,7 +85,7 @@ def test_partial_trains_the_upper_layers_in_two_groups(config, fraction, top_lay
     assert ours == training * layer_size(width) + 2 * width + 4 * width
     top = min(training, math.ceil(layers / 4) if top_layers is None else top_layers)
     expected = ["frozen"] * (layers - training) + ["base"] * (training - top) + ["top"] * top
-    for path, label in setup.labels.items():
+    for path, label in setup.model.labels.items():
         parts = path.split("/")
         if parts[1] == "h":
             assert label == expected[int(parts[2])], path
@@ -96,7 +96,7 @@ def test_partial_trains_the_upper_layers_in_two_groups(config, fraction, top_lay
 def test_partials_rates_are_base_and_multiplied():
     """Adam's first update is the rate, whatever the gradient: read both groups' rates from it."""
     setup = tiny.prepare(tiny.build("partial", learning_rate=1e-3, top_multiplier=7.0), weight_decay=0.0)
-    params = {path: jnp.ones(shape) for path, shape in setup.frame.shapes.items() if path in setup.trainable}
+    params = {path: jnp.ones(shape) for path, shape in setup.model.shapes.items() if path in setup.trainable}
     updates, _ = setup.optimizer.update(params, setup.optimizer.init(params), params)
     for path, update in updates.items():
         rate = 1e-3 if path.startswith("transformer/h/1/") else 7e-3
@@ -177,7 +177,7 @@ def test_the_fingerprint_tells_edited_schemes_apart():
 
 def first_prompt(initializer, tokens, seed=0, base=None):
     setup = tiny.prepare(tiny.build("prompt", initializer=initializer, tokens=tokens), base)
-    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    shared = {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
     return np.asarray(create_state(setup, shared, seed)[0].params["prompt/embedding"])
 
 

@@ -25,9 +25,8 @@ from flax_agnews.main import main
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.activation_cache import Activations
-from flax_agnews.training.frozen_layers import Trunk
+from flax_agnews.training.frozen_layers import Trunk, frozen_depth
 from flax_agnews.training.program import Program, plan_batches
-from flax_agnews.training.state import frozen_depth
 
 LAYERS = 4
 CONFIG = replace(tiny.CONFIG, n_layer=LAYERS)
@@ -80,7 +79,7 @@ def read(setup, where=None, told=None, seeds=(0,), model=None, data=DATA, **trai
     settings = TrainConfig(**{"batch_size": 8, "eval_batch_size": 5, "shapes": 1, "epochs": 4, **train})
     batches = plan_batches(data.train, settings, seeds, where)
     activations = Activations(Config(train=settings, model=model or ModelConfig()), data, where)
-    shared = where.shared(dict(setup.base.parameters))
+    shared = where.shared(dict(setup.model.base.parameters))
     return activations.inputs(setup, shared, batches, told), batches
 
 
@@ -105,7 +104,7 @@ def program_of(name, arrangement, evaluated=False, **train):
     train = {"micro_batch_tokens": micro_batch_tokens, "parallel_seeds": len(seeds), **train}
     inputs, _ = read(setup, where, seeds=seeds, **train)
     assert inputs.depth == (0 if train["cache_frozen"] == "off" else DEPTHS[name])
-    shared = where.shared(dict(setup.base.parameters))
+    shared = where.shared(dict(setup.model.base.parameters))
     splits = inputs.evaluated if evaluated else {}
     return Program(setup, where, shared, inputs.batches, splits, group_sizes=[len(seeds)]), seeds
 
@@ -267,7 +266,7 @@ def test_what_a_strategy_changes_limits_the_depth(change):
 
 def test_the_key_names_texts_lower_weights_types_and_depth():
     setup = setup_of("partial")
-    texts, base = DATA.train.tokens, setup.base
+    texts, base = DATA.train.tokens, setup.model.base
 
     def key(texts=texts, depth=2, dtype="float32", compute="float32", **weights):
         parameters = {**base.parameters, **{path.replace("__", "/"): value for path, value in weights.items()}}

@@ -26,7 +26,7 @@ from flax_agnews.strategies import REGISTRY
 from flax_agnews.trained import exports
 from flax_agnews.trained.exports import TARGETS
 from flax_agnews.trained.exports.card import write_card
-from flax_agnews.trained.loading import Parts, load_parts
+from flax_agnews.trained.loading import LoadedRun, load_run
 from flax_agnews.training.inference import Inference
 
 TEXTS = load_corpus(DataConfig(source="builtin", limit_train=2)).test.texts[:12]
@@ -81,8 +81,8 @@ def full(made: Callable[[str], Made]) -> Made:
 
 
 @pytest.fixture(scope="module")
-def parts(full: Made) -> Parts:
-    return load_parts(full.run)
+def parts(full: Made) -> LoadedRun:
+    return load_run(full.run)
 
 
 def _alone_and_padded(model: Any, rows: Sequence[list[int]], padding: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,13 +137,13 @@ def test_a_pipeline_gives_labels_and_probabilities(full: Made) -> None:
     )
 
 
-def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(full: Made, parts: Parts) -> None:
+def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(full: Made, parts: LoadedRun) -> None:
     model = GPT2ForSequenceClassification.from_pretrained(full.folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(full.folder)
     rows = tokenizer(*map(list, zip(*PAIRS, strict=True)), truncation=True)["input_ids"]
     tokens = parts.tokenizer.encode(PAIRS, parts.max_length)
     assert rows == [tokens[place].tolist() for place in range(len(PAIRS))]
-    ours = Inference(parts.setup, parts.params, parts.frozen).logits(tokens)
+    ours = Inference(parts.model, parts.params, parts.frozen).logits(tokens)
     for theirs in _alone_and_padded(model, rows, model.config.pad_token_id):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=BOUNDS["hugging_face"])
     # The usual padding, end-of-text, would not do: the second pair ends in it.
@@ -152,7 +152,7 @@ def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(ful
     assert np.abs(wrong[1] - ours[1]).max() > 1e-2
 
 
-def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: Parts, tmp_path: Path) -> None:
+def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: LoadedRun, tmp_path: Path) -> None:
     """Where the vocabulary is full, it grows by one row. The tokenizer here is of another kind, too."""
     assert load_base(ModelConfig(name=str(full.folder))).config.vocab_size == BODY["vocab_size"] + 1
     other = replace(parts, tokenizer=_other_tokenizer(parts, tmp_path / "tokenizer"))
@@ -166,7 +166,7 @@ def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: Parts, t
     assert ids != AutoTokenizer.from_pretrained(full.folder)(TEXTS, truncation=True)["input_ids"]
 
 
-def _other_tokenizer(parts: Parts, folder: Path) -> Any:
+def _other_tokenizer(parts: LoadedRun, folder: Path) -> Any:
     """The run's without its last entry, and with a space before every text."""
     parts.tokenizer.save(folder)
     ids = json.loads((folder / "vocab.json").read_text())
@@ -177,7 +177,7 @@ def _other_tokenizer(parts: Parts, folder: Path) -> Any:
     return load_tokenizer(str(folder))
 
 
-def test_config_says_what_the_classes_are(full: Made, parts: Parts) -> None:
+def test_config_says_what_the_classes_are(full: Made, parts: LoadedRun) -> None:
     config = GPT2ForSequenceClassification.from_pretrained(full.folder).config
     assert config.id2label == dict(enumerate(parts.classes))
     assert config.label2id == {name: number for number, name in enumerate(parts.classes)}
@@ -335,7 +335,7 @@ def _fewer_heads(folder: Path) -> None:
 def test_a_damaged_export_is_noticed(
     full: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], tells: str
 ) -> None:
-    def write(parts: Parts, folder: Path) -> None:
+    def write(parts: LoadedRun, folder: Path) -> None:
         exports.hf.write(parts, folder)
         damage(folder)
 
@@ -393,13 +393,13 @@ def test_the_card_is_filled_from_the_run(full: Made) -> None:
     assert f"`builtin`: {data['train']} training, {data['validation']} validation, {data['test']} test texts" in text
     assert ", ".join(f"`{name}`" for name in data["classes"]) in text
     assert REGISTRY["full"].paper in text
-    assert f"first {load_parts(full.run).max_length} tokens" in text
+    assert f"first {load_run(full.run).max_length} tokens" in text
     settings = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert settings["full"] == run["settings"]
     assert settings["train"]["epochs"] == 1
 
 
-def test_a_card_names_hub_repositories_and_hides_local_paths(parts: Parts, tmp_path: Path) -> None:
+def test_a_card_names_hub_repositories_and_hides_local_paths(parts: LoadedRun, tmp_path: Path) -> None:
     model = replace(parts.config.model, from_config=None, name="openai-community/gpt2")
     data = replace(parts.config.data, source="fancyzhx/ag_news")
     write_card(replace(parts, config=replace(parts.config, model=model, data=data)), tmp_path, "", [])
@@ -414,7 +414,7 @@ def test_a_card_names_hub_repositories_and_hides_local_paths(parts: Parts, tmp_p
     assert "`news.csv`" in text
 
 
-def test_the_cards_own_code_runs(full: Made, parts: Parts) -> None:
+def test_the_cards_own_code_runs(full: Made, parts: LoadedRun) -> None:
     code = _card(full.folder)[1].split("```python\n")[1].split("```")[0].replace('"DIR"', repr(str(full.folder)))
     scope: dict[str, Any] = {}
     exec(code, scope)
