@@ -10,15 +10,14 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.harness import Built, Sample
-from flax_agnews.config import DataConfig, ModelConfig, TrainConfig
+from flax_agnews.config import DataConfig, ModelConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import load_tokenizer
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.strategies import REGISTRY
-from flax_agnews.strategies.optim import Plan
 from flax_agnews.trained.classifier import Classifier
+from flax_agnews.training.adapted_model import adapt_model
 from flax_agnews.training.inference import Inference
-from flax_agnews.training.state import set_up
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,11 @@ def load(asked: Asked) -> Classifier:
     model, head = ModelConfig(name=asked.model, dtype=asked.dtype), load_file(f"{asked.model}/model.safetensors")
     base, score = load_base(model), head["score.weight"].T
     entry = REGISTRY["full"]
-    strategy, plan = entry.build(entry.settings(), base.config), Plan(1, 1, 1, base.config.n_layer, TrainConfig())
-    setup = set_up(strategy, base, score.shape[1], plan, model, 1)
+    adapted = adapt_model(entry.build(entry.settings(), base.config), base, score.shape[1], model)
     params = {path: jnp.asarray(value) for path, value in {**base.parameters, "score/kernel": score}.items()}
     names = [str(number) for number in range(score.shape[1])]
     reads = load_tokenizer(asked.model)
-    return Classifier("benchmark", names, asked.max_length, DataConfig(), reads, Inference(setup, params, {}))
+    return Classifier("benchmark", names, asked.max_length, DataConfig(), reads, Inference(adapted, params, {}))
 
 
 def build(asked: Asked) -> Built:

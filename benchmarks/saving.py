@@ -23,7 +23,7 @@ def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> B
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(steps.state))
     store = Store(Path(folder) / "checkpoints")
     lane = Lane(steps.seeds[0], store)
-    lane.begin(History(), steps.batches.steps_per_epoch, steps.setup.classes)
+    lane.begin(History(), steps.batches.steps_per_epoch, steps.setup.model.classes)
     steps.warm_up(repeats)
     saving.begin(size)
     usual = [steps.measure(repeat) for repeat in range(repeats)]

@@ -111,8 +111,8 @@ class Steps:
     def flops(self, repeat: int) -> float:
         """Needed for a repeat's step."""
         setup = self.setup
-        needed = Needed.of(setup.trainable, setup.frame.shapes, self.body.n_layer, self.batches.data.depth)
-        return step_flops(self.body, setup.classes, self.lengths[self.rows(repeat)], needed)
+        needed = Needed.of(setup.trainable, setup.model.shapes, self.body.n_layer, self.batches.data.depth)
+        return step_flops(self.body, setup.model.classes, self.lengths[self.rows(repeat)], needed)
 
 
 def flags(trial: Trial, folder: str) -> list[str]:

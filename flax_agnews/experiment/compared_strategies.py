@@ -1,7 +1,9 @@
-"""What an experiment compares: the strategies that it is given, their names and settings, set up on a model."""
+"""The strategies that an experiment compares: their names and settings are checked, and they are set up on a body."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import Data
@@ -9,7 +11,7 @@ from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.models.pretrained import Base
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.strategies.optim import Plan
-from flax_agnews.training.start_values import started
+from flax_agnews.training.start_values import start_values
 from flax_agnews.training.state import Setup, set_up
 
 
@@ -41,26 +43,31 @@ def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
             told = f"Config(strategies={{'{entry.name}': {shown(repr(settings[entry.name]))}}})"
             raise UserError(f"{told}: must be a {kind}")
     return replace(
-        config,
+        deepcopy(config),  # what the caller changes later doesn't change the experiment
         strategy=",".join(strategy.name for strategy in strategies),
         strategies=settings,
         custom=sorted(strategy.name for strategy in strategies if isinstance(strategy, Strategy)),
     )
 
 
-def built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:
-    """A strategy for a body: an entry with its section of the settings."""
+def built(strategy: Entry | Strategy, base: Base, settings: Mapping[str, Any]) -> Strategy:
+    """A strategy for a body; a registered one is built with its section of the strategies' settings."""
     if isinstance(strategy, Strategy):
         return strategy
-    return strategy.build(config.strategies[strategy.name], base.config)
+    return strategy.build(settings[strategy.name], base.config)
 
 
 def planned(
     strategy: Strategy, base: Base, data: Data, config: Config, steps_per_epoch: int, epochs: int | None = None
 ) -> Setup:
-    """A strategy on a model, for a plan of `epochs`, or of `train.epochs`; with first values where there are any."""
+    """Sets up a strategy on a body for `epochs` epochs (by default `train.epochs`), with its start values."""
     train = config.train if epochs is None else replace(config.train, epochs=epochs)
     plan = Plan(steps_per_epoch * train.epochs, steps_per_epoch, train.batch_size, base.config.n_layer, train)
     longest = max(int(s.tokens.lengths.max()) for s in (data.train, data.validation, data.test))
     most = config.data.max_length if data.truncated else longest
-    return started(set_up(strategy, base, len(data.classes), plan, config.model, most), config, data.classes)
+    setup = set_up(strategy, base, len(data.classes), plan, config.model, most)
+    if (name := config.model.start) is None:
+        return setup
+    adapts = config.pretrain.epochs > 0
+    values = start_values(setup.model, setup.trainable_shapes, name, data.classes, changed_body=adapts)
+    return replace(setup, model=replace(setup.model, start_values=values))

@@ -1,13 +1,10 @@
-"""What strategies do to a model, as tables: which parameter trains, how fast, and how many numbers that is."""
+"""Tables that describe strategies on a model: which parameters train, at which rates, how many scalars they have."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import jax
-import numpy as np
-import optax
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -19,26 +16,25 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.settings.keywords import check_kind, train_settings
 from flax_agnews.strategies import REGISTRY, Strategy
-from flax_agnews.strategies.optim import FROZEN, Plan
 from flax_agnews.system.files import is_local
 from flax_agnews.system.text import counted
-from flax_agnews.training.state import Setup, set_up
+from flax_agnews.training.adapted_model import AdaptedModel, Trained, adapt_model, trained_parameters
+from flax_agnews.training.rates import different, nominal_plan, peak_rates, short
 
 _CLASSES = 4  # AG News
-_STEPS = 100  # updates an epoch, where no data says how many: rates are read from as many
 
 
 @dataclass(frozen=True)
 class Row:
-    """A parameter, or those of several layers that are treated alike.
+    """A row of a description: a parameter, or the same one of several layers that are treated alike.
 
     Attributes:
         parameter: its path; of several layers `transformer/h/0-5/ln_1/bias`.
-        numbers: how many, in all.
-        label: the strategy's.
-        rate: at its highest; None where the parameter is frozen.
-        decay: weight decay, in rates.
-        epoch: from which it trains, from 0.
+        numbers: how many scalars, in all.
+        label: the strategy's label for it.
+        rate: highest learning rate; None where the parameter is frozen.
+        decay: weight decay, in units of the rate.
+        epoch: first epoch in which it trains, counted from 0.
     """
 
     parameter: str
@@ -51,12 +47,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Description:
-    """What a strategy does to a model; printed, a table.
+    """A table of a model's parameters and how a strategy trains them; `print` shows it.
 
     Attributes:
         name: the strategy's.
         rows: from the embeddings up.
-        trained, total: numbers of the model.
+        trained, total: how many scalars of the model train, and how many it has.
     """
 
     name: str
@@ -66,8 +62,8 @@ class Description:
 
     @property
     def rates(self) -> list[float]:
-        """The different rates, ascending."""
-        return sorted({float(f"{row.rate:.3g}") for row in self.rows if row.rate is not None})
+        """The different learning rates to three digits, ascending."""
+        return different(row.rate for row in self.rows if row.rate is not None)
 
     def __rich__(self) -> Table:
         """The table, for `rich`."""
@@ -92,12 +88,12 @@ class Description:
 def describe(
     strategy: Strategy | str, model: str | ModelConfig = "gpt2", classes: int = _CLASSES, **train: Any
 ) -> Description:
-    """Which parameter gets which label, rate and decay, and how many numbers train: `print` it.
+    """Describes which label, learning rate and weight decay a strategy gives each parameter; `print` the result.
 
     Args:
         strategy: one of your own, or the name of a registered one.
         model: a hub id, a directory, or all model settings; of `gpt2` the sizes are known without the hub.
-        classes: how many.
+        classes: number of classes.
         **train: fields of `TrainConfig`, such as weight_decay_mask="matrices".
 
     Raises:
@@ -117,7 +113,7 @@ def describe(
 
 
 def strategies_table(config: Config) -> Table:
-    """Every registered strategy: what it trains, how many numbers of the chosen model, its rates, its paper."""
+    """A table of all registered strategies: what they train, how many parameters, at which rates, and their papers."""
     body, train = _body(config.model), config.train
     layers = counted(body.n_layer, "layer")
     title = f"GPT-2 of {layers} x {body.n_embd}, {counted(_CLASSES, 'class')}, {counted(train.epochs, 'epoch')}"
@@ -133,20 +129,6 @@ def strategies_table(config: Config) -> Table:
         paper = Text(number, style=f"link {entry.paper}" if entry.paper else "")
         table.add_row(entry.name, entry.summary, f"{told.trained:,}", shown, paper)
     return table
-
-
-def rates(setup: Setup, train: TrainConfig) -> list[float]:
-    """The different rates of a strategy on a model at their highest, ascending; without a factor on them."""
-    rows = _rows(setup, _plan(setup.base.config, train))
-    return Description(setup.strategy.name, rows, setup.trainable_parameters, setup.total_parameters).rates
-
-
-def short(number: float) -> str:
-    """`5e-5` for 0.00005, from hundredths up as it is."""
-    if not 0 < number < 0.01:
-        return f"{number:.3g}"
-    digits, exponent = f"{number:.2e}".split("e")
-    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _table(title: str, headers: Sequence[str], left: set[str]) -> Table:
@@ -170,7 +152,7 @@ def _column(header: str, left: bool) -> Column:
 
 
 def _body(model: ModelConfig) -> GPT2Config:
-    """The body's sizes, without its weights."""
+    """The body's configuration, without its weights."""
     if model.from_config is not None:
         return read_config(model.from_config)
     known = model.name == ModelConfig().name and not is_local(model.name)
@@ -178,26 +160,23 @@ def _body(model: ModelConfig) -> GPT2Config:
 
 
 def _described(strategy: Strategy, body: GPT2Config, classes: int, train: TrainConfig) -> Description:
-    plan = _plan(body, train)
-    setup = set_up(strategy, Base("shapes", body, {}), classes, plan, ModelConfig(), max_length=1)
-    return Description(strategy.name, _rows(setup, plan), setup.trainable_parameters, setup.total_parameters)
+    """Describes a strategy on a body of which only the sizes are known."""
+    model, plan = (
+        adapt_model(strategy, Base("shapes", body, {}), classes, ModelConfig()),
+        nominal_plan(body.n_layer, train),
+    )
+    trained = trained_parameters(model, plan)
+    numbers = parameters.count({path: model.shapes[path] for path in trained.paths})
+    return Description(strategy.name, _rows(model, trained, peak_rates(model, plan)), numbers, model.total_parameters)
 
 
-def _plan(body: GPT2Config, train: TrainConfig) -> Plan:
-    at_once = replace(train, warmup_fraction=0.0)  # the highest rate is then that of the first update
-    return Plan(_STEPS * train.epochs, _STEPS, train.batch_size, body.n_layer, at_once)
-
-
-def _rows(setup: Setup, plan: Plan) -> list[Row]:
-    shapes, begun = setup.frame.shapes, {p: s.first for s in reversed(setup.spans) for p in s.learning}
-    rates: dict[str, tuple[float, float]] = {}
-    for label, transform in setup.strategy.transforms(plan).items():
-        own = [path for path in setup.trainable if setup.labels[path] == label]
-        if own and transform != FROZEN:
-            rates |= _measured(transform, {path: shapes[path] for path in own}, plan)
+def _rows(model: AdaptedModel, trained: Trained, rates: Mapping[str, tuple[float, float]]) -> list[Row]:
+    """The table's rows: layers whose parameters are treated alike share one."""
+    begun = {path: first for first, paths in reversed(trained.stages) for path in paths}
+    shapes = model.shapes
     alike: dict[Any, list[str]] = {}
     for path in sorted(shapes, key=_place):
-        treated = _layerless(path), setup.labels[path], rates.get(path), begun.get(path, 0)
+        treated = _layerless(path), model.labels[path], rates.get(path), begun.get(path, 0)
         alike.setdefault(treated, []).append(path)
     made = []
     for (_, label, how, epoch), group in alike.items():
@@ -207,41 +186,15 @@ def _rows(setup: Setup, plan: Plan) -> list[Row]:
     return made
 
 
-def _measured(
-    transform: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]], plan: Plan
-) -> dict[str, tuple[float, float]]:
-    """Path -> (rate, decay), read from what the transformation does.
-
-    From its first update of ones, with gradients of one and of zero. Where that shows no rate, as in a warm-up, from
-    that of the plan's updates whose rate is highest, of ones and of twos with gradients of one.
-    """
-    zeros, ones, twos = (
-        {path: np.full([1] * len(shape), number, np.float32) for path, shape in shapes.items()} for number in range(3)
-    )
-
-    def later(state: Any, _: Any) -> tuple[Any, Any]:
-        more, _ = transform.update(ones, state, twos)
-        pushed, state = transform.update(ones, state, ones)
-        return state, {path: (more[path] - 2 * pushed[path], pushed[path] - more[path]) for path in shapes}
-
-    first = transform.init(ones)
-    (still, _), (pushed, _) = transform.update(zeros, first, ones), transform.update(ones, first, ones)
-    found = {path: (still[path] - pushed[path], -still[path]) for path in shapes}
-    if not any(rate.item() for rate, _ in found.values()):
-        _, every = jax.lax.scan(later, first, None, plan.steps)
-        found = {path: (rate[at], decayed[at]) for path, (rate, decayed) in every.items() for at in [rate.argmax()]}
-    exact = {path: (float(rate.item()), float(decayed.item())) for path, (rate, decayed) in found.items()}
-    return {path: (rate, decayed / rate if rate else 0.0) for path, (rate, decayed) in exact.items()}
-
-
 def _place(path: str) -> tuple[Any, ...]:
-    """Sorts parameters from the embeddings up, and layers by their number."""
+    """Sort key of a parameter: from the embeddings up, layers by their number."""
     parts, order = path.split("/"), ["prompt", "wte", "wpe", "h", "ln_f"]
     first = next((i for i, name in enumerate(order) if name in parts[:2]), len(order))
     return first, [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _layerless(path: str) -> str:
+    """A path with `*` in the place of its layer's number."""
     parts = path.split("/")
     return "/".join([*parts[:2], "*", *parts[3:]]) if parts[:2] == ["transformer", "h"] else path
 

@@ -4,7 +4,6 @@ import math
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
 from flax_agnews.runs.output_folder import OutputFolder
-from flax_agnews.runs.results import best_validation
+from flax_agnews.runs.results import RunResult
 from flax_agnews.system.files import expanded
 from flax_agnews.system.text import count
 from flax_agnews.training.checkpoint import Store
@@ -32,8 +31,8 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
     """
     final = keeps_final(config, setups) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
-    body = sum(value.nbytes for value in setups[0].base.parameters.values())
-    given_again = setups[0].base.given_again and not config.pretrain.epochs
+    body = sum(value.nbytes for value in setups[0].model.base.parameters.values())
+    given_again = setups[0].model.base.given_again and not config.pretrain.epochs
     states = [_state_bytes(setup) for setup in setups] if config.checkpoint.enabled else [0]
     adapting = 3 * body if config.pretrain.epochs and config.checkpoint.enabled else 0  # weights and two moments
     # beside the states stand the best weights that each of them counts on
@@ -80,20 +79,20 @@ def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str
     """
     if keep == "run":
         return
-    best: dict[str, dict[str, Any]] = {}
+    best: dict[str, RunResult] = {}
     runs = folder.finished([])
     for run in runs:
-        group = run["strategy"] if keep == "strategy" else ""
-        if group not in best or best_validation(run) > best_validation(best[group]):
+        group = run.strategy if keep == "strategy" else ""
+        if group not in best or run.best_val_accuracy > best[group].best_val_accuracy:
             best[group] = run
     for run in runs:
-        if run not in best.values() and (run["strategy"], run["seed"]) not in going_on:
-            Store(folder.run(run["strategy"], run["seed"]).path / "checkpoints").clear()
+        if run not in best.values() and (run.strategy, run.seed) not in going_on:
+            Store(folder.run(run.strategy, run.seed).path / "checkpoints").clear()
 
 
 def _state_bytes(setup: Setup) -> int:
     """Of a strategy's training state: trained leaves, and what the optimizer has of them."""
-    params = {p: jax.ShapeDtypeStruct(s, jnp.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
+    params = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in setup.trainable_shapes.items()}
     leaves = jax.tree.leaves((params, jax.eval_shape(setup.optimizer.init, params)))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 

@@ -14,7 +14,6 @@ from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
-from flax_agnews.experiment.description import rates, short
 from flax_agnews.experiment.progress import ShownCaching, ShownTrial
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.runs import trial_record
@@ -31,6 +30,7 @@ from flax_agnews.training.loop import Interrupted, train
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, plan_batches, training_loss
+from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
 
 _LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' end at half of it
@@ -82,7 +82,7 @@ class Search:
             Stopped: on a signal; finished trials are kept.
             UserError: the folder has the search of something else.
         """
-        name, folder = setup.strategy.name, self.folder.path
+        name, folder = setup.name, self.folder.path
         record = Record.of(processes.of_first(asdict(trial_record.read_own(folder, name, identity))))
         if record.factor is None:
             try:
@@ -97,7 +97,7 @@ class Search:
 
     def _search(self, setup: Setup, shared: Parameters, record: Record) -> None:
         """Runs the trials that are still to do, and takes the best factor of the last round."""
-        name, left = setup.strategy.name, trial_record.grid(self.config.search.trials)
+        name, left = setup.name, trial_record.grid(self.config.search.trials)
         program = self._compiled(setup.at(1.0), shared, record)
         steps, settings = self.batches.steps_per_epoch, self.config.search
         for each in trial_record.halving(settings.trials, steps, settings.budget):
@@ -108,17 +108,17 @@ class Search:
                 self._round(todo, record)
             left = record.ranked(left, updates)[: trial_record.half(len(left))]
         record.factor = left[0]
-        record.rates = [rate * left[0] for rate in rates(setup, self.config.train)]
+        record.rates = [rate * left[0] for rate in strategy_rates(setup.model, self.config.train)]
         self._write(name, record)
 
     def _compiled(self, setup: Setup, shared: Parameters, record: Record) -> Program:
         """The steps of all trials; no text of the test split is evaluated."""
-        started, name = time.perf_counter(), setup.strategy.name
+        started, name = time.perf_counter(), setup.name
         told = ShownCaching(self.display, name, self.interrupt)
         read = self.activations.inputs(setup, shared, self.batches, told)
         evaluated, lengths = {"validation": read.evaluated["validation"]}, self.data.train.tokens.lengths
         with self.display.busy(f"compiling {name}, for trials"):
-            loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
+            loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             made = partial(Program, setup, self.devices, shared, loss=loss, lengths=lengths, by_stage=read.by_stage)
             program = made(read.batches, evaluated)
         record.seconds += time.perf_counter() - started
@@ -126,7 +126,7 @@ class Search:
 
     def _round(self, programs: Mapping[float, Program], record: Record) -> None:
         """A trial of each factor."""
-        [name] = {program.setup.strategy.name for program in programs.values()}
+        [name] = {program.setup.name for program in programs.values()}
         jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
         self.display.plan(jobs)
         for (factor, program), job in zip(programs.items(), jobs, strict=True):

@@ -76,23 +76,15 @@ def decays(tree: Any) -> Any:
     )
 
 
-def make_optimizer(
-    name: str,
-    labels: Mapping[str, str | None],
-    transforms: Mapping[str, Transform],
-    around: optax.GradientTransformation | None = None,
-) -> tuple[frozenset[str], optax.GradientTransformation]:
-    """One transformation from labels and what each label does.
+def trainable_labels(
+    name: str, labels: Mapping[str, str | None], transforms: Mapping[str, Transform]
+) -> dict[str, str]:
+    """Path -> label of every parameter whose label has a transformation.
 
     Args:
         name: the strategy's, for errors.
         labels: path -> label of every parameter of the model.
         transforms: label -> optax transformation, or `FROZEN`. The label `frozen` needs no entry.
-        around: applied to all trained gradients before the labels' own.
-
-    Returns:
-        The trainable paths, and the transformation over the dictionary of just these leaves. It may be given the
-        gradients of some labels only: the others' leaves get no update, and their states stay as they are.
 
     Raises:
         UserError: a parameter without label, a label without transformation or with something else, a transformation
@@ -115,7 +107,27 @@ def make_optimizer(
     trainable = {path: str(label) for path, label in labels.items() if actions[str(label)] != FROZEN}
     if not trainable:
         raise UserError(f"strategy {name}: every parameter is frozen; at least one must train, such as score/kernel")
-    inner = _partitioned({label: actions[label] for label in dict.fromkeys(trainable.values())}, trainable)
+    return trainable
+
+
+def make_optimizer(
+    name: str,
+    labels: Mapping[str, str | None],
+    transforms: Mapping[str, Transform],
+    around: optax.GradientTransformation | None = None,
+) -> tuple[frozenset[str], optax.GradientTransformation]:
+    """One transformation from labels and what each label does.
+
+    Args:
+        name, labels, transforms: as in `trainable_labels`, which checks them.
+        around: applied to all trained gradients before the labels' own.
+
+    Returns:
+        The trainable paths, and the transformation over the dictionary of just these leaves. It may be given the
+        gradients of some labels only: the others' leaves get no update, and their states stay as they are.
+    """
+    trainable = trainable_labels(name, labels, transforms)
+    inner = _partitioned({label: transforms[label] for label in dict.fromkeys(trainable.values())}, trainable)
     return frozenset(trainable), inner if around is None else optax.chain(around, inner)
 
 

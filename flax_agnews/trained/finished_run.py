@@ -1,25 +1,27 @@
-"""What is known of a finished run before its model is loaded: where it is, its data's settings, its classes."""
+"""Finds a finished run in an output folder, and reads its data settings and classes without loading its model."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import DataConfig
+from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, listed
+from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
-from flax_agnews.runs.results import best_validation
 from flax_agnews.system.files import expanded
 from flax_agnews.training.checkpoint import Store
 
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a finished run before its model is loaded.
+    """A finished run's name, data settings and classes, which are read without loading its model.
 
     Attributes:
         name: `STRATEGY/seed-K`, for people.
         data: settings of the data that it was trained on.
-        classes: their names.
+        classes: names of the classes, in the order of the logits.
     """
 
     name: str
@@ -28,16 +30,20 @@ class Outline:
 
 
 def outline(run: str | Path) -> Outline:
-    """Of a run, or of the best run of an output folder; a `UserError` as of `load_parts`, where it isn't usable."""
+    """Reads the outline of a run, or of the best run of an output folder.
+
+    Raises:
+        UserError: no such run, it isn't finished, or its weights weren't kept.
+    """
     output, found = find_run(expanded(str(run)))
     result = found.result
     assert result is not None
-    about = about_weights(Store(found.path / "checkpoints"), output, found, result["best_epoch"])
-    return Outline(f"{result['strategy']}/seed-{result['seed']}", output.config.data, about["classes"])
+    about = best_weights_notes(Store(found.path / "checkpoints"), output, found, result.best_epoch)
+    return Outline(f"{result.strategy}/seed-{result.seed}", output.config.data, about["classes"])
 
 
 def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
-    """The run of a path: a run's own folder, or an output folder's best by validation accuracy.
+    """The output folder and the run of a path: a run's own folder, or an output folder's best by validation accuracy.
 
     Raises:
         UserError: it is neither, or nothing in it is finished.
@@ -52,12 +58,21 @@ def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
         raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
     if not (runs := output.finished([])):
         raise UserError(f"{path}: no run is finished; run the same command again, and it goes on")
-    best = max(runs, key=best_validation)  # the first of equals, as `checkpoint.keep_best` has it
-    return output, output.run(best["strategy"], best["seed"])
+    best = max(runs, key=lambda run: run.best_val_accuracy)  # the first of equals, as `checkpoint.keep_best` has it
+    return output, output.run(best.strategy, best.seed)
 
 
-def about_weights(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
-    """What the best weights' notes say; a `UserError` where the weights weren't kept, or say nothing."""
+def weights_record(classes: Sequence[str], tokenizer: Tokenizer, body: GPT2Config) -> dict[str, Any]:
+    """The notes that a run's best weights are stored with: class names, vocabulary, and the body's sizes."""
+    return {"classes": list(classes), "vocabulary": tokenizer.vocabulary, "body": asdict(body)}
+
+
+def best_weights_notes(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
+    """The notes kept with a run's best weights: names of the classes, hash of the vocabulary, sizes of the body.
+
+    Raises:
+        UserError: the weights weren't kept, or have no such notes.
+    """
     about = store.about_best(epoch)
     if about is None:
         places = sorted(output.path.glob("*/seed-*/checkpoints/best-epoch-*"))

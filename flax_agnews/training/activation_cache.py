@@ -23,11 +23,11 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.text import count, counted
 from flax_agnews.training.array_cache import ArrayFolder, ArrayMemory, Arrays, NoRoom
-from flax_agnews.training.frozen_layers import Trunk, compute
+from flax_agnews.training.frozen_layers import Trunk, compute, frozen_depth
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches, plan_evaluation
-from flax_agnews.training.state import Setup, frozen_depth
+from flax_agnews.training.state import Setup
 
 
 class Told:
@@ -98,7 +98,7 @@ class Activations:
                     "--train.cache_frozen on: with --model.dropout_frozen, frozen layers give something else at every "
                     "step. Choose one of the two, or --model.dropout 0"
                 )
-            size = self._bytes(Trunk(setup.base, depth, setup.dtype, setup.attention), self.splits) if depth else 0
+            size = self._bytes(Trunk.of(setup.model, depth), self.splits) if depth else 0
             if size > self.train.cache_gigabytes * 1e9:
                 raise self._refused(setup, NoRoom(f"{count(size)}B are above --train.cache_gigabytes"))
 
@@ -121,7 +121,7 @@ class Activations:
         whole = self._trained(batches, splits["train"])
         by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
         # What is cached decides the last digits: so it doesn't depend on how many epochs, and stages, a run comes to.
-        ends = [*(stage.epoch for stage in setup.strategy.stages[1:]), math.inf]
+        ends = [*(stage.epoch for stage in setup.model.strategy.stages[1:]), math.inf]
         for number, span in enumerate(setup.spans):
             # The pass that fills the cache costs what the cache saves in one epoch of one run.
             if (ends[number] - span.first) * self.train.runs > 1 or self.train.cache_frozen == "on":
@@ -138,18 +138,18 @@ class Activations:
         never = self.train.cache_frozen == "off" or self.devices.several
         depth = 0 if never else frozen_depth(setup, shared)
         if depth > above:
-            trunk = Trunk(setup.base, depth, setup.dtype, setup.attention)
+            trunk = Trunk.of(setup.model, depth)
             try:
                 return depth, self._cached(trunk, shared, splits, told)
             except NoRoom as reason:
                 if self.train.cache_frozen == "on":
                     raise self._refused(setup, reason) from None
-                told.note(f"{setup.strategy.name}: frozen layers are computed in every epoch, not cached: {reason}")
+                told.note(f"{setup.name}: frozen layers are computed in every epoch, not cached: {reason}")
         return 0, splits
 
     def _refused(self, setup: Setup, reason: NoRoom) -> UserError:
         return UserError(
-            f"--train.cache_frozen on: strategy {setup.strategy.name}: {reason}. Raise --train.cache_gigabytes, "
+            f"--train.cache_frozen on: strategy {setup.name}: {reason}. Raise --train.cache_gigabytes, "
             "or choose --train.cache_dtype bfloat16, or auto"
         )
 

@@ -1,6 +1,7 @@
 """The frozen lower part of a body, and what it makes of texts."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax import Array
 
 from flax_agnews import __version__
@@ -17,12 +19,48 @@ from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
 from flax_agnews.models.attention import Layout
+from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.models.rows import Way
+from flax_agnews.training.adapted_model import AdaptedModel, hollow, unshared
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.state import Setup
 from flax_agnews.training.step import AXIS
+
+
+def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int:
+    """Number of leading layers whose output for a text is the same in every step of every run: it is computed once.
+
+    These are layers in which, as in the embeddings, nothing trains, draws dropout, was added or was changed; none where
+    something stands before the text.
+
+    Args:
+        setup: the adapted model and how it trains.
+        shared: the body's weights, as `create_state` takes them; without them, changed values go unseen.
+    """
+    model, rates = setup.model, setup.rates
+    base, classifier = model.base, hollow(model.frame)
+    known = (*base.parameters, "transformer/h/", "score/")
+    if type(classifier) is not Classifier or type(classifier.transformer) is not GPT2:
+        return 0
+    if not all(path.startswith(known) for path in model.shapes):
+        return 0
+    ours = classifier.transformer
+    plain = hollow(parameters.abstract(lambda: Classifier(base.config, model.classes, jax.random.key(0)))).transformer
+    moved = setup.trainable | setup.ever | (unshared(model, shared) if shared else frozenset())
+
+    def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
+        stays = not any(p.startswith(f"transformer/{path}/") for p in moved)
+        noise = rates.noisy[depth] and any((rates.attn, rates.resid) if depth else (rates.embd,))
+        return stays and not noise and nnx.graphdef(part) == nnx.graphdef(before)
+
+    embedded = fixed(0, "wte", ours.wte, plain.wte) and fixed(0, "wpe", ours.wpe, plain.wpe)
+    if not embedded or len(ours.h) != len(plain.h):
+        return 0
+    layers = (fixed(i + 1, f"h/{i}", *pair) for i, pair in enumerate(zip(ours.h, plain.h, strict=True)))
+    return sum(itertools.takewhile(bool, layers))
 
 
 @dataclass(frozen=True)
@@ -40,6 +78,11 @@ class Trunk:
     depth: int
     dtype: Any
     attention: Way = "blocks"
+
+    @classmethod
+    def of(cls, model: AdaptedModel, depth: int) -> "Trunk":
+        """The lower `depth` layers of an adapted model's body."""
+        return cls(model.base, depth, model.dtype, model.attention)
 
     @property
     def pooled(self) -> bool:

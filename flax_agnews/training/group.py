@@ -174,7 +174,7 @@ class Group:
         histories = self._restore() if self.step else [History() for _ in lanes]
         settled = max((span.first for span in program.setup.spans), default=0)
         for lane, history in zip(lanes, histories, strict=True):
-            lane.begin(history, program.batches.steps_per_epoch, program.setup.classes, settled)
+            lane.begin(history, program.batches.steps_per_epoch, program.setup.model.classes, settled)
 
     def _newest(self) -> int:
         """The newest step whose state all runs have sound; what only some of them have after it is dropped."""

@@ -14,8 +14,8 @@ from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.data.shapes import LEVELS
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.state import Setup
 from flax_agnews.training.step import make_eval_step, make_prefix_step
 
 TOKENS = {"cpu": 256}
@@ -35,21 +35,21 @@ class Inference:
     """Logits of any texts, from compiled steps that are made when a length first needs them.
 
     Args:
-        setup: the strategy on the model.
-        params: trained leaves.
-        frozen: the other ones.
+        model: the adapted model.
+        params: path -> array, the trained leaves.
+        frozen: path -> array, the other ones.
     """
 
-    def __init__(self, setup: Setup, params: Parameters, frozen: Parameters) -> None:
-        self.setup, self._devices = setup, Devices("jit", tuple(jax.local_devices()[:1]))
-        own, self._frozen = (self._devices.shared(_in_compute_type(part, setup)) for part in (params, frozen))
-        prefix = self._devices.compile(make_prefix_step(setup), own, self._frozen, (), donate=False)
+    def __init__(self, model: AdaptedModel, params: Parameters, frozen: Parameters) -> None:
+        self.model, self._devices = model, Devices("jit", tuple(jax.local_devices()[:1]))
+        own, self._frozen = (self._devices.shared(_in_compute_type(part, model)) for part in (params, frozen))
+        prefix = self._devices.compile(make_prefix_step(model), own, self._frozen, (), donate=False)
         self._weights = (own, prefix(own, self._frozen, ()))
         self._steps: dict[int, Any] = {}
 
     def logits(self, tokens: Ragged) -> np.ndarray:
         """[texts, classes] float32."""
-        out = np.zeros((len(tokens), self.setup.classes), np.float32)
+        out = np.zeros((len(tokens), self.model.classes), np.float32)
         strides, most = stride_of(tokens.lengths), TOKENS.get(jax.default_backend(), _TOKENS_ELSEWHERE)
         for stride in np.unique(strides).tolist():
             rows, slots = np.flatnonzero(strides == stride), max(1, most // stride)
@@ -63,14 +63,14 @@ class Inference:
         placed = self._devices.batch(jax.tree.map(lambda x: x[None, None], batch))
         if batch.stride not in self._steps:
             how = (self._weights, self._frozen, placed)
-            self._steps[batch.stride] = self._devices.compile(make_eval_step(self.setup), *how, donate=False)
+            self._steps[batch.stride] = self._devices.compile(make_eval_step(self.model), *how, donate=False)
         return np.asarray(self._steps[batch.stride](self._weights, self._frozen, placed))[0, 0]
 
 
-def _in_compute_type(weights: Parameters, setup: Setup) -> Parameters:
+def _in_compute_type(weights: Parameters, model: AdaptedModel) -> Parameters:
     """The body's kernels as products read them: cast once, not for every batch."""
-    kernels = [path for path in setup.base.parameters if path.endswith("/kernel") and path in weights]
-    return {**weights, **{path: weights[path].astype(setup.dtype) for path in kernels}}
+    kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
+    return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
 
 
 def _apart(tokens: Ragged, rows: np.ndarray, stride: int, slots: int) -> Batch:

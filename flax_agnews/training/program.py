@@ -15,8 +15,9 @@ from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.metrics.scores import balanced_class_weights, balanced_weights
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.training.adapted_model import unshared
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.state import Setup, TrainState, create_state, stack, unshared
+from flax_agnews.training.state import Setup, TrainState, create_state, stack
 from flax_agnews.training.step import (
     Loss,
     classification_loss,
@@ -131,7 +132,7 @@ class Program:
     @cached_property
     def _own(self) -> frozenset[str]:
         """Paths of the frozen weights that the seed decides."""
-        return unshared(self.setup, self.shared) - self.setup.trainable
+        return unshared(self.setup.model, self.shared) - self.setup.trainable
 
     def _compile_training(self, loss: Loss, size: int) -> None:
         """The training step of groups of a size, for every stage and planned shape."""
@@ -148,13 +149,15 @@ class Program:
         """What comes before every text, and the logits of the texts behind it, for every planned shape."""
         setup, devices = self.setup, self.devices
         state, frozen = self.start(seed=0)
-        self._prefix = devices.compile(make_prefix_step(setup), state.params, frozen, (), donate=False)
+        self._prefix = devices.compile(make_prefix_step(setup.model), state.params, frozen, (), donate=False)
         weights = (state.params, self._prefix(state.params, frozen, ()))
         for split in self.evaluated.values():
             for shape in split.shapes:
                 if shape not in self._evaluate:
                     batch = devices.batch(_example(shape, split, len(devices)))
-                    self._evaluate[shape] = devices.compile(make_eval_step(setup), weights, frozen, batch, donate=False)
+                    self._evaluate[shape] = devices.compile(
+                        make_eval_step(setup.model), weights, frozen, batch, donate=False
+                    )
 
     def train_step(
         self, state: TrainState, frozen: Parameters, seed: int, epoch: int, step: int
@@ -175,7 +178,7 @@ class Program:
         """Logits of every text of a split by one run's weights, in its order: [texts, classes] float32."""
         params, frozen = self.devices.state(params), self.devices.shared(frozen)
         weights, batches = (params, self._prefix(params, frozen, ())), self.evaluated[split]
-        out = np.zeros((len(batches.labels), self.setup.classes), np.float32)
+        out = np.zeros((len(batches.labels), self.setup.model.classes), np.float32)
         for rows, shape, batch in batches:
             logits = self.devices.first(self._evaluate[shape](weights, frozen, self.devices.batch(batch)))
             used = batch.weight > 0
@@ -185,10 +188,10 @@ class Program:
 
 def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
     """The frozen body's kernels as products read them: cast once, not in every step; none where nothing changes."""
-    if setup.dtype == jnp.float32:
+    if setup.model.dtype == jnp.float32:
         return {}
     kernels = [path for path in shared if path.endswith("/kernel") and path not in setup.trainable]
-    return {path: shared[path].astype(setup.dtype) for path in kernels}
+    return {path: shared[path].astype(setup.model.dtype) for path in kernels}
 
 
 def _example(shape: Shape, batches: TrainBatches | EvalBatches, devices: int, size: int = 1) -> Any:

@@ -1,62 +1,72 @@
-"""What head and adapter start from where it isn't random: a PEFT adapter, or a classifier's own head."""
+"""Given first values of head and adapter, instead of random ones: a PEFT adapter's, or a classifier's own head."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from flax_agnews.config import Config, ModelConfig
+from flax_agnews.config import ModelConfig
 from flax_agnews.errors import UserError, first_line, listed, shown
 from flax_agnews.models.pretrained import fetch_file, load_base
 from flax_agnews.models.weights import Fetch, read_safetensors, read_tensors, select
 from flax_agnews.system.files import parse_json, read_model_json
 from flax_agnews.system.text import counted
-from flax_agnews.training.state import Setup
+from flax_agnews.training.adapted_model import AdaptedModel
 
 HEAD = "score/kernel"
+"""Path of the head's weights."""
 
 
-def started(setup: Setup, config: Config, classes: Sequence[str]) -> Setup:
-    """The setup with the first values that `model.start` names; as it is where there are none.
+def start_values(
+    model: AdaptedModel,
+    trainable: Mapping[str, tuple[int, ...]],
+    name: str,
+    classes: Sequence[str],
+    changed_body: bool = False,
+) -> dict[str, np.ndarray]:
+    """Path -> array of what starts from the values that `model.start` names.
 
     Args:
-        setup: a strategy on the model.
-        config: all settings.
+        model: the adapted model.
+        trainable: path -> shape of what trains.
+        name: hub id or directory of a PEFT adapter, or of a classifier.
         classes: the data's, in order: a head whose classes have the same names is brought into it.
+        changed_body: whether language modelling changes the body first.
 
     Raises:
         UserError: what is named can't be read, or isn't of this body, strategy and number of classes.
     """
-    if (name := config.model.start) is None:
-        return setup
     where, fetch = f"--model.start {name}", partial(fetch_file, name, setting="model.start")
-    if config.pretrain.epochs:
+    if changed_body:
         raise UserError(f"{where}: was made for the body as it is, which --pretrain.epochs changes; leave out one")
     if fetch("adapter_config.json"):
-        return replace(setup, first=adapter(setup, fetch, classes, where))
+        return read_adapter(model, trainable, fetch, classes, where)
     if fetch("config.json"):
-        head = _head(fetch, setup.base.config.n_embd, classes, where)
+        head, base = _head(fetch, model.base.config.n_embd, classes, where), model.base
         # Under one name is one body.
-        if name != setup.base.name and load_base(ModelConfig(name=name)).hash != setup.base.hash:
-            raise UserError(f"{where}: its body is another than {setup.base.name}; give --model.name {name}, too")
-        return replace(setup, first={HEAD: head})
+        if name != base.name and load_base(ModelConfig(name=name)).hash != base.hash:
+            raise UserError(f"{where}: its body is another than {base.name}; give --model.name {name}, too")
+        return {HEAD: head}
     raise UserError(f"{where}: has neither adapter_config.json (of PEFT) nor config.json (of a classifier)")
 
 
-def adapter(setup: Setup, fetch: Fetch, classes: Sequence[str], where: str) -> dict[str, np.ndarray]:
-    """What trains, path -> array, from a PEFT adapter that fits.
+def read_adapter(
+    model: AdaptedModel, trainable: Mapping[str, tuple[int, ...]], fetch: Fetch, classes: Sequence[str], where: str
+) -> dict[str, np.ndarray]:
+    """Path -> array of everything that trains, from a PEFT adapter that fits.
 
     Args:
-        setup: the strategy on the model.
+        model: the adapted model.
+        trainable: path -> shape of what trains.
         fetch: gives the adapter's files.
         classes: the data's, in order.
         where: the adapter's name, for errors.
     """
-    name, peft = setup.strategy.name, setup.strategy.peft
-    if peft is None:
-        raise UserError(f"{where}: is a PEFT adapter, and PEFT has no such method as strategy {name}; leave it out")
+    strategy, base = model.strategy.name, model.base
+    if (peft := model.strategy.peft) is None:
+        raise UserError(f"{where}: is a PEFT adapter, and PEFT has no such method as strategy {strategy}; leave it out")
     fields = _fields(fetch, "adapter_config.json", where)
     if (file := fetch("adapter_model.safetensors")) is None:
         if fetch("adapter_model.bin") is None:
@@ -64,19 +74,19 @@ def adapter(setup: Setup, fetch: Fetch, classes: Sequence[str], where: str) -> d
         pickled = "has only adapter_model.bin, a pickle, which could run code and is never loaded"
         raise UserError(f"{where}: {pickled}. Where you trust it, load it with PEFT once and save_pretrained it")
     tensors, notes = read_safetensors(file, where)
-    if (body := notes.get("base_sha256", setup.base.hash)) != setup.base.hash:
-        theirs, ours = f"{shown(fields.get('base_model_name_or_path'), 100)} ({shown(body, 12)})", setup.base.name
-        raise UserError(f"{where}: was trained on the body {theirs}, not on {ours} ({setup.base.hash[:11]}…)")
-    shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
-    peft.check(fields, tensors.keys(), shapes, name, where)
-    naming = peft.keys(shapes).__getitem__, ""
-    measure = f"strategy {name} with {counted(len(classes), 'class')}"
-    values = peft.values(select(tensors, peft.shapes(shapes), naming, f"{where}: {file.name}", measure), shapes)
+    if (body := notes.get("base_sha256", base.hash)) != base.hash:
+        theirs = f"{shown(fields.get('base_model_name_or_path'), 100)} ({shown(body, 12)})"
+        raise UserError(f"{where}: was trained on the body {theirs}, not on {base.name} ({base.hash[:11]}…)")
+    peft.check(fields, tensors.keys(), trainable, strategy, where)
+    naming = peft.keys(trainable).__getitem__, ""
+    measure = f"strategy {strategy} with {counted(len(classes), 'class')}"
+    found = select(tensors, peft.shapes(trainable), naming, f"{where}: {file.name}", measure)
+    values = peft.values(found, trainable)
     return {**values, HEAD: _in_order(values[HEAD], _noted(notes), classes, where)}
 
 
-def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> np.ndarray:
-    """A GPT2ForSequenceClassification's: [embd, classes]."""
+def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> Float[np.ndarray, "width classes"]:
+    """The head of a GPT2ForSequenceClassification, with its columns in the order of the data's classes."""
     fields, found = _fields(fetch, "config.json", where), read_tensors(fetch, where)
     own = {key: value for key, value in found.items() if key == "score.weight"}
     measure = f"a body of width {width} with {counted(len(classes), 'class')}"
@@ -85,7 +95,7 @@ def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> np.nd
 
 
 def _fields(fetch: Fetch, file_name: str, where: str) -> dict[str, Any]:
-    """A JSON object."""
+    """The fields of a JSON file; a `UserError` where it holds anything but an object."""
     file = fetch(file_name)
     try:
         fields = read_model_json(file) if file else None
@@ -97,7 +107,7 @@ def _fields(fetch: Fetch, file_name: str, where: str) -> dict[str, Any]:
 
 
 def _noted(notes: dict[str, str]) -> list[str] | None:
-    """The classes of an adapter of this library's; PEFT notes none."""
+    """Class names in an adapter's header, where this library wrote it; PEFT writes none."""
     try:
         names = parse_json(notes.get("classes", "null"))
     except ValueError:
@@ -106,15 +116,17 @@ def _noted(notes: dict[str, str]) -> list[str] | None:
 
 
 def _labels(id2label: Any, classes: int) -> list[str] | None:
-    """A classifier's classes, where its config.json says more than transformers' own LABEL_0, LABEL_1 and so on."""
+    """Class names in a classifier's config.json; None for transformers' own LABEL_0, LABEL_1 and so on."""
     found = [id2label.get(str(number)) for number in range(classes)] if isinstance(id2label, dict) else []
     names = [name for name in found if isinstance(name, str)]
     own = [f"LABEL_{number}" for number in range(classes)]
     return names if len(names) == classes and names != own else None
 
 
-def _in_order(head: np.ndarray, names: list[str] | None, classes: Sequence[str], where: str) -> np.ndarray:
-    """A head [embd, classes] with its columns in the order of the data's classes.
+def _in_order(
+    head: Float[np.ndarray, "width classes"], names: list[str] | None, classes: Sequence[str], where: str
+) -> Float[np.ndarray, "width classes"]:
+    """Sorts a head's columns into the order of the data's classes.
 
     Names are matched first. As it is where the head's classes have no names, or the data's are mere numbers from 0.
     """

@@ -17,6 +17,7 @@ from flax_agnews.models.attention import KeysValues
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.state import Setup, TrainState
 
 AXIS = "devices"
@@ -103,14 +104,14 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
     return loss
 
 
-def make_gradients(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
+def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
     """A function (params, frozen, batch, noise) -> sums, and the gradients of the summed loss, over all devices.
 
     It runs under a mapped axis called `AXIS`; batch has a leading axis [micro_batches].
     """
 
     def one(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Array, Sums]:
-        sums = loss(setup.frame.merge({**frozen, **params}), batch, noise, setup.dtype)
+        sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.dtype)
         return sums["loss"], sums
 
     gradient = jax.grad(one, has_aux=True)
@@ -143,7 +144,7 @@ def make_train_step(
         loss: what is minimised.
         together: whether it runs under a mapped axis called `SEEDS` as well.
     """
-    gradients = make_gradients(setup, loss)
+    gradients = make_gradients(setup.model, loss)
 
     def update_if(good: Array, grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
         """A branch, since a choice for each number would keep old and new side by side: two copies of all weights."""
@@ -189,22 +190,22 @@ def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..
     return step
 
 
-def make_prefix_step(setup: Setup) -> Callable[..., Prefix]:
+def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
     """A function (params, frozen, nothing) -> what every text sees before its own tokens, in evaluation."""
 
     def prefix_step(params: Parameters, frozen: Parameters, nothing: tuple[()]) -> Prefix:
-        return setup.frame.merge({**frozen, **params}).prefix(None, setup.dtype)
+        return model.frame.merge({**frozen, **params}).prefix(None, model.dtype)
 
     return prefix_step
 
 
-def make_eval_step(setup: Setup) -> Callable[..., Array]:
+def make_eval_step(model: AdaptedModel) -> Callable[..., Array]:
     """A function ((params, prefix), frozen, batch) -> logits [devices, micro_batches, slots, classes], under `AXIS`."""
 
     def eval_step(weights: tuple[Parameters, Prefix], frozen: Parameters, batch: Batch) -> Array:
         params, prefix = weights
-        model = setup.frame.merge({**frozen, **params})
-        logits = jax.lax.map(lambda micro: model(micro, None, setup.dtype, prefix), batch)
+        classifier = model.frame.merge({**frozen, **params})
+        logits = jax.lax.map(lambda micro: classifier(micro, None, model.dtype, prefix), batch)
         return jax.lax.all_gather(logits, AXIS)
 
     return eval_step

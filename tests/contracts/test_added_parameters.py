@@ -63,7 +63,7 @@ def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
 def test_both_rates_of_a_composition():
     """Adam's first update is the rate, whatever the gradient."""
     setup = tiny.prepare(tiny.build("lora_prompt", learning_rate=1e-3, prompt_learning_rate=7e-3), weight_decay=0.0)
-    params = {path: jnp.ones(setup.frame.shapes[path]) for path in setup.trainable}
+    params = {path: jnp.ones(setup.model.shapes[path]) for path in setup.trainable}
     updates, _ = setup.optimizer.update(params, setup.optimizer.init(params), params)
     for path, update in updates.items():
         rate = 7e-3 if path == "prompt/embedding" else 1e-3

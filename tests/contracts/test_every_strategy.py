@@ -28,7 +28,9 @@ def begin(setup):
     """(trained, frozen) of a run in which what a strategy adds has moved: at first it often changes nothing."""
     state, frozen = create_state(setup, shared(setup), SEED)
     rng = np.random.default_rng(SEED)
-    moves = {p: 0.1 * rng.standard_normal(v.shape) for p, v in state.params.items() if p not in setup.base.parameters}
+    moves = {
+        p: 0.1 * rng.standard_normal(v.shape) for p, v in state.params.items() if p not in setup.model.base.parameters
+    }
     return {path: jnp.float32(value + moves.get(path, 0)) for path, value in state.params.items()}, frozen
 
 
@@ -58,7 +60,7 @@ def packed(name, noisy):
     params, frozen = begin(setup)
     noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
     weights = {**params, **frozen}
-    forward = jax.jit(lambda weights, batch: setup.frame.merge(weights)(batch, noise))
+    forward = jax.jit(lambda weights, batch: setup.model.frame.merge(weights)(batch, noise))
     return weights, doubles(weights), forward, naive_draws(noisy)
 
 
@@ -104,7 +106,7 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
 
     def ours(params, batch):
         noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
-        return classification_loss(setup.frame.merge({**frozen, **params}), batch, noise, jnp.float32)["loss"]
+        return classification_loss(setup.model.frame.merge({**frozen, **params}), batch, noise, jnp.float32)["loss"]
 
     gradient = jax.jit(jax.grad(ours))(trained, tiny.whole(split, range(2), tiny.even(blocks=4, slots=2, lookback=3)))
     exact = doubles(frozen)
@@ -122,10 +124,10 @@ def test_frozen_parameters_stay_and_trained_ones_all_learn(name):
     split = tiny.random_split(tiny.random_lengths(20, longest=60))
     evaluated = EvalBatches(split.tokens, split.labels, 7, devices=1, micro_batch_tokens=48)
     program = tiny.training(setup, split, tiny.devices(), evaluated={"test": evaluated}, epochs=4)
-    body = setup.base.parameters
+    body = setup.model.base.parameters
     state, frozen = program.start(0)
     assert set(state.params) == setup.trainable
-    assert set(frozen) == set(setup.frame.shapes) - setup.trainable
+    assert set(frozen) == set(setup.model.shapes) - setup.trainable
     starts = [span.first for span in setup.spans] or [0]
     for epoch, stage in zip(starts, setup.stages, strict=True):
         before = {path: np.array(value) for path, value in {**state.params, **frozen}.items()}
@@ -149,7 +151,7 @@ def test_frozen_parameters_stay_and_trained_ones_all_learn(name):
 def assert_evaluates_like_texts_alone(program, state, frozen, split):
     """Contract 1 for evaluation: in batches of like lengths, of two micro-batches or more, and without dropout."""
     assert all(shape.micro_batches > 1 for shape in program.evaluated["test"].shapes)
-    if program.setup.strategy.name in KNOWN_TO_NAIVE:
+    if program.setup.name in KNOWN_TO_NAIVE:
         exact = doubles({**state.params, **frozen})
         alone = [naive.logits(exact, split.tokens[row], tiny.CONFIG) for row in range(len(split))]
         assert_same_logits(program.evaluate(state.params, frozen, "test"), alone)
@@ -160,11 +162,11 @@ def assert_only_trained(opt_state, setup):
     sizes = dict.fromkeys(setup.trainable, 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state):
         keys = [str(part.key) for part in path if isinstance(part, jax.tree_util.DictKey)]
-        owner = next((key for key in keys if key in setup.frame.shapes), None)
+        owner = next((key for key in keys if key in setup.model.shapes), None)
         if np.ndim(leaf):
             assert owner in setup.trainable, path
             sizes[owner] += np.size(leaf)
-    assert all(n <= 2 * np.prod(setup.frame.shapes[path]) for path, n in sizes.items())
+    assert all(n <= 2 * np.prod(setup.model.shapes[path]) for path, n in sizes.items())
     assert sum(sizes.values()) > 0
 
 
@@ -172,7 +174,7 @@ def assert_only_trained(opt_state, setup):
 def test_frozen_weights_are_the_same_memory_for_every_seed(name):
     setup = setup_of(name)
     where = tiny.devices()
-    on_device = where.shared(dict(setup.base.parameters))
+    on_device = where.shared(dict(setup.model.base.parameters))
 
     def start(seed):
         state, frozen = create_state(setup, on_device, seed)
@@ -192,7 +194,7 @@ def test_frozen_weights_are_the_same_memory_for_every_seed(name):
 def test_seeds_differ_and_start_from_the_same_body(name):
     setup = setup_of(name)
     starts = [{**s.params, **f} for s, f in (create_state(setup, shared(setup), seed) for seed in (0, 1, 0))]
-    for path, value in setup.base.parameters.items():
+    for path, value in setup.model.base.parameters.items():
         assert np.asarray(starts[0][path]).tobytes() == np.asarray(starts[1][path]).tobytes() == value.tobytes()
     assert (np.asarray(starts[0]["score/kernel"]) != np.asarray(starts[1]["score/kernel"])).any()
     for path, value in starts[0].items():
@@ -228,13 +230,13 @@ def trajectory(name, arrangement):
         most_shapes=1,
         epochs=4,
     )
-    train_step, gradients = make_train_step(setup), make_gradients(setup, classification_loss)
+    train_step, gradients = make_train_step(setup), make_gradients(setup.model, classification_loss)
 
     def both(state, frozen, batch):
         noise = Noise(state.seed, state.step, setup.rates)
         return train_step(state, frozen, batch), gradients(state.params, frozen, batch, noise)[1]
 
-    state, frozen = create_state(setup, where.shared(dict(setup.base.parameters)), SEED)
+    state, frozen = create_state(setup, where.shared(dict(setup.model.base.parameters)), SEED)
     state, frozen = where.state(state), where.shared(frozen)
     step = on_batches(both, where, batches)
     losses, first = [], None

@@ -37,14 +37,14 @@ def everywhere(model, batch, noise, dtype):
 def test_the_last_layer_for_pooled_tokens_only_is_the_same(name, noisy):
     setup = tiny.prepare(name, dropout_frozen=True)
     split = tiny.random_split(tiny.random_lengths(7))
-    state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.base.parameters.items()}, 0)
+    state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.model.base.parameters.items()}, 0)
     need = measure(split.tokens.lengths, devices=1, micro_batches=1)
     batch = tiny.whole(split, range(len(split)), need._replace(slots=9))  # two slots stay empty
 
     @jax.jit
     def both(params):
         noise = Noise(jnp.uint32(1), jnp.uint32(2), setup.rates) if noisy else None
-        merge = lambda p: setup.frame.merge({**frozen, **p})  # noqa: E731
+        merge = lambda p: setup.model.frame.merge({**frozen, **p})  # noqa: E731
         ours = jax.grad(lambda p: classification_loss(merge(p), batch, noise, jnp.float32)["loss"])(params)
         naive = jax.grad(lambda p: everywhere(merge(p), batch, noise, jnp.float32)[0]["loss"])(params)
         logits = merge(params)(batch, noise), everywhere(merge(params), batch, noise, jnp.float32)[1]
@@ -69,7 +69,7 @@ def test_devices_exchange_gradients_and_no_activations(name):
     split = tiny.random_split(tiny.random_lengths(24))
     batches = tiny.planned(split, batch_size=24, devices=4)
     shape = batches.shapes[0]
-    state, frozen = create_state(setup, devices.shared(dict(setup.base.parameters)), 0)
+    state, frozen = create_state(setup, devices.shared(dict(setup.model.base.parameters)), 0)
     batch = devices.batch(_example(shape, batches, 4))
     step = devices.compile(make_train_step(setup), devices.state(state), devices.shared(frozen), batch, donate=True)
     exchanged = collectives(step.as_text())
@@ -104,7 +104,7 @@ def test_frozen_kernels_are_cast_once_and_the_numbers_stay(name):
     # The same program over the original float32 weights, cast in every step: the very same losses.
     step, mesh = make_train_step(setup.stages[0]), program.devices.mesh
     step = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
-    originals = {path: jnp.asarray(setup.base.parameters.get(path, value)) for path, value in frozen.items()}
+    originals = {path: jnp.asarray(setup.model.base.parameters.get(path, value)) for path, value in frozen.items()}
     batch = jax.tree.map(lambda x: x[0], program.batches.batch(0, 0, 0)[1])
     _, naive = step(state, originals, batch)
     _, ours = program.train_step(state, frozen, 0, 0, 0)

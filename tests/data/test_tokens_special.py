@@ -26,7 +26,7 @@ from flax_agnews.data.sources import Corpus, Texts, load_corpus
 from flax_agnews.data.tokens import Ragged, Tokenizer, encode_cached, load_tokenizer, train_tokenizer
 from flax_agnews.main import main
 from flax_agnews.trained import exports
-from flax_agnews.trained.loading import load_parts
+from flax_agnews.trained.loading import load_run
 
 READINGS = ("text", "tokens")
 WORDS = load_corpus(DataConfig(source="builtin", limit_train=120)).train
@@ -213,7 +213,7 @@ def test_predictions_and_exports_follow_the_run(
 
 def test_padding_is_no_token_that_a_text_can_get(outputs: dict[str, Path], tmp_path: Path) -> None:
     """Here the body has the usual name as a token that was added and isn't special."""
-    parts = load_parts(outputs["text"])
+    parts = load_run(outputs["text"])
     parts.tokenizer.save(tmp_path / "plain")
     tokenizer = GPT2Tokenizer.from_pretrained(tmp_path / "plain")
     tokenizer.add_tokens(["<|pad|>"])

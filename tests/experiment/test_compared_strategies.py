@@ -97,8 +97,8 @@ def test_making_an_experiment_computes_nothing(tmp_path: Path, monkeypatch: pyte
         first = experiment.base.hash
         program = experiment.compile(experiment.setups[0])  # needs the adapted body, so it is made
         assert experiment.adaptation is not None
-        assert program.setup.base.hash == experiment.base.hash == experiment.adaptation.hash != first
-        assert [setup.base.hash for setup in experiment.setups] == [experiment.base.hash]
+        assert program.setup.model.base.hash == experiment.base.hash == experiment.adaptation.hash != first
+        assert [setup.model.base.hash for setup in experiment.setups] == [experiment.base.hash]
     found = Experiment(request.config, request.entries).run()
     assert found["pretrain"]["loss"] == experiment.adaptation.loss
     identity = json.loads((tmp_path / "out" / "head" / "seed-42" / "identity.json").read_text())

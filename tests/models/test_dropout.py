@@ -141,13 +141,13 @@ def test_frozen_layers_are_quiet_unless_asked(name, dropout_frozen):
 def test_a_frozen_body_is_untouched_by_noise(dropout_frozen):
     setup = tiny.prepare("prompt", dropout=0.5, dropout_frozen=dropout_frozen)
     split = tiny.random_split([5, 20])
-    state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.base.parameters.items()}, 0)
+    state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.model.base.parameters.items()}, 0)
     batch = tiny.whole(split, [0, 1], tiny.even(blocks=2, slots=2, lookback=1))
     noise = Noise(jnp.uint32(0), jnp.uint32(0), setup.rates)
 
     @jax.jit
     def both(weights):
-        model = setup.frame.merge(weights)
+        model = setup.model.frame.merge(weights)
         return model(batch, noise), model(batch)
 
     noisy, quiet = both({**state.params, **frozen})

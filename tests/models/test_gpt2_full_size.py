@@ -52,7 +52,7 @@ def test_trainable_parameters(name: str) -> None:
     setup = set_up(name, Base("shapes only", GPT2Config(), {}))
     assert setup.trainable_parameters == TRAINABLE[name] == closed_form()[name]
     added = 20 * 768 if name == "prompt" else 0
-    assert setup.total_parameters == closed_form()["full"] + added
+    assert setup.model.total_parameters == closed_form()["full"] + added
 
 
 LENGTHS = (1, 50, 17, 32)  # one shape: 128 tokens

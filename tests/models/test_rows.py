@@ -26,7 +26,8 @@ from flax_agnews.errors import UserError
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Noise, Rates
 from flax_agnews.models.rows import check_attention, longest
-from flax_agnews.training.state import create_state, frozen_depth
+from flax_agnews.training.frozen_layers import frozen_depth
+from flax_agnews.training.state import create_state
 
 two_strategies = pytest.mark.parametrize("name", ["full", "partial"])
 
@@ -39,7 +40,7 @@ def forward():
     setup = setup_of("full", "rows")
     state, frozen = create_state(setup, shared(setup), SEED)
     weights = {**state.params, **frozen}
-    return doubles(weights), jax.jit(lambda batch: setup.frame.merge(weights)(batch))
+    return doubles(weights), jax.jit(lambda batch: setup.model.frame.merge(weights)(batch))
 
 
 @settings(max_examples=12, deadline=None)
@@ -78,7 +79,7 @@ def test_rows_in_micro_batches_on_two_devices_give_the_gradients_of_blocks_on_on
     def gradients(way, where, micro_batch_tokens):
         setup = setup_of("partial", way)
         batches = tiny.planned(split, devices=len(where), micro_batch_tokens=micro_batch_tokens, most_shapes=1)
-        state, frozen = create_state(setup, where.shared(dict(setup.base.parameters)), SEED)
+        state, frozen = create_state(setup, where.shared(dict(setup.model.base.parameters)), SEED)
         step = compiled_gradients(setup, where, batches)
         ours = [step(where.state(state), where.shared(frozen), number) for number in range(2)]
         return batches.shapes[0].micro_batches, ours

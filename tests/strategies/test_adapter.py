@@ -19,8 +19,8 @@ def test_adapters_are_behind_projections(config, placement):
     if placement == "houlsby":
         expected |= {f"{path}/{leaf}" for path in norms for leaf in ("scale", "bias")}
     assert setup.trainable == expected
-    assert setup.frame.shapes[bottlenecks[0] + "/kernel"] == (width, width // 4)
-    assert setup.frame.shapes[bottlenecks[1] + "/kernel"] == (width // 4, width)
+    assert setup.model.shapes[bottlenecks[0] + "/kernel"] == (width, width // 4)
+    assert setup.model.shapes[bottlenecks[1] + "/kernel"] == (width // 4, width)
 
 
 @pytest.mark.parametrize("placement", ["houlsby", "pfeiffer"])

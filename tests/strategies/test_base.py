@@ -32,7 +32,7 @@ def test_the_first_pattern_that_matches_wins():
         {r"transformer/h/[01]/": "frozen", r"/h/\d+/attn": optax.sgd(2.0), "kernel": optax.sgd(3.0), ".*": "frozen"},
     )
     setup = abstract(strategy)
-    labels = setup.labels
+    labels = setup.model.labels
     assert labels["transformer/h/1/attn/c_attn/kernel"] == "transformer/h/[01]/"
     assert labels["transformer/h/2/attn/c_attn/kernel"] == r"/h/\d+/attn"
     assert labels["transformer/h/2/mlp/c_fc/kernel"] == labels["score/kernel"] == "kernel"
@@ -40,7 +40,7 @@ def test_the_first_pattern_that_matches_wins():
     expected = {"score/kernel", *(f"transformer/h/2/mlp/{m}/kernel" for m in ("c_fc", "c_proj"))}
     attention = {f"transformer/h/2/attn/{m}/{leaf}" for m in ("c_attn", "c_proj") for leaf in ("kernel", "bias")}
     assert setup.trainable == expected | attention
-    params = {path: jnp.ones(setup.frame.shapes[path]) for path in setup.trainable}
+    params = {path: jnp.ones(setup.model.shapes[path]) for path in setup.trainable}
     updates, _ = setup.optimizer.update(params, setup.optimizer.init(params), params)
     assert {path: float(np.ravel(u)[0]) for path, u in updates.items()} == {
         path: -2.0 if path in attention else -3.0 for path in setup.trainable
@@ -81,7 +81,7 @@ def test_a_range_of_layers_is_a_pattern():
     strategy = Strategy.by_pattern("mine", {layers(1, 12): optax.sgd(1.0), "": "frozen"})
     setup = set_up(strategy, Base("shapes only", config, {}), 4, plan, ModelConfig(), max_length=8)
     assert {path.split("/")[2] for path in setup.trainable} == {str(layer) for layer in range(1, 12)}
-    assert len(setup.trainable) == 11 * len([path for path in setup.frame.shapes if "/h/0/" in path])
+    assert len(setup.trainable) == 11 * len([path for path in setup.model.shapes if "/h/0/" in path])
 
 
 @pytest.mark.parametrize(("first", "end"), [(3, 3), (4, 2), (-1, 2)])

@@ -9,4 +9,4 @@ from support.strategy_sizes import CONFIGS, body_size, trained
 @pytest.mark.parametrize("classes", [2, 7])
 def test_full_trains_everything(config, classes):
     setup, ours = trained(tiny.build("full", config), config, classes)
-    assert ours == setup.total_parameters == body_size(config) + classes * config.n_embd
+    assert ours == setup.model.total_parameters == body_size(config) + classes * config.n_embd

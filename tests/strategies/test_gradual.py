@@ -25,9 +25,9 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies import Stage, Strategy, layers
+from flax_agnews.training.frozen_layers import frozen_depth
 from flax_agnews.training.loop import Interrupted
 from flax_agnews.training.program import Program
-from flax_agnews.training.state import frozen_depth
 from flax_agnews.training.step import classification_loss, make_gradients
 
 __all__ = ["body", "folder", "texts"]  # fixtures
@@ -117,7 +117,7 @@ def naive_run(program):
 
 
 def whole_gradient(setup, rates):
-    gradients = make_gradients(setup, classification_loss)
+    gradients = make_gradients(setup.model, classification_loss)
 
     def one_device(state, frozen, batch):
         return gradients(state["params"], frozen, batch, Noise(jnp.uint32(0), state["step"], rates))
@@ -202,7 +202,7 @@ def four_layers(**settings):
 
 def program_of(setup, inputs):
     where = tiny.devices()
-    shared = where.shared(dict(setup.base.parameters))
+    shared = where.shared(dict(setup.model.base.parameters))
     return Program(setup, where, shared, inputs.batches, {}, by_stage=inputs.by_stage)
 
 

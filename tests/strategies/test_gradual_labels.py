@@ -13,12 +13,12 @@ def test_gradual_begins_with_the_head_and_goes_down(config, each, wait):
     if each is not None and each > layers:
         pytest.skip("a group has no more layers than the model")
     setup = planned(tiny.build("gradual", config, layers=each, epochs=wait), config, epochs=30)
-    expected = {path: group_of(path, layers, each or -(-layers // 3)) for path in setup.frame.shapes}
+    expected = {path: group_of(path, layers, each or -(-layers // 3)) for path in setup.model.shapes}
     groups = 1 + max(expected.values())
     assert [span.first for span in setup.spans] == [wait * group for group in range(groups)]
     for number, stage in enumerate(setup.stages):
         assert stage.learning == stage.trainable == {path for path, group in expected.items() if group <= number}
-    assert setup.trainable == set(setup.frame.shapes)
+    assert setup.trainable == set(setup.model.shapes)
     assert [setup.stage_of(epoch) for epoch in range(2 * wait)] == [0] * wait + [1] * wait
     assert each is not None or groups <= 4
 
@@ -29,7 +29,7 @@ def test_gradual_trains_what_the_run_reaches():
     assert setup.trainable == setup.stages[-1].learning
     assert setup.trainable_parameters == 2 * layer_size(config.n_embd) + 2 * config.n_embd + 4 * config.n_embd
     assert {path for path in setup.trainable if "/h/" in path} == {
-        path for path in setup.frame.shapes if path.startswith(("transformer/h/3/", "transformer/h/4/"))
+        path for path in setup.model.shapes if path.startswith(("transformer/h/3/", "transformer/h/4/"))
     }
 
 

@@ -36,7 +36,7 @@ def test_lora_is_beside_its_targets(config, targets, products, top_layers):
     assert setup.trainable == paths | {"score/kernel"}
     updates = sum(3 * sum(sizes(config.n_embd)[p]) for p in products)
     assert ours == len(layers) * updates + 4 * config.n_embd
-    assert setup.total_parameters == body_size(config) + ours
+    assert setup.model.total_parameters == body_size(config) + ours
 
 
 def test_lora_a_is_kaiming_uniform():

@@ -21,7 +21,7 @@ def test_partial_trains_the_upper_layers_in_two_groups(config, fraction, top_lay
     assert ours == training * layer_size(width) + 2 * width + 4 * width
     top = min(training, math.ceil(layers / 4) if top_layers is None else top_layers)
     expected = ["frozen"] * (layers - training) + ["base"] * (training - top) + ["top"] * top
-    for path, label in setup.labels.items():
+    for path, label in setup.model.labels.items():
         parts = path.split("/")
         if parts[1] == "h":
             assert label == expected[int(parts[2])], path
@@ -32,7 +32,7 @@ def test_partial_trains_the_upper_layers_in_two_groups(config, fraction, top_lay
 def test_partials_rates_are_base_and_multiplied():
     """Adam's first update is the rate, whatever the gradient: read both groups' rates from it."""
     setup = tiny.prepare(tiny.build("partial", learning_rate=1e-3, top_multiplier=7.0), weight_decay=0.0)
-    params = {path: jnp.ones(shape) for path, shape in setup.frame.shapes.items() if path in setup.trainable}
+    params = {path: jnp.ones(shape) for path, shape in setup.model.shapes.items() if path in setup.trainable}
     updates, _ = setup.optimizer.update(params, setup.optimizer.init(params), params)
     for path, update in updates.items():
         rate = 1e-3 if path.startswith("transformer/h/1/") else 7e-3

@@ -16,7 +16,7 @@ from flax_agnews.training.state import create_state
 def test_prompt_trains_prompt_and_head(config, tokens):
     setup, ours = trained(tiny.build("prompt", config, tokens=tokens), config)
     assert ours == tokens * config.n_embd + 4 * config.n_embd
-    assert setup.total_parameters == body_size(config) + ours
+    assert setup.model.total_parameters == body_size(config) + ours
     assert setup.trainable == {"prompt/embedding", "score/kernel"}
 
 
@@ -25,7 +25,7 @@ def test_prompt_trains_prompt_and_head(config, tokens):
 
 def first_prompt(initializer, tokens, seed=0, base=None):
     setup = tiny.prepare(tiny.build("prompt", initializer=initializer, tokens=tokens), base)
-    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    shared = {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
     return np.asarray(create_state(setup, shared, seed)[0].params["prompt/embedding"])
 
 

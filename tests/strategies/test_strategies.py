@@ -23,7 +23,7 @@ def test_gpt2_trains_as_many_numbers_as_the_experiment_says(name, numbers):
     setup, ours = trained(entry.build(entry.settings(), GPT2), GPT2)
     assert ours == numbers
     prompt = 20 * 768 if name == "prompt" else 0
-    assert setup.total_parameters == 124_442_880 + prompt
+    assert setup.model.total_parameters == 124_442_880 + prompt
 
 
 # Settings

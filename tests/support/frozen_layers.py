@@ -64,7 +64,7 @@ def read(setup, where=None, told=None, seeds=(0,), model=None, data=DATA, **trai
     settings = TrainConfig(**{"batch_size": 8, "eval_batch_size": 5, "shapes": 1, "epochs": 4, **train})
     batches = plan_batches(data.train, settings, seeds, where)
     activations = Activations(Config(train=settings, model=model or ModelConfig()), data, where)
-    shared = where.shared(dict(setup.base.parameters))
+    shared = where.shared(dict(setup.model.base.parameters))
     return activations.inputs(setup, shared, batches, told), batches
 
 

@@ -87,13 +87,13 @@ def course(name: str, where: Devices) -> tuple[dict[str, np.ndarray], list[float
     setup = tiny.prepare(name)
     split = tiny.random_split(tiny.random_lengths(35, longest=90))
     batches = tiny.planned(split, devices=len(where), most_shapes=1, epochs=4)
-    train_step, gradients = make_train_step(setup), make_gradients(setup, classification_loss)
+    train_step, gradients = make_train_step(setup), make_gradients(setup.model, classification_loss)
 
     def both(state, frozen, batch):
         noise = Noise(state.seed, state.step, setup.rates)
         return train_step(state, frozen, batch), gradients(state.params, frozen, batch, noise)[1]
 
-    state, frozen = create_state(setup, where.shared(dict(setup.base.parameters)), 0)
+    state, frozen = create_state(setup, where.shared(dict(setup.model.base.parameters)), 0)
     state, frozen = where.state(state), where.shared(frozen)
     compiled, first, losses = None, {}, []
     for number in range(STEPS):

@@ -14,8 +14,8 @@ SPLIT = tiny.random_split([32] * 8)
 
 def needed(setup: Setup) -> float:
     """Of the gradient of what learns, by our count."""
-    body = setup.base.config
-    parts = Needed.of(setup.learning, setup.frame.shapes, body.n_layer, first=0)
+    body = setup.model.base.config
+    parts = Needed.of(setup.learning, setup.model.shapes, body.n_layer, first=0)
     return step_flops(body, tiny.CLASSES, SPLIT.tokens.lengths, parts)
 
 
@@ -23,11 +23,11 @@ def counted(setup: Setup) -> float:
     """The same by the compiler's, on texts that fill their blocks: no padding."""
     one, shape = tiny.devices(), tiny.even(blocks=8, slots=8, lookback=1)
     batch = jax.tree.map(lambda x: x[None, None], tiny.whole(SPLIT, range(8), shape))
-    state, frozen = create_state(setup, one.shared(dict(setup.base.parameters)), seed=0)
+    state, frozen = create_state(setup, one.shared(dict(setup.model.base.parameters)), seed=0)
     learning = {path: state.params[path] for path in setup.learning}
 
     def gradients(params: Any, frozen: Any, batch: Any) -> Any:
-        return make_gradients(setup, classification_loss)(params, frozen, batch, None)
+        return make_gradients(setup.model, classification_loss)(params, frozen, batch, None)
 
     others = {**frozen, **{path: value for path, value in state.params.items() if path not in learning}}
     compiled: Any = one.compile(gradients, learning, others, one.batch(batch), donate=False)

@@ -32,7 +32,7 @@ def fast(name):
 
 
 def shared(setup):
-    return {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    return {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
 
 
 def doubles(weights):

@@ -46,8 +46,8 @@ def rates_of(setup, labels=None):
     """Path -> rate, read from Adam's first update, which is the rate whatever the gradient."""
     params = {
         path: jnp.ones(shape)
-        for path, shape in setup.frame.shapes.items()
-        if path in setup.trainable and (labels is None or setup.labels[path] in labels)
+        for path, shape in setup.model.shapes.items()
+        if path in setup.trainable and (labels is None or setup.model.labels[path] in labels)
     }
     updates, _ = setup.optimizer.update(params, setup.optimizer.init(params), params)
     found = {path: -np.asarray(update) for path, update in updates.items()}

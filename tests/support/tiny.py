@@ -102,7 +102,7 @@ def one_of_each(*traits: str) -> tuple[str, ...]:
     found: dict[str, list[Any]] = {}
     for name in STRATEGIES:
         setup = prepare(name)
-        known = {"model": setup.frame.graph, "trainable": setup.trainable}
+        known = {"model": setup.model.frame.graph, "trainable": setup.trainable}
         own = [known[trait] for trait in traits]
         if own not in found.values():
             found[name] = own
@@ -141,7 +141,7 @@ def training(
         parallel_seeds=together,
     )
     batches = plan_batches(split, settings, seeds, where)
-    shared = where.shared(dict(setup.base.parameters))
+    shared = where.shared(dict(setup.model.base.parameters))
     return Program(setup, where, shared, batches, evaluated or {}, group_sizes=[together])
 
 

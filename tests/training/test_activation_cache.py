@@ -39,7 +39,7 @@ def program_of(name, arrangement, evaluated=False, **train):
     train = {"micro_batch_tokens": micro_batch_tokens, "parallel_seeds": len(seeds), **train}
     inputs, _ = read(setup, where, seeds=seeds, **train)
     assert inputs.depth == (0 if train["cache_frozen"] == "off" else DEPTHS[name])
-    shared = where.shared(dict(setup.base.parameters))
+    shared = where.shared(dict(setup.model.base.parameters))
     splits = inputs.evaluated if evaluated else {}
     return Program(setup, where, shared, inputs.batches, splits, group_sizes=[len(seeds)]), seeds
 

@@ -110,7 +110,7 @@ def test_a_damaged_file_is_made_anew(folder, damage):
     setup, heard = setup_of("partial"), Heard()
     read(setup)
     before = contents(folder)
-    key = Trunk(setup.base, 2, setup.dtype).key(DATA.validation.tokens, np.dtype("float32"))
+    key = Trunk(setup.model.base, 2, setup.model.dtype).key(DATA.validation.tokens, np.dtype("float32"))
     DAMAGE[damage](folder / key / "values")
     again, _ = read(setup, told=heard)
     assert heard.notes == [f"{folder / key} is damaged, and is made anew"]
@@ -234,7 +234,6 @@ def test_memory_makes_room_too():
     heard = Heard()
     for name in ("partial", "partial", "three", "three", "partial"):
         setup = setup_of(name)
-        assert (
-            activations.inputs(setup, where.shared(dict(setup.base.parameters)), batches, heard).depth == DEPTHS[name]
-        )
+        shared = where.shared(dict(setup.model.base.parameters))
+        assert activations.inputs(setup, shared, batches, heard).depth == DEPTHS[name]
     assert len(heard.begun) == 3

@@ -12,7 +12,7 @@ from flax_agnews.training.frozen_layers import Trunk
 
 def test_the_key_names_texts_lower_weights_types_and_depth():
     setup = setup_of("partial")
-    texts, base = DATA.train.tokens, setup.base
+    texts, base = DATA.train.tokens, setup.model.base
 
     def key(texts=texts, depth=2, dtype="float32", compute="float32", **weights):
         parameters = {**base.parameters, **{path.replace("__", "/"): value for path, value in weights.items()}}

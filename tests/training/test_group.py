@@ -89,7 +89,7 @@ def test_a_frozen_random_head_is_each_seeds_own():
     together, program = losses_of(setup, "one", [SEEDS])
     assert_own_losses(together, losses_of(setup, "one", [[seed] for seed in SEEDS])[0])
     state, frozen = program.start_together(SEEDS)
-    assert frozen["score/kernel"].shape == (len(SEEDS), *setup.frame.shapes["score/kernel"])
+    assert frozen["score/kernel"].shape == (len(SEEDS), *setup.model.shapes["score/kernel"])
     for number, seed in enumerate(SEEDS):
         for ours, alone in zip(program.alone(state, frozen, number, len(SEEDS)), program.start(seed), strict=True):
             assert jax.tree.structure(ours) == jax.tree.structure(alone)

@@ -23,8 +23,8 @@ TEXTS = tiny.random_split([1, 5, 40, 8, 33, 100, 112, 40, tiny.LONGEST, 36, 130]
 def made(name: str, dtype: str) -> tuple[Inference, dict[str, Any]]:
     """A strategy as a run begins it, and its weights."""
     setup = tiny.prepare(name, dtype=dtype)
-    state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.base.parameters.items()}, seed=5)
-    return Inference(setup, state.params, frozen), {**state.params, **frozen}
+    state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.model.base.parameters.items()}, seed=5)
+    return Inference(setup.model, state.params, frozen), {**state.params, **frozen}
 
 
 def picked(rows: Any) -> Ragged:

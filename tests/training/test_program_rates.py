@@ -28,7 +28,7 @@ def _updated(setup, plan, steps):
     """Trained leaves after so many updates of every epoch by random gradients, the same for all."""
     optimizer = setup.optimizer
     rng = np.random.default_rng(0)
-    shapes = {path: setup.frame.shapes[path] for path in sorted(setup.trainable)}
+    shapes = {path: setup.model.shapes[path] for path in sorted(setup.trainable)}
     params = {path: jnp.float32(rng.standard_normal(shape)) for path, shape in shapes.items()}
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     for epoch in range(plan.epochs):
@@ -46,7 +46,7 @@ def _set_up(strategy, steps, **train):
     plan = Plan(steps * 4, steps, 8, base.config.n_layer, TrainConfig(epochs=4, weight_decay=0.1, **train))
     setup = tiny.prepare(strategy, base)
     return set_up(
-        setup.strategy, base, tiny.CLASSES, plan, arguments.parse(["--model.dropout", "0"]).config.model, 50
+        setup.model.strategy, base, tiny.CLASSES, plan, arguments.parse(["--model.dropout", "0"]).config.model, 50
     ), plan
 
 

@@ -22,7 +22,7 @@ from support.tiny import build, prepare
 from transformers import GPT2ForSequenceClassification
 
 from flax_agnews.cli import arguments
-from flax_agnews.config import Config, ModelConfig, PretrainConfig
+from flax_agnews.config import ModelConfig
 from flax_agnews.data.builtin_words import TOPICS
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
@@ -30,7 +30,7 @@ from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.trained.classifier import Classifier as Trained
 from flax_agnews.trained.exports.peft import write_adapter
-from flax_agnews.training.start_values import started
+from flax_agnews.training.start_values import start_values
 from flax_agnews.training.state import Setup, create_state
 
 # PEFT 0.21 asks transformers 5.24 for an attribute by its old name.
@@ -59,24 +59,24 @@ def set_up(base: Base) -> Callable[[str], Setup]:
     return cache(lambda name: prepare(build(name, base.config, **SETTINGS.get(name, {})), base))
 
 
-def begun(setup: Setup, start: str | Path, classes: list[str] = CLASSES, **config: Any) -> Setup:
-    model = ModelConfig(name=setup.base.name, start=str(start))
-    return started(setup, Config(model=model, **config), classes)
+def begun(setup: Setup, start: str | Path, classes: list[str] = CLASSES, changed_body: bool = False) -> Setup:
+    values = start_values(setup.model, setup.trainable_shapes, str(start), classes, changed_body)
+    return replace(setup, model=replace(setup.model, start_values=values))
 
 
 def model_of(setup: Setup) -> Classifier:
     """What a run begins with."""
-    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    shared = {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
     state, frozen = create_state(setup, shared, seed=0)
-    return setup.frame.merge({**frozen, **state.params})
+    return setup.model.frame.merge({**frozen, **state.params})
 
 
 def written(setup: Setup, folder: Path) -> dict[str, np.ndarray]:
     """Random values for all that trains, in a PEFT adapter."""
     rng = np.random.default_rng(1)
-    values = {p: rng.standard_normal(s, np.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
+    values = {p: rng.standard_normal(s, np.float32) for p, s in setup.model.shapes.items() if p in setup.trainable}
     folder.mkdir(exist_ok=True)
-    write_adapter(folder, setup.strategy, setup.base, values, CLASSES)
+    write_adapter(folder, setup.model.strategy, setup.model.base, values, CLASSES)
     return values
 
 
@@ -88,13 +88,13 @@ def test_what_was_written_is_what_a_run_begins_with(name: str, set_up: Callable[
     setup = set_up(name)
     values = written(setup, tmp_path)
     ours = begun(setup, tmp_path)
-    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    shared = {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
     for seed in (0, 1):
         params = create_state(ours, shared, seed)[0].params
         assert params.keys() == values.keys()
         for path, value in values.items():
             np.testing.assert_array_equal(params[path], value, err_msg=path)
-    assert ours.fingerprint != setup.fingerprint
+    assert ours.model.fingerprint != setup.model.fingerprint
 
 
 PEFTS = {
@@ -128,15 +128,15 @@ PADDED = {"lora": True, "ia3": True, "prefix": True, "prompt": False}
 def test_padded_batches_are_as_the_card_says(name: str, set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     setup = set_up(name)
     written(setup, tmp_path)
-    classifier = GPT2ForSequenceClassification.from_pretrained(setup.base.name)
+    classifier = GPT2ForSequenceClassification.from_pretrained(setup.model.base.name)
     model = peft.PeftModel.from_pretrained(classifier, tmp_path).eval()
     texts = [np.maximum(ids, 1) for ids in random_texts((5, 21, 13))]
     alone = np.concatenate([logits_of(model, [ids]) for ids in texts])
     off = {side: np.abs(logits_of(model, texts, side) - alone).max() for side in ("right", "left")}
     assert bool(off["right"] < 1e-3) is PADDED[name]
     assert off["left"] > 0.1
-    assert setup.strategy.peft
-    assert ("alone if the padding is on the right" in setup.strategy.peft.padded) is PADDED[name]
+    assert setup.model.strategy.peft
+    assert ("alone if the padding is on the right" in setup.model.strategy.peft.padded) is PADDED[name]
 
 
 def edit(**fields: Any) -> Callable[[Path], None]:
@@ -236,7 +236,7 @@ def test_an_adapter_that_does_not_fit(case: str, set_up: Callable[[str], Setup],
 def test_a_method_that_peft_has_not(name: str, set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     setup = set_up(name)
     with pytest.raises(UserError, match=f"PEFT has no such method as strategy {name}"):
-        write_adapter(tmp_path, setup.strategy, setup.base, {}, CLASSES)
+        write_adapter(tmp_path, setup.model.strategy, setup.model.base, {}, CLASSES)
     written(set_up("prompt"), tmp_path)
     with pytest.raises(UserError, match=f"PEFT has no such method as strategy {name}"):
         begun(setup, tmp_path)
@@ -245,7 +245,7 @@ def test_a_method_that_peft_has_not(name: str, set_up: Callable[[str], Setup], t
 def test_the_body_must_stay_as_it_is(set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     written(set_up("prompt"), tmp_path)
     with pytest.raises(UserError, match=r"--pretrain\.epochs"):
-        begun(set_up("prompt"), tmp_path, pretrain=PretrainConfig(epochs=1))
+        begun(set_up("prompt"), tmp_path, changed_body=True)
 
 
 # Classifiers of Hugging Face
@@ -279,7 +279,7 @@ def test_names_of_a_head_are_matched_first(
     configure(folder, id2label={str(number): name for number, name in enumerate(theirs)})
     head = load_file(folder / "model.safetensors")["score.weight"].T
     setup = prepare("full", load_base(ModelConfig(name=str(folder))))
-    np.testing.assert_array_equal(begun(setup, folder, ours).first["score/kernel"], head[:, columns])
+    np.testing.assert_array_equal(begun(setup, folder, ours).model.start_values["score/kernel"], head[:, columns])
 
 
 def drop_head(tensors: Tensors) -> None:
@@ -305,7 +305,7 @@ CLASSIFIERS: Mapping[str, tuple[Callable[[Path], Any], str]] = {
 def test_a_classifier_that_does_not_fit(case: str, set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     spoil, told = CLASSIFIERS[case]
     setup = set_up("ia3")
-    folder = shutil.copytree(setup.base.name, tmp_path / "classifier")
+    folder = shutil.copytree(setup.model.base.name, tmp_path / "classifier")
     spoil(folder)
     with pytest.raises(UserError) as caught:
         begun(setup, folder)
@@ -315,7 +315,7 @@ def test_a_classifier_that_does_not_fit(case: str, set_up: Callable[[str], Setup
 def test_a_classifier_of_another_number_of_classes(set_up: Callable[[str], Setup]) -> None:
     setup = set_up("ia3")
     with pytest.raises(UserError, match=r"with 3 classes: score\.weight is \[4, 32\] instead of \[3, 32\]"):
-        begun(setup, setup.base.name, CLASSES[:3])
+        begun(setup, setup.model.base.name, CLASSES[:3])
 
 
 # A whole run
@@ -328,15 +328,15 @@ def test_a_run_that_starts_from_an_adapter(tmp_path: Path) -> None:
     base = load_base(config.model, config.train.seed)
     setup = prepare(build("ia3", base.config), base)
     rng = np.random.default_rng(3)
-    values = {p: rng.standard_normal(s, np.float32) for p, s in setup.frame.shapes.items() if p in setup.trainable}
+    values = {p: rng.standard_normal(s, np.float32) for p, s in setup.model.shapes.items() if p in setup.trainable}
     (tmp_path / "adapter").mkdir()
     backwards = [topic.name for topic in reversed(TOPICS)]
-    write_adapter(tmp_path / "adapter", setup.strategy, base, values, backwards)
+    write_adapter(tmp_path / "adapter", setup.model.strategy, base, values, backwards)
 
     Experiment(config, request.entries).run()
     body = {path: jnp.asarray(value) for path, value in base.parameters.items()}
     in_order = {**values, "score/kernel": values["score/kernel"][:, ::-1]}
-    expected = setup.frame.merge({**body, **in_order})
+    expected = setup.model.frame.merge({**body, **in_order})
     trained = Trained.load(tmp_path / "runs")
     texts = ["Oil prices climb after the summit", "The match ended in a draw", "Shares fell"]
     ids = trained._tokenizer.encode(texts, trained.max_length)
@@ -345,7 +345,7 @@ def test_a_run_that_starts_from_an_adapter(tmp_path: Path) -> None:
 
     Experiment(config, request.entries).run()  # finished: nothing is done, and nothing is refused
     values["score/kernel"] += 1
-    write_adapter(tmp_path / "adapter", setup.strategy, base, values, backwards)
+    write_adapter(tmp_path / "adapter", setup.model.strategy, base, values, backwards)
     with pytest.raises(UserError, match="strategy"):
         Experiment(config, request.entries).run()
     shutil.rmtree(tmp_path / "adapter")  # what trained is in the best weights: the start isn't needed any more

@@ -136,7 +136,7 @@ def test_a_bad_update_is_left_out_to_the_byte_and_the_step_counts_on(arrangement
 
 def plain_step(setup):
     """The same training step, with optax's update as it is."""
-    gradients = make_gradients(setup, classification_loss)
+    gradients = make_gradients(setup.model, classification_loss)
 
     def step(state, frozen, batch):
         sums, grads = gradients(state.params, frozen, batch, Noise(state.seed, state.step, setup.rates))
@@ -303,7 +303,7 @@ def half_of_the_seeds_are_bad():
 def beside():
     """A program, two good seeds, and a bad one."""
     setup = half_of_the_seeds_are_bad()
-    shared = {path: jnp.asarray(value) for path, value in setup.base.parameters.items()}
+    shared = {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
     states = {seed: create_state(setup, shared, seed)[0] for seed in range(12)}
     good = {seed: bool(np.isfinite(state.params["prompt/embedding"]).all()) for seed, state in states.items()}
     first, second = [seed for seed in good if good[seed]][:2]

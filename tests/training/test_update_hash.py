@@ -142,7 +142,7 @@ def test_another_process_finds_the_same():
 
 def updates(strategy, steps=20, **train):
     setup = tiny.prepare(strategy, steps=steps, **train)
-    return behaviour(setup.optimizer, {path: setup.frame.shapes[path] for path in setup.trainable}, steps)
+    return behaviour(setup.optimizer, {path: setup.model.shapes[path] for path in setup.trainable}, steps)
 
 
 @pytest.mark.parametrize("name", tiny.original_first())
@@ -174,7 +174,8 @@ def test_labels_of_later_stages_count():
 def test_a_factor_on_the_rates_is_apart_from_what_a_scheme_is():
     """The search's factor has an entry of its own, so that the scheme of a run is that of its trials."""
     setup = tiny.prepare("full")
-    shapes = {path: setup.frame.shapes[path] for path in setup.trainable}
+    shapes = {path: setup.model.shapes[path] for path in setup.trainable}
     plain = behaviour(setup.optimizer, shapes, 20)
-    assert setup.at(3.0).strategy.fingerprint(setup.labels) == setup.strategy.fingerprint(setup.labels)
+    labels = setup.model.labels
+    assert setup.at(3.0).model.strategy.fingerprint(labels) == setup.model.strategy.fingerprint(labels)
     assert behaviour(setup.at(3.0).optimizer, shapes, 20) != plain

@@ -1,4 +1,4 @@
-"""A finished run in the formats of others, each read again and compared before it counts as written."""
+"""Exports a finished run to other libraries' formats; each export is read again and compared before it is kept."""
 
 import shutil
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ import numpy as np
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.errors import UserError, nearest
 from flax_agnews.runs.sealed import discard
-from flax_agnews.strategies import Entry, Strategy
+from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.files import check_writable, draft_of, expanded, move, sync
 from flax_agnews.trained.exports.flaxgpt2 import FLAX_GPT2
 from flax_agnews.trained.exports.hf import HF
 from flax_agnews.trained.exports.peft import PEFT
 from flax_agnews.trained.exports.target import Target
-from flax_agnews.trained.loading import Parts, load_parts
+from flax_agnews.trained.loading import LoadedRun, load_run
 from flax_agnews.training.inference import Inference
 
 TARGETS: dict[str, Target] = {"hf": HF, "peft": PEFT, "flaxgpt2": FLAX_GPT2}
-"""What `--to` calls a format -> the format."""
+"""Name of a format in `--to` -> the format."""
 
 _BOUND = 2e-5  # of logits, in units of the largest where that is above 1
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A run in another format.
+    """A finished export.
 
     Attributes:
-        name: of the run.
-        folder: where it is.
-        difference: the largest between the run's logits and what the files compute.
+        name: of the run, `STRATEGY/seed-K`.
+        folder: that the files are in.
+        difference: the largest difference between the run's logits and those that the files compute.
     """
 
     name: str
@@ -46,10 +46,10 @@ def export_run(
     folder: str | Path,
     *,
     overwrite: bool = False,
-    strategy: Strategy | Entry | None = None,
+    strategy: StrategyLike | None = None,
     model: str | Path | None = None,
 ) -> Exported:
-    """Writes a finished run as others load it.
+    """Exports a finished run to a format that other libraries load.
 
     Args:
         run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT: of its runs the one with the best validation accuracy.
@@ -66,16 +66,16 @@ def export_run(
         raise UserError(f"--to {to}: no such format.{nearest(to, TARGETS)}")
     place = expanded(str(folder)).resolve()
     _check_free(place, overwrite)
-    target, parts = TARGETS[to], load_parts(run, strategy, exact=True, model=model)
-    if reason := target.why_not(parts):
-        others = [f"--to {name}" for name, other in TARGETS.items() if not other.why_not(parts)]
+    target, loaded = TARGETS[to], load_run(run, strategy, exact=True, model=model)
+    if reason := target.why_not(loaded):
+        others = [f"--to {name}" for name, other in TARGETS.items() if not other.why_not(loaded)]
         instead = f"; what can be done: {' or '.join(others)}" if others else ""
-        raise UserError(f"{parts.run.path}: can't be exported --to {to}: {reason}{instead}")
+        raise UserError(f"{loaded.folder.path}: can't be exported --to {to}: {reason}{instead}")
     draft = draft_of(place)
     try:
         draft.mkdir(parents=True)
-        target.write(parts, draft)
-        difference = _compared(parts, target, draft)
+        target.write(loaded, draft)
+        difference = _compared(loaded, target, draft)
         for path in draft.iterdir():
             sync(path)
         discard(place)
@@ -84,11 +84,11 @@ def export_run(
         raise UserError(f"{place}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Exported(parts.name, place, difference)
+    return Exported(loaded.name, place, difference)
 
 
 def _check_free(place: Path, overwrite: bool) -> None:
-    """A `UserError` where something would be lost."""
+    """Raises a `UserError` where the export would overwrite something."""
     check_writable(place)
     if not place.exists():
         return
@@ -101,17 +101,17 @@ def _check_free(place: Path, overwrite: bool) -> None:
         raise UserError(f"{place}: holds other things than an export; choose another folder")
 
 
-def _compared(parts: Parts, target: Target, folder: Path) -> float:
-    """The largest difference between the run's logits and those of the files; a `UserError` where it is one."""
-    rng, most = np.random.default_rng(0), parts.max_length
+def _compared(run: LoadedRun, target: Target, folder: Path) -> float:
+    """The largest difference between the logits of the run and of the files; a `UserError` where it is too large."""
+    rng, most = np.random.default_rng(0), run.max_length
     lengths = [length for length in (1, 2, 5, 8, most) if length <= most]
-    rows = [rng.integers(0, parts.tokenizer.largest_id + 1, length).tolist() for length in lengths]
-    tokens = Ragged.of([[parts.tokenizer.end_of_text], *rows])
+    rows = [rng.integers(0, run.tokenizer.largest_id + 1, length).tolist() for length in lengths]
+    tokens = Ragged.of([[run.tokenizer.end_of_text], *rows])
     with jax.default_matmul_precision("highest"):
-        ours = Inference(parts.setup, parts.params, parts.frozen).logits(tokens)
-        theirs = target.read(folder, parts)(tokens)
+        ours = Inference(run.model, run.params, run.frozen).logits(tokens)
+        theirs = target.read(folder, run)(tokens)
     difference = float(np.abs(ours - theirs).max())
-    if not difference <= _BOUND * max(1.0, float(np.abs(ours).max())):  # what is no number isn't, either
+    if not difference <= _BOUND * max(1.0, float(np.abs(ours).max())):  # NaN fails this, too
         told = f"its logits differ by {difference:.2g} from the run's; nothing was written"
-        raise UserError(f"{parts.run.path}: what was exported is not the same: {told}")
+        raise UserError(f"{run.folder.path}: what was exported is not the same: {told}")
     return difference

@@ -1,6 +1,6 @@
-"""The model card: README.md of an export, filled from the run."""
+"""Writes the model card of an export, its README.md, from the run's records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,110 +9,108 @@ import yaml
 from flax_agnews import __version__
 from flax_agnews.data import hub
 from flax_agnews.data.sources import SOURCES
-from flax_agnews.errors import listed, printable
+from flax_agnews.errors import UserError, listed, printable
+from flax_agnews.models import parameters
 from flax_agnews.runs.output_folder import config_dict
+from flax_agnews.runs.result_files import read_results
 from flax_agnews.strategies import REGISTRY
-from flax_agnews.system.files import is_local, read_json, write_atomic
+from flax_agnews.system.files import is_local, write_atomic
 from flax_agnews.system.text import counted
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 
 _TRAIN = ("epochs", "batch_size", "weight_decay", "weight_decay_mask", "schedule", "warmup_fraction", "clip_norm")
-_SCORES = ("test_accuracy", "test_macro_f1", "test_loss")
 
 
-def write_card(parts: Parts, folder: Path, use: str, notes: Sequence[str], library: str = "transformers") -> None:
+def write_card(run: LoadedRun, folder: Path, use: str, notes: Sequence[str], library: str = "transformers") -> None:
     """Writes README.md.
 
     Args:
-        parts: of the run.
-        folder: that is there.
-        use: Python that loads it from DIR.
-        notes: what whoever loads it has to know.
-        library: that loads it, as the hub calls it.
+        run: the loaded run.
+        folder: of the export; it exists.
+        use: Python code that loads the export from DIR.
+        notes: sentences about using it, shown as a list.
+        library: that loads it, by its name on the hub.
     """
-    head = yaml.safe_dump(_metadata(parts, library), sort_keys=False, allow_unicode=True)
+    head = yaml.safe_dump(_metadata(run, library), sort_keys=False, allow_unicode=True)
     told = "\n".join(f"- {note}" for note in notes)
-    made = f"Made by flax_agnews {__version__} from its run `{parts.name}`; read again, it gave that run's logits."
+    made = f"Made by flax_agnews {__version__} from its run `{run.name}`; read again, it gave that run's logits."
     sections = [
         f"---\n{head}---",
-        f"# GPT-2 for text classification, fine-tuned by `{parts.setup.strategy.name}`",
-        _method(parts),
+        f"# GPT-2 for text classification, fine-tuned by `{run.model.strategy.name}`",
+        _method(run),
         f"## Use\n\n```python\n{use}```\n\n`DIR` is this folder, or the name of this repository.\n\n{told}",
-        f"## Data\n\n{_data(parts)}",
-        f"## Results\n\n{_results(parts)}",
-        f"## Settings\n\n```yaml\n{_settings(parts)}```",
+        f"## Data\n\n{_data(run)}",
+        f"## Results\n\n{_results(run)}",
+        f"## Settings\n\n```yaml\n{_settings(run)}```",
         made,
     ]
     write_atomic(folder / "README.md", ("\n\n".join(sections) + "\n").encode())
 
 
-def _metadata(parts: Parts, library: str) -> dict[str, Any]:
-    """What the hub reads of a card."""
-    model, source = parts.config.model, parts.config.data.source
+def _metadata(run: LoadedRun, library: str) -> dict[str, Any]:
+    """The card's metadata fields, which the hub reads."""
+    model, source = run.config.model, run.config.data.source
     on_hub = next(kind for kind in SOURCES if kind.claims(source)) is hub
-    tags = ["gpt2", "flax_agnews", parts.setup.strategy.name]
+    tags = ["gpt2", "flax_agnews", run.model.strategy.name]
     fields = {"library_name": library, "pipeline_tag": "text-classification", "tags": tags, "metrics": ["accuracy"]}
     named = model.from_config is None and not is_local(model.name)
     return fields | ({"base_model": model.name} if named else {}) | ({"datasets": [source]} if on_hub else {})
 
 
-def _method(parts: Parts) -> str:
-    """What trained, from what."""
-    setup, model, config = parts.setup, parts.config.model, parts.config
-    entry = next((entry for entry in REGISTRY if entry.name == setup.strategy.name), None)
+def _method(run: LoadedRun) -> str:
+    """A paragraph on the strategy and the body that it started from."""
+    adapted, model, config = run.model, run.config.model, run.config
+    entry = next((entry for entry in REGISTRY if entry.name == adapted.strategy.name), None)
     paper = f" ([paper]({entry.paper}))" if entry and entry.paper else ""
     what = f"{entry.summary}{paper}" if entry else "a strategy of its own"
-    size = f"{counted(setup.base.config.n_layer, 'layer')}, {setup.base.config.n_embd} wide"
+    size = f"{counted(adapted.base.config.n_layer, 'layer')}, {adapted.base.config.n_embd} wide"
     name = "random weights" if model.from_config is not None else _code(_short(model.name))
     first = f", adapted to the training texts by {counted(config.pretrain.epochs, 'epoch')} as a language model"
+    trained = parameters.count(run.trained_shapes)
     return (
-        f"What trained: {what}; {setup.trainable_parameters:,} of {setup.total_parameters:,} parameters. The body "
+        f"What trained: {what}; {trained:,} of {adapted.total_parameters:,} parameters. The body "
         f"began as {name} ({size}){first if config.pretrain.epochs else ''}."
     )
 
 
-def _data(parts: Parts) -> str:
-    """Which texts, how many, and the classes."""
-    results = read_json(parts.output.path / "results.json")
-    found = results.get("data") if isinstance(results, dict) else None
-    data: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    sizes = [(data[split], word) for split, word in _SPLITS.items() if isinstance(data.get(split), int)]
-    names = listed(map(_code, parts.classes), 30)
+def _data(run: LoadedRun) -> str:
+    """A paragraph on the texts: their source, how many in each split, and their classes."""
+    try:
+        data = read_results(run.output.path).data
+        sizes = [(data.train, "training"), (data.validation, "validation"), (data.test, "test")]
+    except UserError:  # the card says less
+        sizes = []
+    names = listed(map(_code, run.classes), 30)
     parted = [f"{number:,} {word}" for number, word in sizes[:-1]]
     parted += [counted(number, f"{word} text") for number, word in sizes[-1:]]
     told = f": {', '.join(parted)}" if parted else ""
-    columns = " and ".join(map(_code, parts.config.data.text_columns))
-    source = _code(_short(parts.config.data.source))
-    return f"{source}{told}, by column {columns}. {counted(len(parts.classes), 'class')}: {names}."
+    columns = " and ".join(map(_code, run.config.data.text_columns))
+    source = _code(_short(run.config.data.source))
+    return f"{source}{told}, by column {columns}. {counted(len(run.classes), 'class')}: {names}."
 
 
-_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
-
-
-def _results(parts: Parts) -> str:
-    """A row for every finished seed of the strategy."""
+def _results(run: LoadedRun) -> str:
+    """A table with a row for every finished seed of the strategy."""
     rows = ["| seed | best epoch | validation accuracy | test accuracy | test macro-F1 | test loss |"]
     rows.append("|---:|---:|---:|---:|---:|---:|")
-    name = parts.result["strategy"]
-    for run in (run for run in parts.output.finished([]) if run["strategy"] == name):
-        this = " (this one)" if run["seed"] == parts.result["seed"] else ""
-        best, accuracies = run["best_epoch"], run["val_accuracy"]
-        validated = accuracies[best - 1] if 1 <= best <= len(accuracies) else None
-        scores = " | ".join(map(_score, (validated, *(run[score] for score in _SCORES))))
-        rows.append(f"| {run['seed']}{this} | {best} | {scores} |")
+    for result in (result for result in run.output.finished([]) if result.strategy == run.result.strategy):
+        this = " (this one)" if result.seed == run.result.seed else ""
+        validated = result.val_accuracy[result.best_epoch - 1] if 1 <= result.best_epoch <= result.epochs else None
+        scores = " | ".join(map(_score, (validated, result.test_accuracy, result.test_macro_f1, result.test_loss)))
+        rows.append(f"| {result.seed}{this} | {result.best_epoch} | {scores} |")
     return "\n".join([*rows, "", "Each seed's best epoch by validation accuracy; the test split chose nothing."])
 
 
-def _settings(parts: Parts) -> str:
-    """Of strategy and training, as in a configuration file."""
-    every, name = config_dict(parts.config), parts.result["strategy"]
+def _settings(run: LoadedRun) -> str:
+    """Settings of strategy and training as YAML, as in a configuration file."""
+    every, result = config_dict(run.config), run.result
     known = {
-        "strategy": name,
-        name: dict(parts.setup.strategy.settings),
-        **{key: parts.result[key] for key in ("rate_factor",) if key in parts.result},
-        "train": {"seed": parts.result["seed"], **{field: every["train"][field] for field in _TRAIN}},
+        "strategy": result.strategy,
+        result.strategy: dict(run.model.strategy.settings),
+        **({} if result.rate_factor is None else {"rate_factor": result.rate_factor}),
+        "train": {"seed": result.seed, **{field: every["train"][field] for field in _TRAIN}},
         "data": {field: every["data"][field] for field in ("max_length", "special_tokens")},
-        "model": {"dtype": parts.config.model.dtype},
+        "model": {"dtype": run.config.model.dtype},
     }
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
 
@@ -122,10 +120,10 @@ def _score(value: float | None) -> str:
 
 
 def _short(name: str) -> str:
-    """A name as others may see it: of a local path, the last part."""
+    """A name without local folders: of a path, the last part."""
     return Path(name).name if is_local(name) or Path(name).is_absolute() else name
 
 
 def _code(name: str) -> str:
-    """A name from elsewhere, as it stands and on one line."""
+    """A name from data or settings as inline code, on one line."""
     return f"`{printable(name).replace('`', chr(39))}`"

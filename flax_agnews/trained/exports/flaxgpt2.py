@@ -1,4 +1,4 @@
-"""To FlaxGPT2, as `transformers` had it up to version 4: `flax_model.msgpack`, with the head beside the body."""
+"""Exports to FlaxGPT2 of `transformers` up to version 4: `flax_model.msgpack`, with the head beside the body."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from flax_agnews.system.files import write_atomic
 from flax_agnews.trained.exports.card import write_card
 from flax_agnews.trained.exports.plain import HEAD, notes, read_plain, why_not, write_plain
 from flax_agnews.trained.exports.target import Logits, Target
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 
 _FILE = "flax_model.msgpack"
 
@@ -26,9 +26,9 @@ logits = body(**ids).last_hidden_state[:, -1] @ head  # of one text; in a padded
 """
 
 
-def write(parts: Parts, folder: Path) -> None:
-    """The body under `transformer`, its kernels [out, in] as FlaxConv1D's; the head under `score`, as nn.Dense's."""
-    found = write_plain(parts, folder, "GPT2Model")
+def write(run: LoadedRun, folder: Path) -> None:
+    """Writes the body under `transformer`, kernels [out, in] as in FlaxConv1D, and the head under `score`."""
+    found = write_plain(run, folder, "GPT2Model")
     tree: dict[str, Any] = {"transformer": {}, "score": {"kernel": found.pop(HEAD)}}
     for path, value in found.items():
         *places, leaf = flax_key(path).split("/")
@@ -37,14 +37,14 @@ def write(parts: Parts, folder: Path) -> None:
             place = place.setdefault(name, {})
         place[leaf] = np.ascontiguousarray(value.T if leaf == "kernel" else value)
     write_atomic(folder / _FILE, serialization.msgpack_serialize(tree))
-    example = '"First.", "Second."' if parts.paired else '"A text."'
-    write_card(parts, folder, _USE.replace("{example}", example), notes(parts))
+    example = '"First.", "Second."' if run.paired else '"A text."'
+    write_card(run, folder, _USE.replace("{example}", example), notes(run))
 
 
-def read(folder: Path, parts: Parts) -> Logits:
-    """What the files compute."""
+def read(folder: Path, run: LoadedRun) -> Logits:
+    """Reads the export again; returns the function that computes its logits."""
     restore = serialization.msgpack_restore
-    return read_plain(folder, parts, lambda: restore((folder / _FILE).read_bytes())["score"]["kernel"])
+    return read_plain(folder, run, lambda: restore((folder / _FILE).read_bytes())["score"]["kernel"])
 
 
 FLAX_GPT2 = Target("FlaxGPT2Model of transformers 4; the head lies beside the body", why_not, write, read)

@@ -1,4 +1,4 @@
-"""To Hugging Face: what `GPT2ForSequenceClassification.from_pretrained` and `pipeline("text-classification")` load."""
+"""Exports to `transformers`: files for `GPT2ForSequenceClassification` and `pipeline("text-classification")`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from flax_agnews.models.weights import hub_key, write_tensors
 from flax_agnews.trained.exports.card import write_card
 from flax_agnews.trained.exports.plain import HEAD, notes, read_plain, why_not, write_plain
 from flax_agnews.trained.exports.target import Logits, Target
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 
 _FILE, _SCORE = "model.safetensors", "score.weight"
 
@@ -20,19 +20,19 @@ classify({example}, batch_size=8)
 """
 
 
-def write(parts: Parts, folder: Path) -> None:
-    """Body and head in one file, under GPT2ForSequenceClassification's names."""
-    found = write_plain(parts, folder, "GPT2ForSequenceClassification")
+def write(run: LoadedRun, folder: Path) -> None:
+    """Writes body and head into one file, under GPT2ForSequenceClassification's names."""
+    found = write_plain(run, folder, "GPT2ForSequenceClassification")
     head = found.pop(HEAD)
     body = {f"transformer.{hub_key(path)}": value for path, value in found.items()}
     write_tensors(folder / _FILE, {**body, _SCORE: head.T})
-    example = '[{"text": "First.", "text_pair": "Second."}]' if parts.paired else '["A text.", "Another one."]'
-    write_card(parts, folder, _USE.replace("{example}", example), notes(parts))
+    example = '[{"text": "First.", "text_pair": "Second."}]' if run.paired else '["A text.", "Another one."]'
+    write_card(run, folder, _USE.replace("{example}", example), notes(run))
 
 
-def read(folder: Path, parts: Parts) -> Logits:
-    """What the files compute."""
-    return read_plain(folder, parts, lambda: load_file(folder / _FILE)[_SCORE].T)
+def read(folder: Path, run: LoadedRun) -> Logits:
+    """Reads the export again; returns the function that computes its logits."""
+    return read_plain(folder, run, lambda: load_file(folder / _FILE)[_SCORE].T)
 
 
 HF = Target("GPT2ForSequenceClassification and pipelines of transformers", why_not, write, read)

@@ -1,4 +1,4 @@
-"""To PEFT: a folder that `PeftModel.from_pretrained` loads on a GPT2ForSequenceClassification of the run's body."""
+"""Exports to PEFT: a folder that `PeftModel.from_pretrained` loads on a GPT2ForSequenceClassification of the body."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from flax_agnews.strategies import Strategy
 from flax_agnews.system.files import write_json
 from flax_agnews.trained.exports.card import write_card
 from flax_agnews.trained.exports.target import Logits, Target
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.training.inference import Inference
-from flax_agnews.training.start_values import adapter
+from flax_agnews.training.start_values import read_adapter
 
 _USE = """\
 import torch
@@ -33,35 +33,34 @@ logits = model(input_ids=ids).logits
 """
 
 
-def why_not(parts: Parts) -> str | None:
-    """What stands against it, in a few words; None where PEFT has the run's method."""
-    return None if parts.setup.strategy.peft else _lacking(parts.setup.strategy)
+def why_not(run: LoadedRun) -> str | None:
+    """Why the run can't be exported, in a few words; None where PEFT has its method."""
+    return None if run.model.strategy.peft else _lacking(run.model.strategy)
 
 
 def _lacking(strategy: Strategy) -> str:
     return f"PEFT has no such method as strategy {strategy.name}"
 
 
-def write(parts: Parts, folder: Path) -> None:
-    """The adapter's two files, and the card."""
-    setup = parts.setup
-    write_adapter(folder, setup.strategy, setup.base, parts.params, parts.classes)
-    split = parts.tokenizer.special_tokens == "text"
-    use = _USE.format(classes=len(parts.classes), most=parts.max_length, split=split)
-    write_card(parts, folder, use, _notes(parts), library="peft")
+def write(run: LoadedRun, folder: Path) -> None:
+    """Writes the adapter's two files, and the model card."""
+    write_adapter(folder, run.model.strategy, run.model.base, run.params, run.classes)
+    split = run.tokenizer.special_tokens == "text"
+    use = _USE.format(classes=len(run.classes), most=run.max_length, split=split)
+    write_card(run, folder, use, _notes(run), library="peft")
 
 
 def write_adapter(
     folder: Path, strategy: Strategy, base: Base, trained: Mapping[str, Any], classes: Sequence[str]
 ) -> None:
-    """Writes adapter_config.json and adapter_model.safetensors, whose header says of which body and classes it is.
+    """Writes adapter_config.json and adapter_model.safetensors, whose header names body and classes.
 
     Args:
         folder: that they are written to; it exists.
-        strategy: that trained.
-        base: the body that it trained on.
-        trained: path -> array of what trained.
-        classes: names, in order.
+        strategy: that trained the adapter.
+        base: the body that it was trained on.
+        trained: path -> array, the trained leaves.
+        classes: names of the classes, in the order of the logits.
 
     Raises:
         UserError: PEFT has no such method, or the files can't be written.
@@ -79,25 +78,25 @@ def write_adapter(
     write_tensors(folder / "adapter_model.safetensors", strategy.peft.tensors(trained), header)
 
 
-def _notes(parts: Parts) -> list[str]:
-    """What whoever loads it has to know."""
-    peft, end = parts.setup.strategy.peft, parts.tokenizer.end_of_text
+def _notes(run: LoadedRun) -> list[str]:
+    """Sentences for the card about using the adapter."""
+    peft, end = run.model.strategy.peft, run.tokenizer.end_of_text
     assert peft is not None
     pair = f"**Pairs**: the ids of the first text, {end} (end-of-text), the ids of the second one."
     return [
         "`BODY` is the body that the run was trained from, which is not in here; its parameters' SHA-256 is in the "
         "header of adapter_model.safetensors.",
-        f"**Classes**, in the order of the logits: {json.dumps(parts.classes, ensure_ascii=False)}.",
+        f"**Classes**, in the order of the logits: {json.dumps(run.classes, ensure_ascii=False)}.",
         f"**Batches.** {peft.padded}",
-        *([pair] if parts.paired else []),
+        *([pair] if run.paired else []),
         f"**An empty text** was end-of-text alone in training: `input_ids` [[{end}]].",
     ]
 
 
-def read(folder: Path, parts: Parts) -> Logits:
-    """What the files compute on the run's body."""
-    found = adapter(parts.setup, partial(fetch_file, str(folder)), parts.classes, str(folder))
-    return Inference(parts.setup, {path: jnp.asarray(value) for path, value in found.items()}, parts.frozen).logits
+def read(folder: Path, run: LoadedRun) -> Logits:
+    """Reads the adapter again; returns the function that computes its logits on the run's body."""
+    found = read_adapter(run.model, run.trained_shapes, partial(fetch_file, str(folder)), run.classes, str(folder))
+    return Inference(run.model, {path: jnp.asarray(value) for path, value in found.items()}, run.frozen).logits
 
 
 PEFT = Target("PeftModel of PEFT, on the run's body", why_not, write, read)

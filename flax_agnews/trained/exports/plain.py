@@ -1,4 +1,4 @@
-"""A run as a plain GPT-2 with a head: adapters merged, a padding token of its own, tokenizer and config.json.
+"""Turns a run into a plain GPT-2 with a head: adapters merged, a padding token of its own, tokenizer, config.json.
 
 GPT2ForSequenceClassification pools the last token that isn't the padding token. GPT-2 has none, and the usual stand-in,
 end-of-text, is what an empty text and the place between a pair's texts are here: a pair whose second text is empty
@@ -15,64 +15,63 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 
-from flax_agnews.config import ModelConfig, TrainConfig
+from flax_agnews.config import ModelConfig
 from flax_agnews.data.tokens import END_OF_TEXT, Ragged
 from flax_agnews.errors import UserError, listed
 from flax_agnews.models import parameters
 from flax_agnews.models.linear_replacement import merged
 from flax_agnews.models.pretrained import body_shapes, load_base
 from flax_agnews.strategies import Strategy
-from flax_agnews.strategies.optim import Plan
+from flax_agnews.strategies.optim import FROZEN
 from flax_agnews.system.files import write_atomic, write_json
 from flax_agnews.trained.exports.target import Logits
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
+from flax_agnews.training.adapted_model import adapt_model
 from flax_agnews.training.inference import Inference
-from flax_agnews.training.state import set_up
 
 HEAD, TOKENS = "score/kernel", "transformer/wte/embedding"
 PADDING, RARE_PADDING = "<|pad|>", "<|flax_agnews_padding|>"  # the second where texts may hold special tokens
 
 
-def why_not(parts: Parts) -> str | None:
-    """What of a run is no plain GPT-2, in a few words; None where it can be made one."""
-    if count := parts.model.prompt_tokens:
+def why_not(run: LoadedRun) -> str | None:
+    """Why the run can't be made a plain GPT-2, in a few words; None where it can."""
+    if count := run.module.prompt_tokens:
         return f"the {count} positions before every text can't be merged into a GPT-2"
     try:
-        found = parameters.split(merged(parts.model))[1]
+        found = parameters.split(merged(run.module))[1]
     except UserError as error:
         return str(error)
-    known = {*body_shapes(parts.setup.base.config), HEAD}
+    known = {*body_shapes(run.model.base.config), HEAD}
     return f"GPT-2 has no {listed(sorted(set(found) - known))}" if set(found) - known else None
 
 
-def write_plain(parts: Parts, folder: Path, architecture: str) -> dict[str, np.ndarray]:
+def write_plain(run: LoadedRun, folder: Path, architecture: str) -> dict[str, np.ndarray]:
     """Writes config.json and the tokenizer's files.
 
     Args:
-        parts: of the run.
-        folder: that is there.
+        run: the loaded run.
+        folder: of the export; it exists.
         architecture: the model's class in `transformers`.
 
     Returns:
-        Path -> array of body and head, which are to be written beside.
+        Path -> array of body and head, which the caller writes.
     """
-    found = {path: np.asarray(value) for path, value in parameters.split(merged(parts.model))[1].items()}
-    padding = _write_tokenizer(parts, folder)
-    config, rows = parts.setup.base.config, max(0, padding + 1 - len(found[TOKENS]))
+    found = {path: np.asarray(value) for path, value in parameters.split(merged(run.module))[1].items()}
+    padding = _write_tokenizer(run, folder)
+    config, rows = run.model.base.config, max(0, padding + 1 - len(found[TOKENS]))
     found[TOKENS] = np.pad(found[TOKENS], ((0, rows), (0, 0)))
-    special = {"bos_token_id": parts.tokenizer.end_of_text, "eos_token_id": parts.tokenizer.end_of_text}
+    special = {"bos_token_id": run.tokenizer.end_of_text, "eos_token_id": run.tokenizer.end_of_text}
     fields = {
         "model_type": "gpt2",
         "architectures": [architecture],
         **asdict(replace(config, vocab_size=len(found[TOKENS]))),
         **special,
         "pad_token_id": padding,
-        "id2label": {str(number): name for number, name in enumerate(parts.classes)},
-        "label2id": {name: number for number, name in enumerate(parts.classes)},
+        "id2label": {str(number): name for number, name in enumerate(run.classes)},
+        "label2id": {name: number for number, name in enumerate(run.classes)},
         "problem_type": "single_label_classification",
         "dtype": "float32",
     }
@@ -80,34 +79,38 @@ def write_plain(parts: Parts, folder: Path, architecture: str) -> dict[str, np.n
     return found
 
 
-def read_plain(folder: Path, parts: Parts, read_head: Callable[[], np.ndarray]) -> Logits:
-    """What a folder's body and head [embd, classes] compute; its config and tokenizer are checked as well.
+def read_plain(folder: Path, run: LoadedRun, read_head: Callable[[], np.ndarray]) -> Logits:
+    """Reads an export again, config and tokenizer included; returns the function that computes its logits.
+
+    Args:
+        folder: of the export.
+        run: the loaded run.
+        read_head: reads the head's weights, [width, classes].
 
     Raises:
         UserError: the tokenizer, as `transformers` loads it, gives other ids than the run's.
     """
     base, head = load_base(ModelConfig(name=str(folder))), read_head()
-    _check_tokenizer(parts, folder)
-    everything = Strategy("exported", lambda path, shape: "all", lambda plan: {"all": optax.identity()})
-    plan = Plan(1, 1, 1, base.config.n_layer, TrainConfig())
-    setup = set_up(everything, base, head.shape[1], plan, ModelConfig(), 1)
+    _check_tokenizer(run, folder)
+    exported = Strategy("exported", label=lambda path, shape: FROZEN, transforms=lambda plan: {})
+    model = adapt_model(exported, base, head.shape[1], ModelConfig())
     body = {path: jnp.asarray(value) for path, value in base.parameters.items()}
-    return Inference(setup, {**body, HEAD: jnp.asarray(head)}, {}).logits
+    return Inference(model, {**body, HEAD: jnp.asarray(head)}, {}).logits
 
 
-def notes(parts: Parts) -> list[str]:
-    """What whoever loads it has to know, for the card."""
-    most, end = parts.max_length, parts.tokenizer.end_of_text
+def notes(run: LoadedRun) -> list[str]:
+    """Sentences for the card about using the export."""
+    most, end = run.max_length, run.tokenizer.end_of_text
     pair = (
         "Each text is a pair: its two texts with end-of-text between them, which the tokenizer puts there where it is "
         "given both (`text` and `text_pair`). Where a pair is too long, the longer text is cut first."
     )
-    dtype = parts.config.model.dtype
-    special = "plain text" if parts.tokenizer.special_tokens == "text" else "the tokens that they are"
+    dtype = run.config.model.dtype
+    special = "plain text" if run.tokenizer.special_tokens == "text" else "the tokens that they are"
     rounded = f"**Numbers** are float32 here; the run multiplied in {dtype}, and its own scores differ a little."
     return [
         f"**Long texts** were cut to their first {most} tokens in training and have to be here: `truncation=True`.",
-        *([pair] if parts.paired else []),
+        *([pair] if run.paired else []),
         "**Batches** have to be padded on the right, as the tokenizer does. Its padding token is an entry of its own, "
         "since the last token that isn't padding is pooled, and end-of-text may be that.",
         f"**An empty text** was end-of-text alone in training. The tokenizer makes no token of it: alone it is an "
@@ -117,9 +120,9 @@ def notes(parts: Parts) -> list[str]:
     ]
 
 
-def _write_tokenizer(parts: Parts, folder: Path) -> int:
+def _write_tokenizer(run: LoadedRun, folder: Path) -> int:
     """Writes tokenizer.json and tokenizer_config.json; returns the id of padding, which the tokenizer gives no text."""
-    own, end = parts.tokenizer, parts.tokenizer.end_of_text
+    own, end = run.tokenizer, run.tokenizer.end_of_text
     backend: Any = Backend.from_str(own.backend.to_str())
     ordinary: Mapping[str, int] = backend.get_vocab(with_added_tokens=False)
     split, first = own.special_tokens == "text", PADDING if own.special_tokens == "text" else RARE_PADDING
@@ -129,36 +132,38 @@ def _write_tokenizer(parts: Parts, folder: Path) -> int:
     backend.add_special_tokens([name])
     padding, end_name = backend.token_to_id(name), backend.id_to_token(end)
     if padding in ordinary.values():
-        raise UserError(f"{parts.run.path}: the ids of its tokenizer have gaps; no id can be added for padding")
+        raise UserError(f"{run.folder.path}: the ids of its tokenizer have gaps; no id can be added for padding")
     between = [(end_name, end)]
     backend.post_processor = TemplateProcessing(single="$A", pair=f"$A {end_name} $B", special_tokens=between)
     write_atomic(folder / "tokenizer.json", backend.to_str(pretty=True).encode())
     fields: dict[str, Any] = {
-        **parts.tokenizer.settings,
+        **run.tokenizer.settings,
         "pad_token": name,
         "padding_side": "right",
         "truncation_side": "right",
-        "model_max_length": parts.max_length,
+        "model_max_length": run.max_length,
         "split_special_tokens": split,  # in texts, as here
     }
     write_json(folder / "tokenizer_config.json", fields)
     return padding
 
 
-def _check_tokenizer(parts: Parts, folder: Path) -> None:
+def _check_tokenizer(run: LoadedRun, folder: Path) -> None:
+    """Raises a `UserError` where the exported tokenizer gives some text other ids than the run's own."""
     from transformers import GPT2Tokenizer
 
-    theirs, most = GPT2Tokenizer.from_pretrained(str(folder)), parts.max_length
+    theirs, most = GPT2Tokenizer.from_pretrained(str(folder)), run.max_length
     texts = ["Oil prices climb 3% – shares don't follow.\n", f"  two  {END_OF_TEXT}{PADDING}", "Ünï ☃", "a b" * most]
     pairs = [(first, second) for first in texts for second in ("", *texts)] if most > 2 else []
-    texts += [f"before {name}{name} after" for name in parts.tokenizer.added]
+    texts += [f"before {name}{name} after" for name in run.tokenizer.added]
     found = theirs(texts, truncation=True)["input_ids"]
     if pairs:
         found += theirs(*map(list, zip(*pairs, strict=True)), truncation=True)["input_ids"]
-    ours = [row for part in (texts, pairs) if part for row in _rows(parts.tokenizer.encode(part, most))]
+    ours = [row for part in (texts, pairs) if part for row in _rows(run.tokenizer.encode(part, most))]
     if wrong := next((text for text, a, b in zip([*texts, *pairs], ours, found, strict=True) if a != b), None):
-        raise UserError(f"{parts.run.path}: transformers' tokenizer gives {wrong!r} other ids than the run's has")
+        raise UserError(f"{run.folder.path}: transformers' tokenizer gives {wrong!r} other ids than the run's has")
 
 
 def _rows(tokens: Ragged) -> list[list[int]]:
+    """Token ids of each text, as lists."""
     return [tokens[place].tolist() for place in range(len(tokens))]

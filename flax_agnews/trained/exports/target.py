@@ -1,16 +1,17 @@
-"""What a format to export to is."""
+"""The interface of an export format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from flax_agnews.data.tokens import Ragged
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 
-Logits = Callable[[Ragged], np.ndarray]
-"""Token ids of texts -> [texts, classes] float32."""
+Logits = Callable[[Ragged], Float[np.ndarray, "texts classes"]]
+"""A function: token ids of texts -> their logits."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,14 @@ class Target:
     """A format to export to.
 
     Attributes:
-        summary: who loads it, in a few words.
-        why_not: of a run -> what of it the format has no place for, in a few words; None where it has one for all.
-        write: (run, folder) -> its files, in a folder that is there and empty.
-        read: (folder, run) -> what the written files compute; of the run only what they don't hold themselves.
+        summary: what loads it, in a few words.
+        why_not: gives the reason, in a few words, why the format can't hold a run; None where it can.
+        write: writes a run's files into an existing, empty folder.
+        read: reads the written files, and of the run only what they don't hold; returns the function that computes
+            logits from them.
     """
 
     summary: str
-    why_not: Callable[[Parts], str | None]
-    write: Callable[[Parts, Path], None]
-    read: Callable[[Path, Parts], Logits]
+    why_not: Callable[[LoadedRun], str | None]
+    write: Callable[[LoadedRun, Path], None]
+    read: Callable[[Path, LoadedRun], Logits]

@@ -1,4 +1,4 @@
-"""An export to the Hugging Face hub, through its own client."""
+"""Uploads an export to the Hugging Face hub, through its own client."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from flax_agnews.errors import UserError, shown
 
 
 def check_upload(name: str) -> None:
-    """Before anything is made: a `UserError` where the name can't be one, or nobody is logged in."""
+    """Raises a `UserError` where the repository's name is impossible, or there is no token."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -26,9 +26,9 @@ def upload(folder: Path, name: str, private: bool) -> str:
     """Uploads a folder as a model repository, which is made where it is missing; returns its address.
 
     Args:
-        folder: that is written.
-        name: OWNER/NAME.
-        private: of a new repository.
+        folder: the finished export.
+        name: OWNER/NAME of the repository.
+        private: whether a new repository is private.
 
     Raises:
         UserError: the hub refuses, or can't be reached; what it said.

@@ -10,7 +10,7 @@ from support.small_experiments import BODY, results, small
 
 from flax_agnews import export_run
 from flax_agnews.main import main
-from flax_agnews.trained.loading import Parts, load_parts
+from flax_agnews.trained.loading import LoadedRun, load_run
 
 
 @pytest.fixture(scope="session")
@@ -53,5 +53,5 @@ def full(made: Callable[[str], Made]) -> Made:
 
 
 @pytest.fixture(scope="session")
-def parts(full: Made) -> Parts:
-    return load_parts(full.run)
+def parts(full: Made) -> LoadedRun:
+    return load_run(full.run)

@@ -15,7 +15,7 @@ from support.small_experiments import results
 from flax_agnews import Classifier, export_run
 from flax_agnews.strategies import REGISTRY
 from flax_agnews.trained.exports.card import write_card
-from flax_agnews.trained.loading import Parts, load_parts
+from flax_agnews.trained.loading import LoadedRun, load_run
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -56,13 +56,13 @@ def test_the_card_is_filled_from_the_run(full: Made) -> None:
     assert f"`builtin`: {data['train']} training, {data['validation']} validation, {data['test']} test texts" in text
     assert ", ".join(f"`{name}`" for name in data["classes"]) in text
     assert REGISTRY["full"].paper in text
-    assert f"first {load_parts(full.run).max_length} tokens" in text
+    assert f"first {load_run(full.run).max_length} tokens" in text
     settings = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
     assert settings["full"] == run["settings"]
     assert settings["train"]["epochs"] == 1
 
 
-def test_a_card_names_hub_repositories_and_hides_local_paths(parts: Parts, tmp_path: Path) -> None:
+def test_a_card_names_hub_repositories_and_hides_local_paths(parts: LoadedRun, tmp_path: Path) -> None:
     model = replace(parts.config.model, from_config=None, name="openai-community/gpt2")
     data = replace(parts.config.data, source="fancyzhx/ag_news")
     write_card(replace(parts, config=replace(parts.config, model=model, data=data)), tmp_path, "", [])
@@ -77,7 +77,7 @@ def test_a_card_names_hub_repositories_and_hides_local_paths(parts: Parts, tmp_p
     assert "`news.csv`" in text
 
 
-def test_the_cards_own_code_runs(full: Made, parts: Parts) -> None:
+def test_the_cards_own_code_runs(full: Made, parts: LoadedRun) -> None:
     code = card_of(full.folder)[1].split("```python\n")[1].split("```")[0].replace('"DIR"', repr(str(full.folder)))
     scope: dict[str, Any] = {}
     exec(code, scope)

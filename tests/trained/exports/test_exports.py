@@ -14,7 +14,7 @@ from support.exported_runs import Made, content_of, export_refusal
 from flax_agnews import export, export_run
 from flax_agnews.trained import exports
 from flax_agnews.trained.exports import TARGETS
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 
 # --- the same answers
 
@@ -104,7 +104,7 @@ def _fewer_heads(folder: Path) -> None:
 def test_a_damaged_export_is_noticed(
     full: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], tells: str
 ) -> None:
-    def write(parts: Parts, folder: Path) -> None:
+    def write(parts: LoadedRun, folder: Path) -> None:
         exports.hf.write(parts, folder)
         damage(folder)
 

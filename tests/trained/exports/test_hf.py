@@ -12,7 +12,7 @@ from support.exported_runs import MERGED, ODD, TEXTS, Made
 from transformers import AutoTokenizer, GPT2ForSequenceClassification, pipeline
 
 from flax_agnews import Classifier
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.training.inference import Inference
 
 PAIRS = [("a b", "c"), ("only the first", ""), ("", "only the second"), ("", ""), ("long " * 30, "second " * 20)]
@@ -67,7 +67,7 @@ def test_a_pipeline_gives_labels_and_probabilities(full: Made) -> None:
     )
 
 
-def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(full: Made, parts: Parts) -> None:
+def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(full: Made, parts: LoadedRun) -> None:
     model = GPT2ForSequenceClassification.from_pretrained(full.folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(full.folder)
     rows = tokenizer(*map(list, zip(*PAIRS, strict=True)), truncation=True)["input_ids"]

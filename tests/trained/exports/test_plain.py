@@ -13,10 +13,10 @@ from flax_agnews import load_base
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.tokens import load_tokenizer
 from flax_agnews.trained import exports
-from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.loading import LoadedRun
 
 
-def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: Parts, tmp_path: Path) -> None:
+def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: LoadedRun, tmp_path: Path) -> None:
     """Where the vocabulary is full, it grows by one row. The tokenizer here is of another kind, too."""
     assert load_base(ModelConfig(name=str(full.folder))).config.vocab_size == BODY["vocab_size"] + 1
     other = replace(parts, tokenizer=_other_tokenizer(parts, tmp_path / "tokenizer"))
@@ -30,7 +30,7 @@ def test_padding_takes_an_id_that_the_model_has_left(full: Made, parts: Parts, t
     assert ids != AutoTokenizer.from_pretrained(full.folder)(TEXTS, truncation=True)["input_ids"]
 
 
-def _other_tokenizer(parts: Parts, folder: Path) -> Any:
+def _other_tokenizer(parts: LoadedRun, folder: Path) -> Any:
     """The run's without its last entry, and with a space before every text."""
     parts.tokenizer.save(folder)
     ids = json.loads((folder / "vocab.json").read_text())
@@ -41,7 +41,7 @@ def _other_tokenizer(parts: Parts, folder: Path) -> Any:
     return load_tokenizer(str(folder))
 
 
-def test_config_says_what_the_classes_are(full: Made, parts: Parts) -> None:
+def test_config_says_what_the_classes_are(full: Made, parts: LoadedRun) -> None:
     config = GPT2ForSequenceClassification.from_pretrained(full.folder).config
     assert config.id2label == dict(enumerate(parts.classes))
     assert config.label2id == {name: number for number, name in enumerate(parts.classes)}

@@ -10,7 +10,7 @@ from support.frozen_layers import CONFIG, LAYERS, rate
 
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.strategies import Strategy
-from flax_agnews.training.state import frozen_depth
+from flax_agnews.training.frozen_layers import frozen_depth
 
 # What may be cached
 

@@ -1,0 +1,184 @@
+"""A classifier with what a strategy adds to it: its structure, what trains in it, and the parameters of a new run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from flax_agnews.config import ModelConfig
+from flax_agnews.errors import UserError
+from flax_agnews.models import parameters
+from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.dropout import Rates
+from flax_agnews.models.parameters import Frame, Parameters
+from flax_agnews.models.pretrained import Base
+from flax_agnews.models.rows import Way, check_attention
+from flax_agnews.strategies.base import Strategy
+from flax_agnews.strategies.optim import Plan, trainable_labels
+
+NO_DROPOUT = Rates(0.0, 0.0, 0.0, ())
+"""For what only evaluates."""
+
+_HEAD, _ADAPT = 1, 2  # purposes of random keys
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A classifier as a strategy has adapted it, without the values of its parameters: the same for every seed.
+
+    Attributes:
+        strategy: that adapted it.
+        base: the body that every run starts from.
+        classes: number of classes.
+        frame: the adapted classifier's module, with the shapes of its parameters.
+        labels: path of a parameter -> the strategy's label for it.
+        dtype: of matrix products.
+        attention: how tokens attend.
+        start_values: path -> array, of parameters that start from given values instead of random ones, in every run.
+    """
+
+    strategy: Strategy
+    base: Base
+    classes: int
+    frame: Frame[Classifier]
+    labels: Mapping[str, str | None]
+    dtype: Any
+    attention: Way
+    start_values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Path -> shape of every parameter, sorted by path."""
+        return self.frame.shapes
+
+    @property
+    def total_parameters(self) -> int:
+        """Number of scalars in all parameters, the strategy's included."""
+        return parameters.count(self.shapes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of labels, settings and start values: a run is resumed only where it is the same."""
+        own = self.strategy.fingerprint(self.labels)
+        return f"{own} from {parameters.content_hash(self.start_values)}" if self.start_values else own
+
+    def check_attention(self, rates: Rates) -> None:
+        """A `UserError` where this machine, or dropout at these rates, rules out the chosen attention."""
+        config = self.base.config
+        check_attention(
+            self.attention,
+            self.strategy.name,
+            str(self.dtype),
+            head_width=config.n_embd // config.n_head,
+            rates=rates,
+            prefix=hollow(self.frame).prompt_tokens,
+            device=jax.local_devices()[0],
+        )
+
+
+def adapt_model(
+    strategy: Strategy, base: Base, classes: int, settings: ModelConfig, max_length: int = 1
+) -> AdaptedModel:
+    """Adapts a classifier on a body abstractly, and labels its parameters; nothing is computed.
+
+    Args:
+        strategy: that adapts it.
+        base: the body; its weights aren't read.
+        classes: number of classes.
+        settings: how it computes (`dtype`, `attention`).
+        max_length: most tokens of a text, which must fit the body's positions together with the prompt.
+    """
+    way: Way = "blocks" if settings.attention == "auto" else settings.attention
+    config = base.config
+    frame = parameters.abstract(lambda: _adapted(strategy, Classifier(config, classes, jax.random.key(0), way), 0))
+    prompt = hollow(frame).prompt_tokens
+    if max_length + prompt > config.n_positions:
+        raise UserError(
+            f"--data.max_length {max_length}: with {prompt} prompt tokens above the model's {config.n_positions} "
+            f"positions; at most {config.n_positions - prompt} for strategy {strategy.name}"
+        )
+    labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
+    return AdaptedModel(strategy, base, classes, frame, labels, jnp.dtype(settings.dtype), way)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Which parameters of an adapted model train in a plan, and when.
+
+    Attributes:
+        ever: paths that train in any stage of the strategy, also in one that the plan doesn't come to.
+        stages: first epoch and trained paths of each stage that the plan comes to; none where all of `ever` trains
+            from first to last.
+    """
+
+    ever: frozenset[str]
+    stages: tuple[tuple[int, frozenset[str]], ...] = ()
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Paths that train at any time in the plan."""
+        return frozenset[str]().union(*(paths for _, paths in self.stages)) if self.stages else self.ever
+
+
+def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
+    """Which parameters train in a plan.
+
+    Raises:
+        UserError: labels, transformations and stages that don't fit each other.
+    """
+    strategy, labels, transforms = model.strategy, model.labels, model.strategy.transforms(plan)
+    ever = frozenset(trainable_labels(strategy.name, labels, transforms))
+    stages = tuple(
+        (stage.epoch, frozenset(path for path in ever if labels[path] in stage.labels))
+        for stage in strategy.reached(transforms, plan.epochs)
+    )
+    trained = Trained(ever, stages)
+    if len(stages) > 1:
+        _check_around(strategy.name, strategy.around(plan), {path: model.shapes[path] for path in trained.paths})
+    return trained
+
+
+def _check_around(name: str, around: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Stages have the gradients of some leaves only, which a state that mirrors all of them can't take."""
+    leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+    if any(leaf.ndim for leaf in jax.tree.leaves(jax.eval_shape(around.init, leaves))):
+        raise UserError(
+            f"strategy {name}: with stages, the transformation `around` must keep no state of each parameter; "
+            "give it to the labels' transformations"
+        )
+
+
+def first_parameters(model: AdaptedModel, shared: Mapping[str, Array], seed: int) -> Parameters:
+    """All parameters of a run before its first update.
+
+    Args:
+        model: whose parameters they are.
+        shared: the body's weights on the device; they are returned as these very arrays, unless the strategy changes
+            them.
+        seed: of the run; decides head and adapter.
+    """
+    head = jax.random.fold_in(jax.random.key(seed), _HEAD)
+    classifier = model.base.classifier(model.classes, head, shared)
+    drawn = parameters.split(_adapted(model.strategy, classifier, seed))[1]
+    return {**drawn, **{path: jnp.asarray(value) for path, value in model.start_values.items()}}
+
+
+def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]:
+    """Paths of first parameters that aren't the body's own arrays: the head, and what the strategy adds or changes."""
+    first = first_parameters(model, shared, seed=0)
+    return frozenset(path for path, value in first.items() if value is not shared.get(path))
+
+
+def hollow(frame: Frame[Classifier]) -> Classifier:
+    """The module of a frame, with shapes in the place of its parameters."""
+    shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in frame.shapes.items()}
+    return frame.merge(shapes)
+
+
+def _adapted(strategy: Strategy, model: Classifier, seed: int) -> Classifier:
+    return strategy.adapt(model, jax.random.fold_in(jax.random.key(seed), _ADAPT))

@@ -1,0 +1,83 @@
+"""Measures the learning rates of a strategy by running its transformations on small arrays."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from flax_agnews.config import TrainConfig
+from flax_agnews.strategies.optim import FROZEN, Plan
+from flax_agnews.training.adapted_model import AdaptedModel, trained_parameters
+
+_STEPS = 100  # updates an epoch, where no data says how many: rates are read from as many
+
+
+def nominal_plan(layers: int, train: TrainConfig) -> Plan:
+    """A plan without warm-up, whose first update has the highest learning rate, for when there is no data yet.
+
+    Args:
+        layers: of the body.
+        train: settings of training.
+    """
+    return Plan(_STEPS * train.epochs, _STEPS, train.batch_size, layers, replace(train, warmup_fraction=0.0))
+
+
+def peak_rates(model: AdaptedModel, plan: Plan) -> dict[str, tuple[float, float]]:
+    """Path of each parameter that trains -> (its highest learning rate, its weight decay in units of that rate)."""
+    trained, found = trained_parameters(model, plan).paths, dict[str, tuple[float, float]]()
+    for label, transform in model.strategy.transforms(plan).items():
+        shapes = {
+            path: shape for path, shape in model.shapes.items() if path in trained and model.labels[path] == label
+        }
+        if shapes and transform != FROZEN:
+            found |= _measured(transform, shapes, plan)
+    return found
+
+
+def different(rates: Iterable[float]) -> list[float]:
+    """The different learning rates to three digits, ascending."""
+    return sorted({float(f"{rate:.3g}") for rate in rates})
+
+
+def strategy_rates(model: AdaptedModel, train: TrainConfig) -> list[float]:
+    """The different peak learning rates of a strategy on a model, ascending, without a factor on them."""
+    plan = nominal_plan(model.base.config.n_layer, train)
+    return different(rate for rate, _ in peak_rates(model, plan).values())
+
+
+def short(number: float) -> str:
+    """A learning rate as text: `5e-5` for 0.00005, and `0.01` from hundredths up."""
+    if not 0 < number < 0.01:
+        return f"{number:.3g}"
+    digits, exponent = f"{number:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def _measured(
+    transform: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]], plan: Plan
+) -> dict[str, tuple[float, float]]:
+    """Path -> (learning rate, weight decay), read from the updates that a transformation makes.
+
+    From its first update of ones, with gradients of one and of zero. Where that shows no rate, as in a warm-up, from
+    that of the plan's updates whose rate is highest, of ones and of twos with gradients of one.
+    """
+    zeros, ones, twos = (
+        {path: np.full([1] * len(shape), number, np.float32) for path, shape in shapes.items()} for number in range(3)
+    )
+
+    def later(state: Any, _: Any) -> tuple[Any, Any]:
+        more, _ = transform.update(ones, state, twos)
+        pushed, state = transform.update(ones, state, ones)
+        return state, {path: (more[path] - 2 * pushed[path], pushed[path] - more[path]) for path in shapes}
+
+    first = transform.init(ones)
+    (still, _), (pushed, _) = transform.update(zeros, first, ones), transform.update(ones, first, ones)
+    found = {path: (still[path] - pushed[path], -still[path]) for path in shapes}
+    if not any(rate.item() for rate, _ in found.values()):
+        _, every = jax.lax.scan(later, first, None, plan.steps)
+        found = {path: (rate[at], decayed[at]) for path, (rate, decayed) in every.items() for at in [rate.argmax()]}
+    exact = {path: (float(rate.item()), float(decayed.item())) for path, (rate, decayed) in found.items()}
+    return {path: (rate, decayed / rate if rate else 0.0) for path, (rate, decayed) in exact.items()}
