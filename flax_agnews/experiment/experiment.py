@@ -23,7 +23,6 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
-from flax_agnews.runs.result_files import write_run
 from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies.base import Entry, Strategy
@@ -271,7 +270,7 @@ class Experiment:
                 continue
             lane.finish(self.places.saving(name, self.keeps_final))
             result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
-            write_run(self.folder.run(name, lane.seed).path / "result.json", result)
+            self.folder.run(name, lane.seed).write(result)
             if lane.store:
                 self._finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
         watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
@@ -284,10 +283,9 @@ class Experiment:
         self.places.publish(figure, self.names)
 
     def _header(self) -> Results:
-        """`results.json` without its `runs`."""
         found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
         search = trial_record.results(self.folder.path) if self.config.search.trials else None
-        return replace(found, search=search, diverged=list(self._faults))
+        return replace(found, search=search, diverged=list(self._faults))  # `results.json` without its `runs`
 
     def _identity(self, setup: Setup) -> dict[str, str]:
         """Hashes that must match before a run is resumed."""

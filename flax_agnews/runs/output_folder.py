@@ -11,7 +11,7 @@ from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.runs.identity import changed
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
-from flax_agnews.runs.result_files import read_run, write_results
+from flax_agnews.runs.result_files import read_run, write_results, write_run
 from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.system.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
@@ -79,6 +79,10 @@ class RunFolder:
     def result(self) -> RunResult | None:
         """The finished run's results; None where it isn't finished. UserError where they are another run's."""
         return read_run(self.path / "result.json")
+
+    def write(self, result: RunResult) -> None:
+        """Writes result.json, which marks the run as finished."""
+        write_run(self.path / "result.json", result)
 
     @property
     def identity(self) -> dict[str, Any] | None:
