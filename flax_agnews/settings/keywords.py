@@ -1,4 +1,4 @@
-"""What the library's functions are called with, checked as the command checks its flags: each mistake is one line."""
+"""Checks the arguments of the library's functions as the command checks its flags; each error is one line."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 
 def train_settings(call: str, given: Mapping[str, Any], base: TrainConfig, set_by: Mapping[str, str]) -> TrainConfig:
-    """`base` with training settings that a function was given by name.
+    """Training settings with those replaced that a function was called with as keywords.
 
     Args:
-        call: the function's name, for errors.
-        given: name -> value.
-        base: the other settings.
-        set_by: settings that can't be given so -> what to do instead.
+        call: name of the function, for errors.
+        given: name of a setting -> its value.
+        base: the settings to start from.
+        set_by: settings that can't be given as keywords -> what to do instead.
 
     Raises:
-        UserError: an unknown name, a value of another type, or one that is out of range; with what is allowed.
+        UserError: an unknown name, a value of another type, or one out of range; with what is allowed.
     """
     known, hints = [field.name for field in fields(TrainConfig)], get_type_hints(TrainConfig)
     made = {}
@@ -48,7 +48,7 @@ def check_config(config: Config) -> None:
     """Checks types, choices and ranges of all shared settings.
 
     Raises:
-        UserError: the first that is not as it must be.
+        UserError: a setting has another type, or is out of range; the first one is named.
     """
     if not isinstance(config, Config):
         raise UserError(f"{shown(repr(config))}: must be a Config, such as Config(output='runs/mine')")
@@ -64,7 +64,7 @@ def check_config(config: Config) -> None:
 
 
 def _check_types(settings: Any, prefix: str) -> None:
-    """Of the fields of a dataclass that are no sections themselves."""
+    """Checks the types of a section's fields, except those that are sections themselves."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if not is_dataclass(kind) and not fits(value, kind):
@@ -72,20 +72,20 @@ def _check_types(settings: Any, prefix: str) -> None:
 
 
 def check_kind(where: str, value: Any, kinds: type | tuple[type, ...], words: str) -> None:
-    """Raises a `UserError` that says what an argument must be, unless it is of one of the kinds."""
+    """Raises a `UserError` that says what an argument must be, unless its type is one of `kinds`."""
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise UserError(f"{where}{shown(repr(value))}): must be {words}")
 
 
 def plain(value: Any) -> Any:
-    """NumPy's and other libraries' numbers as Python's; all else as it is."""
+    """Converts numbers of NumPy and other libraries to Python's; other values are unchanged."""
     if isinstance(value, bool | int | float) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def allowed(hint: Any) -> str:
-    """A type of a setting, in words."""
+    """The type of a setting in words, for errors."""
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):

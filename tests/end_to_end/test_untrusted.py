@@ -28,7 +28,7 @@ from jsonargparse import ArgumentParser
 from markdown_it import MarkdownIt
 from rich.console import Console
 from support.refusals import refused
-from support.report_results import THREE, make, save
+from support.report_results import THREE, make, parsed, save
 from support.source_files import ROWS, write
 
 from flax_agnews.cli import arguments as cli
@@ -423,7 +423,7 @@ def test_a_final_table_of_hostile_names_commands_no_terminal(tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1"])
 def test_no_name_in_the_table_is_a_formula(text: str, tmp_path: Path) -> None:
     results = make({text: [0.9]})
-    with write_csv(results, tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+    with write_csv(parsed(results), tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
         _, cells = csv.reader(file)
     assert cells[0].startswith("'")
     assert cells[0].endswith(text.strip())

@@ -10,6 +10,7 @@ from support.report_results import make
 from support.small_experiments import settings
 
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
+from flax_agnews.runs.results import json_of
 from flax_agnews.strategies import Strategy
 
 
@@ -46,7 +47,7 @@ def test_a_result_of_another_run_is_none(what: str, tmp_path: Path) -> None:
     good = make({"full": [0.9]})["runs"][0]
     path = run.path / "result.json"
     path.write_text(json.dumps(good))
-    assert folder.finished(["full"]) == [good]
+    assert [json_of(run) for run in folder.finished(["full"])] == [good]
     bad = {"a list": "[1]", "a number": "7", "too deep": "[" * 10**5}
     path.write_text(bad.get(what) or json.dumps({**good, **FOREIGN[what]}))
     assert str(path) in refused(folder.finished, ["full"])
