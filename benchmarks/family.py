@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drawing import BLUE, GREY, Bar, draw_bars, figure, png
-from benchmarks.record import RESULTS, circumstances
+from benchmarks.support.bar_charts import BLUE, GREY, Bar, draw_bars, figure, png
+from benchmarks.support.circumstances import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, SearchConfig, TrainConfig
 from flax_agnews.experiment.description import short
 from flax_agnews.experiment.experiment import Experiment
@@ -21,11 +21,11 @@ from flax_agnews.report import write_report
 from flax_agnews.strategies import chosen
 
 ALONE = "head"
-"""What the others have to be better than: a trained head on a frozen body."""
+"""The strategy that the others are compared with: a trained head on a frozen body."""
 
 
 def configuration(options: argparse.Namespace) -> Config:
-    """The comparison's settings; everything else is the default."""
+    """The comparison's settings; all others have their defaults."""
     return Config(
         strategy=options.strategy,
         output=options.output,
@@ -45,7 +45,7 @@ def configuration(options: argparse.Namespace) -> Config:
 
 
 def page(results: Mapping[str, Any], made: Mapping[str, Any]) -> str:
-    """The results in Markdown, the best strategy first."""
+    """The page of results in Markdown, the best strategy first."""
     data, settings = results["data"], results["settings"]
     lines = [
         "# The family of strategies on real texts",
@@ -99,7 +99,7 @@ def _accuracy(results: Mapping[str, Any], name: str) -> float:
 
 
 def picture(results: Mapping[str, Any]) -> bytes:
-    """Test errors, the smallest first."""
+    """A bar chart of test errors as PNG, the smallest first."""
     names = sorted(results["summary"], key=lambda name: -_accuracy(results, name))
     title = f"Test errors on AG News, {results['data']['train']:,} training texts, by what trains"
     made = figure(8, 0.8 + 0.34 * len(names), title)
