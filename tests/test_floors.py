@@ -1,4 +1,4 @@
-"""The house's floors: who may import whom, who alone knows what, and how long files and functions may be."""
+"""The package's structure: who may import whom, who alone knows what, and how long files and functions may be."""
 
 import ast
 import subprocess

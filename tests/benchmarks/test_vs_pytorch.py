@@ -1,4 +1,4 @@
-"""The benchmark beside PyTorch, tiny: it runs, opponents do what they are said to do, and its ratios are right."""
+"""The benchmark beside PyTorch, tiny: what the other side trains and pads, the order of measurements, the ratios."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 """Files from elsewhere run nothing, write nowhere else, take no memory on their word, and are shown as plain text.
 
-Weight files have a file of their own: test_fuzz_weights.py.
+Weight files have tests of their own: tests/models/test_weights_fuzzed.py.
 """
 
 import ast

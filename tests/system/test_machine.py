@@ -1,4 +1,4 @@
-"""Processors that multiply no bfloat16: told from /proc/cpuinfo of real ones, before training and in the benchmark."""
+"""Processors without bfloat16 products are recognised from /proc/cpuinfo, before training and in the benchmark."""
 
 import platform
 import subprocess

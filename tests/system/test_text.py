@@ -1,4 +1,4 @@
-"""Counts with their nouns: one of a thing is never called many."""
+"""Counts, shares and durations in words; one of a thing is never called many."""
 
 import datetime
 import json
