@@ -23,7 +23,7 @@ from flax_agnews.trained.loading import Parts, load_parts
 def test_the_cards_own_code_gives_an_adapters_logits_in_peft(
     runs: dict[str, Path], tmp_path: Path, strategy: str
 ) -> None:
-    """On a body saved by our own code; prefix tuning needs another call (`tests/test_peft_parity.py`)."""
+    """On a body saved by our own code; prefix tuning needs another call (`tests/contracts/test_peft_parity.py`)."""
     run, folder = runs[strategy], tmp_path / "peft"
     assert export_run(run, "peft", folder).difference < BOUNDS["hugging_face"]
     body = tmp_path / "body"
