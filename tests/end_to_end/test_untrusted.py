@@ -242,11 +242,11 @@ def model(folder: Path, config: str) -> Path:
 READ = """
 import json, resource, sys
 from pathlib import Path
-from flax_agnews import cli
+from flax_agnews.cli import arguments as cli
 from flax_agnews.config import DataConfig, ModelConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.errors import UserError
-from flax_agnews.folder import OutputFolder
+from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.models.pretrained import load_base
 
 def peak():

@@ -16,7 +16,7 @@ OURS = ("FLAX_AGNEWS_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME", "HF_
 NOWHERE = "/dev/null/home"  # below a file, nobody, not even root, can write
 
 WHERE = """
-import os, flax_agnews, matplotlib, huggingface_hub.constants, flax_agnews.surroundings as here
+import os, flax_agnews, matplotlib, huggingface_hub.constants, flax_agnews.system.environment as here
 places = [here.cache_folder(), matplotlib.get_cachedir(), matplotlib.get_configdir(), huggingface_hub.constants.HF_HOME]
 import json; print(json.dumps([*map(str, places), os.path.expanduser("~")]))
 """

@@ -48,7 +48,7 @@ print(json.dumps([ours, [{{one["label"]: one["score"] for one in row}} for row i
 REFUSED = """
 import json, sys
 from flax_agnews import UserError
-from flax_agnews.exports.upload import check_upload, upload
+from flax_agnews.trained.exports.upload import check_upload, upload
 folder, *names = sys.argv[1:]
 told = []
 for name in names:
