@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.record import RESULTS, circumstances
+from benchmarks.support.circumstances import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainConfig
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
@@ -35,7 +35,7 @@ TFIDF = 0.8991  # TF-IDF (1, 2-grams) with logistic regression, the same rows
 def configuration(
     model: str, data: str, output: str, runs: int, strategies: str = STRATEGIES, rows: int = ROWS
 ) -> Config:
-    """The comparison's settings; everything else is the default. All that saves time is on."""
+    """The comparison's settings; all others have their defaults. Everything that saves time is on."""
     rates = {
         "full": FullSettings(learning_rate=5e-4),
         "prompt": PromptSettings(learning_rate=1e-2),
@@ -62,7 +62,7 @@ def configuration(
 
 
 def savings(config: Config) -> str:
-    """What saved time, in words."""
+    """A sentence that lists the savings that were on."""
     train, parallel = config.train, config.parallel
     parts = [
         "texts packed without padding",
@@ -114,7 +114,7 @@ def table(results: Results, made: dict[str, Any]) -> str:
 
 
 def measured_on() -> dict[str, str]:
-    """The device, and how it multiplies. A GPU would round float32 products to TF32: there, JAX is told not to."""
+    """The device, and the precision of its products; on a GPU, float32 products aren't rounded to TF32."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return {"device": "the CPU", "precision": "float32"}
@@ -123,7 +123,7 @@ def measured_on() -> dict[str, str]:
 
 
 def one_origin(output: Path, made: dict[str, Any]) -> None:
-    """Leaves with a line where an output folder has runs of another commit, device or JAX; else notes these in it."""
+    """Exits with an error where a folder has runs of another commit, device or JAX; else records these in it."""
     path, names = output / "made.json", ("commit", "device", "jax")
     before = read_json(path) or made
     if other := [f"{name} {before[name]}, now {made[name]}" for name in names if before[name] != made[name]]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drawing import BLUE, GREY, Bar, draw_bars, figure, png
-from benchmarks.record import RESULTS, circumstances
+from benchmarks.support.bar_charts import BLUE, GREY, Bar, draw_bars, figure, png
+from benchmarks.support.circumstances import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, SearchConfig, TrainConfig
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
@@ -21,11 +21,11 @@ from flax_agnews.strategies import chosen
 from flax_agnews.training.rates import short
 
 ALONE = "head"
-"""What the others have to be better than: a trained head on a frozen body."""
+"""The strategy that the others are compared with: a trained head on a frozen body."""
 
 
 def configuration(options: argparse.Namespace) -> Config:
-    """The comparison's settings; everything else is the default."""
+    """The comparison's settings; all others have their defaults."""
     return Config(
         strategy=options.strategy,
         output=options.output,

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.book import Book, add_common, made_line
-from benchmarks.harness import Worker
-from benchmarks.record import RESULTS
-from benchmarks.trial import SEED, Record
+from benchmarks.support.circumstances import RESULTS
+from benchmarks.support.result_files import ResultFiles, add_common, made_line
+from benchmarks.support.trial import SEED, Record
+from benchmarks.support.workers import Worker
 
 BODY = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
 FLAGS = {
@@ -49,7 +49,7 @@ PHASES = ("starting, compiling or caching", "language modelling", "training or e
 
 
 def start(output: Path, cache: Path) -> "subprocess.Popen[bytes]":
-    """The command, in a process of its own, with a cache folder of its own."""
+    """Starts the comparison in a process of its own, with a cache folder of its own."""
     flags = [part for name, value in FLAGS.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "flax_agnews.main", *flags, "--output", str(output)]
     environment = os.environ | {"FLAX_AGNEWS_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
@@ -57,7 +57,7 @@ def start(output: Path, cache: Path) -> "subprocess.Popen[bytes]":
 
 
 def finish(process: "subprocess.Popen[bytes]", killed: bool = False) -> str:
-    """What a process has printed, when it has ended well; or was killed, where it may be."""
+    """Waits for a process and returns what it printed; exits where it failed. It may have been killed if `killed`."""
     said = process.communicate()[0].decode()
     if process.returncode and not (killed and process.returncode == -signal.SIGKILL):
         raise SystemExit(f"the command ended with {process.returncode}:\n{said}")
@@ -65,13 +65,13 @@ def finish(process: "subprocess.Popen[bytes]", killed: bool = False) -> str:
 
 
 def phase(output: Path, process: int, started: float, said: str) -> str:
-    """Where a process was when it was killed.
+    """The phase of `PHASES` in which a process was killed.
 
     Args:
         output: its output folder.
-        process: its number; what it was writing bears it.
-        started: when, in seconds since the epoch.
-        said: all that it has printed.
+        process: its process id, which is in the names of files that it was writing.
+        started: when it was started, in seconds since 1970.
+        said: everything that it printed.
     """
     if any(f".{process}." in path.name for kind in ("draft", "gone") for path in output.rglob(f".*.{kind}")):
         return PHASES[3]
@@ -85,12 +85,12 @@ def phase(output: Path, process: int, started: float, said: str) -> str:
 
 
 def computes(output: Path, strategy: str, started: float) -> bool:
-    """Whether an update of a strategy's runs has been counted since then."""
+    """Whether a strategy's runs have logged an update since a time in seconds since 1970."""
     return any(path.stat().st_mtime >= started for path in output.glob(f"{strategy}/seed-*/metrics.jsonl"))
 
 
 def end(output: Path) -> dict[str, Any]:
-    """All that must be the same: results without costs, metrics, arrays."""
+    """Reads what must be equal with and without kills: results without costs, metrics, weights."""
     results = json.loads((output / "results.json").read_text())
     for run in results["runs"]:
         del run["cost"]
@@ -107,10 +107,10 @@ class Kills:
     """Experiments, several side by side, that are killed at random moments until there have been so many kills in all.
 
     Args:
-        most: kills in all sittings.
-        before: what sittings before have found, as `found` has it.
-        folder: for all files; each experiment has its own output and cache in it.
-        keep: called with what was found so far, after each experiment.
+        most: number of kills, those of earlier sittings included.
+        before: `found` of earlier sittings.
+        folder: folder of all files; each experiment has its own output and cache in it.
+        keep: called with `found` after each experiment.
 
     Attributes:
         found: kills by phase, restarts that went on from a state, damaged states, experiments, and how many of these
@@ -125,7 +125,7 @@ class Kills:
         self._stopped = False
 
     def run(self, at_once: int) -> None:
-        """Runs an undisturbed experiment, then so many others at a time."""
+        """Runs an undisturbed experiment, then disturbed ones, `at_once` of them side by side."""
         if self._left <= 0:
             return
         began = time.monotonic()
@@ -139,7 +139,7 @@ class Kills:
                 self._stop()
 
     def _stop(self) -> None:
-        """Ends what still runs; what isn't over by itself doesn't count."""
+        """Kills the processes that still run; their experiments don't count."""
         self._left, self._stopped = 0, True
         for process in list(self._processes):
             process.kill()
@@ -165,7 +165,7 @@ class Kills:
             return self._left >= 0
 
     def _experiment(self, number: int) -> dict[str, Any]:
-        """One that is killed again and again, and restarted until it ends."""
+        """Runs an experiment that is killed again and again, and restarted until it ends."""
         output, cache = self._folder / f"out-{number}", self._folder / f"cache-{number}"
         rng, counts, went_on, damaged = np.random.default_rng([SEED, number]), Counter[str](), 0, 0
         while True:
@@ -199,7 +199,7 @@ class Kills:
 
 
 def page(record: Record) -> str:
-    """The record in Markdown."""
+    """The page of results in Markdown."""
     entries, lines = record["entries"], ["# Faults", "", made_line(record)]
     if found := entries.get("kills"):
         counts = found["kills"]
@@ -245,19 +245,21 @@ def main() -> None:
     options = made.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # its processes end with it
     if options.kills:
-        book, on = Book(options.results, "kills", {}, page, None), {"backend": "cpu", "device": "cpu"}
+        files, on = ResultFiles(options.results, "kills", {}, page, None), {"backend": "cpu", "device": "cpu"}
         with tempfile.TemporaryDirectory() as folder:
             kills = Kills(
-                options.kills, book.entries.get("kills"), Path(folder), lambda found: book.add("kills", found, on)
+                options.kills, files.entries.get("kills"), Path(folder), lambda found: files.add("kills", found, on)
             )
             kills.run(options.at_once)
-        print(f"in {options.results}: kills {sum(book.entries.get('kills', {}).get('kills', {}).values())}")
+        print(f"in {options.results}: kills {sum(files.entries.get('kills', {}).get('kills', {}).values())}")
     if options.saves:
-        book = Book(options.results, "faults", {"data": options.data}, page, None)
+        files = ResultFiles(options.results, "faults", {"data": options.data}, page, None)
         with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
             given = (options.data, options.tokenizer, options.repeats, options.saves, folder)
-            with Worker("benchmarks.saving:build", given, True, {"FLAX_AGNEWS_CACHE": folder}) as worker:
-                book.add("cost", worker.facts["cost"], worker.facts["on"])
+            with Worker(
+                "benchmarks.support.checkpoint_cost:build", given, True, {"FLAX_AGNEWS_CACHE": folder}
+            ) as worker:
+                files.add("cost", worker.facts["cost"], worker.facts["on"])
 
 
 if __name__ == "__main__":

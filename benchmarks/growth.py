@@ -15,9 +15,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks.book import Book, add_common, gibibytes, made_line
-from benchmarks.drawing import BLUE, GREY, figure, plain, png
-from benchmarks.trial import MODELS, Record, Result, Trial, measure
+from benchmarks.support.bar_charts import BLUE, GREY, figure, plain, png
+from benchmarks.support.result_files import ResultFiles, add_common, gibibytes, made_line
+from benchmarks.support.trial import MODELS, Record, Result, Trial, measure
 from flax_agnews.config import TrainConfig
 
 PANELS: Mapping[str, tuple[str, str]] = {
@@ -25,11 +25,11 @@ PANELS: Mapping[str, tuple[str, str]] = {
     "length": ("Longer texts", "tokens a text, on average"),
     "layers": ("More layers", "layers"),
 }
-"""Name -> title, and what grows."""
+"""Name -> title, and label of the quantity that grows."""
 
 
 def trials(panel: str, options: argparse.Namespace) -> dict[int, Trial]:
-    """What grows -> what is measured. Only more data gets the library's default number of shapes."""
+    """A panel's trials, by the size that grows. Only with more data is the number of shapes the library's default."""
     size = options.batch_size
     default = Trial(model=options.model, batch_size=size, data=options.data, tokenizer=options.tokenizer)
     if panel == "data":
@@ -40,14 +40,14 @@ def trials(panel: str, options: argparse.Namespace) -> dict[int, Trial]:
 
 
 def entry(grown: int, trial: Trial, result: Result) -> dict[str, Any]:
-    """What is kept of a measurement; times in microseconds a real token."""
+    """The entry of a measurement in the JSON file; times in microseconds a real token."""
     times = [1e6 * sample.seconds / sample.tokens for sample in result.samples]
     spread = {"median": median(times), "least": min(times), "most": max(times)}
     return {"grown": grown, "trial": asdict(trial), "microseconds": spread, **result.record}
 
 
 def page(record: Record) -> str:
-    """The tables, in Markdown."""
+    """The page of results in Markdown."""
     settings = record["settings"]
     lines = [
         "# Growth",
@@ -66,7 +66,7 @@ def page(record: Record) -> str:
 
 
 def model_text(model: str) -> str:
-    """Layers and width of a model."""
+    """A model's layers and width, in words."""
     body = Trial(model=model).body
     return f"{body.get('n_layer', 12)} layers, {body.get('n_embd', 768)} wide"
 
@@ -85,7 +85,7 @@ def _table(panel: str, points: Sequence[Record]) -> list[str]:
 
 
 def picture(record: Record) -> bytes:
-    """A PNG: a panel for each thing that grows."""
+    """The picture of results as PNG, a panel for each quantity that grows."""
     entries, made = record["entries"], record["made"]
     title = f"Full fine-tuning of GPT-2 ({model_text(record['settings']['model'])}) as things grow\n{made['processor']}"
     drawn = figure(4.5 * len(entries), 4.2, title)
@@ -135,13 +135,13 @@ def main() -> None:
     """Measures the panels, and writes after each."""
     options = parser().parse_args()
     settings = {name: getattr(options, name) for name in ("model", "batch_size", "repeats", "data", "device")}
-    book = Book(options.results, "growth", settings, page, picture)
+    files = ResultFiles(options.results, "growth", settings, page, picture)
     for panel in options.panels:
         chosen = trials(panel, options)
         results = measure(list(chosen.values()), options.repeats, options.device == "cpu")
         points = [entry(*item, result) for item, result in zip(chosen.items(), results, strict=True)]
-        book.add(panel, points, results[0].facts["on"])
-    print(page(book.record))
+        files.add(panel, points, results[0].facts["on"])
+    print(page(files.record))
 
 
 if __name__ == "__main__":

@@ -15,46 +15,48 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.answering import Asked
-from benchmarks.book import Book, add_common, made_line
-from benchmarks.harness import Sample, Samples, Worker, interleave
-from benchmarks.trial import MODELS, SEED, Record
+from benchmarks.support.our_predictions import PredictionTask
+from benchmarks.support.result_files import ResultFiles, add_common, made_line
+from benchmarks.support.trial import MODELS, SEED, Record
+from benchmarks.support.workers import Sample, Samples, Worker, interleave
 
 DTYPES = ("float32", "bfloat16")
 BATCH_SIZES = (8, 32, 128)
 TARGET = 2.0
-"""Our speed over the pipeline's in batches of 32."""
+"""The ratio to reach: the library's speed over the pipeline's in batches of 32."""
 
 AGREE = {"float32": 1e-5, "bfloat16": 0.02}
-"""Most that probabilities may differ: both sides must compute the same."""
+"""Dtype -> how much the two sides' probabilities may differ."""
 
 
-def measure(asked: Asked, batch_sizes: list[int], repeats: int) -> tuple[Samples, dict[str, Any], dict[str, Any]]:
-    """Samples by contender, and the facts of both sides."""
+def measure(
+    task: PredictionTask, batch_sizes: list[int], repeats: int
+) -> tuple[Samples, dict[str, Any], dict[str, Any]]:
+    """Measures both sides: samples by contender, the library's facts, the pipeline's facts."""
 
     def tell(name: str, repeat: int, sample: Sample) -> None:
         speed = f"{sample.texts / sample.seconds:.2f} texts/s ({sample.seconds:.2f} s)"
-        print(f"{asked.dtype}  {'warm-up' if repeat < 0 else f'repeat {repeat + 1}'}  {name}: {speed}", flush=True)
+        print(f"{task.dtype}  {'warm-up' if repeat < 0 else f'repeat {repeat + 1}'}  {name}: {speed}", flush=True)
 
     how = (True, {"JAX_PLATFORMS": "cpu"})
     with (
-        Worker("benchmarks.answering:build", (asked,), *how) as ours,
-        Worker("benchmarks.pipelines:build", (asked, batch_sizes), *how) as theirs,
+        Worker("benchmarks.support.our_predictions:build", (task,), *how) as ours,
+        Worker("benchmarks.support.pipeline_predictions:build", (task, batch_sizes), *how) as theirs,
     ):
         probabilities = theirs.facts.pop("probabilities")
         apart = np.abs(ours.facts.pop("probabilities")[: len(probabilities)] - probabilities).max()
-        if not apart <= AGREE[asked.dtype]:
-            raise RuntimeError(f"{asked.dtype}: the two sides' probabilities differ by {apart:.1e}")
+        if not apart <= AGREE[task.dtype]:
+            raise RuntimeError(f"{task.dtype}: the two sides' probabilities differ by {apart:.1e}")
         return interleave([ours, theirs], repeats, SEED, tell), ours.facts, theirs.facts
 
 
 def speeds(samples: list[list[float]]) -> list[float]:
-    """Texts a second, of each repeat."""
+    """A contender's texts a second, in each repeat."""
     return [texts / seconds for seconds, _, texts in samples]
 
 
 def page(record: Record) -> str:
-    """The tables, in Markdown."""
+    """The page of results in Markdown."""
     settings = record["settings"]
     lines = [
         "# Beside transformers' pipeline",
@@ -96,18 +98,23 @@ def main() -> None:
     options = parser().parse_args()
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     settings = {name: getattr(options, name) for name in ("model", "texts", "repeats", "data")}
-    book = Book(options.results, "predict", settings, page, None)
+    files = ResultFiles(options.results, "predict", settings, page, None)
     versions = {name: version(name) for name in ("torch", "transformers")}
     body = MODELS[options.model] if options.model in MODELS else json.loads(options.model)
     with tempfile.TemporaryDirectory(prefix="predict-") as folder:
-        with Worker("benchmarks.pipelines:save_random", (folder, dict(body), options.tokenizer, SEED), False, {}):
+        with Worker(
+            "benchmarks.support.pipeline_predictions:save_random",
+            (folder, dict(body), options.tokenizer, SEED),
+            False,
+            {},
+        ):
             pass
         for dtype in options.dtypes:
-            asked = Asked(folder, options.data, options.texts, dtype)
-            samples, ours, theirs = measure(asked, list(options.batch_sizes), options.repeats)
+            task = PredictionTask(folder, options.data, options.texts, dtype)
+            samples, ours, theirs = measure(task, list(options.batch_sizes), options.repeats)
             entry = {"tokens": ours["tokens"], "threads": theirs["threads"], "samples": samples}
-            book.add(dtype, entry, {**ours["on"], **versions})
-    print(page(book.record))
+            files.add(dtype, entry, {**ours["on"], **versions})
+    print(page(files.record))
 
 
 if __name__ == "__main__":

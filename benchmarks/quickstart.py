@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from benchmarks.record import RESULTS, circumstances
+from benchmarks.support.circumstances import RESULTS, circumstances
 from flax_agnews.cli import arguments
 from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus

@@ -1,4 +1,4 @@
-"""What each saving gains: `python -m benchmarks.throughput --without NAME`, beside a run with all of them.
+"""What each saving gains (`python -m benchmarks.throughput --without NAME`): training with all, and without one.
 
 Both run interleaved, in a process each, on the same batches; a row is the ratio of their medians.
 """
@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from benchmarks.book import gibibytes, made_line
-from benchmarks.drawing import BAR, BLUE, Bar, draw_bars, figure, png
-from benchmarks.trial import Record, Result, Trial, measure, started, take_turns
+from benchmarks.support.bar_charts import BAR, BLUE, Bar, draw_bars, figure, png
+from benchmarks.support.result_files import gibibytes, made_line
+from benchmarks.support.trial import Record, Result, Trial, measure, started, take_turns
 from flax_agnews.config import TrainConfig
 
 SEEDS = (1, 2, 4)
@@ -18,12 +18,12 @@ SEEDS_BATCH_SIZES = (8, 32)
 
 
 class Saving(NamedTuple):
-    """A saving that a switch turns off.
+    """A saving that can be turned off, and how its gain is measured.
 
     Attributes:
-        instead: what is done without it.
-        strategy, dtype: in which it is measured.
-        shapes: most compiled shapes with it, where that matters.
+        instead: what happens without it, in words.
+        strategy, dtype: strategy and type that it is measured in.
+        shapes: most compiled shapes with it; None for the benchmark's.
     """
 
     instead: str
@@ -44,21 +44,21 @@ SAVINGS: Mapping[str, Saving] = {
     "shapes": Saving("one compiled shape instead of six", shapes=TrainConfig().shapes),
     "donation": Saving("the state's memory is not reused"),
 }
-"""Switch -> what it turns off; `benchmarks.without.CHANGES` has how."""
+"""Name -> saving; `benchmarks.support.without_savings.CHANGES` turns each off."""
 
 GROUPS = ("parallel_seeds", "compilation_cache")
-"""Switches that have rows of their own kind."""
+"""Savings that are measured in another way."""
 
 NAMES = (*SAVINGS, *GROUPS)
 
 Row = dict[str, Any]
 
 Keep = Callable[[str, Row, Record], None]
-"""(name, row, device that it was measured on): what is done with a row."""
+"""Takes the name and row of a saving, and the device that it was measured on."""
 
 
 def row(instead: str, trial: Trial, with_it: Result, without: Result, measured: str = "tokens_per_second") -> Row:
-    """What is kept of a saving. `gain`: how many times as fast with it."""
+    """A saving's row in the JSON file. `gain`: how many times as fast training is with it."""
     mine, other = with_it.record, without.record
     ratio = mine[measured] / other[measured]
     return {
@@ -75,13 +75,14 @@ def row(instead: str, trial: Trial, with_it: Result, without: Result, measured: 
 
 
 def run(names: Sequence[str], default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
-    """Measures the savings; `keep` is given each row when it is there.
+    """Measures the savings, and calls `keep` with each row as soon as it is measured.
 
     Args:
-        names: of `NAMES`.
-        default: model, batch size, shapes and texts.
-        repeats: steps that count.
-        cpu: whether to leave an accelerator alone.
+        names: savings, of `NAMES`.
+        default: a trial with the model, batch size, shapes and texts.
+        repeats: number of steps after the warm-up.
+        cpu: whether to use the CPU although there is an accelerator.
+        keep: called with each row.
     """
     bases: dict[Trial, list[str]] = {}
     for name in names:
@@ -100,13 +101,13 @@ def run(names: Sequence[str], default: Trial, repeats: int, cpu: bool, keep: Kee
 
 
 def with_all(saving: Saving, default: Trial) -> Trial:
-    """The run that a switch is compared with."""
+    """The trial with all savings that a saving is measured against."""
     shapes = saving.shapes or default.shapes
     return replace(default, strategy=saving.strategy, dtype=saving.dtype, shapes=shapes)
 
 
 def parallel_seeds(default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
-    """Seeds that train together against one alone: all seeds' tokens count. On a small model, where it could pay."""
+    """Measures seeds that train together against one alone, on a small model; all seeds' tokens count."""
     model = "mini" if default.model == "124M" else default.model
     for size in SEEDS_BATCH_SIZES:
         trials = [replace(default, model=model, batch_size=size, seeds=n, runs=max(SEEDS)) for n in SEEDS]
@@ -117,7 +118,7 @@ def parallel_seeds(default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
 
 
 def compilation_cache(default: Trial, cpu: bool, keep: Keep) -> None:
-    """Seconds to compile in a process that finds an earlier one's programs, and in one that doesn't look for them."""
+    """Measures seconds to compile where an earlier process's programs are found, and where they aren't used."""
     name, told = "compilation_cache", "nothing kept of what earlier processes compiled"
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         results = []
@@ -129,7 +130,7 @@ def compilation_cache(default: Trial, cpu: bool, keep: Keep) -> None:
 
 
 def page(record: Record) -> str:
-    """The table, in Markdown."""
+    """The page of results in Markdown."""
     lines = [
         "# What each saving gains",
         "",
@@ -162,7 +163,7 @@ def _value(record: Record, measured: str) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """A PNG: how many times as fast with each saving as without."""
+    """The picture of results as PNG: how many times as fast training is with each saving."""
     entries = record["entries"]
     made = record["made"]
     drawn = figure(9, 1.6 + BAR * len(entries), f"What each saving gains\n{made['processor']}, JAX {made['jax']}")

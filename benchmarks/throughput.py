@@ -12,15 +12,15 @@ import argparse
 from dataclasses import asdict, replace
 
 from benchmarks import savings
-from benchmarks.book import Book, add_common, gibibytes, made_line
-from benchmarks.drawing import BAR, COLORS, Bar, draw_bars, figure, png
-from benchmarks.trial import MODELS, Record, Trial, measure
+from benchmarks.support.bar_charts import BAR, COLORS, Bar, draw_bars, figure, png
+from benchmarks.support.result_files import ResultFiles, add_common, gibibytes, made_line
+from benchmarks.support.trial import MODELS, Record, Trial, measure
 
 STRATEGIES, DTYPES = ("full", "prompt", "partial"), ("float32", "bfloat16")
 
 
 def peaks(record: Record) -> dict[str, float]:
-    """Dtype -> the best rate of a matrix product that any process measured, FLOP/s."""
+    """Dtype -> the best rate of a matrix product that any process measured, in FLOP/s."""
     found: dict[str, float] = {}
     for entry in record["entries"].values():
         dtype = entry["trial"]["dtype"]
@@ -29,12 +29,12 @@ def peaks(record: Record) -> dict[str, float]:
 
 
 def utilisation(record: Record, entry: Record) -> float:
-    """FLOP/s that the step needs, in units of the best product's."""
+    """The step's needed FLOP/s as a share of the best product's."""
     return entry["flops_per_second"] / peaks(record)[entry["trial"]["dtype"]]
 
 
 def page(record: Record) -> str:
-    """The table, in Markdown."""
+    """The page of results in Markdown."""
     settings = record["settings"]
     rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {dtype}" for dtype, rate in peaks(record).items())
     lines = [
@@ -46,8 +46,9 @@ def page(record: Record) -> str:
         "6 pads less and compiles longer). Partial has its cache of frozen activations, warm. Only real tokens count:",
         "no padding, no prompt.",
         "",
-        "Utilisation: the FLOP of the matrix products that the step needs for these tokens (`benchmarks/work.py`; what",
-        f"is skipped is not counted), a second, in units of the best product measured in the same run: {rates}.",
+        "Utilisation: the FLOP of the matrix products that the step needs for these tokens",
+        "(`benchmarks/support/flops.py`; what is skipped is not counted), a second, in units of the best product",
+        f"measured in the same run: {rates}.",
         "Memory: the process's (or device's) peak in a step of the largest shape. Compile: the training step's shapes.",
         "",
         made_line(record),
@@ -69,7 +70,7 @@ def page(record: Record) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """A PNG: real tokens a second, a panel a model."""
+    """The picture of results as PNG: real tokens a second, a panel for each model."""
     models = list(dict.fromkeys(entry["trial"]["model"] for entry in record["entries"].values()))
     entries = [[e for e in record["entries"].values() if e["trial"]["model"] == model] for model in models]
     made, counts = record["made"], [len(panel) for panel in entries]
@@ -92,7 +93,7 @@ def _bar(record: Record, entry: Record) -> Bar:
 
 
 def trials(options: argparse.Namespace) -> list[Trial]:
-    """Every configuration that is asked for."""
+    """The trials that the options ask for."""
     default = Trial(shapes=options.shapes, data=options.data, tokenizer=options.tokenizer)
     return [
         replace(default, model=model, batch_size=size, dtype=dtype, strategy=strategy)
@@ -121,21 +122,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measures what is asked for, and writes after each."""
+    """Measures the trials, or the savings, and writes the files after each."""
     options = parser().parse_args()
     settings = {name: getattr(options, name) for name in ("repeats", "shapes", "data", "device")}
     cpu = options.device == "cpu"
     if options.without:
-        book = Book(options.results, "savings", settings, savings.page, savings.picture)
+        files = ResultFiles(options.results, "savings", settings, savings.page, savings.picture)
         names = savings.NAMES if "each" in options.without else options.without
-        savings.run(names, trials(options)[0], options.repeats, cpu, book.add)
-        print(savings.page(book.record))
+        savings.run(names, trials(options)[0], options.repeats, cpu, files.add)
+        print(savings.page(files.record))
         return
-    book = Book(options.results, "throughput", settings, page, picture)
+    files = ResultFiles(options.results, "throughput", settings, page, picture)
     for trial in trials(options):
         (result,) = measure([trial], options.repeats, cpu)
-        book.add(trial.label, {"trial": asdict(trial), **result.record}, result.facts["on"])
-    print(page(book.record))
+        files.add(trial.label, {"trial": asdict(trial), **result.record}, result.facts["on"])
+    print(page(files.record))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Sample, Samples, Settings, Suite, Worker, interleave
-from benchmarks.record import RESULTS, circumstances
-from benchmarks.versus_plot import picture
-from benchmarks.versus_tables import page
+from benchmarks.support.circumstances import RESULTS, circumstances
+from benchmarks.support.vs_pytorch_plot import picture
+from benchmarks.support.vs_pytorch_tables import page
+from benchmarks.support.workers import Sample, Samples, Settings, Suite, Worker, interleave
 from flax_agnews.system.files import write_atomic
 from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
 
@@ -27,7 +27,7 @@ SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in
 
 
 def run_suite(settings: Settings, suite: Suite) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measures a suite in two fresh processes: (its record, what it ran on)."""
+    """Measures a suite in two fresh processes; returns its record, and facts about the machine."""
 
     def tell(name: str, repeat: int, sample: Sample) -> None:
         speed = f"{sample.tokens / sample.seconds:.1f} real tokens/s ({sample.seconds:.2f} s)"
@@ -35,21 +35,21 @@ def run_suite(settings: Settings, suite: Suite) -> tuple[dict[str, Any], dict[st
 
     with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
         how = (settings.allocator, environment(settings, folder))
-        with Worker("benchmarks.ours:build", (settings, suite, folder), *how) as ours:
+        with Worker("benchmarks.support.training_steps:build_suite", (settings, suite, folder), *how) as ours:
             given = (settings, suite, ours.facts["rows"], ours.facts["on"]["backend"])
-            with Worker("benchmarks.opponents:build", given, *how) as theirs:
+            with Worker("benchmarks.support.pytorch_trainer:build", given, *how) as theirs:
                 samples = interleave([theirs, ours], settings.repeats, settings.seed, tell)
                 return suite_record(samples, ours.facts, theirs.facts), {**ours.facts["on"], **theirs.facts["on"]}
 
 
 def environment(settings: Settings, folder: str) -> dict[str, str]:
-    """Variables of the processes: caches that start empty, and a GPU's memory for both."""
+    """Environment variables of both processes: empty caches, and a GPU's memory shared."""
     chosen = {"FLAX_AGNEWS_CACHE": folder, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     return chosen | ({"JAX_PLATFORMS": "cpu"} if settings.device == "cpu" else {})
 
 
 def suite_record(samples: Samples, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a suite."""
+    """A suite's entry in the JSON file."""
     return {
         "mean_tokens": ours["mean_tokens"],
         "trained_parameters": theirs["trained_parameters"],
@@ -62,25 +62,25 @@ def suite_record(samples: Samples, ours: Mapping[str, Any], theirs: Mapping[str,
 
 
 def left_out(suites: Sequence[Suite], backend: str, text: str) -> list[Suite]:
-    """Those in bfloat16, where a processor computes that is slower in it than in float32.
+    """The suites in bfloat16, where a processor computes that is slower in it than in float32.
 
     Args:
-        suites: that would be measured.
-        backend: that computes, as JAX calls it.
-        text: of the processor, as `cpuinfo` has it.
+        suites: suites that would be measured.
+        backend: JAX's name of the backend.
+        text: the processor's description, as `cpuinfo` returns it.
     """
     slow = backend == "cpu" and lacks_bfloat16(text)
     return [suite for suite in suites if slow and suite.precision == "bfloat16"]
 
 
 def made_now() -> dict[str, Any]:
-    """Commit, date, machine and versions."""
+    """The commit, date, machine and versions of this measurement."""
     versions = {name: version(name) for name in ("torch", "transformers", "peft")}
     return {**circumstances(), **versions, "load_before": os.getloadavg()[0]}
 
 
 def kept(file: Path, made: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Suites of an earlier run of the same commit and settings; else none."""
+    """The suites of an earlier run of the same commit and settings, if there is one."""
     if not file.exists():
         return {}
     before = json.loads(file.read_text("utf-8"))
@@ -89,7 +89,7 @@ def kept(file: Path, made: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> None:
-    """The three files."""
+    """Writes the JSON, the page and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "vs_pytorch.json", (json.dumps(record, indent=1) + "\n").encode())
     write_atomic(folder / "vs_pytorch.md", page(record).encode())
@@ -97,10 +97,10 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def prepare_model(model: str, folder: Path) -> str:
-    """A directory with weights. `model`: such a directory, or fields of a GPT2Config for random weights."""
+    """Returns a directory with weights: `model` itself, or random weights of a GPT2Config's fields in `folder`."""
     if Path(model).is_dir():
         return model
-    with Worker("benchmarks.opponents:save_random", (str(folder), json.loads(model), 0), False, {}):
+    with Worker("benchmarks.support.pytorch_trainer:save_random", (str(folder), json.loads(model), 0), False, {}):
         return str(folder)
 
 
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Runs the suites, and writes after each."""
+    """Measures the suites, and writes the files after each."""
     options = parser().parse_args()
     suites = SUITES if options.suites is None else [Suite.of(name) for name in options.suites.split(",")]
     if unknown := [str(suite) for suite in suites if suite not in SUITES]:

@@ -1,4 +1,4 @@
-"""The command `evaluate`: its table, its JSON, and texts that are shown as plain short lines."""
+"""The command `evaluate`: its table, its JSON, and hostile texts as plain short lines."""
 
 import json
 from pathlib import Path

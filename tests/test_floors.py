@@ -1,4 +1,4 @@
-"""The house's floors: who may import whom, who alone knows what, and how long files and functions may be."""
+"""The package's structure: who may import whom, who alone knows what, and how long files and functions may be."""
 
 import ast
 import subprocess
@@ -183,6 +183,27 @@ def test_only_strategies_know_strategies_names(file):
         elif isinstance(node, ast.Subscript):
             found += literals([node.slice])
     assert not found
+
+
+SCRIPTS = [file for folder in ("benchmarks", "examples") for file in sorted((PACKAGE.parent / folder).rglob("*.py"))]
+OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}  # public in spite of their names
+
+
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize("file", [pytest.param(f, id=str(f.relative_to(PACKAGE.parent))) for f in SCRIPTS])
+def test_scripts_use_public_names_only(file):
+    """What benchmarks and examples do, anybody can: they import no private name, and touch none but their own."""
+    assert not [
+        name for name in imported(file) if name.startswith("flax_agnews") and any(map(private, name.split(".")))
+    ]
+    attributes = (node for node in ast.walk(tree(file)) if isinstance(node, ast.Attribute) and private(node.attr))
+    others = (
+        node for node in attributes if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    )
+    assert not [f"{ast.unparse(node)} in line {node.lineno}" for node in others if node.attr not in OF_NAMED_TUPLES]
 
 
 # Length

@@ -1,4 +1,4 @@
-"""Mistakes in data, weights, tokenizer, network and output folder: each is one line that helps, with exit code 2."""
+"""Mistakes in data, weights, tokenizer, network or output folder are one line that helps, with exit code 2."""
 
 import json
 import struct

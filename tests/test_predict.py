@@ -1,4 +1,4 @@
-"""`predict` for texts, lines and files, and `evaluate`, beside other people's numbers; mistakes are one line."""
+"""The command `predict` for texts, lines and files; mistakes are one line."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""The benchmark of accuracy: a strategy a sitting, on a machine without the libraries that it doesn't need."""
+"""The benchmark of accuracy runs strategy by strategy, without libraries that it doesn't need; commits don't mix."""
 
 import json
 import subprocess

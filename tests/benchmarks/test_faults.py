@@ -1,4 +1,4 @@
-"""The benchmark of kills: where each fell is told from what the killed process itself left and printed."""
+"""The benchmark of kills finds the phase of a kill in what the process left and printed; kills add up over sittings."""
 
 import itertools
 import os

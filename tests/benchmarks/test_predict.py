@@ -1,4 +1,4 @@
-"""The benchmark beside transformers' pipeline, tiny: both sides answer the same, and the ratios are right."""
+"""The benchmark of predictions, tiny: the library and transformers' pipeline give the same, and ratios are right."""
 
 import json
 import os

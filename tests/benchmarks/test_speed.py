@@ -1,4 +1,4 @@
-"""The benchmarks of speed, tiny: their arithmetic is right, each switch costs what it is said to, the commands run."""
+"""The benchmarks of speed, tiny: counted operations, what turning a saving off changes, and the commands."""
 
 import json
 import os
@@ -16,11 +16,12 @@ from support import tiny
 from support.step_work import counted, needed
 
 from benchmarks import growth, savings, throughput
-from benchmarks.harness import Sample
-from benchmarks.steps import Steps, flags, preparation
-from benchmarks.trial import Result, Trial
-from benchmarks.without import CHANGES, plain_product, resized
-from benchmarks.work import Needed, step_flops
+from benchmarks.support.experiment_flags import trial_flags
+from benchmarks.support.flops import Needed, step_flops
+from benchmarks.support.training_steps import TrialSteps, preparation
+from benchmarks.support.trial import Result, Trial
+from benchmarks.support.without_savings import CHANGES, plain_product, resized
+from benchmarks.support.workers import Sample
 from flax_agnews.cli import arguments
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import layers
@@ -81,7 +82,7 @@ def test_work_of_more_tokens_and_of_fewer_layers() -> None:
 # Switches
 
 
-def losses(steps: Steps) -> list[float]:
+def losses(steps: TrialSteps) -> list[float]:
     """Of the first two updates."""
     found = []
     for step in range(2):
@@ -91,12 +92,12 @@ def losses(steps: Steps) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def with_all(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Steps, list[float]]]:
+def with_all(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[TrialSteps, list[float]]]:
     """A strategy -> its steps with all savings, and their losses; made once."""
 
     @cache
-    def made(strategy: str) -> tuple[Steps, list[float]]:
-        steps = Steps(replace(trial, strategy=strategy), str(tmp_path_factory.mktemp(strategy)))
+    def made(strategy: str) -> tuple[TrialSteps, list[float]]:
+        steps = TrialSteps(replace(trial, strategy=strategy), str(tmp_path_factory.mktemp(strategy)))
         return steps, losses(steps)
 
     return made
@@ -111,7 +112,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["lookback", "prompt_once", "pooled", "cache", "products"])
 def test_a_switch_changes_the_cost_only(trial: Trial, with_all: Any, tmp_path: Path, name: str) -> None:
     base, expected = with_all(savings.SAVINGS[name].strategy)
-    other = Steps(replace(base.trial, without=name), str(tmp_path))
+    other = TrialSteps(replace(base.trial, without=name), str(tmp_path))
     # float32 sums in another order; a wrong mask, position or gradient moves these losses by far more
     assert losses(other) == pytest.approx(expected, rel=1e-5)
     assert np.array_equal(other.lengths, base.lengths)
@@ -132,7 +133,7 @@ def test_without_lookback_every_block_reaches_as_far() -> None:
 
 
 def test_padding_counts_real_tokens_only(trial: Trial, tmp_path: Path) -> None:
-    steps = Steps(replace(trial, without="packing"), str(tmp_path))
+    steps = TrialSteps(replace(trial, without="packing"), str(tmp_path))
     width = trial.batch_size * 128
     assert [shape.tokens for shape in steps.batches.shapes] == [width]
     assert steps.measure(0).tokens == steps.lengths[steps.rows(0)].sum() < width
@@ -156,7 +157,7 @@ def test_undonated_steps_keep_their_arguments() -> None:
 
 
 def test_parallel_seeds_count_all_their_tokens(trial: Trial, tmp_path: Path) -> None:
-    steps = Steps(replace(trial, seeds=2, runs=2), str(tmp_path))
+    steps = TrialSteps(replace(trial, seeds=2, runs=2), str(tmp_path))
     rows = np.concatenate([steps.batches.rows(seed, 0, 0) for seed in (42, 43)])
     assert steps.measure(0)[1:] == (steps.lengths[rows].sum(), 2 * trial.batch_size)
 
@@ -229,7 +230,7 @@ def test_growth_is_told_beside_the_first(trial: Trial) -> None:
 
 
 def test_reading_tokenizing_and_planning_are_measured_apart(trial: Trial, tmp_path: Path) -> None:
-    seconds = preparation(arguments.parse(flags(trial, str(tmp_path))).config)
+    seconds = preparation(arguments.parse(trial_flags(trial, str(tmp_path))).config)
     assert list(seconds) == ["reading", "tokenizing", "planning"]
     assert min(seconds.values()) > 0
 

@@ -1,4 +1,4 @@
-"""The benchmark beside PyTorch, tiny: it runs, opponents do what they are said to do, and its ratios are right."""
+"""The benchmark beside PyTorch, tiny: what the other side trains and pads, the order of measurements, the ratios."""
 
 import json
 import os
@@ -12,8 +12,9 @@ import pytest
 import torch
 from support.reference import Reference, random_gpt2, saved
 
-from benchmarks import opponents, versus_tables, vs_pytorch
-from benchmarks.harness import MEGABATCH, WARM_UP, Settings, Suite, Worker, interleave
+from benchmarks import vs_pytorch
+from benchmarks.support import pytorch_trainer, vs_pytorch_tables
+from benchmarks.support.workers import MEGABATCH, WARM_UP, Settings, Suite, Worker, interleave
 
 pytestmark = pytest.mark.long
 
@@ -29,9 +30,9 @@ def settings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
     return Settings(model, str(shared / "gpt2_tokenizer"), str(shared / "ag_news"), batch_size=2, repeats=2)
 
 
-def trainer(settings: Settings, strategy: str, precision: str = "float32") -> opponents.Trainer:
-    data, tokenizer = opponents.load_split(settings)
-    return opponents.Trainer(settings, Suite(strategy, precision), data, tokenizer.end_of_text, "cpu")
+def trainer(settings: Settings, strategy: str, precision: str = "float32") -> pytorch_trainer.Trainer:
+    data, tokenizer = pytorch_trainer.load_split(settings)
+    return pytorch_trainer.Trainer(settings, Suite(strategy, precision), data, tokenizer.end_of_text, "cpu")
 
 
 def test_the_command_writes_a_table_and_a_picture(shared: Path, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_only_real_tokens_count(settings: Settings) -> None:
 
 def test_length_grouped_batches_are_of_like_length_and_average() -> None:
     lengths = np.random.default_rng(0).permutation(100)
-    found = opponents.grouped(lengths, batch_size=2, repeats=5, seed=0)
+    found = pytorch_trainer.grouped(lengths, batch_size=2, repeats=5, seed=0)
     assert sorted(found) == [WARM_UP, *range(5)]
     for repeat in range(5):
         first, second = (lengths[rows] for rows in found[repeat])
@@ -111,7 +112,7 @@ def test_length_grouped_batches_are_of_like_length_and_average() -> None:
 
 
 def test_as_many_texts_are_read_as_a_megabatch_has(settings: Settings) -> None:
-    assert len(opponents.load_split(settings)[0]) == MEGABATCH * settings.batch_size
+    assert len(pytorch_trainer.load_split(settings)[0]) == MEGABATCH * settings.batch_size
 
 
 # The harness
@@ -120,7 +121,7 @@ def test_as_many_texts_are_read_as_a_megabatch_has(settings: Settings) -> None:
 def test_a_failure_over_there_is_told_here() -> None:
     with (
         pytest.raises(RuntimeError, match="KeyError: 'made'"),
-        Worker("benchmarks.versus_tables:model_text", ({},), False, {}),
+        Worker("benchmarks.support.vs_pytorch_tables:model_text", ({},), False, {}),
     ):
         pass
 
@@ -163,16 +164,16 @@ def suite(ours: float, **others: float) -> dict[str, Any]:
 
 def test_ratios_are_of_medians() -> None:
     record = {"suites": {"full-float32": suite(300.0, pad_256=30.0)}}
-    assert versus_tables.ratio(record, "full-float32", "pad 256") == pytest.approx(10)
-    assert versus_tables.ratio(record, "full-float32", "dynamic") is None
-    assert versus_tables.ratio(record, "prompt-float32", "dynamic") is None
-    assert versus_tables.whole_experiment(record) is None
+    assert vs_pytorch_tables.ratio(record, "full-float32", "pad 256") == pytest.approx(10)
+    assert vs_pytorch_tables.ratio(record, "full-float32", "dynamic") is None
+    assert vs_pytorch_tables.ratio(record, "prompt-float32", "dynamic") is None
+    assert vs_pytorch_tables.whole_experiment(record) is None
 
 
 def test_the_whole_experiment_is_the_sum_of_its_epochs() -> None:
-    suites = {f"{name}-float32": suite(1000.0, pad_256=100.0) for name in versus_tables.STRATEGIES}
+    suites = {f"{name}-float32": suite(1000.0, pad_256=100.0) for name in vs_pytorch_tables.STRATEGIES}
     suites["partial-float32"]["ours"]["ours"]["cache_seconds"] = 0.5  # 2,000 tokens a second
-    hours = versus_tables.whole_experiment({"suites": suites})
+    hours = vs_pytorch_tables.whole_experiment({"suites": suites})
     assert hours is not None
     tokens = 108_000 * 50  # an epoch
     assert hours["full"]["theirs"] == pytest.approx(15 * tokens / 100 / 3600)

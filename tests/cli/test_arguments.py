@@ -1,4 +1,4 @@
-"""Every mistake on the command line and in its files is one line that helps; what is printed can be run again."""
+"""Mistakes in flags and settings files are one line that helps; a printed configuration runs again."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""YAML 1.1 reads off, on, no and yes as truth values; where a setting takes a word or a name, they are words."""
+"""YAML 1.1 reads off, on, no and yes as truth values; where a setting takes a word or a name, they stay words."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Strategies that add parameters to the body: how many, their first values, settings, merging."""
+"""Strategies that add parameters to the body: how many there are, their first values, and ranges of settings."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""The contracts of every registered strategy against the naive way: it gets these tests by being in the registry."""
+"""What every registered strategy keeps: logits, gradients, what trains, micro-batches; against the naive way."""
 
 from functools import cache
 

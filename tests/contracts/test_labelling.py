@@ -1,4 +1,4 @@
-"""Strategies that only label: what trains against PyTorch's own list of parameters, and rates by closed forms."""
+"""Strategies that only choose what trains: the chosen parameters against PyTorch's own list, and how many there are."""
 
 import pytest
 import torch

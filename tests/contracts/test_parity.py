@@ -1,4 +1,4 @@
-"""Contract 9: the same weights give the numbers of Hugging Face's PyTorch, and 20 steps of AdamW its losses."""
+"""Contract 9: the same weights give the logits of Hugging Face's PyTorch, and 20 steps of AdamW give its losses."""
 
 import re
 import shutil

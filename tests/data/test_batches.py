@@ -1,4 +1,4 @@
-"""Batches: which texts share an update, how they lie, and that the planned shapes hold them with the least waste."""
+"""Batches: which texts share an update, where their tokens lie, and that every text is there once."""
 
 import itertools
 from collections import Counter

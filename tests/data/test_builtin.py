@@ -1,4 +1,4 @@
-"""The builtin corpus: the same everywhere, hard enough to tell strategies apart, and easy enough to learn."""
+"""The builtin corpus is the same everywhere, hard enough to tell strategies apart, and easy enough to learn."""
 
 import os
 import re

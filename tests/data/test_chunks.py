@@ -1,4 +1,4 @@
-"""Chunks of a table: constant memory, and an early end where rows are long."""
+"""Tables are read in chunks: memory is constant, and a chunk of long rows ends early."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Delimited files: which delimiter, line ends, marks and encodings."""
+"""CSV and TSV files: how the delimiter, line ends, byte order marks and encodings are found."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Every mistake in a local data set is one line that says where and what is wrong."""
+"""Every mistake in local data files is one line that says where it is and what is wrong."""
 
 from pathlib import Path
 

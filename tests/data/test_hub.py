@@ -1,4 +1,4 @@
-"""The default way, model and data from the hub, against a stand-in on loopback; commands in processes of their own."""
+"""Model and data from the hub, by default: commands in processes of their own against a stand-in hub on loopback."""
 
 import json
 import subprocess

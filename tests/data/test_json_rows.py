@@ -1,4 +1,4 @@
-"""JSON arrays and lines: any array is read, a broken one says where."""
+"""JSON arrays and lines: every array is read, and an error says where a broken one breaks."""
 
 import json
 import tracemalloc

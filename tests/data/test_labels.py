@@ -1,4 +1,4 @@
-"""Labels where names are declared beside them: by classes.txt, by a column's type, by a trained run."""
+"""Labels with declared class names: by classes.txt, by a column's type, or by a trained run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Labels without declared names: as numbers, as names and as neither."""
+"""Labels without declared class names are read as positions or names; other labels are an error."""
 
 import pytest
 from support.source_files import ROWS, SUFFIXES, folder, load, pairs, refusal, write

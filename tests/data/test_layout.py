@@ -1,4 +1,4 @@
-"""Files by a pattern, in shards and in folders: which file is of which split."""
+"""Patterns, shards and folders: which file belongs to which split."""
 
 from pathlib import Path
 

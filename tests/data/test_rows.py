@@ -1,4 +1,4 @@
-"""Columns by name: headers in other case or missing, columns inside of columns."""
+"""Columns are found by name: headers in other case or missing, and columns inside of columns."""
 
 import json
 from pathlib import Path

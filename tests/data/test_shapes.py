@@ -1,4 +1,4 @@
-"""Planned shapes of batches: which are planned, and which one a batch gets."""
+"""The planned shapes of batches: which ones are planned, and which one a batch gets."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Local data sets in three formats give their rows unchanged, split as the `datasets` library does."""
+"""Local data sets in three formats give their rows unchanged, split as the `datasets` library splits."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which splits train, validate and test: by name, held out, and where labels are missing; on disk and on the hub."""
+"""Which rows train, validate and test: splits by name, held out, and without labels; on disk and on the hub."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Bytes to lines, from plain and compressed files, in bounded memory."""
+"""Plain and compressed files are read line by line in bounded memory."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Tables of texts come back with new columns as they were, whatever is in them, in constant memory."""
+"""Tables of texts that are copied with new columns keep every other value, in each format."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Texts to ids: GPT-2's own, whole, cut and counted; the disk's cache gives them again and mends itself."""
+"""Texts become GPT-2's token ids, cut and counted; the cache of ids gives them again, and mends damaged files."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Special tokens in texts: plain text or the tokens themselves, as `transformers` has them, wherever a run goes."""
+"""Special tokens in texts are plain text or tokens, as in `transformers`, from training to the export."""
 
 import csv
 import json

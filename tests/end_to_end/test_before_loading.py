@@ -1,4 +1,4 @@
-"""What a command can't read or mustn't write is said before it loads a model, and nothing is touched.
+"""A command that can't read its input or mustn't write its output says so before it loads a model.
 
 The run of these tests has lost its body: a command that gets as far as loading it says so.
 """

@@ -1,4 +1,4 @@
-"""The README's and CONTRIBUTING's snippets run, and what they claim is so."""
+"""The snippets of README and CONTRIBUTING run, and what they say of the package is true."""
 
 import re
 import types

@@ -1,4 +1,4 @@
-"""The whole family on real texts in a smoke form, and the benchmark that compares it."""
+"""Every strategy trains on a few real texts, and the benchmark that compares all of them writes its page."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A classifier's own answers are all right when they are read again, whatever its classes are called (contract 13).
+"""A classifier's own answers, read again as labels, are all right, whatever its classes are called (contract 13).
 
 And a run that was made before `data.labels` reads its labels as it did.
 """

@@ -1,4 +1,4 @@
-"""Whole small comparisons in which numbers are not finite: exit code, message, what is left, going on."""
+"""Whole small comparisons whose numbers stop being finite: exit code, message, results, and how they go on."""
 
 import csv
 import json

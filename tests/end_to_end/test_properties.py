@@ -1,4 +1,4 @@
-"""Whatever rows, settings and lengths there are: they come back as they were, or one line says why not."""
+"""Rows, settings and lengths drawn at random come back as they were, or one line says why not."""
 
 import itertools
 import tempfile

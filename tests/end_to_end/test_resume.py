@@ -1,4 +1,4 @@
-"""Runs that are stopped by real signals, or killed, end as if nothing had happened."""
+"""Experiments that are stopped by real signals, or killed, end with the results of undisturbed ones."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Other tasks than news, in public formats, from their files to the report: reviews, pairs, a thousand classes."""
+"""Other tasks than news, from their public files to the report: reviews, sentence pairs, a thousand classes."""
 
 import json
 from collections import Counter

@@ -1,6 +1,6 @@
 """Files from elsewhere run nothing, write nowhere else, take no memory on their word, and are shown as plain text.
 
-Weight files have a file of their own: test_fuzz_weights.py.
+Weight files have tests of their own: tests/models/test_weights_fuzzed.py.
 """
 
 import ast
@@ -242,7 +242,7 @@ def model(folder: Path, config: str) -> Path:
 READ = """
 import json, resource, sys
 from pathlib import Path
-from flax_agnews import cli
+from flax_agnews.cli import arguments as cli
 from flax_agnews.config import DataConfig, ModelConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.errors import UserError

@@ -1,4 +1,4 @@
-"""Strategies of a script's own: what the files of an experiment say of them; the caller's settings stay as they are."""
+"""A script's own strategies in an experiment: how its files name them; the caller's settings stay as they are."""
 
 import copy
 import json

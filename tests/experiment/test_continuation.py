@@ -1,4 +1,4 @@
-"""More epochs of finished runs: to the byte what they are from the start, or one line that says why not."""
+"""More epochs of finished runs end with the bytes of longer runs, or one line says why they can't go on."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What strategies do, told: labels, rates and numbers; and one from outside the package is told of like any other."""
+"""The description of a strategy: its labels, rates, decay and numbers, also of one from outside the package."""
 
 import importlib.util
 import json

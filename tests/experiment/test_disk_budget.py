@@ -1,4 +1,4 @@
-"""What a comparison takes on disk: estimated before it starts, kept small afterwards."""
+"""The disk space of a comparison is estimated before it starts, and kept small afterwards."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Whole small experiments: what they leave in their folder, and what running them again does."""
+"""Whole small experiments: the files in their folder, and what running the same command again does."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""What is shown while runs train: a line an epoch, and what went wrong."""
+"""The lines that are shown while runs train: one an epoch, and one for what went wrong."""
 
 import io
 

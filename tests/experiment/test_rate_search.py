@@ -1,4 +1,4 @@
-"""The search for rates: its plan by brute force, its trials by hand, and whole small experiments with it."""
+"""The search for learning rates in whole small experiments: rounds, choice, resuming, refusals."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A disk that is really full."""
+"""A small file system, to fill it up."""
 
 import subprocess
 from collections.abc import Iterator

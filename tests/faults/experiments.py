@@ -1,4 +1,4 @@
-"""Experiments that are killed, and what must be the same at their end."""
+"""Experiments that are killed, and the comparison of their ends with an undisturbed one's."""
 
 import os
 import subprocess

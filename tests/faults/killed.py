@@ -1,4 +1,4 @@
-"""The command, in a process that kills itself where it is told: `killed.py MODULE:FUNCTION:before|after:N ARGUMENTS`.
+"""Runs the command, and kills itself at a given call: `killed.py MODULE:FUNCTION:before|after:N ARGUMENTS`.
 
 It is killed before, or after, the N-th call of that function, by SIGKILL: nothing is flushed or undone.
 """

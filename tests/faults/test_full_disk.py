@@ -1,4 +1,4 @@
-"""On a disk that is really full nothing is left of what couldn't be written, and what was there stays."""
+"""On a full disk, nothing half-written is left, and files that were there before stay."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Saves that hang or fail in a whole comparison: it goes on or stops as the settings say, and ends the same."""
+"""Checkpoints that hang or fail in a comparison: it goes on or stops as the settings say, with the same results."""
 
 import os
 import re

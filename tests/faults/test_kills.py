@@ -1,4 +1,4 @@
-"""SIGKILL at random moments and in every phase of a save: the end has the same bytes as without."""
+"""SIGKILL at random moments and in every phase of a save: the results have the bytes of an undisturbed experiment."""
 
 import os
 import shutil

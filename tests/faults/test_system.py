@@ -1,4 +1,4 @@
-"""What goes wrong around the program: full disks, folders that vanish, no memory. Nothing finished is lost."""
+"""Faults of the system: full disks, deleted folders, a second interrupt. No finished run is lost."""
 
 import os
 import shutil

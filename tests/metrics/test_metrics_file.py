@@ -1,4 +1,4 @@
-"""metrics.jsonl: lines come back, are plain JSON, and only whole ones stay."""
+"""metrics.jsonl: its lines come back as they were written, are plain JSON, and only whole ones are kept."""
 
 import json
 import math

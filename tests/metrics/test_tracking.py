@@ -1,4 +1,4 @@
-"""Metrics on disk, and the real Weights & Biases client: offline, without a key, and with a dead server."""
+"""The real Weights & Biases client: offline, without a key, with an unreachable server, and with one that dies."""
 
 import http.server
 import json

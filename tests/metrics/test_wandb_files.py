@@ -1,4 +1,4 @@
-"""A run that is resumed goes on in its W&B run: uploaded by the real client, every step is there once."""
+"""A resumed run goes on in its W&B run: the real client uploads every step once."""
 
 import os
 import re

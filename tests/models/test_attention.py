@@ -1,4 +1,4 @@
-"""Attention in blocks: each token sees its own text up to itself, and nothing else."""
+"""Attention in blocks: a token sees its own text up to itself, and nothing else."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Dropout's masks: the published hash, the right share, independent of each other, the same in every arrangement."""
+"""Dropout masks: a published hash, the right share, independent of each other, the same in every arrangement."""
 
 import itertools
 from dataclasses import replace

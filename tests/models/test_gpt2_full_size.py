@@ -1,4 +1,4 @@
-"""GPT-2 as published, 124M: its counts from shapes alone, and (long) random weights through the whole way."""
+"""GPT-2 at its published size, 124M: parameter counts from shapes, and (long) hidden states and training steps."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Products: operands are rounded and nothing else; several seeds' product is that of each."""
+"""Matrix products round their operands and nothing else; the product of several seeds is that of each."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Merging what replaces a product into the body, and taking it apart again."""
+"""LoRA and (IA)^3 are merged into the body's kernels, and taken apart again."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""config.json of a folder of weights: what is missing, of another kind or impossible."""
+"""A model folder's config.json that is missing, of another kind or impossible is refused in one line."""
 
 from pathlib import Path
 from typing import Any

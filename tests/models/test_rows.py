@@ -1,4 +1,4 @@
-"""Attention in rows of a text each gives what local blocks give, and what it can't do is an error."""
+"""Attention with a row for each text gives the results of attention in blocks; what it can't do is an error."""
 
 import os
 import shutil

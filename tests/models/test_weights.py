@@ -1,4 +1,4 @@
-"""Weight files: what loads gives transformers' own numbers; what can't load is one line that says what and why."""
+"""Weight files give the numbers that transformers reads; a file that can't be loaded is refused in one line."""
 
 import json
 import pickle

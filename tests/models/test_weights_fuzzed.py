@@ -1,4 +1,4 @@
-"""Twelve thousand spoiled weight files: each is refused in one line or read as an independent reader reads it."""
+"""Twelve thousand damaged weight files: each is refused in one line, or read as an independent reader reads it."""
 
 import json
 import os

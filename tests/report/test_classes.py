@@ -1,4 +1,4 @@
-"""The report's section on classes: confusion, and how uneven they are."""
+"""The report's section on classes: confusion matrices, and class imbalance."""
 
 import numpy as np
 import pytest

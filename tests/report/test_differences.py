@@ -1,4 +1,4 @@
-"""The report's paired differences against SciPy."""
+"""The report's paired differences between strategies, against SciPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The command that writes a report anew."""
+"""The command that writes a report again."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The report's page, files and command against the numbers they were given, read back as Markdown."""
+"""The report's page against the results that it was made of, read back as Markdown."""
 
 import ast
 import copy

@@ -1,4 +1,4 @@
-"""One process at a time in an output folder."""
+"""An output folder has one process at a time."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Output folders: a run's folder stays inside, and a result or identity of another run is none."""
+"""An output folder's runs stay inside it, and results or identities that aren't a run's own are ignored."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run is usable from any folder: recorded paths are absolute, and a place has one name however it is spelled."""
+"""A run can be used from any folder: recorded paths are absolute, and one place has one name."""
 
 import io
 import json

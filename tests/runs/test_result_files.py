@@ -1,4 +1,4 @@
-"""Results that are read for a report: what is refused, in one line."""
+"""results.json as a report reads it: broken results are refused in one line."""
 
 from pathlib import Path
 from typing import Any

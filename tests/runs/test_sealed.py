@@ -1,4 +1,4 @@
-"""Sealed folders: every changed, added or linked file is noticed."""
+"""Folders with a manifest: every changed, added or linked file is noticed."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The plan of a search for rates by brute force: grid, halving, ranks."""
+"""The plan of a search for learning rates, by brute force: the grid, the halving, the ranks."""
 
 import itertools
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""The library's functions, called with what they can't take: one line each, before anything is read or computed."""
+"""Wrong arguments of the library's functions are one line each, before anything is read or computed."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Hints for settings of other programs: each key is one of theirs, each setting that is named is one of ours."""
+"""Hints for settings of other programs: each key is one of theirs, and each named setting is one of ours."""
 
 import dataclasses
 import re

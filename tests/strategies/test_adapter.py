@@ -1,4 +1,4 @@
-"""Bottleneck adapters: where they stand, and their first values."""
+"""Bottleneck adapters: where they are, and their first values."""
 
 import numpy as np
 import pytest

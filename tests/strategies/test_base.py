@@ -1,4 +1,4 @@
-"""Strategies of one's own: patterns over paths, the registry, and that a scheme from outside the package trains."""
+"""Strategies of one's own: patterns over parameter paths, stages, and the registry."""
 
 from dataclasses import replace
 

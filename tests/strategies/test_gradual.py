@@ -1,4 +1,4 @@
-"""Strategies in stages: against PyTorch, against all gradients with masks, resumed in any stage, and what they save."""
+"""Gradual unfreezing against PyTorch and against masked gradients, resumed in any stage, and the work it saves."""
 
 import shutil
 from functools import cache

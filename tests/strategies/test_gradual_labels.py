@@ -1,4 +1,4 @@
-"""Gradual unfreezing: which labels train when, at which rates."""
+"""Gradual unfreezing: which parameters train from which epoch, and at which rates."""
 
 import pytest
 from support import tiny

@@ -1,4 +1,4 @@
-"""Layer-wise learning rate decay: the rate of every leaf."""
+"""Layer-wise learning rate decay: the rate of every parameter."""
 
 import pytest
 from support import tiny

@@ -1,4 +1,4 @@
-"""LoRA: which products it stands beside, and its first values."""
+"""LoRA: which products have an update, and its first values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Schedules against closed forms, AdamW against PyTorch's, weight decay, clipping, and errors that name names."""
+"""Optimizers: schedules by closed forms, AdamW against PyTorch's, weight decay, clipping, and errors."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The original experiment's partial fine-tuning: which layers train, at which rates."""
+"""Partial fine-tuning: which layers train, and at which rates."""
 
 import math
 from fractions import Fraction

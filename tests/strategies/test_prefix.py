@@ -1,4 +1,4 @@
-"""Prefixes of keys and values: first values."""
+"""Prefix tuning: the first values of keys and values."""
 
 import numpy as np
 import pytest

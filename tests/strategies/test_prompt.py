@@ -1,4 +1,4 @@
-"""Soft prompts: what trains, and first values."""
+"""Prompt tuning: which parameters train, and the prompt's first values."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Strategies: how many numbers train (closed forms), settings, prompts' first values, patterns, and the registry."""
+"""The registered strategies: how many numbers train at GPT-2's size, ranges of settings, fingerprints."""
 
 import jax
 import optax

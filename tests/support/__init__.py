@@ -1,1 +1,1 @@
-"""What tests share: tiny models, naive references, small experiments, stand-ins for servers."""
+"""Helpers of the tests: tiny models, naive references, small experiments, stand-ins for servers."""

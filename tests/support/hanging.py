@@ -1,4 +1,4 @@
-"""Writes of checkpoints that hang in the kernel: where TensorStore opens a file to write, stands a pipe nobody reads.
+"""Writes of checkpoints that hang in the kernel: TensorStore opens a pipe that nobody reads in place of a file.
 
 As a script, the command with another patience: `hanging.py SECONDS ARGUMENTS`.
 """

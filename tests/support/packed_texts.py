@@ -1,4 +1,4 @@
-"""The texts that a batch holds, and those that it should hold."""
+"""The texts of a batch, and the texts that it should hold."""
 
 import numpy as np
 from hypothesis import strategies as st

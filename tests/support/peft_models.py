@@ -1,4 +1,4 @@
-"""PEFT's logits of texts, one by one."""
+"""PEFT's logits of each text."""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.work import Needed, step_flops
+from benchmarks.support.flops import Needed, step_flops
 from flax_agnews.training.state import Setup, create_state
 from flax_agnews.training.step import classification_loss, make_gradients
 from support import tiny

@@ -1,4 +1,4 @@
-"""Spoils weight files by the thousand, and reads each by the library and by readers written here from the formats.
+"""Damages weight files by the thousand, and reads each by the library and by readers written here from the formats.
 
 `python tests/support/weight_fuzzing.py safetensors 6000 FOLDER` prints the outcomes as JSON. A process of its
 own: it may not grow, nor hang, and a crash ends it with the file that did it left in FOLDER.

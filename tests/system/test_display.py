@@ -1,4 +1,4 @@
-"""The display in a terminal (fake, with a clock of the test's own) and without one."""
+"""The display in a terminal (simulated, with the test's own clock) and without one."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Processes in odd surroundings: no working directory, no home, no cache that can be written. One line each."""
+"""Processes without a working directory, a home or a writable cache: each is one line, or works."""
 
 import json
 import os

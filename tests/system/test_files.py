@@ -1,4 +1,4 @@
-"""Whole files: whatever YAML values are written, they come back."""
+"""YAML files: whatever values are written come back."""
 
 from typing import Any
 

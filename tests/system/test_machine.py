@@ -1,12 +1,13 @@
-"""Processors that multiply no bfloat16: told from /proc/cpuinfo of real ones, before training and in the benchmark."""
+"""Processors without bfloat16 products are recognised from /proc/cpuinfo, before training and in the benchmark."""
 
 import platform
 import subprocess
 
 import pytest
 
-from benchmarks import versus_tables, vs_pytorch
-from benchmarks.harness import Suite
+from benchmarks import vs_pytorch
+from benchmarks.support import vs_pytorch_tables
+from benchmarks.support.workers import Suite
 from flax_agnews.experiment.progress import slow_type
 from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
 
@@ -98,7 +99,7 @@ def test_the_benchmark_leaves_it_out_and_says_why() -> None:
     assert vs_pytorch.left_out(every, "cpu", GENOA) == vs_pytorch.left_out(every, "gpu", ROME) == []
     without = vs_pytorch.left_out(every, "cpu", ROME)
     assert without == [Suite(name, "bfloat16") for name in ("full", "prompt", "partial")]
-    [said] = versus_tables._left_out({"left_out": [str(suite) for suite in without]})
+    [said] = vs_pytorch_tables._left_out({"left_out": [str(suite) for suite in without]})
     assert "full-bfloat16, prompt-bfloat16, partial-bfloat16" in said
     assert "AVX512-BF16" in said
-    assert versus_tables._left_out({"left_out": []}) == versus_tables._left_out({}) == []
+    assert vs_pytorch_tables._left_out({"left_out": []}) == vs_pytorch_tables._left_out({}) == []

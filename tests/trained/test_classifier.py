@@ -1,4 +1,4 @@
-"""A trained classifier answers as its run did and as PyTorch does, each text for itself; what doesn't fit is told."""
+"""A trained classifier gives its run's answers and PyTorch's, whatever other texts stand beside a text."""
 
 from pathlib import Path
 

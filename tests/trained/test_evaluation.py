@@ -1,4 +1,4 @@
-"""Scores of answers against scikit-learn."""
+"""Scores of a classifier's answers, against scikit-learn."""
 
 import numpy as np
 import pytest

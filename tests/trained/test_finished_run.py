@@ -1,4 +1,4 @@
-"""Which run a folder gives: the best by validation, found from inside, and only a finished one."""
+"""The run that a folder stands for: the best by validation, found from inside, and only a finished one."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What doesn't fit a run's folder is refused in one line; what is given is taken."""
+"""Loading a run: damaged weights, another body, tokenizer or settings are refused in one line."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The cache of frozen activations: contract 4, what may be cached, and files that are stale, damaged or too large."""
+"""Training on cached activations of frozen layers is training on token ids (contract 4), also when resumed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The key of an adapted body sees what changes its numbers."""
+"""The key of a body adapted by language modelling changes with everything that changes its numbers."""
 
 import hashlib
 import json

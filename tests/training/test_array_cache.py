@@ -1,4 +1,4 @@
-"""Files of frozen activations: shared, checked, made anew where they are damaged, and within a limit."""
+"""Files of cached activations are shared, checked, written again where they are damaged, and limited in size."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints that can be trusted: every damage is seen, and nothing half-written passes for the whole."""
+"""Checkpoints: what was saved comes back bit for bit, and every damage is noticed."""
 
 import json
 import shutil

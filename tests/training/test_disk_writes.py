@@ -1,4 +1,4 @@
-"""Writes that hang: noticed, reported, waited for by nobody, and of no consequence when they come to life later.
+"""Writes that hang are noticed and reported, nothing waits for them, and they change nothing when they go on later.
 
 Three ways to hang: TensorStore itself in the kernel (`hanging.Pipes`), a call of ours in the kernel, opening a pipe at
 whose other end nobody is, and a thread that sleeps.

@@ -1,4 +1,4 @@
-"""What exactness depends on: another circumstance is named."""
+"""Circumstances that change a run's last digits are named: another machine, device count or number of cores."""
 
 import os
 import subprocess

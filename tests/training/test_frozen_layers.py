@@ -1,4 +1,4 @@
-"""The key of frozen activations: texts, lower weights, types and depth."""
+"""The key of cached activations depends on texts, lower weights, types and depth."""
 
 from dataclasses import replace
 

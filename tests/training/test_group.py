@@ -1,4 +1,4 @@
-"""Several seeds in one program: each run's losses, batches and results are those that it has alone."""
+"""Seeds that train together in one program have the losses, batches and results that each has alone."""
 
 import itertools
 import json

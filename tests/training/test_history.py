@@ -1,4 +1,4 @@
-"""A run's numbers: which losses are spikes, by SciPy's deviation; what is told of them; a resume keeps count."""
+"""A run's history: loss spikes by SciPy's deviation, skipped updates, and a resume that keeps count."""
 
 import json
 import math

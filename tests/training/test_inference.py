@@ -1,4 +1,4 @@
-"""Texts that nobody has seen before: the naive way's logits, whatever stands beside them, from few compiled shapes."""
+"""Predictions have the naive way's logits, whatever texts stand beside a text, from few compiled shapes."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Early stopping: where the rule says, alone, in groups, resumed and in stages; the learning rate as without it."""
+"""Early stopping ends runs by its rule: alone, in groups, resumed and in stages; learning rates stay as without it."""
 
 import json
 import math

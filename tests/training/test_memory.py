@@ -1,4 +1,4 @@
-"""Memory: freed blocks stay in the process, and a run's peak is its own."""
+"""Freed memory stays in the process, and a run's peak memory is its own."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""Too little memory: the error names what takes it."""
+"""Where memory runs out, the error names the settings that take it."""
 
 import pytest
 

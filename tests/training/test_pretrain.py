@@ -1,4 +1,4 @@
-"""Language-model adaptation: against PyTorch, from training texts only, kept by what decides it."""
+"""Language modelling before fine-tuning: its loss against PyTorch, its texts, and when a kept body is used again."""
 
 import csv
 import json

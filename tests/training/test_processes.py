@@ -1,4 +1,4 @@
-"""Several processes train as one: the same numbers, one set of files, one stop; and none waits for a lost one."""
+"""Several processes train as one: the same numbers, one set of files, one stop, and no waiting for a lost one."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Rates times a factor: one compiled program has the losses of any rate."""
+"""One compiled program trains at any learning rate: a factor on every rate, and a stride on every schedule."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Saves in the background: failures, how often, and what a crash can lose."""
+"""Checkpoints in the background: failures, intervals, and what a crash can lose."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Starting points: what PEFT and transformers saved gives their logits before training; what doesn't fit is refused."""
+"""Starting from what PEFT or transformers saved gives their logits; files that don't fit are refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Class weights, scikit-learn's, and label smoothing: the gradients of PyTorch's loss, however a batch is dealt out."""
+"""Class weights and label smoothing give the gradients of PyTorch's loss, however a batch is divided."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Updates whose numbers are not finite: left out to the byte, seen at once, by whichever way runs are laid out.
+"""Updates whose numbers are not finite are skipped to the byte, and noticed at once, alone and in groups.
 
 What is not finite is real: one token's embedding is infinite (in a frozen body), and only one text has that token.
 """

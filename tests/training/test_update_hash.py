@@ -1,4 +1,4 @@
-"""What identifies a scheme: other updates at any step are another hash; written twice, it is the same."""
+"""The hash of a strategy's updates: other updates at any step are another hash, and the same ones the same."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Model cards: filled from the run, and their own code gives the run's logits."""
+"""Model cards are filled from the run, and the code on them gives the run's logits."""
 
 import shutil
 from dataclasses import replace

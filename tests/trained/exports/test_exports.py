@@ -1,4 +1,4 @@
-"""An export is what its run is, as PyTorch in transformers computes it; what can't be exported is told."""
+"""Exports: strategies that can't be merged, damaged files and full folders are refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Exports to FlaxGPT2: the same weights in the places of transformers 4."""
+"""Exports to FlaxGPT2 have the same weights in the places that transformers 4 reads."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exports to transformers give the logits of the run, alone, padded and in a pipeline."""
+"""Exports to transformers give the run's logits: alone, padded, in pairs and in a pipeline."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Plain exports: the padding id, and the classes in config.json."""
+"""Plain exports: the padding id, and the class names in config.json."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Contenders in worker processes that measure one at a time: every repeat runs each once, in a shuffled order."""
+"""Measures contenders in worker processes, one at a time: every repeat runs each once, in a shuffled order."""
 
 import math
 import multiprocessing
@@ -26,18 +26,18 @@ WARM_UP = -1
 
 @dataclass(frozen=True)
 class Settings:
-    """What all contenders of a benchmark share.
+    """Settings that all contenders of a benchmark share.
 
     Attributes:
         model: directory of the body's config.json and weights.
         tokenizer, data: directories of GPT-2's tokenizer and of the texts.
         batch_size: texts an update.
-        repeats: that are counted.
+        repeats: number of repeats, without the warm-up.
         allocator: whether freed memory stays in the process.
         device: "cpu", or "auto" for the accelerator that JAX finds.
-        seed: of the order of contenders and of the batches.
+        seed: seed of the order of contenders and of the batches.
         max_length: most tokens of a text.
-        shapes: most compiled shapes of ours.
+        shapes: most compiled shapes of the library.
     """
 
     model: str
@@ -53,18 +53,18 @@ class Settings:
 
     @property
     def texts(self) -> int:
-        """Training texts that batches are drawn from: as many as one megabatch has."""
+        """Number of training texts that batches are drawn from: those of one megabatch."""
         return MEGABATCH * self.batch_size
 
     @property
     def limit_train(self) -> int:
-        """Training rows of which `texts` are left when the validation split has its share."""
+        """Number of training rows, of which `texts` are left after the validation split."""
         share = DataConfig().validation_fraction
         return next(n for n in range(self.texts, 2 * self.texts) if n - math.ceil(share * n) >= self.texts)
 
 
 class Suite(NamedTuple):
-    """Contenders that run interleaved."""
+    """A strategy in a precision, whose contenders are measured interleaved."""
 
     strategy: str
     precision: str
@@ -74,17 +74,17 @@ class Suite(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Suite":
-        """From `full-float32`."""
+        """The suite of a name like `full-float32`."""
         return cls(*name.split("-"))
 
 
 class Sample(NamedTuple):
-    """A measurement: complete training steps.
+    """A measurement of complete training steps, or of predictions.
 
     Attributes:
         seconds: wall time.
         tokens: real tokens of the texts, as far as they were processed.
-        texts: how many.
+        texts: number of texts.
     """
 
     seconds: float
@@ -93,30 +93,30 @@ class Sample(NamedTuple):
 
 
 Samples = Mapping[str, Sequence[Sample]]
-"""For each contender its samples, one a repeat."""
+"""Contender -> its samples, one for each repeat."""
 
 Contenders = Mapping[str, Callable[[int], Sample]]
-"""Name -> (repeat, or `WARM_UP`) -> what was measured."""
+"""Name -> a function of the repeat (or `WARM_UP`) that measures."""
 
 
 class Built(NamedTuple):
-    """What a worker makes: its contenders, and facts about them that the parent is told."""
+    """The contenders that a worker process has built, and facts about them for the parent process."""
 
     contenders: Contenders
     facts: dict[str, Any]
 
 
 class Worker:
-    """A process that holds contenders, and measures only while it is told to.
+    """A process that holds contenders, and measures one when asked.
 
     Args:
-        target: `module:function`; imported over there, after the allocator is set. Gives a `Built`.
-        arguments: of the function.
+        target: `module:function`; imported in the process, after the allocator is set. Returns a `Built`.
+        arguments: arguments of the function.
         allocator: whether freed memory stays in the process.
-        environment: variables of the process.
+        environment: environment variables of the process.
 
     Raises:
-        RuntimeError: building or measuring failed over there; the message has the traceback.
+        RuntimeError: building or measuring failed in the process; the message has its traceback.
     """
 
     def __init__(self, target: str, arguments: Sequence[Any], allocator: bool, environment: Mapping[str, str]) -> None:
@@ -139,7 +139,7 @@ class Worker:
         self._process.join()  # the next ones need its memory
 
     def measure(self, name: str, repeat: int) -> Sample:
-        """Lets one contender run, and waits."""
+        """Lets one contender run, and waits for what it measured."""
         self._connection.send((name, repeat))
         return Sample(*self._received())
 
@@ -158,7 +158,7 @@ class Worker:
 def _serve(
     connection: Connection, target: str, arguments: Sequence[Any], allocator: bool, environment: Mapping[str, str]
 ) -> None:
-    """A worker's life."""
+    """Runs in the worker process: builds the contenders, then measures each that is asked for."""
     os.environ.update(environment)
     if allocator:
         keep_freed()
@@ -179,9 +179,9 @@ def interleave(workers: Sequence[Worker], repeats: int, seed: int, tell: Callabl
     """Measures all contenders of all workers, never two at a time.
 
     Args:
-        workers: that are ready.
-        repeats: rounds that count; a warm-up comes before them.
-        seed: of the order in each round.
+        workers: processes that are ready.
+        repeats: number of rounds after the warm-up.
+        seed: seed of the order in each round.
         tell: called after every measurement, the warm-up's too.
     """
     owners = {name: worker for worker in workers for name in worker.names}

@@ -1,4 +1,4 @@
-"""Results of measurements that grow entry by entry: JSON, Markdown, PNG."""
+"""Files of results that grow entry by entry: JSON, Markdown and PNG."""
 
 import argparse
 import json
@@ -7,23 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS, circumstances
-from benchmarks.trial import Record, Trial
+from benchmarks.support.circumstances import RESULTS, circumstances
+from benchmarks.support.trial import Record, Trial
 from flax_agnews.system.files import write_atomic
 
 
-class Book:
-    """A result of entries by name, written whenever one is added. Those of the same commit and settings stay.
+class ResultFiles:
+    """Files that are written anew whenever a result is added; results of the same commit and settings stay in them.
 
     Args:
-        folder: of the files.
-        name: of the files.
-        settings: what all entries share.
-        page: the record in Markdown.
-        picture: the record as PNG, if there is one.
+        folder: folder of the files.
+        name: their name, without suffix.
+        settings: settings that all entries share.
+        page: makes Markdown of the whole record.
+        picture: makes a PNG of it; None for no picture.
 
     Attributes:
-        entries: by name.
+        entries: results by name.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Book:
         self.entries = self._kept()
 
     def add(self, name: str, entry: Any, on: Record) -> None:
-        """Keeps an entry, measured on this device, and writes."""
+        """Adds an entry, measured on the device `on`, and writes the files."""
         self.entries[name] = entry
         self.record = {"made": {**self._made, **on}, "settings": self._settings, "entries": self.entries}
         write_atomic(self._file.with_suffix(".json"), (json.dumps(self.record, indent=1) + "\n").encode())
@@ -57,7 +57,7 @@ class Book:
 
 
 def made_line(record: Record) -> str:
-    """Date, commit, machine and versions, in a line."""
+    """The date, commit, machine and versions as a line of Markdown."""
     made = record["made"]
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "jax", "flax", "optax", "numpy"))
     where = f"{made['backend']} ({made['device']})"
@@ -66,12 +66,12 @@ def made_line(record: Record) -> str:
 
 
 def gibibytes(size: int | None) -> str:
-    """Bytes in a table."""
+    """Bytes as gibibytes for a table; a dash for None."""
     return "-" if size is None else f"{size / 2**30:.2f}"
 
 
 def add_common(parser: argparse.ArgumentParser, repeats: int, data: str) -> None:
-    """Options of every measurement of speed."""
+    """Adds the options that all measurements of speed have."""
     parser.add_argument("--repeats", type=int, default=repeats, help="steps that count")
     parser.add_argument("--data", default=data)
     parser.add_argument("--tokenizer", default=Trial.tokenizer)

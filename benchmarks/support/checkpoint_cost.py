@@ -1,4 +1,4 @@
-"""What a save of `full` costs while GPT-2 124M trains: the wait for the copy, and how much slower updates get."""
+"""Measures what saving a checkpoint of `full` costs while GPT-2 124M trains: the copy, and slower updates meanwhile."""
 
 import time
 from functools import partial
@@ -7,9 +7,9 @@ from statistics import fmean, median
 
 import jax
 
-from benchmarks.harness import Built, Sample
-from benchmarks.steps import Steps
-from benchmarks.trial import Trial
+from benchmarks.support.training_steps import TrialSteps
+from benchmarks.support.trial import Trial
+from benchmarks.support.workers import Built, Sample
 from flax_agnews.training.checkpoint import Store, snapshot
 from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History
@@ -17,9 +17,9 @@ from flax_agnews.training.saving import Saving
 
 
 def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> Built:
-    """Trains, saves so many times, and trains between the saves; nothing is left to measure."""
+    """Trains, with a number of saves and undisturbed updates between them; returns facts, and no contenders."""
     trial = Trial("full", data=data, tokenizer=tokenizer)
-    steps, saving = Steps(trial, folder), Saving(note=partial(print, flush=True))
+    steps, saving = TrialSteps(trial, folder), Saving(note=partial(print, flush=True))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(steps.state))
     store = Store(Path(folder) / "checkpoints")
     lane = Lane(steps.seeds[0], store)

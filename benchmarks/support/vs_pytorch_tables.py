@@ -1,4 +1,4 @@
-"""What `benchmarks.vs_pytorch` measured, in Markdown: a table for each suite, the targets, the whole experiment.
+"""The page of `benchmarks.vs_pytorch` in Markdown: a table for each suite, the targets, the whole experiment.
 
 A record is what the JSON file has: `made`, `settings`, and `suites`, by name. A suite has `mean_tokens`, `ours` (facts)
 and `contenders`: name -> `samples` ([seconds, real tokens, texts] of each repeat) and `mean_tokens` of a text as it was
@@ -13,7 +13,7 @@ Record = Mapping[str, Any]
 
 
 class Target(NamedTuple):
-    """A ratio that is asked for: our speed over the other's, in one suite."""
+    """A ratio to reach: the library's speed over another contender's, in one suite."""
 
     suite: str
     against: str
@@ -44,11 +44,11 @@ LEAST_WHOLE, REACH_WHOLE = 8, 12
 STRATEGIES, TEXTS, EPOCHS, RUNS = ("full", "prompt", "partial"), 108_000, 5, 3
 
 THEIRS = "pad 256"
-"""The original's way."""
+"""The original experiment's padding."""
 
 
 def speeds(contender: Mapping[str, Any]) -> list[float]:
-    """Real tokens a second, of each repeat."""
+    """A contender's real tokens a second, in each repeat."""
     return [tokens / seconds for seconds, tokens, _ in contender["samples"]]
 
 
@@ -59,7 +59,7 @@ def speed(record: Record, suite: str, name: str) -> float | None:
 
 
 def ratio(record: Record, suite: str, name: str) -> float | None:
-    """Our median over another's."""
+    """The library's median speed over another contender's."""
     ours, theirs = speed(record, suite, "ours"), speed(record, suite, name)
     return ours / theirs if ours and theirs else None
 
@@ -90,7 +90,7 @@ def whole_experiment(record: Record) -> dict[str, dict[str, float]] | None:
 
 
 def page(record: Record) -> str:
-    """The whole page."""
+    """The whole page in Markdown."""
     suites = [_suite(record, name) for name in record["suites"]]
     return "\n\n".join([_head(record), *suites, *_left_out(record), _targets(record), _whole(record)]) + "\n"
 

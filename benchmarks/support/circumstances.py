@@ -1,4 +1,4 @@
-"""What a measurement was made on: commit, date, machine, versions."""
+"""The commit, date, machine and versions that a measurement was made with."""
 
 import datetime
 import platform
@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def circumstances() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""PyTorch's side of a comparison, in a process of its own: transformers' GPT-2, PEFT, and the ways to pad.
+"""PyTorch's side of `benchmarks.vs_pytorch`, in a worker process: transformers' GPT-2, PEFT, and ways to pad.
 
 Where there is a choice, the faster or Trainer's default is taken: SDPA attention, the fused AdamW, no key/value cache,
 no gradient clipping.
@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2Model
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.utils import logging
 
-from benchmarks.harness import MEGABATCH, WARM_UP, Built, Sample, Settings, Suite
+from benchmarks.support.workers import MEGABATCH, WARM_UP, Built, Sample, Settings, Suite
 from flax_agnews.config import DataConfig
 from flax_agnews.data.encoded import Split, encode_corpus
 from flax_agnews.data.sources import load_corpus
@@ -31,7 +31,7 @@ QUANTILES = (0.1, 0.3, 0.5, 0.2, 0.4)
 """Of a megabatch sorted by length; each repeat takes the batches at one of them and at its mirror image."""
 
 Rows = Mapping[int, Sequence[Sequence[int]]]
-"""Repeat -> the texts of each batch."""
+"""Repeat -> numbers of the texts of each of its batches."""
 
 
 def load_split(settings: Settings) -> tuple[Split, Tokenizer]:
@@ -67,14 +67,14 @@ def make_model(settings: Settings, strategy: str, classes: int, padding: int) ->
 
 
 class Trainer:
-    """Complete training steps of one model, which all ways to pad share.
+    """Complete training steps of one model, which all ways of padding share.
 
     Args:
-        settings: of the benchmark.
+        settings: settings of the benchmark.
         suite: strategy and precision ("bfloat16" is autocast).
         data: the texts.
         padding: id of the padding token.
-        device: of PyTorch.
+        device: PyTorch's device.
     """
 
     def __init__(self, settings: Settings, suite: Suite, data: Split, padding: int, device: str) -> None:
@@ -108,7 +108,7 @@ class Trainer:
         return loss.item()
 
     def measure(self, batches: Sequence[Sequence[int]], width: int | None = None, model: Any = None) -> Sample:
-        """Trains on the batches, one after the other."""
+        """Trains on the batches, one after the other, and measures the time."""
         started = time.perf_counter()
         losses = [self.step(rows, width, model) for rows in batches]
         if self.device != "cpu":
@@ -140,7 +140,7 @@ def grouped(lengths: np.ndarray, batch_size: int, repeats: int, seed: int) -> di
 
 
 FEW = 8
-"""Texts an update where padding to a fixed width is measured for the whole experiment alone."""
+"""Texts an update where a fixed width is measured only to compute the whole experiment's time."""
 
 
 def ways(settings: Settings, suite: Suite) -> dict[str, int | None]:
@@ -156,8 +156,8 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
 
     Args:
         settings, suite: what is measured.
-        rows: of our batches: the first of each repeat is padded, to its longest text and to the fixed widths.
-        backend: of JAX; on "gpu" PyTorch uses CUDA, and `torch.compile` joins in.
+        rows: texts of the library's batches; the first of each repeat is padded in every way.
+        backend: JAX's backend; on "gpu" PyTorch uses CUDA, and `torch.compile` joins in.
     """
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(settings.seed)
@@ -184,7 +184,7 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
 
 
 def _padded(rows: Rows, suite: Suite, width: int | None) -> Rows:
-    """The first batch of each repeat; few texts of it to warm up, and where a fixed width is no target's."""
+    """The first batch of each repeat; only a few of its texts to warm up, and where a fixed width is in no target."""
     few = width is not None and suite.strategy != "full"
     return {r: [batches[0][: FEW if few or r == WARM_UP else None]] for r, batches in rows.items()}
 
@@ -194,7 +194,7 @@ def _contender(trainer: Trainer, rows: Rows, width: int | None, model: Any = Non
 
 
 def save_random(folder: str, fields: Mapping[str, Any], seed: int) -> Built:
-    """Writes a GPT-2 with random weights as transformers saves it: what both sides start from."""
+    """Writes a GPT-2 with random weights as transformers saves it; both sides load it."""
     _quiet()
     torch.manual_seed(seed)
     model = GPT2Model(GPT2Config(**fields))
@@ -203,6 +203,6 @@ def save_random(folder: str, fields: Mapping[str, Any], seed: int) -> Built:
 
 
 def _quiet() -> None:
-    """No bars while reading and writing weights, and no word that the head is new."""
+    """Hides progress bars of reading and writing weights, and the warning that the head is new."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()

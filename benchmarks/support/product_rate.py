@@ -1,4 +1,4 @@
-"""What the machine can do: the best rate of a matrix product."""
+"""The machine's best rate of a matrix product, in FLOP/s."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.predict`: a classifier of the library, on weights and texts that both sides share."""
+"""The library's side of `benchmarks.predict`: its classifier, on weights and texts that both sides share."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from benchmarks.harness import Built, Sample
+from benchmarks.support.workers import Built, Sample
 from flax_agnews.config import DataConfig, ModelConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import load_tokenizer
@@ -21,16 +21,16 @@ from flax_agnews.training.inference import Inference
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What both sides answer, and with which weights.
+class PredictionTask:
+    """The texts that both sides classify, and the weights that they use.
 
     Attributes:
         model: directory of a GPT2ForSequenceClassification and its tokenizer, as transformers saves them.
-        data: directory of the texts.
-        texts: how many, drawn from the test split.
+        data: directory of the data set.
+        texts: how many texts are drawn from the test split.
         dtype: "float32" or "bfloat16".
         max_length: most tokens of a text.
-        seed: of the draw.
+        seed: seed of the draw.
     """
 
     model: str
@@ -47,22 +47,22 @@ class Asked:
         return [every[number] for number in chosen]
 
 
-def load(asked: Asked) -> Classifier:
-    """The classifier: everything trains, so that all weights are the run's own."""
-    model, head = ModelConfig(name=asked.model, dtype=asked.dtype), load_file(f"{asked.model}/model.safetensors")
+def load(task: PredictionTask) -> Classifier:
+    """The library's classifier with these weights, as one that `full` has trained."""
+    model, head = ModelConfig(name=task.model, dtype=task.dtype), load_file(f"{task.model}/model.safetensors")
     base, score = load_base(model), head["score.weight"].T
     entry = REGISTRY["full"]
     adapted = adapt_model(entry.build(entry.settings(), base.config), base, score.shape[1], model)
     params = {path: jnp.asarray(value) for path, value in {**base.parameters, "score/kernel": score}.items()}
     names = [str(number) for number in range(score.shape[1])]
-    reads = load_tokenizer(asked.model)
-    return Classifier("benchmark", names, asked.max_length, DataConfig(), reads, Inference(adapted, params, {}))
+    reads = load_tokenizer(task.model)
+    return Classifier("benchmark", names, task.max_length, DataConfig(), reads, Inference(adapted, params, {}))
 
 
-def build(asked: Asked) -> Built:
-    """Our contender. Its warm-up compiles."""
-    texts, classifier = asked.read(), load(asked)
-    tokens = int(classifier._tokenizer.encode(texts, asked.max_length).lengths.sum())
+def build(task: PredictionTask) -> Built:
+    """The library's contender; its warm-up compiles."""
+    texts, classifier = task.read(), load(task)
+    tokens = int(load_tokenizer(task.model).encode(texts, task.max_length).lengths.sum())
 
     def measure(repeat: int) -> Sample:
         started = time.perf_counter()

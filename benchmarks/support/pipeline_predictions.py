@@ -1,4 +1,4 @@
-"""The other side of `benchmarks.predict`: transformers' text-classification pipeline, with the batching it offers."""
+"""The other side of `benchmarks.predict`: transformers' text-classification pipeline, in the ways it can batch."""
 
 import os
 import time
@@ -10,8 +10,8 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2Tokenizer, pipeline
 from transformers.utils import logging
 
-from benchmarks.answering import Asked
-from benchmarks.harness import Built, Sample
+from benchmarks.support.our_predictions import PredictionTask
+from benchmarks.support.workers import Built, Sample
 
 CLASSES = 4
 
@@ -29,23 +29,23 @@ def save_random(folder: str, fields: Mapping[str, Any], tokenizer: str, seed: in
     return Built({}, {"parameters": sum(p.numel() for p in model.parameters())})
 
 
-def build(asked: Asked, batch_sizes: Sequence[int]) -> Built:
+def build(task: PredictionTask, batch_sizes: Sequence[int]) -> Built:
     """The pipeline one text at a time and in batches, of texts as they come and sorted by length beforehand."""
     logging.set_verbosity_error()
     torch.set_num_threads(os.cpu_count() or 1)
-    tokenizer = AutoTokenizer.from_pretrained(asked.model)
+    tokenizer = AutoTokenizer.from_pretrained(task.model)
     tokenizer.padding_side = "right"
-    kind = getattr(torch, asked.dtype)
-    model = GPT2ForSequenceClassification.from_pretrained(asked.model, dtype=kind, use_cache=False).eval()
+    kind = getattr(torch, task.dtype)
+    model = GPT2ForSequenceClassification.from_pretrained(task.model, dtype=kind, use_cache=False).eval()
     classify: Any = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
-    texts = asked.read()
-    lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=asked.max_length)["input_ids"]]
+    texts = task.read()
+    lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=task.max_length)["input_ids"]]
     by_length = [texts[place] for place in np.argsort(lengths, kind="stable")]
 
     def contender(texts: Sequence[str], size: int) -> Callable[[int], Sample]:
         def measure(repeat: int) -> Sample:
             started = time.perf_counter()
-            answers = classify(list(texts), batch_size=size, truncation=True, max_length=asked.max_length)
+            answers = classify(list(texts), batch_size=size, truncation=True, max_length=task.max_length)
             assert len(answers) == len(texts)
             return Sample(time.perf_counter() - started, sum(lengths), len(texts))
 
@@ -55,7 +55,7 @@ def build(asked: Asked, batch_sizes: Sequence[int]) -> Built:
     for size in batch_sizes:
         contenders[f"batches of {size}"] = contender(texts, size)
         contenders[f"sorted, batches of {size}"] = contender(by_length, size)
-    scores = classify(texts[:32], top_k=None, truncation=True, max_length=asked.max_length)
+    scores = classify(texts[:32], top_k=None, truncation=True, max_length=task.max_length)
     ids = model.config.label2id
     ordered = [{ids[one["label"]]: one["score"] for one in every} for every in scores]
     facts = {

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.versus_tables import Record, model_text, ratio, speeds
+from benchmarks.support.vs_pytorch_tables import Record, model_text, ratio, speeds
 
 # Okabe and Ito (2008), as in the reports: ours stands out, ours in another strategy is paler
 _OURS, _OURS_TOO, _THEIRS = "#0072B2", "#56B4E9", "#BBBBBB"

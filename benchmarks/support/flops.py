@@ -1,4 +1,4 @@
-"""The arithmetic that a training step needs: products of real tokens only, each once."""
+"""Counts the operations that a training step needs: matrix products of real tokens only, each once."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from flax_agnews.models.gpt2 import GPT2Config
 
 @dataclass(frozen=True)
 class Needed:
-    """Which parts of a step can't be left out.
+    """The parts of a training step that a strategy needs.
 
     Attributes:
-        first: layers below are computed before (a cache of frozen activations).
+        first: lowest layer that is computed; those below come from a cache of frozen activations.
         gradient: lowest layer whose tokens get a gradient; the number of layers where none does.
         weights: lowest layer whose kernels train; the number of layers where none does.
         prompt: soft prompt tokens, the same for all texts: they go through the layers once.
@@ -26,7 +26,7 @@ class Needed:
 
     @classmethod
     def of(cls, trainable: Collection[str], shapes: Mapping[str, tuple[int, ...]], layers: int, first: int) -> "Needed":
-        """By the paths that train, and the shapes of all parameters."""
+        """From the paths of the parameters that train, and the shapes of all."""
 
         def lowest(end: str) -> int:
             inside = [path for path in trainable if path.startswith("transformer/h/") and path.endswith(end)]
@@ -46,9 +46,9 @@ def step_flops(body: GPT2Config, classes: int, lengths: np.ndarray, needed: Need
 
     Args:
         body: the model.
-        classes: of the head.
+        classes: number of classes of the head.
         lengths: [texts] real tokens of each text of the batch.
-        needed: what the strategy asks for.
+        needed: the parts that the strategy needs.
     """
     width, layers, prompt = body.n_embd, body.n_layer, needed.prompt
     tokens, texts = float(lengths.sum()), len(lengths)

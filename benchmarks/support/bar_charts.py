@@ -1,4 +1,4 @@
-"""What the pictures of speed share: bars, colours, PNG."""
+"""Horizontal bar charts as PNG files, for the pictures of measured speed."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from matplotlib.figure import Figure
 # Okabe and Ito (2008), as in the reports
 BLUE, GREEN, ORANGE, GREY = "#0072B2", "#009E73", "#E69F00", "#BBBBBB"
 COLORS: Mapping[str, str] = {"full": BLUE, "prompt": ORANGE, "partial": GREEN}
-"""Of the strategies."""
+"""Strategy -> its colour."""
 
 BAR = 0.32
-"""Inches of height a bar."""
+"""Height of a bar, in inches."""
 
 
 class Bar(NamedTuple):
     """A horizontal bar.
 
     Attributes:
-        name: left of it.
-        value, least, most: its length, and the ends of its line.
-        text: right of it.
-        color: of it.
+        name: label on its left.
+        value, least, most: its length, and the ends of the line across its end.
+        text: label on its right.
+        color: its colour.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Bar(NamedTuple):
 
 
 def figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure, in inches."""
+    """An empty figure; width and height in inches."""
     made = Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(made)
     made.suptitle(title, fontsize=12)
@@ -45,14 +45,14 @@ def figure(width: float, height: float, title: str) -> Figure:
 
 
 def png(made: Figure) -> bytes:
-    """A figure's file."""
+    """A figure as the bytes of a PNG file."""
     file = io.BytesIO()
     made.savefig(file, format="png")
     return file.getvalue()
 
 
 def draw_bars(axes: Axes, bars: Sequence[Bar], label: str) -> None:
-    """Bars from top to bottom; `label` says what they measure, with the unit."""
+    """Draws bars from top to bottom; `label` is the measured quantity with its unit."""
     places = range(len(bars))
     reach = [[bar.value - bar.least for bar in bars], [bar.most - bar.value for bar in bars]]
     colors = [bar.color for bar in bars]
@@ -68,7 +68,7 @@ def draw_bars(axes: Axes, bars: Sequence[Bar], label: str) -> None:
 
 
 def plain(axes: Axes, label: str) -> None:
-    """Small ticks, no box, and what the horizontal axis is."""
+    """Sets small ticks, removes the box, and labels the horizontal axis."""
     axes.set_xlabel(label, fontsize=9)
     axes.tick_params(labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""What a run does where it does without a saving: the same training at its cost, in a worker process."""
+"""Turns single savings off: the same training, at the cost that it has without them."""
 
 import copy
 from collections.abc import Callable
@@ -26,22 +26,22 @@ PROMPT = PromptSettings()
 
 
 def same(value: Any) -> Any:
-    """As it is."""
+    """Returns its argument."""
     return value
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different; the defaults change nothing.
+    """What a run does differently without a saving; the defaults change nothing.
 
     Attributes:
-        flags: of the command line, after the benchmark's own.
-        strategy: instead of the registered one.
-        prepare: called before anything is compiled.
-        texts: (texts, body) -> those that train instead.
-        batches: other ones of the same texts.
+        flags: flags after the benchmark's own.
+        strategy: replaces the registered strategy.
+        prepare: is called before anything is compiled.
+        texts: (texts, body) -> texts that train instead.
+        batches: batches -> other batches of the same texts.
         loss: what training minimises.
-        devices: how steps are compiled.
+        devices: compiles the steps.
     """
 
     flags: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Change:
 
 
 def padded(width: int) -> Change:
-    """Texts are cut at `width`, and shorter ones filled with zeros; what is pooled is the last of them."""
+    """Pads: texts are cut at `width`, and shorter ones filled with zeros; the last of them is pooled."""
 
     def texts(real: Ragged, body: GPT2Config) -> Ragged:
         ids = np.zeros((len(real), width), np.int32)
@@ -67,7 +67,7 @@ def padded(width: int) -> Change:
 
 
 def uniform(batches: TrainBatches) -> TrainBatches:
-    """Every block of a shape looks back as far as the longest text."""
+    """Batches in whose shapes every block of attention looks back as far as the longest text."""
     changed = copy.copy(batches)
     every = [s._replace(reach=tuple(s.reach[0] if blocks else 0 for blocks in s.reach)) for s in batches.shapes]
     changed.shapes = list(dict.fromkeys(cast(list[Shape], every)))
@@ -75,7 +75,7 @@ def uniform(batches: TrainBatches) -> TrainBatches:
 
 
 class Vectors(nnx.Module):
-    """A table of vectors with more rows, which train: ids from the table's end on.
+    """An embedding table with more rows, which train; their ids follow the table's.
 
     Args:
         table: [entries, embd].
@@ -101,7 +101,7 @@ def _with_vectors(model: Classifier, key: Array) -> Classifier:
 
 
 def _prompted(texts: Ragged, body: GPT2Config) -> Ragged:
-    """Each text with the prompt's ids before it."""
+    """Texts with the prompt's ids before each."""
     prompt = np.arange(body.vocab_size, body.vocab_size + PROMPT.tokens, dtype=np.int32)
     return Ragged.of([*prompt, *texts[i]] for i in range(len(texts)))
 
@@ -116,7 +116,7 @@ PROMPT_PER_TEXT = Strategy(
 
 
 def all_tokens_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
-    """The loss, the last layer computed for all tokens."""
+    """The training loss, with the last layer computed for all tokens."""
 
     def logits(batch: Batch, noise: Noise | None, dtype: Any) -> Array:
         return model.score(model.hidden(batch, noise, dtype)[batch.last])

@@ -1,4 +1,4 @@
-"""What a process measures, and how several take turns."""
+"""Trials, each a configuration that is measured in a process of its own; several processes take turns."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import Sample, Worker, interleave
+from benchmarks.support.workers import Sample, Worker, interleave
 
 # Nothing here imports JAX: a worker imports its parent's modules before its environment is set.
 
@@ -17,26 +17,26 @@ MODELS: Mapping[str, Mapping[str, int]] = {"124M": {}, "mini": {"n_layer": 4, "n
 """Name -> fields of config.json; random weights, GPT-2's own vocabulary, so that all count the same tokens."""
 
 SEED = 42
-"""Of batches, and of the order in which processes take turns."""
+"""Seed of the batches, and of the order in which processes take turns."""
 
 Record = Mapping[str, Any]
-"""A result as JSON has it."""
+"""A result as a JSON file holds it."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A strategy on a model and on texts.
+    """A configuration to measure: a strategy, a model and texts.
 
     Attributes:
-        strategy: its name.
-        model: of `MODELS`, or fields of config.json as JSON.
+        strategy: name of the strategy.
+        model: a name in `MODELS`, or fields of config.json as JSON.
         batch_size: texts an update.
-        dtype: of matrix products.
+        dtype: type of matrix products.
         shapes: most compiled shapes.
-        without: the saving that it does without.
-        seeds: that train together.
-        runs: whose batches (five epochs each) are planned.
-        rows: of the training file; by default 20 batches.
+        without: the saving that is turned off.
+        seeds: number of seeds that train together.
+        runs: number of runs whose batches (five epochs each) are planned.
+        rows: number of rows of the training file; by default 20 batches.
         mean_length: tokens of a text on average, where the texts are cut anew.
         max_length: most tokens of a text as it was read.
         data, tokenizer: directories.
@@ -63,13 +63,13 @@ class Trial:
 
     @property
     def model_text(self) -> str:
-        """The model in a table."""
+        """The model as a table names it."""
         body = self.body
         return self.model if self.model in MODELS else f"{body.get('n_layer', 12)} x {body.get('n_embd', 768)}"
 
     @property
     def label(self) -> str:
-        """Its name among those that are measured together: what isn't the default, and where it trains."""
+        """Its name among those that are measured together: every field that isn't the default."""
         told = asdict(self)
         default = asdict(Trial())
         changed = [f"{k} {v}" for k, v in told.items() if v != default[k] and k not in ("data", "tokenizer")]
@@ -78,11 +78,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of a trial.
+    """The measured steps of a trial, and facts about it.
 
     Attributes:
-        facts: that its process told.
-        samples: steps, one a repeat.
+        facts: what its process knows besides speed.
+        samples: a measured step for each repeat.
     """
 
     facts: dict[str, Any]
@@ -90,7 +90,7 @@ class Result:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Medians over the steps, and what else is known."""
+        """Medians over the steps, and the facts."""
         rates = [sample.tokens / sample.seconds for sample in self.samples]
         return {
             "tokens_per_second": median(rates),
@@ -107,13 +107,13 @@ class Result:
 
 @contextmanager
 def started(trial: Trial, repeats: int, cpu: bool = False, folder: str | None = None) -> Iterator[Worker]:
-    """A process with the trial compiled and warm, which measures when told to.
+    """Starts a process with the trial compiled and warmed up, which measures when asked.
 
     Args:
         trial: what it measures.
-        repeats: steps that will be asked for.
-        cpu: whether to leave an accelerator alone.
-        folder: for its files and caches; by default one of its own, so that nothing is found there.
+        repeats: number of steps that will be asked for.
+        cpu: whether to use the CPU although there is an accelerator.
+        folder: folder of its caches; by default an empty one.
     """
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # which the process would inherit
     with tempfile.TemporaryDirectory(prefix="benchmark-") as own:
@@ -121,12 +121,14 @@ def started(trial: Trial, repeats: int, cpu: bool = False, folder: str | None = 
         if cpu:
             environment["JAX_PLATFORMS"] = "cpu"
         arguments = (trial, f"{own}/output", repeats)
-        with Worker("benchmarks.steps:build", arguments, trial.without != "allocator", environment) as worker:
+        with Worker(
+            "benchmarks.support.training_steps:build_trial", arguments, trial.without != "allocator", environment
+        ) as worker:
             yield worker
 
 
 def take_turns(workers: Sequence[Worker], repeats: int) -> list[Result]:
-    """Steps of several processes, interleaved, never two at a time."""
+    """Measures steps of several processes, interleaved, never two at a time."""
 
     def tell(name: str, repeat: int, sample: Sample) -> None:
         if repeat >= 0:
@@ -138,6 +140,6 @@ def take_turns(workers: Sequence[Worker], repeats: int) -> list[Result]:
 
 
 def measure(trials: Sequence[Trial], repeats: int, cpu: bool = False) -> list[Result]:
-    """Trials in a process each, interleaved."""
+    """Measures trials in a process each, interleaved."""
     with ExitStack() as stack:
         return take_turns([stack.enter_context(started(trial, repeats, cpu)) for trial in trials], repeats)

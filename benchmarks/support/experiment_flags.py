@@ -1,0 +1,54 @@
+"""Command lines of the experiments that are measured."""
+
+import json
+from typing import Any
+
+from benchmarks.support.trial import SEED, Trial
+from benchmarks.support.workers import Settings
+
+TRIAL_BATCHES = 20
+"""Batches of training texts that a trial reads, unless it names a number of rows."""
+
+
+def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[str]:
+    """The experiment's command line; a setting that isn't named has its default."""
+    chosen: dict[str, Any] = {
+        "strategy": strategy,
+        "model.name": settings.model,
+        "model.tokenizer": settings.tokenizer,
+        "model.dtype": precision,
+        "model.dropout": 0,
+        "data.source": settings.data,
+        "data.max_length": settings.max_length,
+        "data.limit_train": settings.limit_train,
+        "data.limit_test": settings.texts // 10,
+        "train.batch_size": settings.batch_size,
+        "train.seed": settings.seed,
+        "train.shapes": settings.shapes,
+        "parallel.devices": 1,
+        "parallel.keep_memory": str(settings.allocator).lower(),
+        "checkpoint.enabled": "false",
+        "tracking.wandb": "disabled",
+    }
+    if strategy == "partial":
+        chosen["train.cache_frozen"] = "on"
+    return _as_flags(chosen)
+
+
+def trial_flags(trial: Trial, folder: str) -> list[str]:
+    """A trial's command line; its model has random weights."""
+    given = (trial.tokenizer, trial.data, trial.batch_size)
+    settings = Settings("", *given, seed=SEED, max_length=trial.max_length, shapes=trial.shapes)
+    chosen: dict[str, Any] = {
+        "output": folder,
+        "model.from_config": json.dumps({"model_type": "gpt2", **trial.body}),
+        "data.limit_train": trial.rows or int(TRIAL_BATCHES * trial.batch_size / 0.9) + 1,
+        "data.limit_test": 64,
+        "train.runs": trial.runs,
+        "train.parallel_seeds": trial.seeds,
+    }
+    return [*experiment_flags(settings, trial.strategy, trial.dtype), *_as_flags(chosen)]
+
+
+def _as_flags(chosen: dict[str, Any]) -> list[str]:
+    return [part for name, value in chosen.items() for part in (f"--{name}", str(value))]

@@ -1,0 +1,249 @@
+"""The library's training steps in a worker process, compiled as users get them, for both benchmarks of training speed.
+
+`build_trial` is for `benchmarks.throughput` and `benchmarks.growth`, `build_suite` for `benchmarks.vs_pytorch`.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.support.experiment_flags import experiment_flags, trial_flags
+from benchmarks.support.flops import Needed, step_flops
+from benchmarks.support.product_rate import product_rate
+from benchmarks.support.trial import Trial
+from benchmarks.support.without_savings import CHANGES, Change, resized
+from benchmarks.support.workers import WARM_UP, Built, Sample, Settings, Suite
+from flax_agnews.cli import arguments
+from flax_agnews.config import Config
+from flax_agnews.data.encoded import Split, encode_corpus
+from flax_agnews.data.sources import load_corpus
+from flax_agnews.data.tokens import Ragged, load_tokenizer
+from flax_agnews.errors import UserError
+from flax_agnews.experiment.experiment import Experiment
+from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.memory import peak_bytes, reset_peak
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.program import Program, plan_batches
+
+SUITE_BATCHES = 2
+"""Random batches a repeat of a suite."""
+
+
+class Steps(ABC):
+    """Complete training steps of a compiled strategy; its training state goes on from each to the next.
+
+    Args:
+        program: the compiled steps.
+        seeds: the runs that train together.
+        lengths: [texts] real tokens of each training text, without padding or prompt.
+    """
+
+    def __init__(self, program: Program, seeds: Sequence[int], lengths: np.ndarray) -> None:
+        self.program, self.seeds, self.lengths = program, seeds, lengths
+        self.batches = program.batches
+        self.state, self.frozen = program.start_together(seeds)
+
+    @abstractmethod
+    def places(self, repeat: int) -> Sequence[tuple[int, int]]:
+        """The (epoch, step) of each batch that a repeat trains on."""
+
+    def rows_of_batches(self, repeat: int) -> list[np.ndarray]:
+        """The texts of each batch of a repeat, of all seeds."""
+        places = self.places(repeat)
+        return [np.concatenate([self.batches.rows(seed, *place) for seed in self.seeds]) for place in places]
+
+    def rows(self, repeat: int) -> np.ndarray:
+        """The texts of all batches of a repeat."""
+        return np.concatenate(self.rows_of_batches(repeat))
+
+    def measure(self, repeat: int) -> Sample:
+        """Trains on a repeat's batches: put together, forward, backward, update, loss read back."""
+        places, rows = self.places(repeat), self.rows(repeat)
+        started = time.perf_counter()
+        for place in places:
+            self.state, metrics = self.program.train_together(self.state, self.frozen, self.seeds, *place)
+            loss = float(np.sum(metrics["loss"]))
+        jax.block_until_ready(self.state)
+        seconds = time.perf_counter() - started
+        assert np.isfinite(loss), f"the loss is {loss}"
+        return Sample(seconds, int(self.lengths[rows].sum()), len(rows))
+
+
+class SuiteSteps(Steps):
+    """A strategy beside PyTorch's: two batches a repeat, of the texts that both sides train on.
+
+    Shapes are planned over three runs of five epochs, as in the original experiment; only the first epoch is used.
+
+    Args:
+        settings: of the benchmark.
+        strategy, precision: what is measured.
+        folder: for the experiment's files.
+    """
+
+    def __init__(self, settings: Settings, strategy: str, precision: str, folder: str) -> None:
+        command_line = [*experiment_flags(settings, strategy, precision), "--output", f"{folder}/{strategy}"]
+        request = arguments.parse(command_line)
+        experiment = Experiment(request.config, request.entries, overwrite=True)
+        self.base, self.tokens = experiment.base, experiment.data.train.tokens.lengths
+        program = experiment.compile(experiment.setups[0])
+        if len(self.tokens) < settings.texts:
+            raise UserError(f"{settings.data}: has {len(self.tokens)} training texts; {settings.texts} are needed")
+        super().__init__(program, experiment.seeds[:1], self.tokens)
+
+    def places(self, repeat: int) -> Sequence[tuple[int, int]]:
+        """Batches one after the other; the warm-up has one of every shape, in which a shape's first run is slow."""
+        every, (seed,) = range(self.batches.steps_per_epoch), self.seeds
+        if repeat == WARM_UP:
+            return [(0, step) for step in {self.batches.batch(seed, 0, step)[0]: step for step in every}.values()]
+        return [(0, (SUITE_BATCHES * repeat + k) % len(every)) for k in range(SUITE_BATCHES)]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known besides speed. `cache_seconds`: of the frozen activations of `cached_tokens` tokens."""
+        return {
+            "compile_seconds": self.program.compile_seconds,
+            "cache_seconds": self.program.cache_seconds,
+            "cached_tokens": int(self.tokens.sum()),
+            "waste": self.batches.waste,
+            "shapes": len(self.batches.shapes),
+        }
+
+
+class TrialSteps(Steps):
+    """A trial's strategy, with or without a saving: one full batch a repeat.
+
+    Args:
+        trial: what is measured.
+        folder: for the experiment's files.
+    """
+
+    def __init__(self, trial: Trial, folder: str) -> None:
+        self.trial, change = trial, CHANGES[trial.without] if trial.without else Change()
+        change.prepare()
+        request = arguments.parse([*trial_flags(trial, folder), *change.flags])
+        strategies = [change.strategy] if change.strategy else request.entries
+        experiment = Experiment(request.config, strategies, overwrite=True)
+        devices = change.devices(experiment.devices.mode, experiment.devices.devices)
+        self.setup, self.body, real = experiment.setups[0], experiment.base.config, experiment.data.train
+        texts = self._texts(change, real.tokens)
+        # Real tokens: those of the texts, without what a switch put before or behind them.
+        lengths = texts.lengths if trial.mean_length else real.tokens.lengths
+        batches = experiment.batches
+        if texts is not real.tokens:
+            batches = plan_batches(Split(texts, real.labels), request.config.train, experiment.seeds, devices)
+        data = replace(experiment.data, train=Split(texts, real.labels))
+        read = Activations(request.config, data, devices).inputs(self.setup, experiment.shared, batches)
+        self.cache_seconds, self.full_batches = read.seconds, len(real) // trial.batch_size
+        program = Program(
+            self.setup,
+            devices,
+            experiment.shared,
+            change.batches(read.batches),
+            {},
+            change.loss,
+            group_sizes=[trial.seeds],
+            lengths=lengths,
+        )
+        if not self.full_batches:
+            raise UserError(f"{trial.data}: {len(real)} training texts; at least a batch of {trial.batch_size} needed")
+        super().__init__(program, experiment.seeds[: trial.seeds], lengths)
+
+    def _texts(self, change: Change, texts: Ragged) -> Ragged:
+        if self.trial.mean_length:
+            return resized(texts, self.trial.mean_length, self.body.n_positions)
+        return change.texts(texts, self.body)
+
+    def places(self, repeat: int) -> Sequence[tuple[int, int]]:
+        """A full batch: one after the other through an epoch, then the next epoch's."""
+        return [divmod(repeat, self.full_batches)]
+
+    def warm_up(self, repeats: int) -> Sample:
+        """Trains on every shape that will be measured, whose first run is slow, and on the first epoch's longest batch.
+
+        Args:
+            repeats: that will be measured.
+        """
+        first = {self.batches.joint_batch(self.seeds, *self.places(r)[0])[0]: r for r in reversed(range(repeats))}
+        for repeat in first.values():
+            self.measure(repeat)
+        return self.measure(max(range(self.full_batches), key=lambda step: int(self.lengths[self.rows(step)].sum())))
+
+    @property
+    def waste(self) -> float:
+        """Share of the computed tokens, over all planned batches, that are no real text's."""
+        planned = self.batches.data.lengths.sum()  # with what a switch put into the texts
+        return 1 - (1 - self.batches.waste) * float(self.lengths.sum() / planned)
+
+    def flops(self, repeat: int) -> float:
+        """Operations that a repeat's step needs."""
+        setup = self.setup
+        needed = Needed.of(setup.trainable, setup.model.shapes, self.body.n_layer, self.batches.data.depth)
+        return step_flops(self.body, setup.model.classes, self.lengths[self.rows(repeat)], needed)
+
+
+def preparation(config: Config) -> dict[str, float]:
+    """Seconds to read the texts, to tokenize them (unless that was done before), and to plan every run's batches."""
+    tokenizer, devices = load_tokenizer(config.model.tokenizer or ""), Devices.of(config.parallel)
+    times = [time.perf_counter()]
+    corpus = load_corpus(config.data)
+    times.append(time.perf_counter())
+    data = encode_corpus(corpus, tokenizer, config.data.max_length)
+    times.append(time.perf_counter())
+    plan_batches(data.train, config.train, range(config.train.runs), devices)
+    times.append(time.perf_counter())
+    return dict(zip(("reading", "tokenizing", "planning"), np.diff(times).tolist(), strict=True))
+
+
+def build_trial(trial: Trial, folder: str, repeats: int) -> Built:
+    """The trial, warmed up, and its facts as JSON has them. Memory is the peak of a step of the largest shape."""
+    prepared = preparation(arguments.parse(trial_flags(trial, folder)).config) if trial.rows else {}
+    steps = TrialSteps(trial, folder)
+    reset_peak()
+    warm = steps.warm_up(repeats)
+    device = steps.program.devices.devices[0]
+    facts = {
+        "memory_bytes": peak_bytes([device]),
+        "compile_seconds": steps.program.compile_seconds,
+        "cache_seconds": steps.cache_seconds,
+        "waste": steps.waste,
+        "shapes": len(steps.batches.shapes),
+        "flops": [steps.flops(repeat) for repeat in range(repeats)],
+        "peak_flops_per_second": product_rate(trial.dtype),
+        "preparation": prepared,
+        "mean_tokens": float(steps.lengths.mean()),
+        "on": {"backend": jax.default_backend(), "device": device.device_kind},
+    }
+    return Built({trial.label: lambda repeat: warm if repeat == WARM_UP else steps.measure(repeat)}, facts)
+
+
+def build_suite(settings: Settings, suite: Suite, folder: str) -> Built:
+    """The library's contender in a suite; beside `partial` also its own `full` in the same precision."""
+    strategies = {"ours": suite.strategy}
+    if suite.strategy == "partial":
+        strategies["ours, full"] = "full"
+    ours = {name: SuiteSteps(settings, strategy, suite.precision, folder) for name, strategy in strategies.items()}
+    main = ours["ours"]
+    body, weights = main.base.config, main.base.parameters
+    facts = {
+        "on": {
+            "backend": jax.default_backend(),
+            "device": jax.devices()[0].device_kind,
+            "model": {
+                "n_layer": body.n_layer,
+                "n_embd": body.n_embd,
+                "parameters": sum(w.size for w in weights.values()),
+            },
+        },
+        "mean_tokens": float(main.lengths.mean()),
+        "rows": {
+            repeat: [rows.tolist() for rows in main.rows_of_batches(repeat)]
+            for repeat in range(WARM_UP, settings.repeats)
+        },
+        "ours": {name: one.facts for name, one in ours.items()},
+    }
+    return Built({name: one.measure for name, one in ours.items()}, facts)
