@@ -8,7 +8,7 @@ from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import Diverged
-from flax_agnews.experiment.compared_strategies import config_of, names_of
+from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
 from flax_agnews.experiment.disk_budget import drop_weights
 from flax_agnews.experiment.preparation import adapted
@@ -22,7 +22,7 @@ from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.result_files import write_run
 from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
-from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.trained.finished_run import weights_record
@@ -44,8 +44,9 @@ class Experiment:
 
     Args:
         config: all settings; a copy is taken. `config.strategy` isn't read: config.yaml gets the names of `strategies`.
-        strategies: what is compared: names of registered strategies, such as "lora"; entries of the registry, such as
-            `flax_agnews.lora(rank=4)`; or strategies of one's own. Those without settings have `config.strategies`'.
+        strategies: what is compared: names of registered strategies, such as "lora"; entries, such as
+            `flax_agnews.lora(rank=4)`, or settings, such as `LoraSettings(rank=4)`; and strategies of one's own. A
+            registered one without settings has those in `config.strategies`, or its defaults.
         display: where progress is shown; plain lines on standard output by default.
         overwrite: start over in an output folder that is in use.
 
@@ -61,15 +62,16 @@ class Experiment:
     def __init__(
         self,
         config: Config,
-        strategies: Sequence[Entry | Strategy],
+        strategies: Sequence[StrategyLike],
         display: Display | None = None,
         overwrite: bool = False,
     ) -> None:
         check_config(config)
-        self.names, self._config = names_of(strategies), config_of(config, strategies)
+        chosen = compared(strategies)
+        self.names, self._config = [strategy.name for strategy in chosen], config_of(config, chosen)
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.adaptation: Adaptation | None = None
-        self._to_prepare = partial(prepare, self._config, strategies, self.seeds, display, overwrite)
+        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite)
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # once adapted
         self._setups: Sequence[Setup] | None = None  # once adapted, and at the rates that were searched
