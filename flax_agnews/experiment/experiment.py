@@ -1,4 +1,4 @@
-"""Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
+"""Runs every strategy from every seed into an output folder: skips finished runs, resumes the others."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -11,12 +11,13 @@ from flax_agnews.data.encoded import encode_corpus
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import check_vocabulary
 from flax_agnews.errors import Diverged
+from flax_agnews.experiment.announcement import announce_plan, announce_start
 from flax_agnews.experiment.compared_strategies import built, config_of, names_of, planned
 from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left, going_on, to_do
 from flax_agnews.experiment.disk_budget import check_room, drop_weights, keeps_final
 from flax_agnews.experiment.outputs import Places
 from flax_agnews.experiment.preparation import adapted, choose_tokenizer, keep_tokenizer
-from flax_agnews.experiment.progress import Shown, ShownCaching, advice, announce, describe, job, silent
+from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of, silent
 from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.results import facts, header, run_record, weights_record
 from flax_agnews.metrics.tracking import check_key
@@ -29,22 +30,24 @@ from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import expanded, write_json
 from flax_agnews.system.interrupt import Interrupt, Stopped
-from flax_agnews.training import processes
 from flax_agnews.training.activation_cache import Activations
-from flax_agnews.training.adaptation import Adaptation
+from flax_agnews.training.adaptation import Adaptation, AdaptationTask
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.jax_setup import begin
-from flax_agnews.training.loop import Interrupted, Run, fit
+from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.memory import out_of_memory
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.processes import current_team
 from flax_agnews.training.program import Program, plan_batches, training_loss
 from flax_agnews.training.state import Setup
+from flax_agnews.training.vote import Vote
 
 
 class Experiment:
     """A comparison of strategies on one data set and one body.
 
-    Making one reads, checks and plans; `run` computes. As a context it gives the folder to others at its end.
+    Making one reads, checks and plans; `run` computes. As a context manager, it releases the folder's lock at its end.
 
     Args:
         config: all settings; left as they are. `strategy` is not read: the names of `strategies` are written there.
@@ -73,9 +76,9 @@ class Experiment:
         check_config(config)
         self.names, config = names_of(strategies), config_of(config, strategies)
         begin(config)
-        first = processes.is_first()
-        self.config, self.display = config, (display or Display()) if first else silent()
-        self.folder = OutputFolder(expanded(config.output), writes=first)
+        self.team = current_team()
+        self.config, self.display = config, (display or Display()) if self.team.is_first else silent()
+        self.folder = OutputFolder(expanded(config.output), writes=self.team.is_first)
         self.places = Places(config, self.folder, self.display)
         self._faults: list[str] = []  # runs that stop because their numbers are not finite
         try:
@@ -92,8 +95,8 @@ class Experiment:
         if self.folder.writes:
             check_key(config.tracking)
         self.devices = Devices.of(config.parallel)
-        self.interrupt = Interrupt(processes.Vote(self.devices) if self.devices.several else None)
-        announce(self.display, config, self.devices)
+        self.interrupt = Interrupt(Vote(self.devices) if self.devices.several else None)
+        announce_start(self.display, config, self.devices)
         with self.display.busy(f"reading {config.data.source}"):
             corpus = load_corpus(config.data)
         with self.display.busy(f"loading {config.model.reported_name}"):
@@ -118,18 +121,18 @@ class Experiment:
             updates = {name: scheme.identity["updates"] for name, scheme in self.schemes.items()}
             for scheme in [] if overwrite else self.schemes.values():
                 check_begun(self.folder, scheme, self.seeds, self.data.hash)
-        processes.check_same(facts(config, self.setups, updates, self.data, base))  # all is right: now it is written
+        self.team.check_same(facts(config, self.setups, updates, self.data, base))  # all is right: now it is written
         self.folder.claim(config, overwrite)
         if self.folder.writes:
             keep_tokenizer(config, self.tokenizer, self.folder.path / "tokenizer")
-        processes.meet()
-        describe(self.display, config, self.data, base, self.batches, len(strategies), disk)
+        self.team.meet()
+        announce_plan(self.display, config, self.data, base, self.batches, len(strategies), disk)
         self.base: Base = base
         self.adaptation: Adaptation | None = None
         self._is_adapted = False
 
     def run(self) -> dict[str, Any]:
-        """Runs what isn't finished, and gives what results.json has. The folder is others' afterwards.
+        """Runs what isn't finished, returns what results.json has, and releases the output folder's lock.
 
         Raises:
             Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
@@ -148,8 +151,9 @@ class Experiment:
             return
         try:
             with out_of_memory(self.config, language=True):
-                end, how = self.tokenizer.end_of_text, (self.devices, self.display, self.interrupt)
-                self.base, self.adaptation = adapted(self.config, self.base, self.data, end, *how)
+                end = self.tokenizer.end_of_text
+                task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
+                self.base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
         except Interrupted as stop:
             where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
             raise Stopped(where, self.interrupt.asked) from None
@@ -159,8 +163,7 @@ class Experiment:
         """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
         self.adapt()
         if self.config.search.trials:
-            what = (self.config, self.data, self.devices, self.activations)
-            search = Search(*what, self.folder, self.display, self.interrupt)
+            search = Search(self.config, self.data, self.activations, self.folder, self.display, self.interrupt)
             with self.interrupt, self.display:
                 self.setups = [search.choose(s, self.shared, self._identity(s)) for s in self.setups]
 
@@ -176,8 +179,8 @@ class Experiment:
             for seed in self.seeds:
                 self._tidy(setup, seed)
         train = self.config.train
-        todo = processes.of_first({n: to_do(self.folder, n, self.batches.groups, train) for n in self.names})
-        self.display.plan([job(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
+        todo = self.team.of_first({n: to_do(self.folder, n, self.batches.groups, train) for n in self.names})
+        self.display.plan([job_of(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
         every = len(self.strategies) * len(self.seeds)
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
@@ -185,13 +188,13 @@ class Experiment:
             for setup in self.setups:
                 if groups := todo[setup.strategy.name]:
                     self._run_strategy(setup, groups)
-        found = processes.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
+        found = self.team.first_before_others(lambda: self.folder.write_results(self._header(), self.names))
         if self._faults:
             raise Diverged(self._faults, advice(self.config))
         return found
 
     def _tidy(self, setup: Setup, seed: int) -> None:
-        """Checks what a run that was begun before is a run of; of a finished one, drops what it needs no more."""
+        """Refuses a run of another strategy, weights or texts; drops what a finished one doesn't need any more."""
         folder = self.folder.run(setup.strategy.name, seed)
         if folder.path.exists():
             folder.check(self._identity(setup))
@@ -226,18 +229,17 @@ class Experiment:
         """
         self.adapt()
         setup = replace(setup, base=self.base)
-        told, lengths = ShownCaching(self.display, setup.strategy.name, self.interrupt), self.data.train.tokens.lengths
+        observer = CachingObserver(self.display, setup.strategy.name, self.interrupt)
         try:
             with out_of_memory(self.config):
-                read = self.activations.inputs(setup, self.shared, self.batches, told)
+                inputs = self.activations.inputs(setup, self.shared, self.batches, observer)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.strategy.name}"), out_of_memory(self.config):
             loss = training_loss(self.data.train.labels, setup.classes, self.config.train)
-            made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
-            return made(read.batches, loss=loss, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
+            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
 
-    def train(self, program: Program, seeds: Sequence[int]) -> list[Run]:
+    def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
         """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.
 
         Raises:
@@ -246,34 +248,32 @@ class Experiment:
         """
         config, name = self.config, program.setup.strategy.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
-        watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
-        identity = self._identity(program.setup)
-        about = weights_record(self.data, self.tokenizer, self.base)
+        observer = RunsObserver(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
+        identity, about = self._identity(program.setup), weights_record(self.data, self.tokenizer, self.base)
         lanes = [self.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config):
-                runs = fit(program, lanes, epochs, saving=self.places.saving(name, self.keeps_final), watch=watch)
+                saving = self.places.saving(name, self.keeps_final)
+                runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
             for lane, run in finished:
-                tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
-                last = steps_per_epoch * len(run.history.val_accuracy)
-                lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
+                lane.tracker.log(run.totals, steps_per_epoch * len(run.history.val_accuracy))
         except Interrupted as stop:
             where = ", ".join(f"{name}/seed-{seed}" for seed in seeds)
-            told = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
-            raise Stopped(told, self.interrupt.asked) from None
+            said = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
+            raise Stopped(said, self.interrupt.asked) from None
         finally:
             for lane in lanes:
                 lane.tracker.finish()
         for lane, run in finished:
             if not lane.writes:
                 continue
-            lane.finish(self.places.saving(name, self.keeps_final))
+            lane.finish(saving)
             record = run_record(program, lane.seed, run, self.adaptation, config)
             write_json(self.folder.run(name, lane.seed).path / "result.json", record)
             if lane.store:
                 self._finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
-        watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
+        observer.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
         if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
             raise Diverged(faults, advice(config))
         return [run for _, run in finished]
@@ -288,7 +288,7 @@ class Experiment:
         return {**found, **searched, "diverged": self._faults}
 
     def _identity(self, setup: Setup) -> dict[str, str]:
-        """What a run is a run of."""
+        """Hashes that must match before a run of a strategy is resumed."""
         rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
         planned = self.schemes[setup.strategy.name].identity
         return {"strategy": setup.fingerprint, **planned, "weights": self.base.hash, "data": self.data.hash, **rates}

@@ -16,8 +16,8 @@ from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.settings.keywords import check_kind, train_settings
 from flax_agnews.strategies import REGISTRY, Strategy
-from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
+from flax_agnews.training.processes import current_team, sharing_failures
 from flax_agnews.training.state import create_state
 
 _SET_BY = {"runs": "fit is one run; call it once for each seed=..., or compare runs by Experiment with train.runs"}
@@ -84,7 +84,7 @@ def fit(
     )
     if output is not None:
         return _fit(replace(settings, output=str(output)), chosen)
-    if settings.parallel.coordinator or processes.count() > 1:
+    if settings.parallel.coordinator or current_team().count > 1:
         raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
         kept = replace(settings.checkpoint, keep_final=False)  # nobody can go on from a folder that is gone
@@ -93,7 +93,7 @@ def fit(
 
 def _fit(config: Config, strategy: Any) -> Fitted:
     seed = config.train.seed
-    with processes.telling(), Experiment(config, [strategy]) as experiment:
+    with sharing_failures(), Experiment(config, [strategy]) as experiment:
         experiment.search()
         setup = experiment.setups[0]
         with experiment.interrupt, experiment.display:

@@ -13,7 +13,7 @@ from flax_agnews.system.display import Display
 from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.exactness import circumstances
-from flax_agnews.training.group import Lane
+from flax_agnews.training.lane import Lane
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.saving import Saving
 

@@ -17,14 +17,15 @@ from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import by_name, config_dict
 from flax_agnews.system.text import counted
 from flax_agnews.training.adaptation import Adaptation
-from flax_agnews.training.loop import Run
+from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
 
 
-def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None, config: Config) -> dict[str, Any]:
+def run_record(
+    program: Program, seed: int, run: TrainedRun, adaptation: Adaptation | None, config: Config
+) -> dict[str, Any]:
     """A finished run; `cost` holds all that varies from machine to machine."""
     history, setup = run.history, program.setup
     return {
@@ -135,7 +136,7 @@ def facts(
 
 def environment(devices: Devices) -> dict[str, str]:
     """Versions and machine, for results.json."""
-    first, several = devices.devices[0], f" in {counted(count(), 'process')}" if devices.several else ""
+    first, several = devices.devices[0], f" in {counted(devices.team.count, 'process')}" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),

@@ -5,7 +5,6 @@ has Orbax's arrays, a JSON file (the leaves' paths and shapes, and what the host
 both. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
 """
 
-import importlib
 import itertools
 import logging
 import os
@@ -25,6 +24,7 @@ from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.runs import sealed
 from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.disk_writes import check_room, watched
+from flax_agnews.training.private_apis import skip_directory_comparison
 from flax_agnews.training.saving import Sign
 
 T = TypeVar("T")
@@ -211,9 +211,7 @@ def _orbax() -> Any:
     rest = sys.unraisablehook
     sys.unraisablehook = lambda told: None if str(told.exc_value) == "Event loop is closed" else rest(told)
     if jax.process_count() > 1:
-        # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
-        execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
-        execution._check_directory_consistency = lambda directory: None  # type: ignore[attr-defined]
+        skip_directory_comparison()
     return v1
 
 

@@ -1,6 +1,6 @@
 """The same step over all devices, by jit over a mesh or by pmap: weights replicated, batches dealt.
 
-The devices may belong to several processes (processes.py). Each of them then has every batch and all weights on the
+The devices may belong to several processes (`Team`). Each of them then has every batch and all weights on the
 host, and places what its own devices hold.
 """
 
@@ -22,6 +22,8 @@ from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.files import write_atomic
+from flax_agnews.training import private_apis
+from flax_agnews.training.processes import SingleProcess, Team, current_team
 from flax_agnews.training.step import AXIS
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -38,28 +40,17 @@ def keep_compilations() -> None:
     elif given is None and unwritable(folder) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-        _keep_whole_ones()
+        keep_whole_programs()
 
 
-def _keep_whole_ones() -> None:
-    """Has JAX keep a compiled program whole or not at all, and say nothing where the disk is full.
+def keep_whole_programs() -> None:
+    """Has JAX keep a compiled program whole; where the disk is full, not at all, and without a word."""
 
-    It writes each in its place: one that is cut short is never written again, and warns in every later process.
-    """
-    with suppress(ImportError, AttributeError):  # names that aren't public; in another version, as it is there
-        from jax._src import lru_cache
+    def write(path: Path, content: bytes) -> None:
+        with suppress(UserError):
+            write_atomic(path, content)
 
-        suffix, theirs = lru_cache._CACHE_SUFFIX, lru_cache.LRUCache.put
-
-        def put(cache: Any, key: str, value: bytes) -> None:
-            path = Path(str(cache.path)) / f"{key}{suffix}"
-            if cache.eviction_enabled:
-                theirs(cache, key, value)
-            elif not path.exists():
-                with suppress(UserError):
-                    write_atomic(path, value)
-
-        lru_cache.LRUCache.put = put  # type: ignore[assignment,method-assign]
+    private_apis.replace_compilation_writes(write)
 
 
 def compute_deterministically() -> None:
@@ -110,6 +101,11 @@ class Devices:
     def several(self) -> bool:
         """Whether some belong to other processes."""
         return len(self.here) < len(self)
+
+    @cached_property
+    def team(self) -> Team:
+        """The processes to which they belong."""
+        return current_team() if self.several else SingleProcess()
 
     @cached_property
     def mesh(self) -> Mesh:

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +58,25 @@ def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBa
     return EvalBatches(data.tokens, data.labels, train.eval_batch_size, len(devices), train.micro_batch_tokens)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """The batches that a compiled strategy reads: of token ids, or of what its frozen layers gave for them.
+
+    Attributes:
+        batches: that train.
+        evaluated: batches of each split that is evaluated, by name.
+        by_stage: batches that train in each stage, which may be of more layers' output; `batches` by default.
+        lengths: tokens of each text that trains; those of `batches` by default.
+        seconds: that caching took.
+    """
+
+    batches: TrainBatches
+    evaluated: Mapping[str, EvalBatches] = field(default_factory=dict)
+    by_stage: Sequence[TrainBatches] = ()
+    lengths: np.ndarray | None = None
+    seconds: float = 0.0
+
+
 class Program:
     """Compiled steps of a strategy, for runs alone and for groups of runs that train together, a seed each.
 
@@ -67,13 +87,9 @@ class Program:
         setup: the strategy on the model.
         devices: that share every batch.
         shared: the body's weights on them (`devices.shared`).
-        batches: that train.
-        evaluated: batches of each split that is evaluated, by name.
+        inputs: the batches that it reads.
         loss: what training minimises.
         group_sizes: how many runs will train together, each number that occurs.
-        lengths: tokens of each text that trains, where `batches` have something else in their place.
-        cache_seconds: that `batches` and `evaluated` took, for the record.
-        by_stage: what trains in each stage of the strategy, where that isn't `batches`.
     """
 
     def __init__(
@@ -81,25 +97,21 @@ class Program:
         setup: Setup,
         devices: Devices,
         shared: Parameters,
-        batches: TrainBatches,
-        evaluated: Mapping[str, EvalBatches],
+        inputs: Inputs,
         loss: Loss = classification_loss,
         group_sizes: Collection[int] = (1,),
-        lengths: np.ndarray | None = None,
-        cache_seconds: float = 0.0,
-        by_stage: Sequence[TrainBatches] = (),
     ) -> None:
-        self.setup, self.devices, self.shared, self.batches = setup, devices, shared, batches
-        self.evaluated, self.cache_seconds = evaluated, cache_seconds
-        self.by_stage = by_stage or [batches] * len(setup.stages)
-        self.lengths = batches.data.lengths if lengths is None else lengths
+        self.setup, self.devices, self.shared, self.batches = setup, devices, shared, inputs.batches
+        self.evaluated, self.cache_seconds = inputs.evaluated, inputs.seconds
+        self.by_stage = inputs.by_stage or [inputs.batches] * len(setup.stages)
+        self.lengths = inputs.batches.data.lengths if inputs.lengths is None else inputs.lengths
         self._ready = _in_compute_type(shared, setup)
         started = time.perf_counter()
         self._train: dict[tuple[int, int, Shape], Any] = {}
         for size in group_sizes:
             self._compile_training(loss, size)
         self._evaluate: dict[Shape, Any] = {}
-        if evaluated:
+        if self.evaluated:
             self._compile_evaluation()
         self.compile_seconds = time.perf_counter() - started
 

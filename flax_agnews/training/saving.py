@@ -3,11 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import thread as pools
 
 from flax_agnews.config import CheckpointConfig
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.system.text import count, words_duration
+from flax_agnews.training.private_apis import leave_background_pools
 
 _FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
 _MOST = ", the most that a crash can lose"
@@ -71,7 +71,7 @@ class _Save:
                 return
             self.failed = failed
             if failed:
-                _leave_pools()
+                leave_background_pools()
             try:
                 self._ended(failed)
             finally:
@@ -113,7 +113,7 @@ class Saving:
         self._threads: list[threading.Thread] = []
         self._last = time.perf_counter()
         self.cost = 0.0  # seconds, of the last save: what follows it pays for it
-        self.saves, self.spent = 0, 0.0
+        self.saves = 0
 
     @classmethod
     def of(
@@ -223,7 +223,7 @@ class Saving:
     def _measured(self, cost: float) -> None:
         """Takes what a save cost; says so once, where that changes much."""
         guess, first = self.cost, not self.saves
-        self.cost, self.saves, self.spent = cost, self.saves + 1, self.spent + cost
+        self.cost, self.saves = cost, self.saves + 1
         if (
             first
             and not self.every_steps
@@ -237,14 +237,3 @@ class Saving:
 
 def _refuse(sign: Sign) -> None:
     raise OSError(f"{_MOST_HANGING} writes before it still hang")
-
-
-def _leave_pools() -> None:
-    """Has Python's exit not wait for the pools of a write that hangs: those that background threads have started.
-
-    Of one that failed neither: Orbax may wait on for what never comes.
-    """
-    known = getattr(pools, "_threads_queues", {})  # no public name; without it, the exit waits as it always did
-    for thread in list(known):
-        if thread.daemon:
-            known.pop(thread, None)
