@@ -22,10 +22,10 @@ def announce_start(display: Display, config: Config, devices: Devices) -> None:
     several = f" in {counted(devices.team.count, 'process')}" if devices.several else ""
     what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
-    if told := not_kept():
-        display.note(told)
-    if told := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
-        display.note(told)
+    if message := not_kept():
+        display.note(message)
+    if message := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
+        display.note(message)
 
 
 def slow_type(dtype: str, platform: str, text: str) -> str | None:
@@ -72,7 +72,7 @@ def announce_plan(
 
 
 def _left_out(base: Base, config: Config) -> str:
-    """`; its head score is left out`: what the files have beside the body, unless the runs start from it."""
+    """Names heads in the model's files that runs don't start from, as in `; its head score is left out`."""
     if not base.left_out or config.model.start == config.model.name:
         return ""
     one = len(base.left_out) == 1
@@ -80,7 +80,7 @@ def _left_out(base: Base, config: Config) -> str:
 
 
 def _classes(data: Data) -> str:
-    """`4 classes`; where they are uneven, `2 classes, spam 4.1 % to ham 96 %`, and which have no training texts."""
+    """How many classes, as in `4 classes`; class imbalance, as in `2 classes, spam 4.1 % to ham 96 %`; empty ones."""
     found, names = spread(data.class_texts), short_names(data.classes)
     parts = [counted(len(names), "class")]
     if found.uneven:

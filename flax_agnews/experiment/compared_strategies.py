@@ -1,4 +1,4 @@
-"""What an experiment compares: the strategies that it is given, their names and settings, set up on a model."""
+"""Checks the strategies that an experiment is given, and sets them up on its model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,14 +32,14 @@ def names_of(strategies: Sequence[Entry | Strategy]) -> list[str]:
 
 
 def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
-    """The configuration of what really runs, for its config.yaml: a copy, since the caller's is the caller's."""
+    """A copy of the configuration that names the strategies that are given, for config.yaml."""
     entries = [entry for entry in strategies if isinstance(entry, Entry)]
     settings = {**{entry.name: entry.settings() for entry in entries}, **config.strategies}
     for entry in entries:
         if not isinstance(settings[entry.name], entry.settings):
             kind = entry.settings.__name__
-            told = f"Config(strategies={{'{entry.name}': {shown(repr(settings[entry.name]))}}})"
-            raise UserError(f"{told}: must be a {kind}")
+            given = f"Config(strategies={{'{entry.name}': {shown(repr(settings[entry.name]))}}})"
+            raise UserError(f"{given}: must be a {kind}")
     return replace(
         config,
         strategy=",".join(strategy.name for strategy in strategies),
@@ -49,7 +49,7 @@ def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
 
 
 def built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:
-    """A strategy for a body: an entry with its section of the settings."""
+    """The strategy itself, or an entry of the registry, built with its section of the settings."""
     if isinstance(strategy, Strategy):
         return strategy
     return strategy.build(config.strategies[strategy.name], base.config)
@@ -58,7 +58,7 @@ def built(strategy: Entry | Strategy, base: Base, config: Config) -> Strategy:
 def planned(
     strategy: Strategy, base: Base, data: Data, config: Config, steps_per_epoch: int, epochs: int | None = None
 ) -> Setup:
-    """A strategy on a model, for a plan of `epochs`, or of `train.epochs`; with first values where there are any."""
+    """Sets a strategy up on the model, for so many epochs (`train.epochs` by default), at its start values."""
     train = config.train if epochs is None else replace(config.train, epochs=epochs)
     plan = Plan(steps_per_epoch * train.epochs, steps_per_epoch, train.batch_size, base.config.n_layer, train)
     longest = max(int(s.tokens.lengths.max()) for s in (data.train, data.validation, data.test))

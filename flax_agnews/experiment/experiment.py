@@ -15,7 +15,7 @@ from flax_agnews.experiment.announcement import announce_plan, announce_start
 from flax_agnews.experiment.compared_strategies import built, config_of, names_of, planned
 from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left, going_on, to_do
 from flax_agnews.experiment.disk_budget import check_room, drop_weights, keeps_final
-from flax_agnews.experiment.outputs import Places
+from flax_agnews.experiment.outputs import Outputs
 from flax_agnews.experiment.preparation import adapted, choose_tokenizer, keep_tokenizer
 from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of, silent
 from flax_agnews.experiment.rate_search import Search
@@ -60,7 +60,7 @@ class Experiment:
         config: what config.yaml has.
         setups: the strategies on the model; once `search` is through, at their rates.
         base: the body that every run starts from; once `adapt` is through, the adapted one.
-        adaptation: what language modelling did, where there was any.
+        adaptation: the result of language modelling, where there was any.
 
     Raises:
         UserError: bad input, before anything is computed.
@@ -79,7 +79,7 @@ class Experiment:
         self.team = current_team()
         self.config, self.display = config, (display or Display()) if self.team.is_first else silent()
         self.folder = OutputFolder(expanded(config.output), writes=self.team.is_first)
-        self.places = Places(config, self.folder, self.display)
+        self.outputs = Outputs(config, self.folder, self.display)
         self._faults: list[str] = []  # runs that stop because their numbers are not finite
         try:
             self._prepare(strategies, overwrite)
@@ -88,7 +88,7 @@ class Experiment:
             raise
 
     def _prepare(self, strategies: Sequence[Entry | Strategy], overwrite: bool) -> None:
-        """All that comes before the first run."""
+        """Reads data and model, checks everything, and plans; nothing is computed yet."""
         config = self.config = self.folder.check(self.config, overwrite)
         if self.folder.writes and self.folder.in_use:
             self.folder.lock.take()
@@ -203,7 +203,7 @@ class Experiment:
                 self._finish(Store(folder.path / "checkpoints"), result["best_epoch"], len(result["val_accuracy"]))
 
     def _finish(self, store: Store, best_epoch: int, epochs: int) -> None:
-        """Keeps of a finished run what is to stay: best weights, and the state that more epochs go on from."""
+        """Drops what a finished run doesn't need: all but the best weights and, where it may go on, the last state."""
         store.finish(best_epoch, epochs * self.batches.steps_per_epoch if self.keeps_final else None)
 
     def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]]) -> None:
@@ -222,7 +222,7 @@ class Experiment:
             self.folder.write_results(self._header(), self.names)
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
-        """A strategy's compiled steps, for any of the experiment's seeds, so many at a time; frozen layers cached.
+        """Caches a strategy's frozen layers, and compiles its steps for groups of so many of the experiment's seeds.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.
@@ -240,7 +240,7 @@ class Experiment:
             return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
-        """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.
+        """Trains and tests runs that train together, from where their checkpoints left off, and writes their results.
 
         Raises:
             Stopped: on a signal; the runs are saved.
@@ -250,10 +250,10 @@ class Experiment:
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
         observer = RunsObserver(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity, about = self._identity(program.setup), weights_record(self.data, self.tokenizer, self.base)
-        lanes = [self.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
+        lanes = [self.outputs.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config):
-                saving = self.places.saving(name, self.keeps_final)
+                saving = self.outputs.saving(name, self.keeps_final)
                 runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
             for lane, run in finished:
@@ -279,8 +279,8 @@ class Experiment:
         return [run for _, run in finished]
 
     def publish(self, figure: Path) -> None:
-        """The final figure and table, to W&B where it is on."""
-        self.places.publish(figure, self.names)
+        """Sends the final figure and table to W&B, where it is on."""
+        self.outputs.publish(figure, self.names)
 
     def _header(self) -> dict[str, Any]:
         found = header(self.config, self.data, self.batches, self.base, self.adaptation, self.devices)
@@ -295,5 +295,5 @@ class Experiment:
 
     @cached_property
     def shared(self) -> Parameters:
-        """The body's weights on the devices, once for all runs."""
+        """The body's weights, placed on the devices once for all runs."""
         return self.devices.shared(dict(self.base.parameters))

@@ -1,4 +1,4 @@
-"""What every run of a comparison starts from: the tokenizer, and the body that may be adapted first."""
+"""Prepares what all runs of a comparison share: the tokenizer, and the body that may be adapted first."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +21,12 @@ from flax_agnews.training.saving import Saving
 
 
 def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display: Display) -> Tokenizer:
-    """The one that is named; for random weights without one, a vocabulary of the training texts.
+    """The tokenizer that the settings name; for random weights without one, one made from the training texts.
 
     Args:
         config: all settings.
         corpus: the texts.
-        kept: folder in which such a vocabulary was kept before, if it may be taken up.
+        kept: folder in which such a vocabulary was kept by an earlier call, if it may be used again.
         display: where progress is shown.
     """
     model, special = config.model, config.data.special_tokens
@@ -42,9 +42,9 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
 
 
 def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
-    """Keeps what gives the tokenizer again: a vocabulary of the training texts, or a copy of the one that is named.
+    """Saves the tokenizer into the output folder: predictions need it when the one that is named has moved.
 
-    The copy is what `load_tokenizer` reads, and transformers: predictions need it when the other one has moved.
+    `load_tokenizer` reads the folder, and so does transformers.
     """
     if config.model.trains_tokenizer:
         tokenizer.save(folder)
@@ -56,7 +56,7 @@ def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
 def adapted(
     config: Config, task: AdaptationTask, display: Display, interrupt: Interrupt
 ) -> tuple[Base, adaptation.Adaptation | None]:
-    """The body after language-model adaptation, from where it was kept or computed now.
+    """The body after language-model adaptation, read from where it was kept, or computed now.
 
     Where no adaptation is asked for, the body itself; the output folder keeps what nothing else can give again.
 
@@ -102,7 +102,7 @@ def adapted(
 def _computed(
     config: Config, task: AdaptationTask, folder: Path, display: Display, interrupt: Interrupt
 ) -> tuple[Base, adaptation.Adaptation]:
-    """The body, adapted now; checkpoints are in a folder meanwhile."""
+    """Adapts the body now, with its checkpoints in a folder, and shows progress."""
     saving = Saving.of(config.checkpoint, "pretrain", display.note)
     store = Store(folder, config.checkpoint.keep_last, lambda text: display.note(f"pretrain: {text}"))
     observer = JobObserver(display, Job("pretrain", "", config.pretrain.epochs), interrupt)

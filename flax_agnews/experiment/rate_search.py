@@ -1,4 +1,4 @@
-"""Fair rates: each strategy gets as many trials of its learning rates, on the validation split, before the comparison.
+"""Chooses learning rates fairly: every strategy gets the same number of trials, scored on the validation split.
 
 A trial is a run in miniature, with all of the strategy's rates multiplied by a factor: of every epoch only the first
 updates, with stages, warm-up and decay of that length. All trials have one seed, which no run has, and read the caches
@@ -44,7 +44,7 @@ class Search:
         data: the texts.
         activations: the caches of frozen layers, on the devices that share every batch.
         folder: the experiment's; finished trials are kept in it.
-        display: told what goes on.
+        display: where progress is shown.
         interrupt: asked whether to stop.
     """
 
@@ -63,12 +63,12 @@ class Search:
 
     @cached_property
     def batches(self) -> TrainBatches:
-        """Of a whole run with the trials' seed."""
+        """The batches of a whole run with the trials' seed."""
         alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
         return plan_batches(self.data.train, alone, [self.seed], self.devices)
 
     def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
-        """A strategy at its best rates, found now or before.
+        """The strategy at its best rates, searched for now, or read from the record of an earlier call.
 
         Args:
             setup: the strategy on the model.
@@ -109,7 +109,7 @@ class Search:
         self._write(name, record)
 
     def _compiled(self, setup: Setup, shared: Parameters, record: Record) -> Program:
-        """The steps of all trials; no text of the test split is evaluated."""
+        """Compiles the steps of all trials; no text of the test split is evaluated."""
         started, name = time.perf_counter(), setup.strategy.name
         observer = CachingObserver(self.display, name, self.interrupt)
         inputs = self.activations.inputs(setup, shared, self.batches, observer)
@@ -121,7 +121,7 @@ class Search:
         return program
 
     def _round(self, programs: Mapping[float, Program], record: Record) -> None:
-        """A trial of each factor."""
+        """Runs a trial of each factor."""
         [name] = {program.setup.strategy.name for program in programs.values()}
         jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
         self.display.plan(jobs)
@@ -148,7 +148,7 @@ class Search:
         return Trial(factor, updates, history.val_accuracy[best], history.val_loss[best])
 
     def _tell(self, name: str, record: Record) -> None:
-        """What was chosen, and what speaks against it."""
+        """Shows which rates were chosen, and whether better ones may lie beyond those that were tried."""
         what = f"{name}: rates x {record.factor:.3g} ({listed(map(short, record.rates))})"
         best = record.best
         if best.val_accuracy is None:

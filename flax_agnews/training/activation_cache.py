@@ -1,7 +1,7 @@
-"""What frozen lower layers make of the texts, computed once: for all epochs, seeds, strategies and later experiments.
+"""Caches the output of frozen lower layers for all epochs, seeds, strategies and later experiments.
 
-A program whose strategy leaves the embeddings and the first layers as they are reads what comes out of them instead of
-token ids (`Ragged.depth`). The numbers are those of computing it anew (contract 4), but for a bfloat16 cache.
+A program whose strategy leaves the embeddings and the first layers as they are reads their output instead of token ids
+(`Ragged.depth`). The numbers are those of computing it anew (contract 4), but for a bfloat16 cache.
 """
 
 import copy
@@ -30,7 +30,7 @@ from flax_agnews.training.state import Setup, frozen_depth
 
 
 class Activations:
-    """The caches of an experiment's texts.
+    """Plans what strategies read of an experiment's texts, and caches the output of their frozen layers.
 
     Args:
         config: all settings.
@@ -46,7 +46,7 @@ class Activations:
         self._reads: list[str] = []  # keys of what the program at hand reads: they stay, whatever else needs room
 
     def check(self, setups: Sequence[Setup]) -> None:
-        """Before anything is computed: `UserError` where `train.cache_frozen` is `on`, and it can't be."""
+        """Raises a `UserError`, before anything is computed, where `train.cache_frozen` is `on` and can't be."""
         if self.train.cache_frozen != "on":
             return
         if self.devices.several:
@@ -65,7 +65,7 @@ class Activations:
     def inputs(
         self, setup: Setup, shared: Parameters, batches: TrainBatches, observer: Observer | None = None
     ) -> Inputs:
-        """What a strategy's program reads, cached where it can be and should be.
+        """The batches that a strategy's program reads, of cached output where that is possible and pays.
 
         Args:
             setup: the strategy on the model.
@@ -82,7 +82,7 @@ class Activations:
         depth, splits = self._through(setup, shared, self.splits, observer)
         whole = self._trained(batches, splits["train"])
         by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
-        # What is cached decides the last digits: so it doesn't depend on how many epochs, and stages, a run comes to.
+        # What is cached decides the last digits: so it must not depend on how many epochs, and stages, a run comes to.
         ends = [*(stage.epoch for stage in setup.strategy.stages[1:]), math.inf]
         for number, span in enumerate(setup.spans):
             # The pass that fills the cache costs what the cache saves in one epoch of one run.
@@ -95,7 +95,7 @@ class Activations:
     def _through(
         self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], observer: Observer, above: int = 0
     ) -> tuple[int, Mapping[str, Split]]:
-        """How many frozen layers are computed once, and the splits after them; where more than `above` can be."""
+        """How many layers are cached, if more than `above` can be, and the splits as the next layer reads them."""
         # processes could differ in what they have or have room for, and would wait for each other for ever
         never = self.train.cache_frozen == "off" or self.devices.several
         depth = 0 if never else frozen_depth(setup, shared)
@@ -119,7 +119,7 @@ class Activations:
         return {name: plan_evaluation(splits[name], self.train, self.devices) for name in ("validation", "test")}
 
     def _trained(self, batches: TrainBatches, split: Split) -> TrainBatches:
-        """Batches of the same texts of other content; planned anew where that has other lengths."""
+        """The same batches of cached output; planned anew where a text has another length there."""
         if split.tokens is batches.data:
             return batches
         if np.array_equal(split.tokens.lengths, batches.data.lengths):
@@ -154,7 +154,7 @@ class Activations:
     def _fill(
         self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], out: Mapping[str, Any], observer: Observer
     ) -> None:
-        """Computes a trunk's output for these splits."""
+        """Computes the frozen layers' output for these splits."""
         total, done, started = sum(len(split.tokens.ids) for split in splits.values()), 0, time.perf_counter()
 
         def after(tokens: int) -> None:
@@ -172,7 +172,7 @@ class Activations:
         return sum(int(np.prod(trunk.shape(split.tokens))) * self.dtype.itemsize for split in splits.values())
 
     def _place(self, observer: Observer) -> Arrays:
-        """Where caches are kept: the same for all strategies."""
+        """The storage of caches, in files or in memory: the same for all strategies."""
         if self._arrays is None:
             limit, folder = int(self.train.cache_gigabytes * 1e9), cache_folder() / "activations"
             self._arrays = ArrayMemory(limit)

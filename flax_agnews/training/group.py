@@ -18,7 +18,7 @@ from flax_agnews.training.state import TrainState, stack
 
 
 class AllDiverged(Exception):
-    """Of runs that train together, and haven't ended early, none is left whose numbers are finite."""
+    """The numbers of all runs that train together, except those that ended early, are not finite any more."""
 
 
 class Group:
@@ -50,7 +50,7 @@ class Group:
             lane.begin(history, program.batches.steps_per_epoch, program.setup.classes, settled)
 
     def _newest(self) -> int:
-        """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
+        """The newest step after which all runs have an undamaged state; what only some have after it is dropped."""
         stores = [lane.store for lane in self.lanes if lane.store]
         step = newest(stores)
         for store in stores:
@@ -69,7 +69,7 @@ class Group:
         return [history for _, history, _ in saved]
 
     def update(self, epoch: int, index: int) -> dict[str, Any]:
-        """The update `index` of an epoch, of every run; metrics stay on the device until somebody reads them."""
+        """Makes the update `index` of an epoch in every run; its metrics stay on the device until `read` has them."""
         self.state, metrics = self.program.train_together(self.state, self.frozen, self.seeds, epoch, index)
         self.step += 1
         return metrics
@@ -100,7 +100,7 @@ class Group:
         return all(lane.over for lane in self.lanes)
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into the journal of each run that goes on; `step` counts from 1.
+        """Writes an update's metrics into the journal of each run that goes on; `step` counts from 1.
 
         Raises:
             AllDiverged: all of these have a fault.
@@ -139,20 +139,20 @@ class Group:
         lane.history.peak_memory_bytes = max(peaks) or None
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:
-        """(state, frozen) of one of the runs, as it has them alone on one device."""
+        """(state, frozen) of one of the runs, as they would be alone on one device."""
         return self.program.alone(self.state, self.frozen, number, len(self.lanes))
 
     @property
     def bytes(self) -> int:
-        """Of a save."""
+        """Size of a checkpoint of all runs."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
 
     def save(self, saving: Saving) -> None:
-        """Saves every run, in the background."""
+        """Saves a checkpoint of every run, in the background."""
         saving.save(f"step {self.step}", self._copies)
 
     def _copies(self) -> list[Write]:
-        """Refused where a transformation of the strategy's own has made weights useless: the next update shows it."""
+        """The calls that write; refused where a strategy's own transformation made weights that aren't finite."""
         writes: list[Write] = []
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:

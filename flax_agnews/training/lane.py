@@ -1,7 +1,7 @@
 """One run of a strategy: its seed, its numbers, and where they and its weights are kept."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,33 @@ from flax_agnews.training.saving import Saving, Sign, Write
 from flax_agnews.training.state import TrainState
 
 
+@dataclass(frozen=True)
+class RunNotes:
+    """Notes that are saved with a run's checkpoints.
+
+    Attributes:
+        identity: hashes that must match before the run is resumed.
+        circumstances: of the machine and the programs, on which the last digits depend besides.
+        about: saved with the best weights, for those who load them: class names, vocabulary, the body's sizes.
+    """
+
+    identity: Mapping[str, str] = field(default_factory=dict)
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Lane:
     """One run: its seed, its numbers, and where they and its weights are kept.
 
     Args:
         seed: decides head, adapter, batches and dropout.
-        store: checkpoints; without it, the best weights stay in memory and nothing can be resumed.
-        metrics_path: JSON lines, one an update and one an epoch.
+        store: of checkpoints; without it, the best weights stay in memory and nothing can be resumed.
+        metrics_path: a file of JSON lines, one an update and one an epoch.
         tracker: other places for metrics.
-        identity: what it is a run of; saved with every checkpoint, and the same where one is taken up.
-        circumstances: what its last digits depend on besides.
-        writes: into the store; of several processes, only the first does.
+        notes: saved with every checkpoint.
+        writes: whether this process writes into the store; of several, only the first does.
         skip: whether the run goes on without updates that are not finite; else the first one ends it.
         patience: epochs without a better validation accuracy after which the run ends early; None: never.
-        about: kept with its best weights, for those who use them later.
     """
 
     def __init__(
@@ -39,25 +52,22 @@ class Lane:
         store: Store | None = None,
         metrics_path: Path | None = None,
         tracker: Tracker | None = None,
-        identity: Mapping[str, str] | None = None,
-        circumstances: Mapping[str, str] | None = None,
+        notes: RunNotes | None = None,
         writes: bool = True,
         skip: bool = False,
-        about: Mapping[str, Any] | None = None,
         patience: int | None = None,
     ) -> None:
         self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
         self.writes, self.skip, self.patience = writes, skip, patience
-        self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
-        self._metrics_path, self._about = metrics_path, dict(about or {})
+        self.notes, self._metrics_path = notes or RunNotes(), metrics_path
         self._best: Parameters | None = None  # since this process began
         self._best_saved = 0  # epoch
 
     def begin(self, history: History, steps_per_epoch: int, classes: int, settled: int = 0) -> None:
-        """Starts, or goes on from, a history.
+        """Starts from an empty history, or goes on from a saved one.
 
         Args:
-            history: so far.
+            history: the run's numbers so far.
             steps_per_epoch: updates an epoch.
             classes: how many.
             settled: epochs before the strategy's last stage; those until then don't count for patience.
@@ -67,47 +77,59 @@ class Lane:
 
     @property
     def fault(self) -> str:
-        """Where the run stopped, and what was not finite, in words; empty as long as it goes on."""
+        """At which step or epoch the run stopped, and what was not finite; empty as long as all is."""
         first = "" if self.skip else self.history.first_skipped
         return first or self.history.fault
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended early, without a fault: its numbers stay, whatever becomes of its state."""
+        """Whether the run has ended early, without a fault; what its state becomes later doesn't change its numbers."""
         if self.patience is None or self.fault:
             return False
         return len(self.history.val_accuracy) - max(self.history.best_epoch, self._settled) >= self.patience
 
     @property
     def over(self) -> bool:
-        """Whether the run goes on no more, for either reason."""
+        """Whether the run has ended early or has a fault."""
         return self.ended or bool(self.fault)
 
     def resume(
         self, step: int, example: TrainState, later: Collection[str] = ()
     ) -> tuple[TrainState, History, str | None]:
-        """A saved state (`later` as in `Store.restore`), its history, and why what follows isn't exact, if it isn't."""
+        """Reads a checkpoint.
+
+        Args:
+            step: after which it was saved.
+            example: of the state.
+            later: parameters that train in a later stage only, as in `Store.restore`.
+
+        Returns:
+            The state, the run's history, and why what follows may differ in the last digits; None where it doesn't.
+
+        Raises:
+            UserError: the checkpoint is of another run.
+        """
         assert self.store is not None
         state, notes = self.store.restore(step, example, later)
-        other = [name for name in self.identity if notes["identity"].get(name) != self.identity[name]]
+        other = [name for name, value in self.notes.identity.items() if notes["identity"].get(name) != value]
         if other:
             raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
         self._best_saved = notes["best_epoch"]
         if later and self._best_saved and not self.store.best_is_whole(example.params, self._best_saved):
             self._best = snapshot(self.store.restore_best(example.params, self._best_saved, later))
             self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
-        return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
+        return state, History(**notes["history"]), inexact(notes["circumstances"], self.notes.circumstances)
 
     def writing(self, store: Store, state: TrainState) -> list[Write]:
-        """Calls that write all that the run goes on from: first the best weights, which the state counts on.
+        """Calls that write a checkpoint: first the best weights, which the state counts on.
 
         Args:
             store: the run's.
-            state: a copy.
+            state: a copy, on the host.
         """
         notes = {
-            "identity": self.identity,
-            "circumstances": self.circumstances,
+            "identity": dict(self.notes.identity),
+            "circumstances": dict(self.notes.circumstances),
             "best_epoch": self.history.best_epoch,
             "history": asdict(self.history),
         }
@@ -116,7 +138,7 @@ class Lane:
         return [best, lambda sign: store.save(step, state, notes, sign)]
 
     def keep_best(self, params: Parameters) -> None:
-        """Copies the best weights so far, since the next update gives the state's memory away."""
+        """Copies the best weights so far to the host, since the next update overwrites the state's memory."""
         self._best = snapshot(params)
 
     def best(self, example: Parameters, team: Team) -> Parameters:
@@ -128,7 +150,7 @@ class Lane:
         return team.first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
 
     def finish(self, saving: Saving | None) -> None:
-        """Writes the best weights, where they aren't yet; a `UserError` where they can't be."""
+        """Saves the best weights, unless they are saved; a `UserError` where that fails."""
         if self.store and saving:
             best = partial(self._save_best, self.history.best_epoch, self._best)
             if failed := saving.finish("the best weights", [best]):
@@ -136,5 +158,5 @@ class Lane:
 
     def _save_best(self, epoch: int, params: Parameters | None, sign: Sign) -> None:
         if self.store and self.writes and params is not None and epoch != self._best_saved:
-            self.store.save_best(params, epoch, self._about, sign)
+            self.store.save_best(params, epoch, self.notes.about, sign)
             self._best_saved = epoch

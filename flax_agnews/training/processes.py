@@ -76,7 +76,7 @@ def _give_up(config: ParallelConfig) -> None:
 
 
 def _check(config: ParallelConfig) -> None:
-    """Settings that need each other."""
+    """Raises a `UserError` where settings of several processes don't go together."""
     count, number = config.processes, config.process
     if config.coordinator is None:
         for name, value in (("processes", count), ("process", number)):
@@ -96,7 +96,7 @@ def _check(config: ParallelConfig) -> None:
 
 
 def _check_port(coordinator: str) -> None:
-    """Where another program listens, JAX would crash."""
+    """Raises a `UserError` where the first process can't open its port: JAX would crash."""
     port, both = int(coordinator.rsplit(":", 1)[1]), socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     try:
@@ -119,7 +119,7 @@ class Team(ABC):
     @property
     @abstractmethod
     def is_first(self) -> bool:
-        """Whether this is the one that writes files and shows progress."""
+        """Whether this process is the first, which writes files and shows progress."""
 
     @abstractmethod
     def gathered(self, value: T) -> list[T]:
@@ -136,7 +136,7 @@ class Team(ABC):
 
     @abstractmethod
     def leave(self, code: int) -> int:
-        """An exit code; where there are several processes, exits with it at once, not waiting for the others."""
+        """Returns an exit code; of several processes, ends this one with it at once, not waiting for the others."""
 
     def meet(self) -> None:
         """Waits until all processes are here. A collective."""
@@ -172,14 +172,14 @@ class SingleProcess(Team):
     is_first = True
 
     def gathered(self, value: T) -> list[T]:
-        """Its own value."""
+        """Its own value, alone."""
         return [value]
 
     def tell_failure(self, message: str) -> None:
         """Does nothing: there is nobody to tell."""
 
     def leave(self, code: int) -> int:
-        """The exit code."""
+        """Returns the exit code."""
         return code
 
 
@@ -211,7 +211,7 @@ class SeveralProcesses(Team):
             self._put(self._turn + 1, {"failed": message})
 
     def leave(self, code: int) -> int:
-        """Exits."""
+        """Ends this process."""
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

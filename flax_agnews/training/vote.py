@@ -1,4 +1,4 @@
-"""Whether to stop, agreed on by all processes at the same update."""
+"""Agreement of all processes on whether to stop after an update."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from flax_agnews.training.step import AXIS
 
 
 class Vote:
-    """Whether any process was asked to stop, said to all at the same update. Making one is a collective.
+    """Lets all processes know, at the same update, of a signal that any of them got. Making one is a collective.
 
     Args:
         devices: of all processes.
@@ -46,7 +46,7 @@ class Vote:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Without standard output, where gloo tells of its first connection to each device, past Python."""
+    """Hides standard output, on which gloo reports its first connection to each device without asking Python."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

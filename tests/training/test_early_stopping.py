@@ -17,7 +17,7 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.history import History, Scores
-from flax_agnews.training.lane import Lane
+from flax_agnews.training.lane import Lane, RunNotes
 from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.program import Program
@@ -26,6 +26,7 @@ from flax_agnews.training.saving import Saving
 EPOCHS, PER_EPOCH, PATIENCE = 8, 5, 2
 SPLIT = tiny.random_split(tiny.random_lengths(35, longest=40))
 SEEDS = (0, 1, 2, 3)
+NOTES = RunNotes(identity={"of": "this"})
 
 
 def ends(accuracies: list[float], patience: int, settled: int = 0) -> int:
@@ -82,7 +83,7 @@ def fitted(
 ) -> list[TrainedRun]:
     """Runs that train together, saved at each epoch."""
     lanes = [
-        Lane(seed, Store(folder / str(seed)), folder / f"{seed}.jsonl", patience=patience, identity={"of": "this"})
+        Lane(seed, Store(folder / str(seed)), folder / f"{seed}.jsonl", patience=patience, notes=NOTES)
         for seed in seeds
     ]
     runs = train_runs(program, lanes, EPOCHS, saving=Saving(every_steps=PER_EPOCH), observer=observer)
