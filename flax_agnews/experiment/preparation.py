@@ -81,22 +81,23 @@ def adapted(
     found = found or adaptation.kept(base, task.key_of_settings, [home])
     everywhere = team.gathered(found[0].hash if found else None)
     if found and set(everywhere) == {found[0].hash}:
-        display.note(f"pretrain: took the body adapted before ({found[0].hash[:12]})")
+        body, result = found
+        display.note(f"pretrain: took the body adapted before ({body.hash[:12]})")
     else:
         with interrupt, display:
-            found = _computed(config, task, work / key[:16], display, interrupt)
+            body, result = _computed(config, task, work / key[:16], display, interrupt)
     if team.is_first:
-        adaptation.keep(*found, home)
+        adaptation.keep(body, result, home)
         try:
             if unwritable(cache_folder()) is None:
-                adaptation.keep(*found, cache / found[1].key)
+                adaptation.keep(body, result, cache / result.key)
         except UserError as error:  # what can't be cached is computed again another time
             display.note(f"pretrain: the body isn't cached ({error})")
         for folder in work.glob("*"):
             Store(folder).clear()
         with suppress(OSError):  # a write that hangs may have its draft there
             work.rmdir()
-    return found
+    return body, result
 
 
 def _computed(
@@ -107,7 +108,7 @@ def _computed(
     store = Store(folder, config.checkpoint.keep_last, lambda text: display.note(f"pretrain: {text}"))
     observer = JobObserver(display, Job("pretrain", "", config.pretrain.epochs), interrupt)
     observer.start()  # compiling takes a while
-    body, found = pretrain.adapt(task, observer, store if saving else None, saving)
-    ends = dict.fromkeys(f"{loss:.2f}" for loss in (found.loss[0], found.loss[-1]))
+    body, result = pretrain.adapt(task, observer, store if saving else None, saving)
+    ends = dict.fromkeys(f"{loss:.2f}" for loss in (result.loss[0], result.loss[-1]))
     observer.finish(f"loss {' → '.join(ends)}")
-    return body, found
+    return body, result
