@@ -11,8 +11,8 @@ from benchmarks.harness import Built, Sample
 from benchmarks.steps import Steps
 from benchmarks.trial import Trial
 from flax_agnews.training.checkpoint import Store, snapshot
-from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History
+from flax_agnews.training.lane import Lane
 from flax_agnews.training.saving import Saving
 
 

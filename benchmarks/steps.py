@@ -24,7 +24,7 @@ from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.memory import peak_bytes, reset_peak
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.program import Inputs, Program, plan_batches
 
 BATCHES = 20
 """Of the training file's texts, where nothing else is asked for; shapes are planned for every run's five epochs."""
@@ -59,11 +59,9 @@ class Steps:
             self.setup,
             devices,
             experiment.shared,
-            self.batches,
-            {},
+            Inputs(self.batches, lengths=self.lengths),
             change.loss,
             group_sizes=[trial.seeds],
-            lengths=self.lengths,
         )
         self.seeds = experiment.seeds[: trial.seeds]
         self.full_batches = len(real) // trial.batch_size

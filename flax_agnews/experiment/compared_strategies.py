@@ -1,4 +1,4 @@
-"""The strategies that an experiment compares: their names and settings are checked, and they are set up on a body."""
+"""Checks the strategies that an experiment is given, and sets them up on its model."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy

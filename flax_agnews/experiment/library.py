@@ -21,8 +21,8 @@ from flax_agnews.trained.classifier import Classifier
 from flax_agnews.trained.exports import Exported, export_loaded
 from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.trained.saved_run import save_run
-from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
+from flax_agnews.training.processes import current_team, sharing_failures
 from flax_agnews.training.state import create_state
 
 _ARGUMENTS = ("strategy", "data", "model", "seed", "output", "config")
@@ -114,7 +114,7 @@ def fit(
     )
     if output is not None:
         return _fit(replace(settings, output=str(output)), chosen)
-    if settings.parallel.coordinator or processes.count() > 1:
+    if settings.parallel.coordinator or current_team().count > 1:
         raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
         kept = replace(settings.checkpoint, keep_final=False)  # nobody can go on from a folder that is gone
@@ -132,13 +132,13 @@ def _of_strategy(strategy: Entry | Strategy) -> dict[str, str]:
 
 def _fit(config: Config, strategy: Entry | Strategy) -> Fitted:
     seed = config.train.seed
-    with processes.telling(), Experiment(config, [strategy]) as experiment:
+    with sharing_failures(), Experiment(config, [strategy]) as experiment:
         experiment.search()
         setup = experiment.setups[0]
         with experiment.interrupt, experiment.display:
             [run] = experiment.train(experiment.compile(setup), [seed])
         folder = experiment.folder.run(setup.name, seed)
-        result, identity = processes.first_before_others(lambda: (folder.result, folder.identity))
+        result, identity = current_team().first_before_others(lambda: (folder.result, folder.identity))
     assert result is not None
     here = experiment.devices.local(experiment.shared)
     _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read

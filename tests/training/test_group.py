@@ -23,8 +23,9 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.group import Lane
-from flax_agnews.training.loop import Interrupted, Watch, fit
+from flax_agnews.training.lane import Lane
+from flax_agnews.training.loop import train_runs
+from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.saving import Saving
 
 SEEDS = (0, 1, 2)
@@ -146,7 +147,7 @@ EPOCHS, PER_EPOCH = 3, 5
 STOP = 8  # in the middle of the second epoch
 
 
-class StopAt(Watch):
+class StopAt(Observer):
     """Asks to stop after an update, counted over the run; notes where a run goes on."""
 
     def __init__(self, step=0):
@@ -184,7 +185,7 @@ def uninterrupted(pair, tmp_path_factory):
 
 
 def trained(pair, folder, watch=None):
-    return fit(pair, lanes_in(folder), EPOCHS, saving=Saving(every_steps=PER_EPOCH), watch=watch)
+    return train_runs(pair, lanes_in(folder), EPOCHS, saving=Saving(every_steps=PER_EPOCH), observer=watch)
 
 
 def assert_ended_alike(folder, runs, uninterrupted):
