@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flax_agnews.report import write_report
     from flax_agnews.report.frames import ResultFrames, load_results
     from flax_agnews.runs.results import Results
-    from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, layers
+    from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, StrategyLike, layers
     from flax_agnews.strategies.adapter import ADAPTER as adapter
     from flax_agnews.strategies.bitfit import BITFIT as bitfit
     from flax_agnews.strategies.full import FULL as full
@@ -71,7 +71,7 @@ _HOMES = {
     "report": ("write_report",),
     "report.frames": ("ResultFrames", "load_results"),
     "runs.results": ("Results",),
-    "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "layers"),
+    "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "StrategyLike", "layers"),
     "strategies.optim": ("FROZEN", "Plan", "make_optimizer"),
     "system.interrupt": ("Stopped",),
     "trained.classifier": ("Answers", "Classifier"),
@@ -114,6 +114,7 @@ __all__ = [
     "Stage",
     "Stopped",
     "Strategy",
+    "StrategyLike",
     "TrackingConfig",
     "TrainConfig",
     "UserError",

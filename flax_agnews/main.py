@@ -11,7 +11,7 @@ from flax_agnews.errors import Diverged, Lost, UserError
 from flax_agnews.experiment.description import strategies_table
 from flax_agnews.system.display import Display
 from flax_agnews.system.environment import check_directory
-from flax_agnews.training.processes import count, leave
+from flax_agnews.training.processes import current_team
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if isinstance(error, Diverged) else 2
     except Lost as error:
         print(f"error: {error}", file=sys.stderr)
-        return leave(1)
+        return current_team().leave(1)
     except KeyboardInterrupt as interrupt:
         if interrupt.args:
             return 128 + interrupt.args[0]
         print("stopped; run the same command to go on", file=sys.stderr)
-        return leave(128 + signal.SIGINT)
+        return current_team().leave(128 + signal.SIGINT)
     except Exception:
-        if count() == 1:
+        if current_team().count == 1:
             raise
         traceback.print_exc()
-        return leave(1)  # or the others would wait
+        return current_team().leave(1)  # or the others would wait
     return 0
 
 

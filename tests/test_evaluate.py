@@ -10,7 +10,7 @@ from scipy.special import softmax
 from sklearn import metrics
 from support.answers import TEST, classifier, logits, run
 
-from flax_agnews import evaluate
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.trained.classifier import Classifier
 
 __all__ = ["classifier", "logits", "run"]  # fixtures
@@ -24,7 +24,7 @@ def test_the_command_prints_a_table_and_writes_json(
     labels = [classifier.classes[n] if kind == "names" else int(n) for n in TEST.labels]
     path.write_text("".join(json.dumps({"t": t, "l": n}) + "\n" for t, n in zip(TEST.texts, labels, strict=True)))
     flags = ["--data", str(path), "--text_column", "t", "--label_column", "l", "--json", str(out), "--mistakes", "3"]
-    assert evaluate.main([str(run), *flags]) == 0
+    assert evaluate_main([str(run), *flags]) == 0
     found, told = json.loads(out.read_text()), capsys.readouterr().out
     answers = logits.argmax(axis=1)
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels, answers))
@@ -56,7 +56,7 @@ def test_a_folder_is_evaluated_by_its_test_split(
             test.shard(count, number).to_parquet(tmp_path / "data" / f"{name}.parquet")
         other.to_parquet(tmp_path / "data" / "train.parquet")
     out = tmp_path / "found.json"
-    assert evaluate.main([str(run), "--data", str(tmp_path / "data"), "--json", str(out)]) == 0
+    assert evaluate_main([str(run), "--data", str(tmp_path / "data"), "--json", str(out)]) == 0
     found, kept = json.loads(out.read_text()), np.array(labels) >= 0
     assert found["texts"] == kept.sum()
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels[kept], logits.argmax(axis=1)[kept]))
@@ -72,7 +72,7 @@ def test_hostile_texts_are_shown_as_plain_short_lines(
     other = next(name for name in classifier.classes if name != answer)
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps({"text": text, "label": other}))
-    assert evaluate.main([str(run), "--data", str(path), "--json", str(tmp_path / "found.json")]) == 0
+    assert evaluate_main([str(run), "--data", str(path), "--json", str(tmp_path / "found.json")]) == 0
     told = capsys.readouterr().out
     assert "[bold]x[/bold]" in "".join(told.split())
     assert not {"\x1b", "\x07", "\r"} & set(told)

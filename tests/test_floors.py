@@ -130,8 +130,26 @@ def test_floors_are_not_empty_promises():
 
 @pytest.mark.parametrize("file", places(FILES))
 def test_only_checkpoints_know_orbax(file):
-    if file.relative_to(PACKAGE) != Path("training/checkpoint.py"):
+    if file.relative_to(PACKAGE) not in (Path("training/checkpoint.py"), Path("training/private_apis.py")):
         assert not [name for name in imported(file) if top(name) == "orbax"]
+
+
+@pytest.mark.parametrize("file", places(FILES))
+def test_one_file_knows_private_names_of_jax_and_orbax(file):
+    """Modules that are imported, by name or as a string, and attributes of modules."""
+    if file.relative_to(PACKAGE) == Path("training/private_apis.py"):
+        return
+    theirs = {"jax", "flax", "optax", "orbax"}
+    hidden = [name for name in imported(file) if any(part.startswith("_") for part in name.split("."))]
+    assert not [name for name in hidden if top(name) in theirs]
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert "._src" not in node.value, f"line {node.lineno}"
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            assert not (isinstance(owner, ast.Name) and owner.id in theirs), f"line {node.lineno}: {node.attr}"
 
 
 @pytest.mark.parametrize("file", places(PACKAGE.glob("report/*.py")))

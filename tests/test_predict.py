@@ -15,7 +15,8 @@ import pytest
 from sklearn import metrics
 from support.answers import TEST, classifier, logits, run
 
-from flax_agnews import evaluate, predict
+from flax_agnews import predict
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.trained.classifier import Classifier
 
 __all__ = ["classifier", "logits", "run"]  # fixtures
@@ -96,7 +97,7 @@ def test_a_table_with_tabs_is_answered_and_evaluated(
     assert [row["our_label"] for row in answered] == [classifier.classes[n] for n in logits.argmax(axis=1)]
     assert [row["text"] for row in answered] == TEST.texts
     json_file = tmp_path / "found.json"
-    assert evaluate.main([str(run), "--data", str(path), "--json", str(json_file)]) == 0
+    assert evaluate_main([str(run), "--data", str(path), "--json", str(json_file)]) == 0
     found = json.loads(json_file.read_text())
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(TEST.labels, logits.argmax(axis=1)))
 
@@ -157,10 +158,10 @@ def test_a_file_is_copied_with_label_and_probabilities(
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv"], "in.csv: has label already"),
         (predict.main, ["{run}", "--file", "{csv}", "--out", "{tmp}/b.csv", "--text_column", "x"], "--text_column x: "),
         (predict.main, ["{run}", "--text", "\udc80"], "byte 0x80 is not the terminal's encoding"),
-        (evaluate.main, ["{run}"], "the following arguments are required: --data"),
-        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class"),
-        (evaluate.main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
-        (evaluate.main, ["{run}", "--data", "{tmp}/empty.csv"], "has no rows"),
+        (evaluate_main, ["{run}"], "the following arguments are required: --data"),
+        (evaluate_main, ["{run}", "--data", "{csv}", "--label_column", "text"], "is no class"),
+        (evaluate_main, ["{run}", "--data", "{csv}", "--label_column", "y"], "--label_column y: "),
+        (evaluate_main, ["{run}", "--data", "{tmp}/empty.csv"], "has no rows"),
     ],
     ids=lambda value: " ".join(value).encode("ascii", "replace").decode() if isinstance(value, list) else "",
 )

@@ -11,8 +11,8 @@ from benchmarks.support.training_steps import TrialSteps
 from benchmarks.support.trial import Trial
 from benchmarks.support.workers import Built, Sample
 from flax_agnews.training.checkpoint import Store, snapshot
-from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History
+from flax_agnews.training.lane import Lane
 from flax_agnews.training.saving import Saving
 
 

@@ -28,7 +28,7 @@ from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.memory import peak_bytes, reset_peak
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.program import Inputs, Program, plan_batches
 
 SUITE_BATCHES = 2
 """Random batches a repeat of a suite."""
@@ -143,11 +143,9 @@ class TrialSteps(Steps):
             self.setup,
             devices,
             experiment.shared,
-            change.batches(read.batches),
-            {},
+            Inputs(change.batches(read.batches), lengths=lengths),
             change.loss,
             group_sizes=[trial.seeds],
-            lengths=lengths,
         )
         if not self.full_batches:
             raise UserError(f"{trial.data}: {len(real)} training texts; at least a batch of {trial.batch_size} needed")

@@ -9,7 +9,7 @@ from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
-from flax_agnews.training import processes
+from flax_agnews.training.processes import current_team, sharing_failures
 
 
 def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: bool = False) -> None:
@@ -21,7 +21,7 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
         Diverged: numbers of some runs were not finite; the report of all others is written.
         KeyboardInterrupt: with the signal's number, after saving.
     """
-    with processes.telling():
+    with sharing_failures():
         display, diverged = Display(), None
         try:
             experiment = Experiment(config, strategies, display, overwrite)
@@ -32,13 +32,13 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
                     raise
                 diverged = error
         except Stopped as stop:
-            if processes.is_first():
+            if current_team().is_first:
                 display.note(f"{stop.where}; run the same command to go on")
-            processes.meet()  # nobody leaves before the first has saved
+            current_team().meet()  # nobody leaves before the first has saved
             raise KeyboardInterrupt(stop.signal) from None
-        if processes.is_first():
+        if current_team().is_first:
             _report(experiment)
-        processes.meet()
+        current_team().meet()
         if diverged:
             raise diverged
 

@@ -1,1 +1,1 @@
-"""A comparison: strategies x seeds, from its settings to an output folder."""
+"""Compares strategies, each from several seeds: from the settings to an output folder."""

@@ -1,4 +1,4 @@
-"""The strategies that an experiment compares: their names and settings are checked, and they are set up on a body."""
+"""Checks the strategies that an experiment is given, and sets them up on its model."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -9,45 +9,47 @@ from flax_agnews.config import Config
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.models.pretrained import Base
-from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.strategies import REGISTRY, Entry, Strategy, StrategyLike, resolve
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.training.start_values import start_values
 from flax_agnews.training.state import Setup, set_up
 
 
-def names_of(strategies: Sequence[Entry | Strategy]) -> list[str]:
-    """Names of the strategies; a `UserError` where there are none, one isn't a strategy, or two have one name."""
-    if isinstance(strategies, str | Entry | Strategy) or not isinstance(strategies, Sequence):
+def compared(strategies: Sequence[StrategyLike]) -> list[Entry | Strategy]:
+    """The strategies that are meant, each by a name of its own.
+
+    Raises:
+        UserError: there are none, one isn't a strategy, or two have one name.
+    """
+    if isinstance(strategies, str) or not isinstance(strategies, Sequence):
         raise UserError(f"Experiment(strategies={shown(repr(strategies))}): must be a list of strategies")
-    for strategy in strategies:
-        if not isinstance(strategy, Entry | Strategy):
-            hint = f'; a registered one is REGISTRY["{strategy}"]' if isinstance(strategy, str) else ""
-            raise UserError(f"Experiment(strategies=...): {shown(repr(strategy))} is no Strategy and no Entry{hint}")
-    names = [strategy.name for strategy in strategies]
-    if not names:
+    if not strategies:
         raise UserError("Experiment(strategies=[]): must have a strategy to run")
+    found = [resolve(strategy) for strategy in strategies]
+    names = [strategy.name for strategy in found]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UserError(
             f"Experiment(strategies=...): two strategies are called {listed(twice)}; give each its own name"
         )
-    return names
+    return found
 
 
 def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
-    """The configuration of what really runs, for its config.yaml: a copy, since the caller's is the caller's."""
-    entries = [entry for entry in strategies if isinstance(entry, Entry)]
-    settings = {**{entry.name: entry.settings() for entry in entries}, **config.strategies}
+    """A copy of the settings that says what really runs, for config.yaml: names, settings, and which are custom.
+
+    A registered strategy has the settings that it was called with, or else the configuration's, or its defaults.
+    """
+    entries, copied = [entry for entry in strategies if isinstance(entry, Entry)], deepcopy(config)
     for entry in entries:
-        if not isinstance(settings[entry.name], entry.settings):
-            kind = entry.settings.__name__
-            told = f"Config(strategies={{'{entry.name}': {shown(repr(settings[entry.name]))}}})"
-            raise UserError(f"{told}: must be a {kind}")
-    return replace(
-        deepcopy(config),  # what the caller changes later doesn't change the experiment
-        strategy=",".join(strategy.name for strategy in strategies),
-        strategies=settings,
-        custom=sorted(strategy.name for strategy in strategies if isinstance(strategy, Strategy)),
-    )
+        settings = deepcopy(entry.settings_given) or copied.strategies.get(entry.name, entry.settings())
+        if not isinstance(settings, entry.settings):
+            told = f"Config(strategies={{'{entry.name}': {shown(repr(settings))}}})"
+            raise UserError(f"{told}: must be a {entry.settings.__name__}")
+        copied.strategies[entry.name] = settings
+    registered = {(entry.name, entry.build) for entry in REGISTRY}
+    known = {entry.name for entry in entries if (entry.name, entry.build) in registered}
+    names = [strategy.name for strategy in strategies]
+    return replace(copied, strategy=",".join(names), custom=sorted(set(names) - known))
 
 
 def built(strategy: Entry | Strategy, base: Base, settings: Mapping[str, Any]) -> Strategy:

@@ -1,4 +1,4 @@
-"""What was begun in an output folder against what is asked for: an edited scheme is refused, more epochs may go on.
+"""Compares what was begun in an output folder with the settings of now: an edited strategy is refused.
 
 The updates of a strategy are identified by what they do (`training/behaviour.py`) in the steps of the plan that a run
 was begun with. A longer plan may go on from a run's last state where it makes the same updates in those steps.
@@ -23,7 +23,7 @@ _ELSE = "Choose another --output, or --overwrite"
 
 @dataclass
 class Scheme:
-    """A strategy's updates under the plan of this call, and under shorter ones.
+    """A strategy's updates under the number of epochs of this call, and under fewer.
 
     Attributes:
         setup: the strategy on the model, at its own rates.
@@ -40,7 +40,7 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """The strategy's."""
+        """Name of the strategy."""
         return self.setup.name
 
     @property
@@ -50,16 +50,16 @@ class Scheme:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a run's folder has of it, as `PLANNED` names it: its updates, and in how many steps they are seen."""
+        """A hash of the updates, and in how many steps they were made, as a run's folder keeps them (`PLANNED`)."""
         return {"updates": self._updates(self.train.epochs, self.train.epochs), "steps": str(self.steps)}
 
     def check(self, place: Path, known: Mapping[str, Any], epochs: int | None) -> None:
-        """Refuses what was begun with other updates, or can't go on for as many epochs as are asked for now.
+        """Raises a `UserError` for a run or search of other updates, or one that can't go on for so many epochs.
 
         Args:
-            place: of what was begun, for errors.
-            known: its identity; one that says nothing of updates was begun by an earlier version, and is taken.
-            epochs: it was planned for, where its identity doesn't say.
+            place: folder or file of the run or search that was begun, for errors.
+            known: its identity; one without `updates` is of an earlier version, and is accepted.
+            epochs: that it was planned for, where its identity doesn't say.
         """
         steps = known.get("steps", str((epochs or self.train.epochs) * self.steps_per_epoch))
         whole = steps.isdecimal() and int(steps) % self.steps_per_epoch == 0 if isinstance(steps, str) else False
@@ -70,8 +70,8 @@ class Scheme:
             return
         ours = self._updates(before, before)
         if known.get("updates", ours) != ours:
-            told = "updates: rates, schedule, decay, clipping or other numbers of its transformations"
-            raise UserError(f"{place}: was begun with other {told} are not those of then. {_ELSE}")
+            updates = "updates: rates, schedule, decay, clipping or other numbers of its transformations"
+            raise UserError(f"{place}: was begun with other {updates} are not those of then. {_ELSE}")
         if before < self.train.epochs and self._updates(self.train.epochs, before) != ours:
             raise UserError(
                 f"--train.epochs {self.train.epochs}: {place} was begun with {before}, and can't go on exactly, since "
@@ -80,7 +80,7 @@ class Scheme:
 
     @property
     def _reason(self) -> str:
-        """Why more epochs change the first ones."""
+        """The setting through which more epochs change the first ones."""
         if self.train.schedule != "constant":
             return f"--train.schedule {self.train.schedule}"
         if self.train.warmup_fraction:
@@ -88,7 +88,7 @@ class Scheme:
         return f"a rate of {self.name}"
 
     def _updates(self, epochs: int, seen: int) -> str:
-        """What it does in the first `seen` epochs of a plan of `epochs`, to all that trains in those."""
+        """A hash of the updates in the first `seen` of `epochs` epochs, of all parameters that train in those."""
         if (epochs, seen) not in self._found:
             setup = self._planned(epochs)
             shapes = {path: setup.model.shapes[path] for path in self._planned(seen).trainable}
@@ -100,7 +100,7 @@ class Scheme:
 
 
 def check_begun(folder: OutputFolder, schemes: Iterable[Scheme], seeds: Sequence[int], data: str) -> None:
-    """Refuses a folder in which runs, or searches, can't be resumed as they are asked for now; writes nothing.
+    """Raises a `UserError` where runs or searches were begun otherwise and can't go on; writes nothing.
 
     Args:
         folder: the experiment's.
@@ -118,7 +118,7 @@ def check_begun(folder: OutputFolder, schemes: Iterable[Scheme], seeds: Sequence
 
 
 def _check_run(run: RunFolder, scheme: Scheme, data: str, epochs: int | None) -> None:
-    """Refuses a run that was begun with other texts or another strategy, or has no state for more epochs."""
+    """Raises a `UserError` where a run has other texts or another strategy, or no state for more epochs."""
     if (known := run.identity) is None:
         return
     run.check({"strategy": scheme.setup.model.fingerprint, "data": data})
@@ -129,7 +129,7 @@ def _check_run(run: RunFolder, scheme: Scheme, data: str, epochs: int | None) ->
 
 
 def _check_state(run: RunFolder, result: RunResult, scheme: Scheme) -> None:
-    """Refuses more epochs of a finished run that has nothing to go on from."""
+    """Raises a `UserError` where a finished run has more epochs to go, and its last state wasn't kept."""
     if max(Store(run.path / "checkpoints").steps, default=0) < result.epochs * scheme.steps_per_epoch:
         raise UserError(
             f"--train.epochs {scheme.train.epochs}: {run.path} is finished after {result.epochs} and can't go on: its "
@@ -148,12 +148,12 @@ def epochs_left(result: RunResult, train: TrainConfig) -> bool:
 def going_on(
     folder: OutputFolder, names: Sequence[str], seeds: Sequence[int], train: TrainConfig
 ) -> set[tuple[str, int]]:
-    """(strategy, seed) of what is still to do."""
+    """(strategy, seed) of every run that isn't finished, or has more epochs to go."""
     return {(name, seed) for name in names for [seed] in to_do(folder, name, [[seed] for seed in seeds], train)}
 
 
 def to_do(folder: OutputFolder, name: str, groups: Sequence[Sequence[int]], train: TrainConfig) -> list[list[int]]:
-    """A strategy's seeds that aren't finished; those that train together, and are as far, in one list."""
+    """A strategy's seeds that aren't finished, in lists of those that train together and are equally far."""
     lists: list[list[int]] = []
     for group in groups:
         by_epochs: dict[int, list[int]] = {}

@@ -15,7 +15,7 @@ from flax_agnews.models import parameters
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.settings.keywords import check_kind, train_settings
-from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.strategies import REGISTRY, Entry, Strategy, StrategyLike, resolve
 from flax_agnews.system.files import is_local
 from flax_agnews.system.text import counted
 from flax_agnews.training.adapted_model import AdaptedModel, Trained, adapt_model, trained_parameters
@@ -86,12 +86,12 @@ class Description:
 
 
 def describe(
-    strategy: Strategy | str, model: str | ModelConfig = "gpt2", classes: int = _CLASSES, **train: Any
+    strategy: StrategyLike, model: str | ModelConfig = "gpt2", classes: int = _CLASSES, **train: Any
 ) -> Description:
     """Describes which label, learning rate and weight decay a strategy gives each parameter; `print` the result.
 
     Args:
-        strategy: one of your own, or the name of a registered one.
+        strategy: the name of a registered one ("lora"), an entry with settings (`lora(rank=4)`), or one of your own.
         model: a hub id, a directory, or all model settings; of `gpt2` the sizes are known without the hub.
         classes: number of classes.
         **train: fields of `TrainConfig`, such as weight_decay_mask="matrices".
@@ -99,17 +99,16 @@ def describe(
     Raises:
         UserError: bad input, or a strategy that doesn't fit the model, in one line.
     """
-    check_kind("describe(strategy=", strategy, (Strategy, str), "a Strategy, or the name of a registered one")
+    chosen = resolve(strategy)
     check_kind("describe(model=", model, (str, ModelConfig), "the name of a model, or a ModelConfig")
     check_kind("describe(classes=", classes, int, "a whole number, 1 or more")
     if classes < 1:
         raise UserError(f"describe(classes={classes}): must be 1 or more")
-    settings = train_settings("describe", train, TrainConfig(), {})
+    settings = train_settings("describe", train, TrainConfig(), {}, ("strategy", "model", "classes"))
     body = _body(ModelConfig(name=model) if isinstance(model, str) else model)
-    if isinstance(strategy, str):
-        entry = REGISTRY[strategy]
-        strategy = entry.build(entry.settings(), body)
-    return _described(strategy, body, classes, settings)
+    if isinstance(chosen, Entry):
+        chosen = chosen.build(chosen.settings_given or chosen.settings(), body)
+    return _described(chosen, body, classes, settings)
 
 
 def strategies_table(config: Config) -> Table:

@@ -1,4 +1,4 @@
-"""What a comparison takes on disk: estimated before it starts, and kept small afterwards."""
+"""Disk space of a comparison: estimated before it starts, and freed of weights that needn't stay."""
 
 import math
 import shutil
@@ -19,7 +19,7 @@ from flax_agnews.training.state import Setup
 
 
 def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> int:
-    """Most bytes that weights and states of a whole comparison take in the output folder at one time.
+    """The most bytes that a comparison's weights and checkpoints take in the output folder at one time.
 
     These are the best weights that stay, with the last states beside them, the states of the runs under way with the
     one being written, and the body where nothing else gives it again.
@@ -27,7 +27,7 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
     Args:
         config: all settings.
         setups: the strategies on the model.
-        final: whether last states stay; as `keeps_final` has it by default.
+        final: whether the last states of finished runs stay; by default, as `keeps_final` says.
     """
     final = keeps_final(config, setups) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
@@ -44,7 +44,7 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
 
 
 def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
-    """Whether the last states of finished runs stay: where they are asked for, and there is room for them."""
+    """Whether the last states of finished runs stay: if the settings say so and there is room for them."""
     chosen = config.checkpoint
     if not (chosen.enabled and chosen.keep_final):
         return False
@@ -53,7 +53,7 @@ def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
 
 
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
-    """The bytes that it will need; a `UserError` where they are more than there may be, or than there is room for."""
+    """The bytes that a comparison needs at most; a `UserError` where the settings or the disk don't allow as many."""
     size, folder = need(config, setups), expanded(config.output)
     lower = "--train.runs, --checkpoint.keep_last, or choose --checkpoint.keep_best all"
     limit = config.checkpoint.gigabytes
@@ -91,19 +91,19 @@ def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str
 
 
 def _state_bytes(setup: Setup) -> int:
-    """Of a strategy's training state: trained leaves, and what the optimizer has of them."""
+    """Bytes of a strategy's training state: trained leaves, and the optimizer's state of them."""
     params = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in setup.trainable_shapes.items()}
     leaves = jax.tree.leaves((params, jax.eval_shape(setup.optimizer.init, params)))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _free(folder: Path) -> int:
-    """Bytes that an output folder may take in all, as the disk has it."""
+    """Bytes that an output folder can take on its disk: free ones, and those that its weights take now."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(place).free + _taken(folder)
 
 
 def _taken(folder: Path) -> int:
-    """Bytes of weights and states that are in an output folder already."""
+    """Bytes of the weights and checkpoints that are in an output folder now."""
     places = [*folder.glob("*/seed-*/checkpoints"), folder / "base", folder / "pretrain"]
     return sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Strategies x seeds -> an output folder: skips what is done, resumes what is not."""
+"""Runs every strategy from every seed into an output folder: skips finished runs, resumes the others."""
 
 from collections.abc import Collection, Sequence
 from functools import cached_property, partial
@@ -8,12 +8,12 @@ from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import Diverged
-from flax_agnews.experiment.compared_strategies import config_of, names_of
+from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
 from flax_agnews.experiment.disk_budget import drop_weights
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
-from flax_agnews.experiment.progress import Shown, ShownCaching, advice, job
+from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of
 from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.results import run_result
 from flax_agnews.models.parameters import Parameters
@@ -21,14 +21,14 @@ from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
-from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.trained.finished_run import weights_record
-from flax_agnews.training import processes
-from flax_agnews.training.adaptation import Adaptation
-from flax_agnews.training.loop import Interrupted, Run, fit
+from flax_agnews.training.adaptation import Adaptation, AdaptationTask
+from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.memory import out_of_memory
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, training_loss
 from flax_agnews.training.state import Setup
@@ -43,15 +43,16 @@ class Experiment:
 
     Args:
         config: all settings; a copy is taken. `config.strategy` isn't read: config.yaml gets the names of `strategies`.
-        strategies: what is compared: names of registered strategies, such as "lora"; entries of the registry, such as
-            `flax_agnews.lora(rank=4)`; or strategies of one's own. Those without settings have `config.strategies`'.
+        strategies: what is compared: names of registered strategies, such as "lora"; entries, such as
+            `flax_agnews.lora(rank=4)`, or settings, such as `LoraSettings(rank=4)`; and strategies of one's own. A
+            registered one without settings has those in `config.strategies`, or its defaults.
         display: where progress is shown; plain lines on standard output by default.
         overwrite: start over in an output folder that is in use.
 
     Attributes:
         names: of the strategies.
         seeds: of the runs of each strategy.
-        adaptation: what language-model adaptation of the body gave; None before it, and where there is none.
+        adaptation: the result of language modelling; None before it, and where there is none.
 
     Raises:
         UserError: settings or strategies that can't be.
@@ -60,15 +61,16 @@ class Experiment:
     def __init__(
         self,
         config: Config,
-        strategies: Sequence[Entry | Strategy],
+        strategies: Sequence[StrategyLike],
         display: Display | None = None,
         overwrite: bool = False,
     ) -> None:
         check_config(config)
-        self.names, self._config = names_of(strategies), config_of(config, strategies)
+        chosen = compared(strategies)
+        self.names, self._config = [strategy.name for strategy in chosen], config_of(config, chosen)
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.adaptation: Adaptation | None = None
-        self._to_prepare = partial(prepare, self._config, strategies, self.seeds, display, overwrite)
+        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite)
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # once adapted
         self._setups: Sequence[Setup] | None = None  # once adapted, and at the rates that were searched
@@ -149,8 +151,9 @@ class Experiment:
             return
         try:
             with out_of_memory(self.config, language=True):
-                end, how = self.prepare().tokenizer.end_of_text, (self.devices, self.display, self.interrupt)
-                base, self.adaptation = adapted(self.config, self.base, self.data, end, *how)
+                end = self.prepare().tokenizer.end_of_text
+                task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
+                base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
         except Interrupted as stop:
             where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
             raise Stopped(where, self.interrupt.asked) from None
@@ -161,8 +164,7 @@ class Experiment:
         self.adapt()
         if self.config.search.trials:
             made = self.prepare()
-            what = (self.config, self.data, self.devices, made.activations)
-            search = Search(*what, self.folder, self.display, self.interrupt)
+            search = Search(self.config, self.data, made.activations, self.folder, self.display, self.interrupt)
             with self.interrupt, self.display:
                 self._setups = [search.choose(s, self.shared, made.identity(s, self.base)) for s in self.setups]
 
@@ -180,8 +182,8 @@ class Experiment:
             for seed in self.seeds:
                 made.tidy(setup.name, seed, made.identity(setup, self.base))
         train = self.config.train
-        todo = processes.of_first({n: to_do(self.folder, n, self.batches.groups, train) for n in self.names})
-        self.display.plan([job(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
+        todo = made.team.of_first({n: to_do(self.folder, n, self.batches.groups, train) for n in self.names})
+        self.display.plan([job_of(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
         every = len(self.names) * len(self.seeds)
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
@@ -189,7 +191,7 @@ class Experiment:
             for setup in self.setups:
                 if groups := todo[setup.name]:
                     self._run_strategy(setup, groups)
-        found = processes.first_before_others(self._write_results)
+        found = made.team.first_before_others(self._write_results)
         if self._faults:
             raise Diverged(self._faults, advice(self.config))
         return found
@@ -210,26 +212,25 @@ class Experiment:
             self._write_results()
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
-        """A strategy's compiled steps, for any of the experiment's seeds, so many at a time; frozen layers cached.
+        """Caches a strategy's frozen layers, and compiles its steps for groups of so many of the experiment's seeds.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.
         """
         self.adapt()
         setup = setup.on(self.base)
-        told, lengths = ShownCaching(self.display, setup.name, self.interrupt), self.data.train.tokens.lengths
+        observer = CachingObserver(self.display, setup.name, self.interrupt)
         try:
             with out_of_memory(self.config):
-                read = self.prepare().activations.inputs(setup, self.shared, self.batches, told)
+                inputs = self.prepare().activations.inputs(setup, self.shared, self.batches, observer)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
-            return made(read.batches, loss=loss, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
+            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
 
-    def train(self, program: Program, seeds: Sequence[int]) -> list[Run]:
-        """Runs that train together, from where their checkpoints left off: trains, tests, writes their results.
+    def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
+        """Trains and tests runs that train together, from where their checkpoints left off, and writes their results.
 
         Raises:
             Stopped: on a signal; the runs are saved.
@@ -237,23 +238,21 @@ class Experiment:
         """
         made, config, name = self.prepare(), self.config, program.setup.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
-        watch = Shown(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
+        observer = RunsObserver(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
         identity = made.identity(program.setup, self.base)
         about = weights_record(self.data.classes, made.tokenizer, self.base.config)
-        lanes = [made.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
-        saving = made.places.saving(name, made.keeps_final)
+        lanes = [made.outputs.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config):
-                runs = fit(program, lanes, epochs, saving=saving, watch=watch)
+                saving = made.outputs.saving(name, made.keeps_final)
+                runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
             for lane, run in finished:
-                tested = {"test/loss": run.test.loss, "test/accuracy": run.test.accuracy}
-                last = steps_per_epoch * len(run.history.val_accuracy)
-                lane.tracker.log({**tested, "total_train_time": run.history.train_seconds}, last)
+                lane.tracker.log(run.totals, steps_per_epoch * len(run.history.val_accuracy))
         except Interrupted as stop:
             where = ", ".join(f"{name}/seed-{seed}" for seed in seeds)
-            told = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
-            raise Stopped(told, self.interrupt.asked) from None
+            said = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
+            raise Stopped(said, self.interrupt.asked) from None
         finally:
             for lane in lanes:
                 lane.tracker.finish()
@@ -265,7 +264,7 @@ class Experiment:
             self.folder.run(name, lane.seed).write(result)
             if lane.store:
                 made.finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
-        watch.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
+        observer.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
         if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
             raise Diverged(faults, advice(config))
         return [run for _, run in finished]
@@ -275,10 +274,10 @@ class Experiment:
         return self.folder.write_results(above, self.names)
 
     def publish(self, figure: Path) -> None:
-        """The final figure and table, to W&B where it is on."""
-        self.prepare().places.publish(figure, self.names)
+        """Sends the final figure and table to W&B, where it is on."""
+        self.prepare().outputs.publish(figure, self.names)
 
     @cached_property
     def shared(self) -> Parameters:
-        """The body's weights on the devices, once for all runs."""
+        """The body's weights, placed on the devices once for all runs."""
         return self.devices.shared(dict(self.base.parameters))

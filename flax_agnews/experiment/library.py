@@ -1,7 +1,7 @@
 """Fine-tunes once, by one call, and gives the trained classifier."""
 
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
@@ -11,20 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_agnews.config import Config, DataConfig, ModelConfig
+from flax_agnews.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.models.classifier import Classifier as ClassifierModule
 from flax_agnews.settings.keywords import check_kind, train_settings
-from flax_agnews.strategies import REGISTRY, Entry, Strategy
+from flax_agnews.strategies import Entry, Strategy, StrategyLike, resolve
 from flax_agnews.trained.classifier import Classifier
-from flax_agnews.trained.exports import Exported
+from flax_agnews.trained.exports import Exported, export_loaded
 from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.trained.saved_run import save_run
-from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
+from flax_agnews.training.processes import current_team, sharing_failures
 from flax_agnews.training.state import create_state
 
+_ARGUMENTS = ("strategy", "data", "model", "seed", "output", "config")
 _SET_BY = {"runs": "fit is one run; call it once for each seed=..., or compare runs by Experiment with train.runs"}
 
 
@@ -66,11 +67,11 @@ class Fitted:
 
     def export(self, to: str, folder: str | Path, *, overwrite: bool = False) -> Exported:
         """Exports the classifier to a format that other libraries load, as `Classifier.export` does."""
-        return self.classifier.export(to, folder, overwrite=overwrite)
+        return export_loaded(self.run, to, folder, overwrite=overwrite)
 
 
 def fit(
-    strategy: Strategy | str,
+    strategy: StrategyLike,
     data: str | DataConfig | None = None,
     model: str | ModelConfig | None = None,
     seed: int | None = None,
@@ -81,27 +82,29 @@ def fit(
     """Fine-tunes GPT-2 by one strategy from one seed.
 
     Args:
-        strategy: one of your own, or the name of a registered one.
-        data: a hub data set, a local folder or file, `builtin`, or all data settings; by default the config's.
-        model: a hub id, a directory, or all model settings; by default the config's.
-        seed: of head, adapter, batches and dropout; by default the config's.
+        strategy: the name of a registered one ("lora"), an entry with settings (`lora(rank=4)`), or one of your own.
+        data: a hub data set, a local folder or file, `builtin`, or all data settings; by default `config.data`.
+        model: a hub id, a directory, or all model settings; by default `config.model`.
+        seed: decides head, adapter, batches and dropout; by default `config.train.seed`.
         output: folder for checkpoints and metrics, from which an interrupted call resumes; a temporary one by default.
-        config: settings to start from, instead of the defaults: AG News and GPT-2 from the hub, seed 42.
+        config: all other settings; by default those of `Config()`: AG News, GPT-2 from the hub, seed 42.
         **train: fields of `TrainConfig`, such as epochs=3, batch_size=32; not `runs`, since this is one run.
 
     Raises:
-        UserError: bad input, in one line.
-        Diverged: the run's numbers were not finite; where, and what to do, in one line.
+        UserError: bad input, or an argument that there isn't, with the nearest one.
+        Diverged: the run's numbers were not finite; says where, and what to do.
+        Stopped: SIGINT or SIGTERM asked to stop, and the run is saved: the same call with this `output` resumes.
+        Lost: another process of the same training has ended or can't be reached.
     """
-    check_kind("fit(strategy=", strategy, (Strategy, str), "a Strategy, or the name of a registered one")
+    chosen = resolve(strategy)
     check_kind("fit(data=", data, (str, DataConfig, NoneType), "the name of a data set, or a DataConfig")
     check_kind("fit(model=", model, (str, ModelConfig, NoneType), "the name of a model, or a ModelConfig")
     check_kind("fit(output=", output, (str, Path, NoneType), "a folder")
     check_kind("fit(config=", config, (Config, NoneType), "a Config")
-    chosen = strategy if isinstance(strategy, Strategy) else REGISTRY[strategy]
     settings = config or Config()
     given = train if seed is None else {**train, "seed": seed}
-    trained = train_settings("fit", given, replace(settings.train, runs=1), _SET_BY)
+    set_by = {**_of_strategy(chosen), **_SET_BY}
+    trained = train_settings("fit", given, replace(settings.train, runs=1), set_by, _ARGUMENTS)
     settings = replace(
         settings,
         strategy=chosen.name,
@@ -111,22 +114,31 @@ def fit(
     )
     if output is not None:
         return _fit(replace(settings, output=str(output)), chosen)
-    if settings.parallel.coordinator or processes.count() > 1:
+    if settings.parallel.coordinator or current_team().count > 1:
         raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
         kept = replace(settings.checkpoint, keep_final=False)  # nobody can go on from a folder that is gone
         return _fit(replace(settings, output=folder, checkpoint=kept), chosen)
 
 
+def _of_strategy(strategy: Entry | Strategy) -> dict[str, str]:
+    """Names of a strategy's own settings -> where they are given."""
+    if isinstance(strategy, Strategy):
+        return {}
+    train = {setting.name for setting in fields(TrainConfig)}
+    own = [setting.name for setting in fields(strategy.settings) if setting.name not in train]
+    return {name: f"is a setting of the strategy: fit({strategy.name}({name}=...), ...)" for name in own}
+
+
 def _fit(config: Config, strategy: Entry | Strategy) -> Fitted:
     seed = config.train.seed
-    with processes.telling(), Experiment(config, [strategy]) as experiment:
+    with sharing_failures(), Experiment(config, [strategy]) as experiment:
         experiment.search()
         setup = experiment.setups[0]
         with experiment.interrupt, experiment.display:
             [run] = experiment.train(experiment.compile(setup), [seed])
         folder = experiment.folder.run(setup.name, seed)
-        result, identity = processes.first_before_others(lambda: (folder.result, folder.identity))
+        result, identity = current_team().first_before_others(lambda: (folder.result, folder.identity))
     assert result is not None
     here = experiment.devices.local(experiment.shared)
     _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read

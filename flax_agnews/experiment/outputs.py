@@ -1,4 +1,4 @@
-"""Where the numbers and weights of an experiment's runs go: files in their folders, and trackers."""
+"""Files, checkpoints and trackers into which the runs of an experiment write."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,18 +14,18 @@ from flax_agnews.system.display import Display
 from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.exactness import circumstances
-from flax_agnews.training.group import Lane
+from flax_agnews.training.lane import Lane, RunNotes
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.saving import Saving
 
 
-class Places:
-    """Of one experiment.
+class Outputs:
+    """Makes the files, checkpoints and trackers of an experiment's runs.
 
     Args:
         config: all settings.
-        folder: for all files.
-        display: told what trackers and saves have to say.
+        folder: the experiment's output folder.
+        display: shows what trackers and checkpoints report.
     """
 
     def __init__(self, config: Config, folder: OutputFolder, display: Display) -> None:
@@ -36,43 +36,54 @@ class Places:
     def lane(
         self, name: str, seed: int, identity: Mapping[str, str], devices: Devices, about: Mapping[str, Any]
     ) -> Lane:
-        """One run of a strategy, and the places in its folder; `about` is kept with its best weights.
+        """A run of a strategy, with the places for its numbers and weights.
+
+        Args:
+            name: the strategy's.
+            seed: the run's.
+            identity: hashes that must match before the run is resumed.
+            devices: that compute it.
+            about: saved with its best weights.
 
         Raises:
-            UserError: the folder is of a run of something else.
+            UserError: its folder has a run of another identity.
         """
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
         result = folder.result  # of a finished run that goes on: it stands till then
         held = result.best_epoch if result else 0
-        place = (folder.path / "checkpoints", chosen.keep_last, self.display.note, held)
-        store = Store(*place) if chosen.enabled else None
+        checkpoints = folder.path / "checkpoints"
+        store = Store(checkpoints, chosen.keep_last, self.display.note, held) if chosen.enabled else None
         lasting = {key: value for key, value in identity.items() if key not in PLANNED}
-        train = self.config.train
-        skip = train.on_nonfinite == "skip"
-        facts = (lasting, circumstances(devices), folder.writes, skip, about, train.early_stopping)
-        if not folder.writes:
-            return Lane(seed, store, None, None, *facts)
-        tracker = self.tracker(f"{name} seed {seed}", name, folder.path)
-        return Lane(seed, store, folder.path / "metrics.jsonl", tracker, *facts)
+        train, writes = self.config.train, folder.writes
+        return Lane(
+            seed,
+            store,
+            metrics_path=folder.path / "metrics.jsonl" if writes else None,
+            tracker=self.tracker(f"{name} seed {seed}", name, folder.path) if writes else None,
+            notes=RunNotes(lasting, circumstances(devices), about),
+            writes=writes,
+            skip=train.on_nonfinite == "skip",
+            patience=train.early_stopping,
+        )
 
     def saving(self, name: str, final: bool) -> Saving | None:
-        """When a strategy's runs are saved: what a save costs is known from one run to the next.
+        """Decides when checkpoints are saved; one for all runs of a strategy, since it learns what a save costs.
 
         Args:
             name: the strategy's.
-            final: whether their last states are kept.
+            final: whether the last states of finished runs are kept.
         """
         chosen = self.config.checkpoint
         if name not in self._savings:
             if chosen.enabled and chosen.keep_final and not final:
-                told = "no room for the last states of finished runs: they can't go on with more epochs"
-                self.display.note(f"{name}: {told}")
+                no_room = "no room for the last states of finished runs: they can't go on with more epochs"
+                self.display.note(f"{name}: {no_room}")
             self._savings[name] = Saving.of(chosen, name, self.display.note, final)
         return self._savings[name]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
-        """A run's; what it has to say is said once in an experiment."""
+        """Opens the trackers of a run; what one has to say is shown once in an experiment."""
         tracker, hint = open_tracker(
             self.config.tracking,
             name=name,
@@ -87,7 +98,12 @@ class Places:
         return tracker
 
     def publish(self, figure: Path, order: Sequence[str]) -> None:
-        """The final figure and table, strategies in this order, to W&B where it is on, unless it has them already."""
+        """Sends the final figure and table to W&B, where it is on, unless it has them.
+
+        Args:
+            figure: the file of the figure.
+            order: of the strategies in the table.
+        """
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
         rows = [[getattr(run, column) for column in columns] for run in self.folder.finished(order)]
         done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])

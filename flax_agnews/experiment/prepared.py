@@ -9,12 +9,13 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data, encode_corpus
 from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary
+from flax_agnews.experiment.announcement import announce_plan, announce_start
 from flax_agnews.experiment.compared_strategies import built, planned
 from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left
 from flax_agnews.experiment.disk_budget import check_room, keeps_final
-from flax_agnews.experiment.outputs import Places
+from flax_agnews.experiment.outputs import Outputs
 from flax_agnews.experiment.preparation import choose_tokenizer, keep_tokenizer
-from flax_agnews.experiment.progress import announce, describe, silent
+from flax_agnews.experiment.progress import silent
 from flax_agnews.experiment.results import facts, header
 from flax_agnews.metrics.tracking import check_key
 from flax_agnews.models.pretrained import Base, load_base
@@ -25,14 +26,15 @@ from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import expanded
 from flax_agnews.system.interrupt import Interrupt
-from flax_agnews.training import processes
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.jax_setup import begin
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.processes import Team, current_team
 from flax_agnews.training.program import plan_batches
 from flax_agnews.training.state import Setup
+from flax_agnews.training.vote import Vote
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Prepared:
     Attributes:
         config: all settings, as config.yaml has them; labels are read as in the folder's earlier runs.
         folder: the output folder.
-        places: where the runs' numbers and weights go.
+        team: the processes that train as one; one alone in most cases.
+        outputs: files, checkpoints and trackers into which the runs write.
         display: where progress is shown; of several processes, only the first shows any.
         interrupt: says whether SIGINT or SIGTERM has asked to stop.
         devices: that share every batch.
@@ -58,7 +61,8 @@ class Prepared:
 
     config: Config
     folder: OutputFolder
-    places: Places
+    team: Team
+    outputs: Outputs
     display: Display
     interrupt: Interrupt
     devices: Devices
@@ -134,7 +138,7 @@ def prepare(
         UserError: bad input; nothing has been computed or written.
     """
     begin(config)
-    first = processes.is_first()
+    first = current_team().is_first
     folder = OutputFolder(expanded(config.output), writes=first)
     try:
         return _prepare(config, strategies, seeds, folder, (display or Display()) if first else silent(), overwrite)
@@ -156,9 +160,9 @@ def _prepare(
         folder.lock.take()
     if folder.writes:
         check_key(config.tracking)
-    devices = Devices.of(config.parallel)
-    interrupt = Interrupt(processes.Vote(devices) if devices.several else None)
-    announce(display, config, devices)
+    team, devices = current_team(), Devices.of(config.parallel)
+    interrupt = Interrupt(Vote(devices) if devices.several else None)
+    announce_start(display, config, devices)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
     own = [built(strategy, base, config.strategies) for strategy in strategies]
     with display.busy("tokenizing"):
@@ -176,16 +180,17 @@ def _prepare(
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
         if not overwrite:
             check_begun(folder, schemes.values(), seeds, data.hash)
-    processes.check_same(facts(config, setups, updates, data, base))  # all is right: now it is written
+    team.check_same(facts(config, setups, updates, data, base))  # all is right: now it is written
     folder.claim(config, overwrite)
     if folder.writes:
         keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
-    processes.meet()
-    describe(display, config, data, base, batches, len(strategies), disk)
+    team.meet()
+    announce_plan(display, config, data, base, batches, len(strategies), disk)
     return Prepared(
         config=config,
         folder=folder,
-        places=Places(config, folder, display),
+        team=team,
+        outputs=Outputs(config, folder, display),
         display=display,
         interrupt=interrupt,
         devices=devices,

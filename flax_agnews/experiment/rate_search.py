@@ -1,4 +1,4 @@
-"""Fair rates: each strategy gets as many trials of its learning rates, on the validation split, before the comparison.
+"""Chooses learning rates fairly: every strategy gets the same number of trials, scored on the validation split.
 
 A trial is a run in miniature, with all of the strategy's rates multiplied by a factor: of every epoch only the first
 updates, with stages, warm-up and decay of that length. All trials have one seed, which no run has, and read the caches
@@ -8,13 +8,13 @@ that the runs read later.
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
-from flax_agnews.experiment.progress import ShownCaching, ShownTrial
+from flax_agnews.experiment.progress import CachingObserver, JobObserver
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
@@ -23,12 +23,11 @@ from flax_agnews.system.display import Display, Job
 from flax_agnews.system.files import write_json
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.system.text import counted
-from flax_agnews.training import processes
 from flax_agnews.training.activation_cache import Activations
-from flax_agnews.training.group import Lane
-from flax_agnews.training.loop import Interrupted, train
+from flax_agnews.training.lane import Lane
+from flax_agnews.training.loop import train_group
 from flax_agnews.training.memory import out_of_memory
-from flax_agnews.training.parallel import Devices
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.program import Program, plan_batches, training_loss
 from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
@@ -43,10 +42,9 @@ class Search:
     Args:
         config: all settings.
         data: the texts.
-        devices: that share every batch.
-        activations: the caches of frozen layers.
+        activations: the caches of frozen layers, on the devices that share every batch.
         folder: the experiment's; finished trials are kept in it.
-        display: told what goes on.
+        display: where progress is shown.
         interrupt: asked whether to stop.
     """
 
@@ -54,36 +52,35 @@ class Search:
         self,
         config: Config,
         data: Data,
-        devices: Devices,
         activations: Activations,
         folder: OutputFolder,
         display: Display,
         interrupt: Interrupt,
     ) -> None:
-        self.config, self.data, self.devices, self.activations = config, data, devices, activations
+        self.config, self.data, self.activations, self.devices = config, data, activations, activations.devices
         self.folder, self.display, self.interrupt = folder, display, interrupt
         self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
 
     @cached_property
     def batches(self) -> TrainBatches:
-        """Of a whole run with the trials' seed."""
+        """The batches of a whole run with the trials' seed."""
         alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
         return plan_batches(self.data.train, alone, [self.seed], self.devices)
 
     def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
-        """A strategy at its best rates, found now or before.
+        """The strategy at its best rates, searched for now, or read from the record of an earlier call.
 
         Args:
             setup: the strategy on the model.
             shared: the body's weights on the devices.
-            identity: what a run of it is a run of.
+            identity: hashes that must match before a run of it is resumed.
 
         Raises:
             Stopped: on a signal; finished trials are kept.
             UserError: the folder has the search of something else.
         """
         name, folder = setup.name, self.folder.path
-        record = Record.of(processes.of_first(asdict(trial_record.read_own(folder, name, identity))))
+        record = Record.of(self.devices.team.of_first(asdict(trial_record.read_own(folder, name, identity))))
         if record.factor is None:
             try:
                 with out_of_memory(self.config):
@@ -112,20 +109,19 @@ class Search:
         self._write(name, record)
 
     def _compiled(self, setup: Setup, shared: Parameters, record: Record) -> Program:
-        """The steps of all trials; no text of the test split is evaluated."""
+        """Compiles the steps of all trials; no text of the test split is evaluated."""
         started, name = time.perf_counter(), setup.name
-        told = ShownCaching(self.display, name, self.interrupt)
-        read = self.activations.inputs(setup, shared, self.batches, told)
-        evaluated, lengths = {"validation": read.evaluated["validation"]}, self.data.train.tokens.lengths
+        observer = CachingObserver(self.display, name, self.interrupt)
+        inputs = self.activations.inputs(setup, shared, self.batches, observer)
+        inputs = replace(inputs, evaluated={"validation": inputs.evaluated["validation"]})
         with self.display.busy(f"compiling {name}, for trials"):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            made = partial(Program, setup, self.devices, shared, loss=loss, lengths=lengths, by_stage=read.by_stage)
-            program = made(read.batches, evaluated)
+            program = Program(setup, self.devices, shared, inputs, loss)
         record.seconds += time.perf_counter() - started
         return program
 
     def _round(self, programs: Mapping[float, Program], record: Record) -> None:
-        """A trial of each factor."""
+        """Runs a trial of each factor."""
         [name] = {program.setup.name for program in programs.values()}
         jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
         self.display.plan(jobs)
@@ -134,22 +130,25 @@ class Search:
                 raise Interrupted(0)
             started = time.perf_counter()
             trial = self._trial(program, factor, job)
-            record.trials.append(Trial(**processes.of_first(asdict(trial))))
+            record.trials.append(Trial(**self.devices.team.of_first(asdict(trial))))
             record.seconds += time.perf_counter() - started
             self._write(name, record)
 
     def _trial(self, program: Program, factor: float, job: Job) -> Trial:
         lane = Lane(self.seed, skip=self.config.train.on_nonfinite == "skip")
-        watch = ShownTrial(self.display, job, self.interrupt)
-        train(program, [lane], self.epochs, watch=watch)
+        observer = JobObserver(self.display, job, self.interrupt)
+        observer.start()
+        train_group(program, [lane], self.epochs, observer=observer)
         history, updates = lane.history, program.batches.steps_per_epoch * self.epochs
+        if lane.fault:
+            observer.finish("not finite", whole=False)
+            return Trial(factor, updates, None, None)
         best = history.best_epoch - 1
-        scores = (None, None) if lane.fault else (history.val_accuracy[best], history.val_loss[best])
-        watch.finish(scores[0])
-        return Trial(factor, updates, *scores)
+        observer.finish(f"val {history.val_accuracy[best]:.3f}")
+        return Trial(factor, updates, history.val_accuracy[best], history.val_loss[best])
 
     def _tell(self, name: str, record: Record) -> None:
-        """What was chosen, and what speaks against it."""
+        """Shows which rates were chosen, and whether better ones may lie beyond those that were tried."""
         what = f"{name}: rates x {record.factor:.3g} ({listed(map(short, record.rates))})"
         best = record.best
         if best.val_accuracy is None:

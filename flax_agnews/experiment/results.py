@@ -17,15 +17,14 @@ from flax_agnews.runs.output_folder import by_name, config_dict
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunCost, RunResult
 from flax_agnews.system.text import counted
 from flax_agnews.training.adaptation import Adaptation
-from flax_agnews.training.loop import Run
+from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.processes import count
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
 
 
 def run_result(
-    program: Program, seed: int, run: Run, adaptation: Adaptation | None, planned_epochs: int, custom: bool
+    program: Program, seed: int, run: TrainedRun, adaptation: Adaptation | None, planned_epochs: int, custom: bool
 ) -> RunResult:
     """A finished run's result.
 
@@ -144,7 +143,7 @@ def facts(
 
 def environment(devices: Devices) -> dict[str, str]:
     """Versions, devices and machine, by name."""
-    first, several = devices.devices[0], f" in {counted(count(), 'process')}" if devices.several else ""
+    first, several = devices.devices[0], f" in {counted(devices.team.count, 'process')}" if devices.several else ""
     return {
         "jax": jax.__version__,
         "python": platform.python_version(),

@@ -70,7 +70,15 @@ class Base:
 
 
 def load_base(config: ModelConfig, seed: int = 0) -> Base:
-    """The body that the settings name. `seed` is for random weights."""
+    """Loads the body that the settings name.
+
+    Args:
+        config: names it: a hub id, a directory, or sizes for random weights.
+        seed: decides random weights.
+
+    Raises:
+        UserError: there is no such body, or it isn't a GPT-2.
+    """
     check_kind("load_base(config=", config, ModelConfig, 'a ModelConfig, such as ModelConfig(name="gpt2")')
     if config.from_config is not None:
         body = read_config(config.from_config)

@@ -1,6 +1,6 @@
-"""Checks the arguments of the library's functions as the command checks its flags; each error is one line."""
+"""Checks the arguments of the library's functions, as the command checks its flags: each mistake is one line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from numbers import Integral, Real
 from types import UnionType
@@ -15,14 +15,17 @@ from flax_agnews.system.files import fits
 T = TypeVar("T")
 
 
-def train_settings(call: str, given: Mapping[str, Any], base: TrainConfig, set_by: Mapping[str, str]) -> TrainConfig:
-    """Training settings with those replaced that a function was called with as keywords.
+def train_settings(
+    call: str, given: Mapping[str, Any], base: TrainConfig, set_by: Mapping[str, str], arguments: Iterable[str] = ()
+) -> TrainConfig:
+    """Replaces training settings by those that a function was called with.
 
     Args:
         call: name of the function, for errors.
-        given: name of a setting -> its value.
-        base: the settings to start from.
-        set_by: settings that can't be given as keywords -> what to do instead.
+        given: name -> value, the function's `**train`.
+        base: the settings before.
+        set_by: names that aren't taken here -> what to do instead.
+        arguments: names of the function's other arguments, which a misspelt name may mean.
 
     Raises:
         UserError: an unknown name, a value of another type, or one out of range; with what is allowed.
@@ -36,7 +39,7 @@ def train_settings(call: str, given: Mapping[str, Any], base: TrainConfig, set_b
         if name not in known:
             told = f"{call}({name}=...): no such training setting."
             elsewhere = _elsewhere(name) or (f" {said}" if (said := hint(name)) else "")
-            raise UserError(told + (elsewhere or nearest(name, known)))
+            raise UserError(told + (elsewhere or nearest(name, [*known, *arguments])))
         made[name] = plain(value)
         if not fits(made[name], hints[name]):
             raise UserError(f"{where}: must be {allowed(hints[name])}")
@@ -45,10 +48,10 @@ def train_settings(call: str, given: Mapping[str, Any], base: TrainConfig, set_b
 
 
 def check_config(config: Config) -> None:
-    """Checks types, choices and ranges of all shared settings.
+    """Checks types, choices and ranges of all settings but the strategies'.
 
     Raises:
-        UserError: a setting has another type, or is out of range; the first one is named.
+        UserError: the first setting that can't be, and what it may be.
     """
     if not isinstance(config, Config):
         raise UserError(f"{shown(repr(config))}: must be a Config, such as Config(output='runs/mine')")
@@ -64,7 +67,7 @@ def check_config(config: Config) -> None:
 
 
 def _check_types(settings: Any, prefix: str) -> None:
-    """Checks the types of a section's fields, except those that are sections themselves."""
+    """Checks the types of a dataclass's fields, but those that are sections."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if not is_dataclass(kind) and not fits(value, kind):
@@ -72,20 +75,20 @@ def _check_types(settings: Any, prefix: str) -> None:
 
 
 def check_kind(where: str, value: Any, kinds: type | tuple[type, ...], words: str) -> None:
-    """Raises a `UserError` that says what an argument must be, unless its type is one of `kinds`."""
+    """Raises a `UserError` that says in `words` what an argument must be, unless it is of one of the kinds."""
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise UserError(f"{where}{shown(repr(value))}): must be {words}")
 
 
 def plain(value: Any) -> Any:
-    """Converts numbers of NumPy and other libraries to Python's; other values are unchanged."""
+    """Converts numbers of NumPy and other libraries to Python's; returns everything else as it is."""
     if isinstance(value, bool | int | float) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def allowed(hint: Any) -> str:
-    """The type of a setting in words, for errors."""
+    """Describes a setting's type in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
@@ -95,7 +98,7 @@ def allowed(hint: Any) -> str:
 
 
 def _elsewhere(name: str) -> str:
-    """A hint for a setting of another section; empty where there is none."""
+    """A hint where a name is a setting of another section of `Config`; else empty."""
     default = Config()
     for section in fields(Config):
         value = getattr(default, section.name)

@@ -1,6 +1,5 @@
 """A trained classifier: answers texts with classes and their probabilities; can be loaded, saved and exported."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from flax_agnews.data.rows import Rows, Text, checked_texts
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, shown
 from flax_agnews.strategies import StrategyLike
-from flax_agnews.trained.exports import Exported, export_run
+from flax_agnews.trained.exports import Exported, export_loaded
 from flax_agnews.trained.loading import LoadedRun, load_run
 from flax_agnews.trained.saved_run import save_run
 from flax_agnews.training.inference import Inference
@@ -145,9 +144,7 @@ class Classifier:
         Raises:
             UserError: the format can't hold it, or the folder holds something; then nothing is written.
         """
-        with tempfile.TemporaryDirectory(prefix="flax_agnews-") as temporary:
-            saved = save_run(self._known_run, Path(temporary) / "run")
-            return export_run(saved, to, folder, overwrite=overwrite, strategy=self._known_run.model.strategy)
+        return export_loaded(self._known_run, to, folder, overwrite=overwrite)
 
     @property
     def _known_run(self) -> LoadedRun:

@@ -6,7 +6,7 @@ from heapq import nlargest
 from pathlib import Path
 
 import numpy as np
-from rich.console import ConsoleRenderable, Group
+from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
 from scipy.special import softmax
@@ -20,7 +20,7 @@ from flax_agnews.metrics import scores
 from flax_agnews.metrics.scores import ClassScores
 from flax_agnews.metrics.statistics import wilson_interval
 from flax_agnews.system.display import Display
-from flax_agnews.system.files import check_writable
+from flax_agnews.system.files import check_writable, expanded
 from flax_agnews.system.text import counted
 from flax_agnews.trained.classifier import Answers, Classifier
 from flax_agnews.trained.streaming import ROWS, check_apart
@@ -113,37 +113,40 @@ def check_evaluating(
 
 def evaluate(
     classifier: Classifier,
-    path: Path,
-    text_columns: Sequence[str],
-    label_column: str,
-    display: Display,
+    path: str | Path,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    display: Display | None = None,
     mistakes: int = 10,
     labels: How = "auto",
     delimiter: str | None = None,
 ) -> Evaluation:
-    """Answers a file's texts and compares with its labels, which are names of classes or positions among them.
+    """Evaluates a classifier on a file's texts and labels, which are names of classes or positions among them.
 
     The file is read twice, first for its labels alone: which of the two they are depends on all of them.
 
     Args:
-        classifier: that answers.
+        classifier: that answers the texts.
         path: CSV, TSV, JSON, JSONL or Parquet; a pattern of several; or a folder, of which the test split is taken.
-        text_columns, label_column: of the file; two text columns for pairs.
-        display: where progress is shown.
-        mistakes: how many are kept.
+        text_columns, label_column: of the file, two text columns for pairs; by default those of the training data.
+        display: where progress is shown; by default it isn't.
+        mistakes: how many of the most confident mistakes are kept.
         labels: how they are read; a run that was made before there was a choice reads them as it did.
-        delimiter: of a CSV file; None finds it in the header.
+        delimiter: of a CSV file; by default that of the training data, or found in the header.
 
     Raises:
         UserError: the file can't be read, has no row with a label, or has a label that is none of the classifier's
             classes or may be either of two.
     """
-    if labels == "auto" and classifier.data.labels == "legacy":
+    path, data = expanded(str(path)), classifier.data
+    text_columns, label_column = text_columns or data.text_columns, label_column or data.label_column
+    display = display or Display(Console(quiet=True, force_terminal=False))
+    if labels == "auto" and data.labels == "legacy":
         labels = "legacy"
-    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
+    reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter or data.delimiter)
 
     def chunks() -> Iterator[tuple[Rows, float]]:
-        for chunk in tables.read(path, ROWS, reading, classifier.data.test_split):
+        for chunk in tables.read(path, ROWS, reading, data.test_split):
             yield chunk.rows(text_columns, label_column), chunk.done
 
     classes = choose_reading((rows for rows, _ in chunks()), classifier.classes, labels, "--labels")

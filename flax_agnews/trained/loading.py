@@ -1,7 +1,7 @@
 """Loads a finished run from its folder: weights, body, tokenizer and settings, checked against the run's records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from flax_agnews.strategies import StrategyLike, resolve
 from flax_agnews.system.files import expanded, read_json
 from flax_agnews.trained.finished_run import best_weights_notes, find_run
 from flax_agnews.trained.run_source import RunSource
-from flax_agnews.training.adapted_model import AdaptedModel, first_parameters
+from flax_agnews.training.adapted_model import AdaptedModel, adapt_model, first_parameters
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.memory import keep_freed
 from flax_agnews.training.parallel import keep_compilations
@@ -75,6 +75,12 @@ class LoadedRun:
     def max_length(self) -> int:
         """Most tokens of a text that are read; longer texts are cut."""
         return min(self.config.data.max_length, self.model.base.config.n_positions - self.module.prompt_tokens)
+
+    def exact(self) -> "LoadedRun":
+        """The same run, computing in float32 whatever it trained in."""
+        settings = replace(self.config.model, dtype="float32", attention="auto")
+        model = adapt_model(self.model.strategy, self.model.base, self.model.classes, settings)
+        return replace(self, model=replace(model, start_values=self.model.start_values))
 
     @property
     def paired(self) -> bool:

@@ -1,1 +1,1 @@
-"""A strategy's way from a plan to a finished run."""
+"""Trains strategies: compiled steps, the loop over updates, checkpoints, caches, devices and processes."""

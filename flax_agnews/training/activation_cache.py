@@ -1,7 +1,7 @@
-"""What frozen lower layers make of the texts, computed once: for all epochs, seeds, strategies and later experiments.
+"""Caches the output of frozen lower layers for all epochs, seeds, strategies and later experiments.
 
-A program whose strategy leaves the embeddings and the first layers as they are reads what comes out of them instead of
-token ids (`Ragged.depth`). The numbers are those of computing it anew (contract 4), but for a bfloat16 cache.
+A program whose strategy leaves the embeddings and the first layers as they are reads their output instead of token ids
+(`Ragged.depth`). The numbers are those of computing it anew (contract 4), but for a bfloat16 cache.
 """
 
 import copy
@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,53 +23,14 @@ from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.text import count, counted
 from flax_agnews.training.array_cache import ArrayFolder, ArrayMemory, Arrays, NoRoom
 from flax_agnews.training.frozen_layers import Trunk, compute, frozen_depth
-from flax_agnews.training.loop import Interrupted
+from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import plan_batches, plan_evaluation
+from flax_agnews.training.program import Inputs, plan_batches, plan_evaluation
 from flax_agnews.training.state import Setup
 
 
-class Told:
-    """What making a cache tells those who look on; the default is silence."""
-
-    def note(self, text: str) -> None:
-        """A line."""
-
-    def begin(self, text: str) -> None:
-        """A line, before what may take long."""
-
-    def step(self, done: float, tokens_per_second: float) -> None:
-        """After every batch; `done` from 0 to 1."""
-
-    def finish(self) -> None:
-        """After what may take long."""
-
-    def should_stop(self) -> bool:
-        """Whether to stop after this batch."""
-        return False
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a strategy's program reads.
-
-    Attributes:
-        batches: that train.
-        evaluated: validation and test.
-        depth: layers that the texts have been through; 0 where nothing is cached.
-        seconds: that the cache took.
-        by_stage: batches that train in each stage; through more layers, where that pays.
-    """
-
-    batches: TrainBatches
-    evaluated: Mapping[str, EvalBatches]
-    depth: int = 0
-    seconds: float = 0.0
-    by_stage: Sequence[TrainBatches] = ()
-
-
 class Activations:
-    """The caches of an experiment's texts.
+    """Plans what strategies read of an experiment's texts, and caches the output of their frozen layers.
 
     Args:
         config: all settings.
@@ -86,7 +46,7 @@ class Activations:
         self._reads: list[str] = []  # keys of what the program at hand reads: they stay, whatever else needs room
 
     def check(self, setups: Sequence[Setup]) -> None:
-        """Before anything is computed: `UserError` where `train.cache_frozen` is `on`, and it can't be."""
+        """Raises a `UserError`, before anything is computed, where `train.cache_frozen` is `on` and can't be."""
         if self.train.cache_frozen != "on":
             return
         if self.devices.several:
@@ -102,49 +62,51 @@ class Activations:
             if size > self.train.cache_gigabytes * 1e9:
                 raise self._refused(setup, NoRoom(f"{count(size)}B are above --train.cache_gigabytes"))
 
-    def inputs(self, setup: Setup, shared: Parameters, batches: TrainBatches, told: Told | None = None) -> Inputs:
-        """What a strategy's program reads, cached where it can be and should be.
+    def inputs(
+        self, setup: Setup, shared: Parameters, batches: TrainBatches, observer: Observer | None = None
+    ) -> Inputs:
+        """The batches that a strategy's program reads, of cached output where that is possible and pays.
 
         Args:
             setup: the strategy on the model.
             shared: the body's weights on the devices.
             batches: of the token ids.
-            told: for displays and interruption.
+            observer: for displays and interruption.
 
         Raises:
             UserError: `train.cache_frozen` is `on`, and there is no room.
-            Interrupted: `told` asked to stop.
+            Interrupted: `observer` asked to stop.
         """
-        started, told = time.perf_counter(), told or Told()
+        started, observer = time.perf_counter(), observer or Observer()
         self._reads = []
-        depth, splits = self._through(setup, shared, self.splits, told)
+        depth, splits = self._through(setup, shared, self.splits, observer)
         whole = self._trained(batches, splits["train"])
         by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
-        # What is cached decides the last digits: so it doesn't depend on how many epochs, and stages, a run comes to.
+        # What is cached decides the last digits: so it must not depend on how many epochs, and stages, a run comes to.
         ends = [*(stage.epoch for stage in setup.model.strategy.stages[1:]), math.inf]
         for number, span in enumerate(setup.spans):
             # The pass that fills the cache costs what the cache saves in one epoch of one run.
             if (ends[number] - span.first) * self.train.runs > 1 or self.train.cache_frozen == "on":
-                deeper, texts = self._through(setup.stages[number], shared, train, told, above=depth)
+                deeper, texts = self._through(setup.stages[number], shared, train, observer, above=depth)
                 by_stage[number] = self._trained(batches, texts["train"]) if deeper else whole
         seconds = time.perf_counter() - started if self._reads else 0.0
-        return Inputs(whole, self._evaluated(splits), depth, seconds, by_stage)
+        return Inputs(whole, self._evaluated(splits), by_stage, self.splits["train"].tokens.lengths, seconds)
 
     def _through(
-        self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], told: Told, above: int = 0
+        self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], observer: Observer, above: int = 0
     ) -> tuple[int, Mapping[str, Split]]:
-        """How many frozen layers are computed once, and the splits after them; where more than `above` can be."""
+        """How many layers are cached, if more than `above` can be, and the splits as the next layer reads them."""
         # processes could differ in what they have or have room for, and would wait for each other for ever
         never = self.train.cache_frozen == "off" or self.devices.several
         depth = 0 if never else frozen_depth(setup, shared)
         if depth > above:
             trunk = Trunk.of(setup.model, depth)
             try:
-                return depth, self._cached(trunk, shared, splits, told)
+                return depth, self._cached(trunk, shared, splits, observer)
             except NoRoom as reason:
                 if self.train.cache_frozen == "on":
                     raise self._refused(setup, reason) from None
-                told.note(f"{setup.name}: frozen layers are computed in every epoch, not cached: {reason}")
+                observer.note(f"{setup.name}: frozen layers are computed in every epoch, not cached: {reason}")
         return 0, splits
 
     def _refused(self, setup: Setup, reason: NoRoom) -> UserError:
@@ -157,7 +119,7 @@ class Activations:
         return {name: plan_evaluation(splits[name], self.train, self.devices) for name in ("validation", "test")}
 
     def _trained(self, batches: TrainBatches, split: Split) -> TrainBatches:
-        """Batches of the same texts of other content; planned anew where that has other lengths."""
+        """The same batches of cached output; planned anew where a text has another length there."""
         if split.tokens is batches.data:
             return batches
         if np.array_equal(split.tokens.lengths, batches.data.lengths):
@@ -166,9 +128,11 @@ class Activations:
             return other
         return plan_batches(split, self.train, [seed for group in batches.groups for seed in group], self.devices)
 
-    def _cached(self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], told: Told) -> dict[str, Split]:
+    def _cached(
+        self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], observer: Observer
+    ) -> dict[str, Split]:
         """The splits as the layers above the trunk read them, from where they are kept or computed now."""
-        arrays = self._place(told)
+        arrays = self._place(observer)
         keys = {name: trunk.key(split.tokens, self.dtype) for name, split in splits.items()}
         opened = {n: arrays.open(keys[n], trunk.shape(s.tokens), self.dtype) for n, s in splits.items()}
         found = {name: array for name, array in opened.items() if array is not None}
@@ -181,23 +145,23 @@ class Activations:
                     create = arrays.create(keys[name], trunk.shape(split.tokens), self.dtype)
                     found[name] = kept.enter_context(create)
                 layers = f"{trunk.depth} of {counted(trunk.base.config.n_layer, 'layer')}"
-                told.begin(f"caching the lower {layers}: {count(size)}B in {arrays.place}")
-                self._fill(trunk, shared, missing, found, told)
-            told.finish()
+                observer.caching(f"caching the lower {layers}: {count(size)}B in {arrays.place}")
+                self._fill(trunk, shared, missing, found, observer)
+            observer.cached()
         self._reads += keys.values()
         return {n: Split(trunk.through(s.tokens, found[n]), s.labels) for n, s in splits.items()}
 
     def _fill(
-        self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], out: Mapping[str, Any], told: Told
+        self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], out: Mapping[str, Any], observer: Observer
     ) -> None:
-        """Computes a trunk's output for these splits."""
+        """Computes the frozen layers' output for these splits."""
         total, done, started = sum(len(split.tokens.ids) for split in splits.values()), 0, time.perf_counter()
 
         def after(tokens: int) -> None:
             nonlocal done
             done += tokens
-            told.step(done / total, done / (time.perf_counter() - started))
-            if told.should_stop():
+            observer.step(done / total, done / (time.perf_counter() - started))
+            if observer.should_stop():
                 raise Interrupted(0)
 
         for name, split in splits.items():
@@ -207,15 +171,17 @@ class Activations:
     def _bytes(self, trunk: Trunk, splits: Mapping[str, Split]) -> int:
         return sum(int(np.prod(trunk.shape(split.tokens))) * self.dtype.itemsize for split in splits.values())
 
-    def _place(self, told: Told) -> Arrays:
-        """Where caches are kept: the same for all strategies."""
+    def _place(self, observer: Observer) -> Arrays:
+        """The storage of caches, in files or in memory: the same for all strategies."""
         if self._arrays is None:
             limit, folder = int(self.train.cache_gigabytes * 1e9), cache_folder() / "activations"
             self._arrays = ArrayMemory(limit)
             if self.train.cache_place == "file":
                 try:
-                    self._arrays = ArrayFolder(folder, limit, told.note)
+                    self._arrays = ArrayFolder(folder, limit, observer.note)
                 except OSError as error:
-                    if unwritable(cache_folder()) is None:  # otherwise it is told for all caches together
-                        told.note(f"{folder} can't be written ({error.strerror}): frozen layers are cached in memory")
+                    if unwritable(cache_folder()) is None:  # otherwise that is said for all caches together
+                        observer.note(
+                            f"{folder} can't be written ({error.strerror}): frozen layers are cached in memory"
+                        )
         return self._arrays

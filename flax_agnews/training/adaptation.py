@@ -1,4 +1,4 @@
-"""What decides an adapted body, and where it is kept: the same texts, weights and settings are adapted once."""
+"""Bodies that were adapted by language modelling, kept under a hash of the texts, weights and settings behind them."""
 
 import hashlib
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
+from flax_agnews.config import Config, ModelConfig, PretrainConfig, TrainConfig
+from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Split
 from flax_agnews.errors import UserError
 from flax_agnews.models.pretrained import Base, load_base
@@ -21,13 +22,13 @@ _SHAPES = 2  # compiled, at most: as short as it is, more would compile longer t
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What language-model adaptation did.
+    """The result of language-model adaptation, beside the weights.
 
     Attributes:
         key: SHA-256 of texts, weights and settings: the same key, the same result.
         hash: of the adapted weights.
         loss: mean of each epoch, nats a token.
-        seconds: it took when it was computed, compilation included.
+        seconds: that it took when it was computed, compilation included.
     """
 
     key: str
@@ -36,45 +37,74 @@ class Adaptation:
     seconds: float
 
 
-def adaptation_key(
-    base: Base,
-    train: Split,
-    end_of_text: int,
-    config: PretrainConfig,
-    model: ModelConfig,
-    seed: int,
-    arranged: str = "",
-) -> str:
-    """SHA-256 of all that decides the adapted weights: the exact texts, the weights, the settings.
+@dataclass(frozen=True)
+class AdaptationTask:
+    """All that decides an adapted body.
 
-    `arranged` is what `arrangement` gives: batches that are split or padded otherwise are summed in another order.
+    Attributes:
+        base: the body to start from; left as it is.
+        train: the training texts; labels aren't read.
+        end_of_text: id that ends every text.
+        config: settings of language modelling.
+        model: settings of the model, of which dtype and dropout count.
+        shared: settings of strategies' training, of which `settings` says what holds in language modelling.
+        devices: that share every batch.
+        seed: of batches and dropout.
     """
-    settings = [asdict(config), model.dtype, model.dropout, end_of_text, seed, base.hash]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(train.tokens.ids.tobytes())
-    digest.update(train.tokens.offsets.tobytes())
-    digest.update(arranged.encode())
-    return digest.hexdigest()
 
+    base: Base
+    train: Split
+    end_of_text: int
+    config: PretrainConfig
+    model: ModelConfig
+    shared: TrainConfig
+    devices: Devices
+    seed: int
 
-def arrangement(train: Split, config: PretrainConfig, shared: TrainConfig, devices: Devices, seed: int) -> str:
-    """The compiled shapes, where `shared` makes them others than the defaults do; else empty.
+    @classmethod
+    def of(cls, config: Config, base: Base, train: Split, end_of_text: int, devices: Devices) -> "AdaptationTask":
+        """The task that an experiment's settings ask for."""
+        return cls(base, train, end_of_text, config.pretrain, config.model, config.train, devices, config.train.seed)
 
-    Args:
-        train: the training texts.
-        config: of language modelling.
-        shared: `train`, of which `settings` says what holds here.
-        devices, seed: as in `adapt`.
-    """
-    ours, usual = settings(config, shared), settings(config, TrainConfig())
-    if ours == usual:
-        return ""
-    shapes, without = (plan_batches(train, how, [seed], devices).shapes for how in (ours, usual))
-    return "" if shapes == without else json.dumps(shapes)
+    @property
+    def settings(self) -> TrainConfig:
+        """How language modelling trains."""
+        return settings(self.config, self.shared)
+
+    def batches(self, how: TrainConfig) -> TrainBatches:
+        """The batches under these settings of training."""
+        return plan_batches(self.train, how, [self.seed], self.devices)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides the adapted weights.
+
+        Compiled shapes count where they differ from those of the default settings: batches that are split or padded
+        otherwise are summed in another order.
+        """
+        usual = settings(self.config, TrainConfig())
+        if self.settings == usual:
+            return self.key_of_settings
+        shapes, without = (self.batches(how).shapes for how in (self.settings, usual))
+        return self._key("" if shapes == without else json.dumps(shapes))
+
+    @property
+    def key_of_settings(self) -> str:
+        """The same whatever the compiled shapes are, as earlier versions had it."""
+        return self._key("")
+
+    def _key(self, shapes: str) -> str:
+        model = self.model
+        facts = [asdict(self.config), model.dtype, model.dropout, self.end_of_text, self.seed, self.base.hash]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        digest.update(self.train.tokens.ids.tobytes())
+        digest.update(self.train.tokens.offsets.tobytes())
+        digest.update(shapes.encode())
+        return digest.hexdigest()
 
 
 def settings(config: PretrainConfig, shared: TrainConfig) -> TrainConfig:
-    """How language modelling trains.
+    """The training settings of language modelling.
 
     Of `train`, what says how a step is computed holds here too. What says how strategies learn doesn't (decay,
     schedule, clipping, what is done about numbers that aren't finite): language modelling has its own recipe, so that
@@ -92,7 +122,7 @@ def settings(config: PretrainConfig, shared: TrainConfig) -> TrainConfig:
 
 
 def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptation] | None:
-    """The adapted body of a key from the first folder that holds it undamaged."""
+    """The adapted body of a key, read from the first folder that holds it undamaged; None where none does."""
     for folder in folders:
         try:
             adaptation = Adaptation(**json.loads((folder / "adaptation.json").read_text("utf-8")))
@@ -107,7 +137,7 @@ def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptatio
 
 
 def keep(base: Base, adaptation: Adaptation, folder: Path) -> None:
-    """Writes an adapted body where `kept` finds it; the JSON last, so that half a copy is never taken."""
+    """Writes an adapted body into a folder; the JSON last, so that `kept` never takes half a copy."""
     note = folder / "adaptation.json"
     if not note.is_file() or read_json(note) != asdict(adaptation):
         note.unlink(missing_ok=True)

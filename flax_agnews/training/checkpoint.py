@@ -1,11 +1,10 @@
-"""Training state on disk, by Orbax; the only file that knows Orbax.
+"""Checkpoints on disk, written and read by Orbax; the only file that calls Orbax.
 
 A folder `step-N` holds the state after N updates, `best-epoch-N` the trainable leaves of the best epoch so far. Each
 has Orbax's arrays, a JSON file (the leaves' paths and shapes, and what the host knows) and, written last, a manifest of
 both. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
 """
 
-import importlib
 import itertools
 import logging
 import os
@@ -25,6 +24,7 @@ from flax_agnews.errors import UserError, first_line, listed
 from flax_agnews.runs import sealed
 from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.disk_writes import check_room, watched
+from flax_agnews.training.private_apis import skip_directory_comparison
 from flax_agnews.training.saving import Sign
 
 T = TypeVar("T")
@@ -39,8 +39,8 @@ class Store:
     Args:
         folder: `STRATEGY/seed-K/checkpoints`.
         keep: how many states stay. With one alone, there is nothing to fall back to.
-        note: told what was damaged.
-        held: epoch of best weights that stay until the run is finished (again), whoever counts on them; 0 for none.
+        note: called with a message for people where something is damaged.
+        held: epoch of best weights that stay until the run is finished (again), even if no state needs them; 0: none.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Store:
         self._sound: dict[Path, bool] = {}
 
     def save(self, step: int, state: Any, notes: dict[str, Any], sign: Sign = lambda: None) -> None:
-        """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none counts on."""
+        """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none needs."""
         self._write(self._step(step), state, notes, sign)
         kept = self.steps[-self.keep :]
         counted_on = {_notes(self._step(saved)).get("best_epoch", 0) for saved in kept}
@@ -63,18 +63,18 @@ class Store:
     def save_best(
         self, params: Any, epoch: int, about: Mapping[str, Any] | None = None, sign: Sign = lambda: None
     ) -> None:
-        """Keeps the trainable leaves of an epoch, the best so far, with JSON notes for those who take them up."""
+        """Saves the trainable leaves of an epoch, the best so far, with JSON notes for those who load them."""
         self._write(self._best(epoch), params, dict(about or {}), sign)
 
     @property
     def steps(self) -> list[int]:
-        """The steps after which a state is saved, ascending; whether they are sound is another question."""
+        """The steps after which a state is saved, ascending; damaged ones are among them."""
         return [int(path.name[5:]) for path in self._folders("step-")]
 
     def sound(self, step: int) -> bool:
-        """Whether every byte of a saved state, and of the best weights that it counts on, is as it was written.
+        """Whether every byte of a saved state, and of the best weights that it needs, is as it was written.
 
-        What isn't is told and set aside.
+        What isn't is reported and set aside.
         """
         if not self._intact(self._step(step)):
             return False
@@ -104,13 +104,13 @@ class Store:
         return (read_json(self._best(epoch) / _JSON) or {}).get("leaves", {}).keys() >= _described(example).keys()
 
     def drop_after(self, step: int) -> None:
-        """Drops the states that only some of the runs that train together have, after the one that all go on from."""
+        """Drops the states after a step: only some of the runs that train together have them."""
         for later in self.steps:
             if later > step:
                 sealed.discard(self._step(later))
 
     def about_best(self, epoch: int) -> dict[str, Any] | None:
-        """What was kept with the best weights, unchecked (`restore_best` checks all); None where there are none."""
+        """The notes of the best weights, unchecked (`restore_best` checks all); None where there are none."""
         folder = self._best(epoch)
         return _notes(folder) if folder.exists() else None
 
@@ -147,7 +147,7 @@ class Store:
         self._sound[folder] = True
 
     def _sweep(self, what: str = ".*") -> None:
-        """Drops what killed saves left half-done; not what a thread of this process writes, though it may hang."""
+        """Drops what killed processes left half-written; not what a thread of this process writes, even if it hangs."""
         for path in set(self.folder.glob(what)) - _drafts:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -173,13 +173,13 @@ class Store:
 
 
 def newest(stores: Sequence[Store]) -> int:
-    """The newest step whose state all runs that train together have saved and have sound; 0 where there is none."""
+    """The newest step after which all runs that train together have an undamaged state; 0 where there is none."""
     steps = set.intersection(*(set(store.steps) for store in stores)) if stores else set()
     return next((step for step in sorted(steps, reverse=True) if all(store.sound(step) for store in stores)), 0)
 
 
 def snapshot(tree: T) -> T:
-    """A copy of arrays on the host, which the next update can't take away."""
+    """A copy of a pytree's arrays on the host, where the next update doesn't overwrite them."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
@@ -203,22 +203,20 @@ def _notes(folder: Path) -> dict[str, Any]:
 def _orbax() -> Any:
     from orbax.checkpoint import v1
 
-    # It warns, at every save without OCDBT, that there is no OCDBT to merge, and prints errors that it raises as well.
+    # Orbax warns, at every save without OCDBT, that there is none to merge, and prints errors that it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     others = threading.excepthook
-    threading.excepthook = lambda told: None if "orbax" in type(told.thread).__module__ else others(told)
+    threading.excepthook = lambda args: None if "orbax" in type(args.thread).__module__ else others(args)
     # Of several writes that fail, all but the first find nobody who waits for them.
     rest = sys.unraisablehook
-    sys.unraisablehook = lambda told: None if str(told.exc_value) == "Event loop is closed" else rest(told)
+    sys.unraisablehook = lambda args: None if str(args.exc_value) == "Event loop is closed" else rest(args)
     if jax.process_count() > 1:
-        # It compares the path with all other processes', whom it then waits for, even where `active_processes` is one.
-        execution = importlib.import_module("orbax.checkpoint.experimental.v1._src.saving.execution")
-        execution._check_directory_consistency = lambda directory: None  # type: ignore[attr-defined]
+        skip_directory_comparison()
     return v1
 
 
 def _context() -> Any:
-    """How Orbax works: for this process alone, since one writes for all, and each reads for itself."""
+    """Settings of Orbax: this process alone takes part, since one writes for all, and each reads for itself."""
     ocp, here = _orbax(), jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process_{here}"

@@ -1,4 +1,4 @@
-"""What a write of arrays by somebody else's threads needs: room on the disk, and a look at whether it still moves."""
+"""Checks around a write by the threads of a library: is there room on the disk, and does the write still get on?"""
 
 import errno
 import os
@@ -21,7 +21,7 @@ _FILES = 16 * 1024  # bytes that an array's files and folders take beside it
 
 @contextmanager
 def watched(folder: Path, sign: Sign) -> Iterator[None]:
-    """Inside, gives a sign of life whenever what is in a folder has changed in number or size."""
+    """Calls `sign` whenever the number or size of a folder's files has changed, as long as the context is open."""
     over = threading.Event()
 
     def look() -> None:
@@ -40,7 +40,7 @@ def watched(folder: Path, sign: Sign) -> Iterator[None]:
 
 
 def _extent(folder: Path) -> tuple[int, int]:
-    """How many files are in a folder, and their bytes; of those that come and go meanwhile, about."""
+    """How many files are in a folder, and their bytes; files that come and go meanwhile may be missing."""
     sizes = []
     for place, _, names in os.walk(folder):
         for name in names:
@@ -50,7 +50,7 @@ def _extent(folder: Path) -> tuple[int, int]:
 
 
 def check_room(folder: Path, sizes: Sequence[int]) -> None:
-    """An OSError where arrays of so many bytes don't fit: TensorStore, which finds out later, may hang then."""
+    """Raises an OSError where arrays of so many bytes don't fit; TensorStore, which finds out later, may hang then."""
     if shutil.disk_usage(folder).free < sum(sizes) + _FILES * len(sizes):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if resource:

@@ -1,4 +1,4 @@
-"""What the last digits of a run depend on besides its settings: the machine and the programs."""
+"""The machine and the versions of programs, on which the last digits of a run depend besides its settings."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from flax_agnews.training.parallel import Devices
 
 
 def circumstances(devices: Devices) -> dict[str, str]:
-    """What must be the same for a resumed run to end with the bytes of an uninterrupted one."""
+    """Names and values that must be the same for a resumed run to end with the bytes of an uninterrupted one."""
     device = devices.devices[0]
     return {
         "cores": str(_cores()),
@@ -29,8 +29,8 @@ def circumstances(devices: Devices) -> dict[str, str]:
 def inexact(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     """Why a run that was begun in other circumstances isn't exact any more; None where nothing differs."""
     changed = [name for name in now if before.get(name) != now[name]]
-    told = [f"{name} {_short(before.get(name, 'unknown'))}, now {_short(now[name])}" for name in changed]
-    return f"not exact to the last digit any more, since it was begun with {listed(told)}" if told else None
+    changes = [f"{name} {_short(before.get(name, 'unknown'))}, now {_short(now[name])}" for name in changed]
+    return f"not exact to the last digit any more, since it was begun with {listed(changes)}" if changes else None
 
 
 def _short(value: str) -> str:

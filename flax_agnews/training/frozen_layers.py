@@ -1,4 +1,4 @@
-"""The frozen lower part of a body, and what it makes of texts."""
+"""The frozen lower layers of a body, and their output for texts."""
 
 import hashlib
 import itertools
@@ -65,11 +65,11 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
 
 @dataclass(frozen=True)
 class Trunk:
-    """The frozen lower part of a body.
+    """The embeddings and the first layers of a body, in which nothing trains.
 
     Attributes:
         base: the body.
-        depth: layers.
+        depth: how many layers.
         dtype: of matrix products.
         attention: how tokens attend.
     """
@@ -91,17 +91,17 @@ class Trunk:
 
     @cached_property
     def frame(self) -> Frame[GPT2]:
-        """The part alone (and a final layer norm, which it doesn't use)."""
+        """The module of these layers alone (and a final layer norm, which it doesn't use), without weights."""
         config = replace(self.base.config, n_layer=self.depth)
         return parameters.abstract(lambda: GPT2(config, jax.random.key(0)))
 
     def weights(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The part's leaves out of a body's, under its own paths."""
+        """These layers' weights, picked from those of the whole body, under the paths of `frame`."""
         return {path: body[BODY + path] for path in self.frame.shapes}
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all that decides its output for a text, on this machine."""
+        """SHA-256 of all that decides the output for a text, on this machine."""
         device = jax.local_devices()[0]
         facts = {
             "weights": parameters.content_hash(self.weights(self.base.parameters)),
@@ -114,18 +114,18 @@ class Trunk:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def key(self, texts: Ragged, dtype: Any) -> str:
-        """The name of its output for these texts, kept in `dtype`."""
+        """The key under which the output for these texts is cached in `dtype`."""
         digest = hashlib.sha256(f"{self.hash} {dtype}".encode())
         for array in (texts.offsets, texts.ids):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def shape(self, texts: Ragged) -> tuple[int, int]:
-        """Of its output: [tokens, embd], or [texts, embd] where pooled."""
+        """Shape of the output for these texts: [tokens, embd], or [texts, embd] where pooled."""
         return len(texts) if self.pooled else len(texts.ids), self.base.config.n_embd
 
     def through(self, texts: Ragged, output: np.ndarray) -> Ragged:
-        """The texts as the layers above read them."""
+        """The texts as the next layer reads them: rows of the output instead of token ids."""
         offsets = np.arange(len(texts) + 1) if self.pooled else texts.offsets
         return Ragged(output, offsets, texts.truncated, self.depth)
 
@@ -154,7 +154,7 @@ def compute(
     out: np.ndarray,
     after: Callable[[int], None],
 ) -> None:
-    """The trunk's output for every text of a split, into `out`; `after` is told each batch's tokens."""
+    """Writes the output for every text of a split into `out`, and calls `after` with each batch's tokens."""
     step, compiled, texts = trunk.step(out.dtype), dict[Shape, Any](), batches.data
     for rows, shape, batch in batches:
         placed = devices.batch(batch)

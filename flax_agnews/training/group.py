@@ -1,151 +1,24 @@
-"""Runs of a strategy that train together in one program, a seed each: what each has for itself, and what they share."""
+"""Runs of a strategy, a seed each, that train together in one compiled program."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from flax_agnews.errors import UserError, listed
-from flax_agnews.metrics.tracking import NullTracker, Tracker
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.training.checkpoint import Store, all_finite, newest, snapshot
-from flax_agnews.training.exactness import inexact
-from flax_agnews.training.history import History, Journal
-from flax_agnews.training.processes import first_before_others, is_first, of_first
+from flax_agnews.training import memory
+from flax_agnews.training.checkpoint import all_finite, newest, snapshot
+from flax_agnews.training.history import History, score
+from flax_agnews.training.lane import Lane
+from flax_agnews.training.observer import Observer
 from flax_agnews.training.program import Program
 from flax_agnews.training.saving import Refused, Saving, Sign, Write
 from flax_agnews.training.state import TrainState, stack
 
 
-class Lane:
-    """One run: its seed, its numbers, and where they and its weights are kept.
-
-    Args:
-        seed: decides head, adapter, batches and dropout.
-        store: checkpoints; without it, the best weights stay in memory and nothing can be resumed.
-        metrics_path: JSON lines, one an update and one an epoch.
-        tracker: other places for metrics.
-        identity: what it is a run of; saved with every checkpoint, and the same where one is taken up.
-        circumstances: what its last digits depend on besides.
-        writes: into the store; of several processes, only the first does.
-        skip: whether the run goes on without updates that are not finite; else the first one ends it.
-        patience: epochs without a better validation accuracy after which the run ends early; None: never.
-        about: kept with its best weights, for those who use them later.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        store: Store | None = None,
-        metrics_path: Path | None = None,
-        tracker: Tracker | None = None,
-        identity: Mapping[str, str] | None = None,
-        circumstances: Mapping[str, str] | None = None,
-        writes: bool = True,
-        skip: bool = False,
-        about: Mapping[str, Any] | None = None,
-        patience: int | None = None,
-    ) -> None:
-        self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
-        self.writes, self.skip, self.patience = writes, skip, patience
-        self.identity, self.circumstances = dict(identity or {}), dict(circumstances or {})
-        self._metrics_path, self._about = metrics_path, dict(about or {})
-        self._best: Parameters | None = None  # since this process began
-        self._best_saved = 0  # epoch
-
-    def begin(self, history: History, steps_per_epoch: int, classes: int, settled: int = 0) -> None:
-        """Starts, or goes on from, a history.
-
-        Args:
-            history: so far.
-            steps_per_epoch: updates an epoch.
-            classes: how many.
-            settled: epochs before the strategy's last stage; those until then don't count for patience.
-        """
-        self.history, self._settled = history, settled
-        self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
-
-    @property
-    def fault(self) -> str:
-        """Where the run stopped, and what was not finite, in words; empty as long as it goes on."""
-        first = "" if self.skip else self.history.first_skipped
-        return first or self.history.fault
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run has ended early, without a fault: its numbers stay, whatever becomes of its state."""
-        if self.patience is None or self.fault:
-            return False
-        return len(self.history.val_accuracy) - max(self.history.best_epoch, self._settled) >= self.patience
-
-    @property
-    def over(self) -> bool:
-        """Whether the run goes on no more, for either reason."""
-        return self.ended or bool(self.fault)
-
-    def resume(
-        self, step: int, example: TrainState, later: Collection[str] = ()
-    ) -> tuple[TrainState, History, str | None]:
-        """A saved state (`later` as in `Store.restore`), its history, and why what follows isn't exact, if it isn't."""
-        assert self.store is not None
-        state, notes = self.store.restore(step, example, later)
-        other = [name for name in self.identity if notes["identity"].get(name) != self.identity[name]]
-        if other:
-            raise UserError(f"{self.store.folder}: is of a run with other {listed(other)}")
-        self._best_saved = notes["best_epoch"]
-        if later and self._best_saved and not self.store.best_is_whole(example.params, self._best_saved):
-            self._best = snapshot(self.store.restore_best(example.params, self._best_saved, later))
-            self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
-        return state, History(**notes["history"]), inexact(notes["circumstances"], self.circumstances)
-
-    def writing(self, store: Store, state: TrainState) -> list[Write]:
-        """Calls that write all that the run goes on from: first the best weights, which the state counts on.
-
-        Args:
-            store: the run's.
-            state: a copy.
-        """
-        notes = {
-            "identity": self.identity,
-            "circumstances": self.circumstances,
-            "best_epoch": self.history.best_epoch,
-            "history": asdict(self.history),
-        }
-        best = partial(self._save_best, self.history.best_epoch, self._best)
-        step = int(state.step)
-        return [best, lambda sign: store.save(step, state, notes, sign)]
-
-    def keep_best(self, params: Parameters) -> None:
-        """Copies the best weights so far, since the next update gives the state's memory away."""
-        self._best = snapshot(params)
-
-    def best(self, example: Parameters) -> Parameters:
-        """The best epoch's trainable leaves, which look like `example`."""
-        if self._best is not None:
-            return self._best
-        store = self.store
-        assert store is not None
-        return first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
-
-    def finish(self, saving: Saving | None) -> None:
-        """Writes the best weights, where they aren't yet; a `UserError` where they can't be."""
-        if self.store and saving:
-            best = partial(self._save_best, self.history.best_epoch, self._best)
-            if failed := saving.finish("the best weights", [best]):
-                raise UserError(f"{self.store.folder}: weights can't be saved ({failed})")
-
-    def _save_best(self, epoch: int, params: Parameters | None, sign: Sign) -> None:
-        if self.store and self.writes and params is not None and epoch != self._best_saved:
-            self.store.save_best(params, epoch, self._about, sign)
-            self._best_saved = epoch
-
-
 class AllDiverged(Exception):
-    """Of runs that train together, and haven't ended early, none is left whose numbers are finite."""
+    """The numbers of all runs that train together, except those that ended early, are not finite any more."""
 
 
 class Group:
@@ -167,17 +40,17 @@ class Group:
     inexact: str | None = None
 
     def __init__(self, program: Program, lanes: Sequence[Lane]) -> None:
-        self.program, self.lanes = program, lanes
+        self.program, self.lanes, self.team = program, lanes, program.devices.team
         self.seeds = [lane.seed for lane in lanes]
         self.state, self.frozen = program.start_together(self.seeds)
-        self.step = of_first(self._newest() if is_first() else 0)
+        self.step = self.team.of_first(self._newest() if self.team.is_first else 0)
         histories = self._restore() if self.step else [History() for _ in lanes]
         settled = max((span.first for span in program.setup.spans), default=0)
         for lane, history in zip(lanes, histories, strict=True):
             lane.begin(history, program.batches.steps_per_epoch, program.setup.model.classes, settled)
 
     def _newest(self) -> int:
-        """The newest step whose state all runs have sound; what only some of them have after it is dropped."""
+        """The newest step after which all runs have an undamaged state; what only some have after it is dropped."""
         stores = [lane.store for lane in self.lanes if lane.store]
         step = newest(stores)
         for store in stores:
@@ -188,16 +61,23 @@ class Group:
         later = self.program.setup.untrained(self.step, self.program.batches.steps_per_epoch)
         examples = [self.one(number)[0] for number in range(len(self.lanes))]
         pairs = list(zip(self.lanes, examples, strict=True))
-        saved = first_before_others(lambda: [lane.resume(self.step, example, later) for lane, example in pairs])
+        saved = self.team.first_before_others(
+            lambda: [lane.resume(self.step, example, later) for lane, example in pairs]
+        )
         self.state = self.program.devices.state(stack([state for state, _, _ in saved]))
         self.inexact = next((reason for _, _, reason in saved if reason), None)
         return [history for _, history, _ in saved]
 
     def update(self, epoch: int, index: int) -> dict[str, Any]:
-        """The update `index` of an epoch, of every run; metrics stay on the device until somebody reads them."""
+        """Makes the update `index` of an epoch in every run; its metrics stay on the device until `read` has them."""
         self.state, metrics = self.program.train_together(self.state, self.frozen, self.seeds, epoch, index)
         self.step += 1
         return metrics
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates an epoch."""
+        return self.program.batches.steps_per_epoch
 
     def count(self, epoch: int, index: int, seconds: float) -> int:
         """Notes an update's time, an equal share for each run that goes on, and its tokens; returns those of all."""
@@ -220,7 +100,7 @@ class Group:
         return all(lane.over for lane in self.lanes)
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, into the journal of each run that goes on; `step` counts from 1.
+        """Writes an update's metrics into the journal of each run that goes on; `step` counts from 1.
 
         Raises:
             AllDiverged: all of these have a fault.
@@ -232,26 +112,47 @@ class Group:
         if self.over:
             raise AllDiverged
 
-    def check(self) -> None:
-        """Raises `AllDiverged` where every run has a fault: then nothing may be saved any more."""
+    def end_epoch(self, epoch: int, last: bool, observer: Observer) -> None:
+        """Evaluates every run that goes on, and says so; `last` of the epochs that are planned.
+
+        Raises:
+            AllDiverged: every run has a fault: nothing may be saved any more.
+        """
+        going = [number for number, lane in enumerate(self.lanes) if not lane.ended]
+        for number in going:
+            self._evaluate(number)
+        observer.epoch(epoch + 1, [lane.history for lane in self.lanes])
+        for number in going:
+            if self.lanes[number].ended and not last:
+                observer.ended(number, self.lanes[number].history)
+
+    def _evaluate(self, number: int) -> None:
+        """Evaluates a run on the validation split, and keeps its weights if they are its best so far."""
+        program, lane, (state, frozen) = self.program, self.lanes[number], self.one(number)
+        logits = program.evaluate(state.params, frozen, "validation")
+        better = lane.journal.epoch(score(logits, program.evaluated["validation"].labels))
         if all(lane.fault for lane in self.lanes):
             raise AllDiverged
+        if better:
+            lane.keep_best(state.params)
+        peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.here) or 0)
+        lane.history.peak_memory_bytes = max(peaks) or None
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:
-        """(state, frozen) of one of the runs, as it has them alone on one device."""
+        """(state, frozen) of one of the runs, as they would be alone on one device."""
         return self.program.alone(self.state, self.frozen, number, len(self.lanes))
 
     @property
     def bytes(self) -> int:
-        """Of a save."""
+        """Size of a checkpoint of all runs."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
 
     def save(self, saving: Saving) -> None:
-        """Saves every run, in the background."""
+        """Saves a checkpoint of every run, in the background."""
         saving.save(f"step {self.step}", self._copies)
 
     def _copies(self) -> list[Write]:
-        """Refused where a transformation of the strategy's own has made weights useless: the next update shows it."""
+        """The calls that write; refused where a strategy's own transformation made weights that aren't finite."""
         writes: list[Write] = []
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:

@@ -1,4 +1,4 @@
-"""What a run has been through: its numbers by epoch, and where each of them is written."""
+"""A run's numbers by epoch, and the journal that writes them to the metrics file and the tracker."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Scores:
 
 @dataclass
 class History:
-    """What a run has been through: JSON-able, saved with every checkpoint.
+    """A run's numbers so far: JSON-able, saved with every checkpoint.
 
     Attributes:
         train_loss, train_accuracy: of each epoch's batches as they trained, dropout on; the loss is what training
@@ -76,7 +76,7 @@ class History:
     peak_memory_bytes: int | None = None
 
     def end(self, where: str) -> None:
-        """Notes where the run could not go on, and what was not finite, unless it has ended before."""
+        """Notes where the run had to stop, and what was not finite, unless it stopped before."""
         self.fault = self.fault or where
 
 
@@ -102,13 +102,13 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def lost(metrics: Mapping[str, float]) -> str:
-    """What of an update was not finite, in words."""
+    """`loss`, `gradient` or both: what of an update was not finite."""
     names = [name for key, name in (("loss", "loss"), ("grad_norm", "gradient")) if not math.isfinite(metrics[key])]
     return " and ".join(names)
 
 
 def is_spike(loss: float, recent: Sequence[float | None], guessing: float) -> bool:
-    """Whether a loss is above what guessing costs, and far above the usual.
+    """Whether a loss is a spike: above that of guessing, and far above the last ones.
 
     Far: 8 standard deviations above the median of the last losses, the standard deviation by their median absolute
     deviation, which spikes among them hardly move.
@@ -121,7 +121,7 @@ def is_spike(loss: float, recent: Sequence[float | None], guessing: float) -> bo
 
 
 class Journal:
-    """Takes a run's numbers: into its history, its metrics file and its tracker.
+    """Writes a run's numbers into its history, its metrics file and its tracker.
 
     Args:
         history: so far; lines of the metrics file that it doesn't know are cut off.
@@ -150,7 +150,7 @@ class Journal:
             tracker.log(numbers, record["step"] if epoch is None else epoch * self._steps_per_epoch)
 
     def update(self, step: int, values: Mapping[str, Any]) -> None:
-        """An update's metrics, as the step returned them; `step` counts from 1 over the whole run."""
+        """Writes an update's metrics, as the step returned them; `step` counts from 1 over the whole run."""
         history, numbers = self.history, {name: float(value) for name, value in values.items()}
         loss, skipped = numbers["loss"] / numbers["weight"], bool(numbers["skipped"])
         spike = not skipped and is_spike(loss, history.recent, self._guessing)
@@ -167,7 +167,7 @@ class Journal:
         self._write("step", step, step, record, marks)
 
     def epoch(self, validation: Scores) -> bool:
-        """Closes an epoch with its validation scores; returns whether it is the best so far."""
+        """Writes an epoch with its validation scores; returns whether it is the best so far."""
         history, sums = self.history, self.history.partial
         history.partial = {}
         best = history.val_accuracy[history.best_epoch - 1] if history.best_epoch else -1.0

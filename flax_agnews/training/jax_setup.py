@@ -1,4 +1,4 @@
-"""What has to be done before JAX looks for devices."""
+"""Prepares this process for JAX: memory, kernels, other processes, and the cache of compiled programs."""
 
 from flax_agnews.config import Config
 from flax_agnews.system.environment import check_directory
@@ -8,7 +8,11 @@ from flax_agnews.training.parallel import compute_deterministically, keep_compil
 
 
 def begin(config: Config) -> None:
-    """Memory, kernels, other processes and the cache of compilations, as the settings say."""
+    """Applies the settings that count only before JAX looks for devices.
+
+    Raises:
+        UserError: settings of several processes don't go together, or the processes don't find each other.
+    """
     check_directory()
     if config.parallel.keep_memory:
         keep_freed()  # before JAX starts its threads

@@ -1,4 +1,7 @@
-"""Peak memory of a run, in bytes: the devices' own count, or the process's resident set on a CPU (Linux)."""
+"""Memory: keeping what is freed, reporting what didn't fit, and the peak of a run.
+
+The peak, in bytes, is the devices' own count, or the process's resident set on a CPU (Linux).
+"""
 
 import ctypes
 from collections.abc import Iterator
@@ -41,7 +44,7 @@ def keep_freed() -> bool:
 
 @contextmanager
 def out_of_memory(config: Config, language: bool = False) -> Iterator[None]:
-    """Says in one line (a `UserError`) what didn't fit in memory, and what to lower.
+    """Turns an error of memory into a `UserError` that says in one line what didn't fit, and what to lower.
 
     Args:
         config: all settings.
@@ -66,7 +69,7 @@ def out_of_memory(config: Config, language: bool = False) -> Iterator[None]:
 
 
 def reset_peak() -> None:
-    """Starts the count anew where the system allows it (Linux, see proc(5)); a device's count can't be reset."""
+    """Counts the peak anew from here, where the system allows it (Linux, see proc(5)); a device's can't be reset."""
     try:
         _CLEAR.write_text("5")
     except OSError:

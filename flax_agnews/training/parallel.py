@@ -1,6 +1,6 @@
 """The same step over all devices, by jit over a mesh or by pmap: weights replicated, batches dealt.
 
-The devices may belong to several processes (processes.py). Each of them then has every batch and all weights on the
+The devices may belong to several processes (`Team`). Each of them then has every batch and all weights on the
 host, and places what its own devices hold.
 """
 
@@ -22,13 +22,15 @@ from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.files import write_atomic
+from flax_agnews.training import private_apis
+from flax_agnews.training.processes import SingleProcess, Team, current_team
 from flax_agnews.training.step import AXIS
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def keep_compilations() -> None:
-    """Keeps what XLA compiles in the cache folder, for later processes, unless JAX was told of another place.
+    """Keeps what XLA compiles in the cache folder, for later processes, unless JAX was given another folder.
 
     Where nothing can be written there, nothing is kept: JAX would warn of every program.
     """
@@ -38,28 +40,17 @@ def keep_compilations() -> None:
     elif given is None and unwritable(folder) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-        _keep_whole_ones()
+        keep_whole_programs()
 
 
-def _keep_whole_ones() -> None:
-    """Has JAX keep a compiled program whole or not at all, and say nothing where the disk is full.
+def keep_whole_programs() -> None:
+    """Has JAX write each compiled program whole or, where the disk is full, not at all, without a warning."""
 
-    It writes each in its place: one that is cut short is never written again, and warns in every later process.
-    """
-    with suppress(ImportError, AttributeError):  # names that aren't public; in another version, as it is there
-        from jax._src import lru_cache
+    def write(path: Path, content: bytes) -> None:
+        with suppress(UserError):
+            write_atomic(path, content)
 
-        suffix, theirs = lru_cache._CACHE_SUFFIX, lru_cache.LRUCache.put
-
-        def put(cache: Any, key: str, value: bytes) -> None:
-            path = Path(str(cache.path)) / f"{key}{suffix}"
-            if cache.eviction_enabled:
-                theirs(cache, key, value)
-            elif not path.exists():
-                with suppress(UserError):
-                    write_atomic(path, value)
-
-        lru_cache.LRUCache.put = put  # type: ignore[assignment,method-assign]
+    private_apis.replace_compilation_writes(write)
 
 
 def compute_deterministically() -> None:
@@ -103,17 +94,22 @@ class Devices:
 
     @cached_property
     def here(self) -> Sequence[Any]:
-        """Those of this process."""
+        """The devices of this process."""
         return [device for device in self.devices if device.process_index == jax.process_index()]
 
     @property
     def several(self) -> bool:
-        """Whether some belong to other processes."""
+        """Whether some of the devices belong to other processes."""
         return len(self.here) < len(self)
 
     @cached_property
+    def team(self) -> Team:
+        """The processes to which the devices belong."""
+        return current_team() if self.several else SingleProcess()
+
+    @cached_property
     def mesh(self) -> Mesh:
-        """One axis of all devices."""
+        """A mesh with one axis, `AXIS`, of all devices."""
         return Mesh(np.array(self.devices), (AXIS,))
 
     def compile(self, function: Callable[..., Any], *examples: Any, donate: bool) -> Callable[..., Any]:
@@ -138,18 +134,18 @@ class Devices:
         return jax.jit(mapped, donate_argnums=donated).lower(*examples).compile()
 
     def shared(self, tree: Any) -> Any:
-        """Weights that no step changes: the same on every device, put there once."""
+        """Places weights that no step changes: the same on every device."""
         return self._put(tree, P())
 
     def state(self, tree: Any) -> Any:
-        """What steps change: on every device; under pmap with a leading axis of devices."""
+        """Places what steps change: the same on every device; under pmap with a leading axis of devices."""
         if self.mode == "jit":
             return self.shared(tree)
         stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self), *jnp.shape(x))), tree)
         return self._put(stacked, P(AXIS))
 
     def batch(self, tree: Any) -> Any:
-        """A batch with a leading axis of devices, dealt to them."""
+        """Places a batch with a leading axis of devices: each device gets its part."""
         return self._put(tree, P(AXIS))
 
     def _put(self, tree: Any, spec: P) -> Any:
@@ -166,9 +162,9 @@ class Devices:
         return jax.tree.map(part, tree)
 
     def first(self, tree: Any) -> Any:
-        """A result as one device has it: without pmap's leading axis, and for this process alone."""
+        """A result as one device has it: without pmap's leading axis, and readable by this process alone."""
         return self.local(tree) if self.mode == "jit" else jax.tree.map(lambda x: x[0], tree)
 
     def local(self, tree: Any) -> Any:
-        """Replicated values for this process alone, which then needs no other to compute with them."""
+        """Replicated values as arrays of this process alone, so that computing with them needs no other process."""
         return jax.tree.map(lambda x: x.addressable_data(0), tree) if self.several else tree

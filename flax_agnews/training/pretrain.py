@@ -12,55 +12,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
-from flax_agnews.data.encoded import Split
 from flax_agnews.errors import Diverged
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.strategies.base import Strategy
 from flax_agnews.strategies.optim import FROZEN, Plan
-from flax_agnews.training.adaptation import Adaptation, adaptation_key, arrangement, renewed, settings
+from flax_agnews.training.adaptation import Adaptation, AdaptationTask, renewed
 from flax_agnews.training.checkpoint import Store, newest, snapshot
 from flax_agnews.training.exactness import circumstances, inexact
 from flax_agnews.training.history import lost
-from flax_agnews.training.loop import Interrupted
-from flax_agnews.training.parallel import Devices
-from flax_agnews.training.processes import is_first, of_first
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.observer import Observer
+from flax_agnews.training.program import Inputs, Program
 from flax_agnews.training.saving import Saving, Write
-from flax_agnews.training.state import TrainState, set_up
+from flax_agnews.training.state import set_up
 from flax_agnews.training.step import language_loss
-
-
-class Progress:
-    """What adaptation tells those who look on; the default is silence."""
-
-    def step(self, epochs_done: float, tokens_per_second: float) -> None:
-        """After every update."""
-
-    def resumed(self, step: int, inexact: str | None) -> None:
-        """When a saved state is taken up; `inexact` says why what follows isn't exact to the last digit."""
-
-    def should_stop(self) -> bool:
-        """Whether to save and stop after this update."""
-        return False
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Where and when the state is saved on the way.
-
-    Attributes:
-        store: for this adaptation alone.
-        saving: when.
-    """
-
-    store: Store
-    saving: Saving
+from flax_agnews.training.updates import train_epochs
 
 
 @dataclass
-class Sums:
-    """What an adaptation has been through: JSON-able, saved with every checkpoint.
+class Losses:
+    """Numbers of an adaptation so far: JSON-able, saved with every checkpoint.
 
     Attributes:
         loss, weight: sums of the epoch under way.
@@ -74,7 +44,7 @@ class Sums:
     seconds: float = 0.0
 
     def add(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """An update's metrics, as the step returned them; `step` counts from 1.
+        """Adds an update's metrics, as the step returned them; `step` counts from 1.
 
         Raises:
             Diverged: they are not finite. Whatever `train.on_nonfinite` says: every run starts from what is left.
@@ -91,122 +61,122 @@ class Sums:
 
 
 def adapt(
-    base: Base,
-    train: Split,
-    end_of_text: int,
-    config: PretrainConfig,
-    model: ModelConfig,
-    shared: TrainConfig,
-    devices: Devices,
-    seed: int,
-    progress: Progress | None = None,
-    keep: Keep | None = None,
+    task: AdaptationTask, observer: Observer | None = None, store: Store | None = None, saving: Saving | None = None
 ) -> tuple[Base, Adaptation]:
     """Trains the whole body as a language model on the texts: AdamW, warm-up over 5 % of the updates, cosine to zero.
 
     Args:
-        base: the body to start from; left as it is.
-        train: the training texts (labels aren't read).
-        end_of_text: id that ends every text.
-        config, model, shared: settings; of `shared`, the section `train`, what `settings` says.
-        devices: that share every batch.
-        seed: of batches and dropout.
-        progress: for displays and interruption.
-        keep: saves on the way, and goes on from what was saved; without it nothing can be resumed.
+        task: body, texts and settings.
+        observer: for displays and interruption.
+        store: of checkpoints of this adaptation alone, from which it goes on; without it nothing can be resumed.
+        saving: when to save checkpoints into the store; never by default.
 
     Raises:
-        Interrupted: `progress` asked to stop; the state is saved.
+        Interrupted: `observer` asked to stop; the state is saved.
         Diverged: numbers were not finite.
-        UserError: a save failed, where `keep.saving` stops then.
+        UserError: a save failed, where `saving` stops then.
     """
     started = time.perf_counter()
-    program = _program(base, train, end_of_text, config, model, shared, devices, seed)
-    state, sums = _train(program, config.epochs, seed, started, progress or Progress(), keep)
-    body = {path: np.asarray(value) for path, value in devices.first(state.params).items()}
-    adapted = renewed(base, body)
-    arranged = arrangement(train, config, shared, devices, seed)
-    key = adaptation_key(base, train, end_of_text, config, model, seed, arranged)
-    return adapted, Adaptation(key, adapted.hash, sums.losses, sums.seconds)
+    modelling = LanguageModelling(_program(task), task.seed, store, started)
+    train_epochs(modelling, task.config.epochs, saving, observer or Observer())
+    if saving:
+        saving.wait()
+    body = {path: np.asarray(value) for path, value in task.devices.first(modelling.state.params).items()}
+    adapted, numbers = renewed(task.base, body), modelling.numbers
+    return adapted, Adaptation(task.key, adapted.hash, numbers.losses, numbers.seconds)
 
 
-def _program(
-    base: Base,
-    train: Split,
-    end_of_text: int,
-    config: PretrainConfig,
-    model: ModelConfig,
-    shared: TrainConfig,
-    devices: Devices,
-    seed: int,
-) -> Program:
+def _program(task: AdaptationTask) -> Program:
     """The compiled steps."""
-    how = settings(config, shared)
-    batches = plan_batches(train, how, [seed], devices)
+    config, base, batches = task.config, task.base, task.batches(task.settings)
     steps = batches.steps_per_epoch * config.epochs
-    plan = Plan(steps, batches.steps_per_epoch, config.batch_size, base.config.n_layer, how)
+    plan = Plan(steps, batches.steps_per_epoch, config.batch_size, base.config.n_layer, task.settings)
     strategy = Strategy(
         name="language modelling",
         label=lambda path, shape: "body" if path.startswith(BODY) else FROZEN,
         transforms=lambda plan: {"body": plan.adamw(config.learning_rate)},
     )
-    setup = set_up(strategy, base, 2, plan, model, int(train.tokens.lengths.max()))
-    return Program(setup, devices, devices.shared(dict(base.parameters)), batches, {}, language_loss(end_of_text))
+    setup = set_up(strategy, base, 2, plan, task.model, int(task.train.tokens.lengths.max()))
+    shared = task.devices.shared(dict(base.parameters))
+    return Program(setup, task.devices, shared, Inputs(batches), language_loss(task.end_of_text))
 
 
-def _train(
-    program: Program, epochs: int, seed: int, started: float, progress: Progress, keep: Keep | None
-) -> tuple[TrainState, Sums]:
-    """All updates that are still to do. Each update's metrics are read while the next one runs."""
-    state, frozen = program.start(seed)
-    done, sums, tokens = 0, Sums(), 0.0
-    if keep and (done := of_first(newest([keep.store]) if is_first() else 0)):
-        state, sums = _resume(program, state, done, keep.store, progress)
-    if keep:
-        keep.saving.begin(sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-    per_epoch, before, begun = program.batches.steps_per_epoch, sums.seconds, time.perf_counter()
-    waiting: Mapping[str, Any] | None = None
-    for step in range(done, epochs * per_epoch):
-        epoch, index = divmod(step, per_epoch)
-        state, metrics = program.train_step(state, frozen, seed, epoch, index)
-        if waiting:
-            sums.add(step, waiting)
-        waiting = metrics
-        stop, due = progress.should_stop(), keep and keep.saving.due(step + 1)
-        if stop or due or index == per_epoch - 1:  # everything is read, so that what is saved is complete
-            sums.add(step + 1, waiting)
-            waiting = None
-        if index == per_epoch - 1:
-            sums.close()
-        sums.seconds = before + time.perf_counter() - started
-        tokens += program.lengths[program.batches.rows(seed, epoch, index)].sum()
-        progress.step((step + 1) / per_epoch, tokens / (time.perf_counter() - begun))
-        if keep and (stop or due):
-            _save(program, state, sums, keep)
-        if stop:
-            raise Interrupted(step + 1 if keep and keep.saving.wait() else 0)
-        if keep:
-            keep.saving.check()
-    if keep:
-        keep.saving.wait()
-    return state, sums
+class LanguageModelling:
+    """The body's training as a language model, from its newest checkpoint; a `Training`.
 
+    Args:
+        program: the compiled steps.
+        seed: of batches and dropout.
+        store: of its checkpoints.
+        started: when it began, by `time.perf_counter`.
 
-def _save(program: Program, state: TrainState, sums: Sums, keep: Keep) -> None:
-    """Saves the state, in the background."""
+    Attributes:
+        step: updates so far.
+        state: of the whole training, on the devices.
+        numbers: losses and seconds so far.
+        inexact: why what follows a resumed state isn't exact to the last digit; None where it is.
+        over: always false; only numbers that aren't finite end it early, by `Diverged`.
+    """
 
-    def copies() -> list[Write]:
-        if not is_first():
+    inexact: str | None = None
+    over = False
+
+    def __init__(self, program: Program, seed: int, store: Store | None, started: float) -> None:
+        self.program, self.seed, self.store = program, seed, store
+        self.state, self._frozen = program.start(seed)
+        self.step, self.numbers = 0, Losses()
+        team = program.devices.team
+        if store and (step := team.of_first(newest([store]) if team.is_first else 0)):
+            self._resume(store, step)
+        self._started = started - self.numbers.seconds
+
+    def _resume(self, store: Store, step: int) -> None:
+        devices = self.program.devices
+        saved, notes = store.restore(step, devices.first(self.state))
+        self.state, self.step, self.numbers = devices.state(saved), step, Losses(**notes["sums"])
+        self.inexact = inexact(notes["circumstances"], circumstances(devices))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates an epoch."""
+        return self.program.batches.steps_per_epoch
+
+    @property
+    def bytes(self) -> int:
+        """Size of a checkpoint."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
+
+    def update(self, epoch: int, index: int) -> Mapping[str, Any]:
+        """Makes the update `index` of an epoch; its metrics stay on the device until `read` has them."""
+        self.state, metrics = self.program.train_step(self.state, self._frozen, self.seed, epoch, index)
+        self.step += 1
+        return metrics
+
+    def read(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Takes the metrics of an update; `step` counts from 1.
+
+        Raises:
+            Diverged: they are not finite.
+        """
+        self.numbers.add(step, metrics)
+
+    def count(self, epoch: int, index: int, seconds: float) -> int:
+        """Notes how long all has taken; returns how many tokens the update trained on."""
+        self.numbers.seconds = time.perf_counter() - self._started
+        return int(self.program.lengths[self.program.batches.rows(self.seed, epoch, index)].sum())
+
+    def end_epoch(self, epoch: int, last: bool, observer: Observer) -> None:
+        """Takes the epoch's mean loss."""
+        self.numbers.close()
+
+    def save(self, saving: Saving) -> None:
+        """Saves a checkpoint, in the background; of several processes, only the first does."""
+        saving.save("language modelling", self._writes)
+
+    def _writes(self) -> list[Write]:
+        devices, store = self.program.devices, self.store
+        if not store or not devices.team.is_first:
             return []
-        one = snapshot(program.devices.first(state))
-        notes = {"circumstances": circumstances(program.devices), "sums": asdict(sums)}
-        return [lambda sign: keep.store.save(int(one.step), one, notes, sign)]
-
-    keep.saving.save("language modelling", copies)
-
-
-def _resume(
-    program: Program, state: TrainState, step: int, store: Store, progress: Progress
-) -> tuple[TrainState, Sums]:
-    saved, notes = store.restore(step, program.devices.first(state))
-    progress.resumed(step, inexact(notes["circumstances"], circumstances(program.devices)))
-    return program.devices.state(saved), Sums(**notes["sums"])
+        one = snapshot(devices.first(self.state))
+        notes = {"circumstances": circumstances(devices), "sums": asdict(self.numbers)}
+        return [lambda sign: store.save(int(one.step), one, notes, sign)]

@@ -1,7 +1,7 @@
-"""Several processes that train as one: how they find each other, agree, and learn that one is lost.
+"""The team of processes that train as one: how they find each other, exchange values, and learn that one is lost.
 
-Each runs the same command on the same settings and texts, and has its part of every batch; only the first writes. In
-one process nothing here waits for anybody. The only file besides parallel.py that knows of several.
+Each process runs the same command on the same settings and texts, and has its part of every batch; only the first
+writes. Where a method of `Team` is a collective, all processes have to call it, in the same order.
 """
 
 import json
@@ -11,25 +11,23 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
-from jax._src import distributed  # the store of keys and values, through which processes agree, has no public name
 
 from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import Lost, UserError, first_line, listed
-from flax_agnews.training.parallel import Devices
-from flax_agnews.training.step import AXIS
+from flax_agnews.training.private_apis import key_value_store, process_count, process_number
 
 T = TypeVar("T")
 
 _HEARTBEAT_SECONDS = 60  # silence after which JAX takes a process for dead, and ends the others
 _MEETING_SECONDS = 600  # longest wait for a process that lives, such as one that downloads or saves; at the end too
 _LOST = re.compile("gloo|nccl|coordination|peer|connection|unavailable|deadline", re.IGNORECASE)
-_turn = 0  # meetings so far, the same in every process
 
 
 def start(config: ParallelConfig) -> None:
@@ -78,7 +76,7 @@ def _give_up(config: ParallelConfig) -> None:
 
 
 def _check(config: ParallelConfig) -> None:
-    """Settings that need each other."""
+    """Raises a `UserError` where settings of several processes don't go together."""
     count, number = config.processes, config.process
     if config.coordinator is None:
         for name, value in (("processes", count), ("process", number)):
@@ -98,7 +96,7 @@ def _check(config: ParallelConfig) -> None:
 
 
 def _check_port(coordinator: str) -> None:
-    """Where another program listens, JAX would crash."""
+    """Raises a `UserError` where the first process can't open its port: JAX would crash."""
     port, both = int(coordinator.rsplit(":", 1)[1]), socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     try:
@@ -110,157 +108,158 @@ def _check_port(coordinator: str) -> None:
         ) from error
 
 
-def count() -> int:
-    """How many processes train as one."""
-    return distributed.global_state.num_processes
+class Team(ABC):
+    """The processes that train as one; `SingleProcess` or `SeveralProcesses`."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many processes there are."""
+
+    @property
+    @abstractmethod
+    def is_first(self) -> bool:
+        """Whether this process is the first, which writes files and shows progress."""
+
+    @abstractmethod
+    def gathered(self, value: T) -> list[T]:
+        """Every process's value (of what JSON can say), in their order. A collective.
+
+        Raises:
+            UserError: another process met one, and ends.
+            Lost: another process didn't come.
+        """
+
+    @abstractmethod
+    def tell_failure(self, message: str) -> None:
+        """Has the next collective of the other processes raise a `UserError`, since this process ends by one."""
+
+    @abstractmethod
+    def leave(self, code: int) -> int:
+        """Returns an exit code; of several processes, ends this one with it at once, not waiting for the others."""
+
+    def meet(self) -> None:
+        """Waits until all processes are here. A collective."""
+        self.gathered(None)
+
+    def of_first(self, value: T) -> T:
+        """The first process's value (of what JSON can say), in all of them. A collective."""
+        return self.gathered(value)[0]
+
+    def first_before_others(self, act: Callable[[], T]) -> T:
+        """Calls `act` in the first process, which may write, then in the others, which read that. A collective."""
+        if self.is_first:
+            result = act()
+            self.meet()
+            return result
+        self.meet()
+        return act()
+
+    def check_same(self, facts: Mapping[str, Any]) -> None:
+        """Raises a `UserError` where a process has other facts (of what JSON can say) than the first. A collective."""
+        first, *others = self.gathered(json.loads(json.dumps(facts)))
+        for process, other in enumerate(others, start=1):
+            if other != first:
+                names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+                changed = listed(f"{name} {other.get(name)} (there {first.get(name)})" for name in names)
+                raise UserError(f"process {process} has something else than process 0: {changed}")
 
 
-def is_first() -> bool:
-    """Whether this is the one that writes and tells."""
-    return distributed.global_state.process_id == 0
+class SingleProcess(Team):
+    """One process alone, which waits for nobody."""
 
+    count = 1
+    is_first = True
 
-def gathered(value: T) -> list[T]:
-    """Every process's value (of what JSON can say), in their order. All of them have to come here.
-
-    Raises:
-        UserError: another process met one, and ends.
-        Lost: another process didn't come.
-    """
-    global _turn
-    if count() == 1:
+    def gathered(self, value: T) -> list[T]:
+        """Its own value, alone."""
         return [value]
-    _turn += 1
-    _put(_turn, {"value": value})
-    return [_got(_turn, process) for process in range(count())]
+
+    def tell_failure(self, message: str) -> None:
+        """Does nothing: there is nobody to tell."""
+
+    def leave(self, code: int) -> int:
+        """Returns the exit code."""
+        return code
 
 
-def _put(turn: int, content: Mapping[str, Any]) -> None:
-    key = f"flax_agnews/{turn}/{distributed.global_state.process_id}"
-    _store().key_value_set(key, json.dumps(content))
+class SeveralProcesses(Team):
+    """The processes that JAX has joined; they exchange values through the store of its coordination service."""
+
+    def __init__(self) -> None:
+        self._turn = 0  # values exchanged so far, the same in every process
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return process_count()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is process 0."""
+        return process_number() == 0
+
+    def gathered(self, value: T) -> list[T]:
+        """As `Team.gathered`."""
+        self._turn += 1
+        self._put(self._turn, {"value": value})
+        return [self._got(self._turn, process) for process in range(self.count)]
+
+    def tell_failure(self, message: str) -> None:
+        """As `Team.tell_failure`."""
+        with suppress(jax.errors.JaxRuntimeError):
+            self._put(self._turn + 1, {"failed": message})
+
+    def leave(self, code: int) -> int:
+        """Ends this process."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _put(self, turn: int, content: Mapping[str, Any]) -> None:
+        key_value_store().key_value_set(f"flax_agnews/{turn}/{process_number()}", json.dumps(content))
+
+    def _got(self, turn: int, process: int) -> Any:
+        """What a process put, once it has; waits in slices, between which Python gets its signals."""
+        end = time.monotonic() + _MEETING_SECONDS
+        while True:
+            try:
+                text = key_value_store().blocking_key_value_get(f"flax_agnews/{turn}/{process}", 500)
+                break
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+                if time.monotonic() > end:
+                    raise Lost(f"process {process} didn't come within {_MEETING_SECONDS} s; see what it said") from None
+        content = json.loads(text)
+        if "failed" in content:
+            raise UserError(f"process {process}: {content['failed']}")
+        return content["value"]
 
 
-def _store() -> Any:
-    """The coordination service's, where there are several processes."""
-    return distributed.global_state.client
+def current_team() -> Team:
+    """The team of this process: itself alone until `start` has joined others."""
+    return _several_processes() if process_count() > 1 else SingleProcess()
 
 
-def _got(turn: int, process: int) -> Any:
-    """What a process put, once it has; waits in slices, between which Python gets its signals."""
-    end = time.monotonic() + _MEETING_SECONDS
-    while True:
-        try:
-            text = _store().blocking_key_value_get(f"flax_agnews/{turn}/{process}", 500)
-            break
-        except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            if time.monotonic() > end:
-                raise Lost(f"process {process} didn't come within {_MEETING_SECONDS} s; see what it said") from None
-    content = json.loads(text)
-    if "failed" in content:
-        raise UserError(f"process {process}: {content['failed']}")
-    return content["value"]
-
-
-def meet() -> None:
-    """Waits until all processes are here."""
-    gathered(None)
-
-
-def of_first(value: T) -> T:
-    """The first process's value (of what JSON can say), in all of them."""
-    return gathered(value)[0]
-
-
-def first_before_others(act: Callable[[], T]) -> T:
-    """Calls `act` in the first process, which may write, then in the others, which read what it wrote."""
-    if is_first():
-        result = act()
-        meet()
-        return result
-    meet()
-    return act()
-
-
-def check_same(facts: Mapping[str, Any]) -> None:
-    """Raises a `UserError` where a process has other facts (of what JSON can say) than the first."""
-    mine = json.loads(json.dumps(facts))
-    first, *others = gathered(mine)
-    for process, other in enumerate(others, start=1):
-        if other != first:
-            names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
-            changed = listed(f"{name} {other.get(name)} (there {first.get(name)})" for name in names)
-            raise UserError(f"process {process} has something else than process 0: {changed}")
+@cache
+def _several_processes() -> SeveralProcesses:
+    """One object for the whole process, since it counts the values that are exchanged."""
+    return SeveralProcesses()
 
 
 @contextmanager
-def telling() -> Iterator[None]:
-    """Around a program: an error of one process reaches the others where they meet next, and a lost one is `Lost`."""
+def sharing_failures() -> Iterator[None]:
+    """Around a program: a `UserError` reaches the other processes where they meet next, and a lost one is `Lost`."""
     try:
         yield
     except UserError as error:
-        if count() > 1:
-            with suppress(jax.errors.JaxRuntimeError):
-                _put(_turn + 1, {"failed": str(error)})
+        current_team().tell_failure(str(error))
         raise
     except jax.errors.JaxRuntimeError as error:
-        if count() == 1 or not _LOST.search(str(error)):
+        if current_team().count == 1 or not _LOST.search(str(error)):
             raise
         raise Lost(
             f"another process has ended or can't be reached ({first_line(error)}); see what it said, and start all "
             "of them again"
         ) from error
-
-
-def leave(code: int) -> int:
-    """An exit code; where there are several processes, exits with it at once, not waiting for the others."""
-    if count() > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
-
-
-@contextmanager
-def _muted() -> Iterator[None]:
-    """Without standard output, where gloo tells of its first connection to each device, past Python."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-
-
-class Vote:
-    """Whether any process was asked to stop, told to all at the same update.
-
-    Args:
-        devices: of all processes.
-    """
-
-    def __init__(self, devices: Devices) -> None:
-        self._devices, self._last = devices, None
-        self._most = devices.compile(
-            lambda nothing, neither, heard: jax.lax.pmax(heard, AXIS), (), (), self._placed(0), donate=False
-        )
-        meet()
-        with _muted():
-            self(0, now=True)
-
-    def __call__(self, heard: int, now: bool = False) -> int:
-        """The largest number that any process had heard at the call before this one; of this one if `now`.
-
-        A call starts a sum over the devices, and reads the one before it, which was over when the last update was.
-        """
-        before = self._last
-        self._last = self._devices.first(self._most((), (), self._placed(heard)))
-        read = self._last if now else before
-        return 0 if read is None else int(read)
-
-    def _placed(self, heard: int) -> Any:
-        return self._devices.batch(np.full(len(self._devices), heard, np.int32))

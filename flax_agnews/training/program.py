@@ -1,8 +1,9 @@
-"""A strategy compiled for a data set: every shape ahead of time, reused by every seed."""
+"""A strategy's steps, compiled for a data set: for every shape ahead of time, and used by every seed."""
 
 import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +31,7 @@ from flax_agnews.training.step import (
 
 
 def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices) -> TrainBatches:
-    """The training batches of every seed and epoch; their shapes are known from here on."""
+    """Plans the training batches of every seed and epoch, and with them the shapes to compile for."""
     return TrainBatches(
         data.tokens,
         data.labels,
@@ -46,7 +47,7 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
 
 
 def training_loss(labels: np.ndarray, classes: int, train: TrainConfig) -> Loss:
-    """What the training of strategies minimises, with the texts' own weights in the batches."""
+    """The loss that strategies minimise, as the settings say; the weights of texts are in the batches."""
     if not train.label_smoothing:
         return classification_loss
     balanced = train.class_weights == "balanced"
@@ -54,27 +55,42 @@ def training_loss(labels: np.ndarray, classes: int, train: TrainConfig) -> Loss:
 
 
 def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBatches:
-    """Every text of a split once."""
+    """Plans batches with every text of a split once."""
     return EvalBatches(data.tokens, data.labels, train.eval_batch_size, len(devices), train.micro_batch_tokens)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The batches that a compiled strategy reads: of token ids, or of its frozen layers' cached output.
+
+    Attributes:
+        batches: that train.
+        evaluated: batches of each split that is evaluated, by name.
+        by_stage: batches that train in each stage, which may be of more layers' output; `batches` by default.
+        lengths: tokens of each text that trains; those of `batches` by default.
+        seconds: that caching took.
+    """
+
+    batches: TrainBatches
+    evaluated: Mapping[str, EvalBatches] = field(default_factory=dict)
+    by_stage: Sequence[TrainBatches] = ()
+    lengths: np.ndarray | None = None
+    seconds: float = 0.0
 
 
 class Program:
     """Compiled steps of a strategy, for runs alone and for groups of runs that train together, a seed each.
 
-    What a group's runs have each for themselves has a leading axis [seeds]: state, batch and metrics, and those frozen
-    weights that the seed decides. Of a run alone nothing has it.
+    For a group, all that differs from run to run has a leading axis [seeds]: state, batch and metrics, and those frozen
+    weights that the seed decides. For a run alone, nothing has it.
 
     Args:
         setup: the strategy on the model.
         devices: that share every batch.
         shared: the body's weights on them (`devices.shared`).
-        batches: that train.
-        evaluated: batches of each split that is evaluated, by name.
+        inputs: the batches that it reads.
         loss: what training minimises.
-        group_sizes: how many runs will train together, each number that occurs.
-        lengths: tokens of each text that trains, where `batches` have something else in their place.
-        cache_seconds: that `batches` and `evaluated` took, for the record.
-        by_stage: what trains in each stage of the strategy, where that isn't `batches`.
+        group_sizes: each number of runs that will train together.
     """
 
     def __init__(
@@ -82,25 +98,21 @@ class Program:
         setup: Setup,
         devices: Devices,
         shared: Parameters,
-        batches: TrainBatches,
-        evaluated: Mapping[str, EvalBatches],
+        inputs: Inputs,
         loss: Loss = classification_loss,
         group_sizes: Collection[int] = (1,),
-        lengths: np.ndarray | None = None,
-        cache_seconds: float = 0.0,
-        by_stage: Sequence[TrainBatches] = (),
     ) -> None:
-        self.setup, self.devices, self.shared, self.batches = setup, devices, shared, batches
-        self.evaluated, self.cache_seconds = evaluated, cache_seconds
-        self.by_stage = by_stage or [batches] * len(setup.stages)
-        self.lengths = batches.data.lengths if lengths is None else lengths
+        self.setup, self.devices, self.shared, self.batches = setup, devices, shared, inputs.batches
+        self.evaluated, self.cache_seconds = inputs.evaluated, inputs.seconds
+        self.by_stage = inputs.by_stage or [inputs.batches] * len(setup.stages)
+        self.lengths = inputs.batches.data.lengths if inputs.lengths is None else inputs.lengths
         self._ready = _in_compute_type(shared, setup)
         started = time.perf_counter()
         self._train: dict[tuple[int, int, Shape], Any] = {}
         for size in group_sizes:
             self._compile_training(loss, size)
         self._evaluate: dict[Shape, Any] = {}
-        if evaluated:
+        if self.evaluated:
             self._compile_evaluation()
         self.compile_seconds = time.perf_counter() - started
 
@@ -135,7 +147,7 @@ class Program:
         return unshared(self.setup.model, self.shared) - self.setup.trainable
 
     def _compile_training(self, loss: Loss, size: int) -> None:
-        """The training step of groups of a size, for every stage and planned shape."""
+        """Compiles the training step of groups of a size, for every stage and planned shape."""
         state, frozen = self.start_together(range(size))
         for number, (stage, batches) in enumerate(zip(self.setup.stages, self.by_stage, strict=True)):
             step = make_train_step(stage, loss, together=size > 1)
@@ -146,7 +158,7 @@ class Program:
                 self._train[number, size, shape] = compiled
 
     def _compile_evaluation(self) -> None:
-        """What comes before every text, and the logits of the texts behind it, for every planned shape."""
+        """Compiles the prefix of all texts, and the evaluation of texts behind it for every planned shape."""
         setup, devices = self.setup, self.devices
         state, frozen = self.start(seed=0)
         self._prefix = devices.compile(make_prefix_step(setup.model), state.params, frozen, (), donate=False)
@@ -162,13 +174,16 @@ class Program:
     def train_step(
         self, state: TrainState, frozen: Parameters, seed: int, epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
-        """One update (the state is donated); metrics stay on the device until somebody reads them."""
+        """Makes one update; metrics stay on the device until they are read.
+
+        `state` may be donated; `frozen` is shared by all runs and is not.
+        """
         return self.train_together(state, frozen, [seed], epoch, step)
 
     def train_together(
         self, state: TrainState, frozen: Parameters, seeds: Sequence[int], epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
-        """One update of every run of a group, as `train_step`."""
+        """Makes one update of every run of a group, as `train_step`."""
         stage = self.setup.stage_of(epoch)
         shape, batch = self.by_stage[stage].joint_batch(seeds, epoch, step)
         state, metrics = self._train[stage, len(seeds), shape](state, frozen, self.devices.batch(batch))
@@ -187,7 +202,7 @@ class Program:
 
 
 def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
-    """The frozen body's kernels as products read them: cast once, not in every step; none where nothing changes."""
+    """The frozen body's kernels in the type of products, cast once, not in every step; none in float32."""
     if setup.model.dtype == jnp.float32:
         return {}
     kernels = [path for path in shared if path.endswith("/kernel") and path not in setup.trainable]

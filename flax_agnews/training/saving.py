@@ -1,38 +1,38 @@
-"""When training state is saved, and that nobody waits for it: neither for a slow write, nor for one that hangs."""
+"""Decides when checkpoints are saved, and writes them in the background, so that training waits for no write."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import thread as pools
 
 from flax_agnews.config import CheckpointConfig
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.system.text import count, words_duration
+from flax_agnews.training.private_apis import leave_background_pools
 
 _FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
 _MOST = ", the most that a crash can lose"
 _MOST_HANGING = 2  # writes that were given up and still hang, each with its copy of the state, before no other is tried
 
 Sign = Callable[[], None]
-"""A sign of life, which a write gives whenever it has got on; raises `GivenUp` where nobody counts on it any more."""
+"""A sign of life, which a write gives whenever it has got on; raises `GivenUp` where the write has been given up."""
 
 Write = Callable[[Sign], None]
 """Writes a part of a save."""
 
 
 class GivenUp(Exception):
-    """A write hung, was given up, and has come to life: what it has written counts for nothing."""
+    """A write hung, was given up, and goes on now: what it has written is not used."""
 
 
 class Refused(Exception):
-    """What is to be saved isn't worth it: the disk has not failed, and training needn't stop for it."""
+    """The state isn't worth saving: the disk has not failed, and training needn't stop for it."""
 
 
 class _Save:
-    """A save under way, or over.
+    """One save, under way or over.
 
     Args:
-        what: is saved, in words.
+        what: is saved, for messages.
         ended: called once, when it has ended or is given up, with why it failed, in words, or nothing.
 
     Attributes:
@@ -59,19 +59,19 @@ class _Save:
             self.end(first_line(error))
 
     def sign(self) -> None:
-        """As `Sign`."""
+        """Notes a sign of life; raises `GivenUp` where the save has been given up."""
         self.signs += 1
         if self.over.is_set():
             raise GivenUp(self.what)
 
     def end(self, failed: str) -> None:
-        """Ends it, unless it has ended before; those who wait for it go on after `ended`."""
+        """Ends the save, unless it has ended before; whoever waits for it goes on after `ended`."""
         with self._lock:
             if self.over.is_set():
                 return
             self.failed = failed
             if failed:
-                _leave_pools()
+                leave_background_pools()
             try:
                 self._ended(failed)
             finally:
@@ -79,19 +79,19 @@ class _Save:
 
 
 class Saving:
-    """Saves in the background, one save after another, as often as costs at most a share of the time.
+    """Saves checkpoints in the background, one after another, as often as costs at most a share of the time.
 
-    What a save costs is the time that training waits for the copy, and all of the time that writing takes beside it, as
-    if nothing else had got done meanwhile: the most that it can be. A write in which nothing moves for a while is given
-    up: its thread may hang for ever, but whatever it does later counts for nothing.
+    The cost of a save is the time that training waits for the copy, and all of the time that writing takes beside it,
+    as if training stood still meanwhile: the most that it can be. A write in which nothing moves for a while is given
+    up: its thread may hang for ever, but what it writes later is not used.
 
     Args:
         every_steps: saves after every so many updates instead; 0 is as often as the share allows.
         share: of the time that saving may cost.
-        note: told what failed, and once how often is saved.
-        stop: whether training is to stop after a save that failed (`check`).
+        note: called with a message when a save fails, and once with how often is saved.
+        stop: whether training stops after a save that failed (`check`).
         patience: seconds without a sign of life after which a write hangs.
-        name: of what trains, for notes and errors.
+        name: of the strategy or the task that trains, for messages.
         final: saves after the last update too, so that a finished run can go on.
     """
 
@@ -107,24 +107,28 @@ class Saving:
     ) -> None:
         self.every_steps, self.share, self.stop, self.patience = every_steps, share, stop, patience
         self.final = final
-        self._before, self._tell = f"{name}: " if name else "", note
+        self._before, self._report = f"{name}: " if name else "", note
         self._under_way: _Save | None = None  # or the last one
         self._failed = ""  # which save of the run has failed, and why, where that stops it
         self._threads: list[threading.Thread] = []
         self._last = time.perf_counter()
         self.cost = 0.0  # seconds, of the last save: what follows it pays for it
-        self.saves, self.spent = 0, 0.0
+        self.saves = 0
 
     @classmethod
     def of(
         cls, config: CheckpointConfig, name: str, note: Callable[[str], None], final: bool = False
     ) -> "Saving | None":
-        """As the settings say; None where nothing is saved."""
+        """One as the settings say; None where nothing is saved."""
         stop = config.on_failure == "stop"
         return cls(config.every_steps, config.share, note, stop, name=name, final=final) if config.enabled else None
 
     def begin(self, size: int) -> None:
-        """When a run begins or goes on: bytes of a save."""
+        """Starts the clock when a run begins or is resumed.
+
+        Args:
+            size: of a checkpoint, in bytes, from which the cost of the first save is guessed.
+        """
         self._last, self._failed = time.perf_counter(), ""
         if self.saves or self.every_steps:
             return
@@ -135,7 +139,7 @@ class Saving:
 
     @property
     def interval(self) -> float:
-        """Seconds between two saves, where these are chosen by what they cost."""
+        """Seconds between two saves, where these are chosen by their cost."""
         return self.cost / self.share
 
     def due(self, step: int) -> bool:
@@ -153,8 +157,8 @@ class Saving:
         """Copies now, and writes in the background.
 
         Args:
-            what: is saved, in words.
-            copy: takes the copies, and gives the calls that write them.
+            what: is saved, for messages.
+            copy: copies the state, and returns the calls that write the copy.
         """
         self.wait()
         before = time.perf_counter()
@@ -166,22 +170,22 @@ class Saving:
             if not failed:
                 self._measured(copied + time.perf_counter() - self._last)
                 return
-            stops, told = self.stop and not save.refused, f"{what} could not be saved ({failed})"
-            self._failed = told if stops else self._failed
+            stops, failure = self.stop and not save.refused, f"{what} could not be saved ({failed})"
+            self._failed = failure if stops else self._failed
             then = "stops after this update" if stops else "goes on"
-            self._note(f"{told}; {then}, with the saves that there are")
+            self._note(f"{failure}; {then}, with the saves that there are")
 
         save = _Save(what, ended)
         self._under_way = self._start(save, writes)
 
     def wait(self) -> bool:
-        """Waits until the save under way has ended or is given up; whether the last one succeeded."""
+        """Waits until the save under way has ended or is given up; returns whether the last one succeeded."""
         if self._under_way:
             self._under_way.over.wait()
         return not (self._under_way and self._under_way.failed)
 
     def finish(self, what: str, writes: Sequence[Write]) -> str:
-        """Writes, and waits until that has ended or is given up; why it failed, in words, or nothing."""
+        """Writes, and waits until that has ended or is given up; returns why it failed, or an empty text."""
         self.wait()
         save = self._start(_Save(what, lambda failed: None), self._possible(lambda: writes))
         save.over.wait()
@@ -218,12 +222,12 @@ class Saving:
                 save.end(f"nothing was written for {words_duration(quiet)}: the disk may be full, or gone")
 
     def _note(self, text: str) -> None:
-        self._tell(self._before + text)
+        self._report(self._before + text)
 
     def _measured(self, cost: float) -> None:
-        """Takes what a save cost; says so once, where that changes much."""
+        """Takes a save's cost, in seconds; reports it once, where it differs much from the guess."""
         guess, first = self.cost, not self.saves
-        self.cost, self.saves, self.spent = cost, self.saves + 1, self.spent + cost
+        self.cost, self.saves = cost, self.saves + 1
         if (
             first
             and not self.every_steps
@@ -237,14 +241,3 @@ class Saving:
 
 def _refuse(sign: Sign) -> None:
     raise OSError(f"{_MOST_HANGING} writes before it still hang")
-
-
-def _leave_pools() -> None:
-    """Has Python's exit not wait for the pools of a write that hangs: those that background threads have started.
-
-    Of one that failed neither: Orbax may wait on for what never comes.
-    """
-    known = getattr(pools, "_threads_queues", {})  # no public name; without it, the exit waits as it always did
-    for thread in list(known):
-        if thread.daemon:
-            known.pop(thread, None)

@@ -1,4 +1,4 @@
-"""What an optax transformation does to parameters, as one hash: two that ever differ in an update have two hashes.
+"""A hash of the updates that an optax transformation makes: where two ever differ in one, their hashes differ.
 
 A transformation is a closure that hides its numbers, so it is run: on fixed gradients, in float64, through the steps of
 a plan. Leaves that are updated by one formula (found in the traced update) are one class, and a small array stands for
@@ -30,7 +30,7 @@ _SHAPE_ONLY = {"shape", "broadcast_dimensions", "sharding"}  # of an operation: 
 
 
 class Window(NamedTuple):
-    """Steps that are looked at, one after the other.
+    """A range of steps whose updates are hashed.
 
     Attributes:
         first: its number from 0, in the plan.
@@ -42,7 +42,7 @@ class Window(NamedTuple):
 
 
 def behaviour(transformation: optax.GradientTransformation, shapes: Shapes, steps: int) -> str:
-    """SHA-256 of what a transformation does in the first `steps` updates, rounded to six digits.
+    """SHA-256 of the updates that a transformation makes in the first `steps` steps, rounded to six digits.
 
     Args:
         transformation: of a dictionary of leaves by path.
@@ -63,7 +63,7 @@ def behaviour(transformation: optax.GradientTransformation, shapes: Shapes, step
 
 
 def _numbers(transformation: optax.GradientTransformation, shapes: Shapes, steps: int) -> list[str]:
-    """What it does to small stand-ins of these leaves; to leaves of the real shapes, where it takes no others."""
+    """Numbers of the updates of small leaves in place of these; of the real shapes, where it takes no others."""
     with jax.enable_x64(True), jax.default_device(_processor()):
         small = {path: _small(shape) for path, shape in shapes.items()}
         with suppress(Exception):  # of any kind: such as a mask of the leaf's own shape
@@ -79,13 +79,13 @@ def _processor() -> Any:
 
 
 def _small(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A small shape whose sides stand to each other as those of `shape`."""
+    """A small shape whose sides are ordered as those of `shape`, and equal where those are."""
     sides = sorted({side for side in shape if side > 3})
     return tuple(side if side <= 3 else 4 + sides.index(side) for side in shape)
 
 
 def _windows(steps: int, whole: int, length: int) -> list[Window]:
-    """All steps in one, or some from the first to the last."""
+    """The steps to run: all of them, or some windows from the first to the last."""
     if steps <= max(whole, length):
         return [Window(0, steps)]
     firsts = np.linspace(0, steps - length, _WINDOWS).round().astype(int).tolist()
@@ -94,7 +94,7 @@ def _windows(steps: int, whole: int, length: int) -> list[Window]:
 
 
 def _run(transformation: optax.GradientTransformation, shapes: Shapes, windows: Sequence[Window]) -> list[str]:
-    """Rounded numbers of the updates of each leaf: at steps on the way, and sums over all steps."""
+    """Runs the windows; rounded numbers of each leaf's updates at some steps, and sums over all steps."""
     params = {path: _fixed(shape, 0.3) for path, shape in shapes.items()}
     pushed = {path: _fixed(shape, 0.7) for path, shape in shapes.items()}
 
@@ -119,20 +119,20 @@ def _run(transformation: optax.GradientTransformation, shapes: Shapes, windows: 
 
 
 def _skipped(before: Any, after: Any, *, steps: int, gap: int) -> Any:
-    """A state's leaf after a gap in which nothing is looked at: where it counts steps, further by so many."""
+    """A state's leaf after a gap of steps that are not run: a counter of steps is moved on by so many."""
     if not jnp.issubdtype(after.dtype, jnp.integer):
         return after
     return jnp.where(after - before == steps, after + jnp.asarray(gap, after.dtype), after)
 
 
 def _fixed(shape: tuple[int, ...], start: float) -> Any:
-    """Numbers between -1 and 1, away from 0, that are the same everywhere."""
+    """An array of fixed numbers between -1 and 1, away from 0, the same on every machine."""
     spread = (start + 0.6180339887498949 * np.arange(1, 1 + math.prod(shape))) % 1
     return jnp.asarray((np.where(spread < 0.5, spread - 1, spread)).reshape(shape))
 
 
 def _rounded(seen: np.ndarray) -> list[str]:
-    """Of [steps, leaves, 2]: the numbers at some steps, and of all steps' logarithms the sums by segments."""
+    """Rounds [steps, leaves, 2]: the numbers at some steps, and sums over segments of all steps' logarithms."""
     steps = len(seen)
     shares = (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
     at = sorted({*range(min(steps, 6)), *(int(share * steps) for share in shares), max(0, steps - 2), steps - 1})
@@ -143,7 +143,7 @@ def _rounded(seen: np.ndarray) -> list[str]:
 
 
 def _classes(transformation: optax.GradientTransformation, leaves: Mapping[str, Any], state: Any) -> list[list[str]]:
-    """Paths of leaves that are updated by the same formula, together; in the order of their first."""
+    """Groups the paths of leaves that are updated by the same formula, in the order of each group's first."""
     update = lambda gradients, state, params: transformation.update(gradients, state, params)[0]  # noqa: E731
     traced = jax.make_jaxpr(update)(leaves, state, leaves)
     states = [_role(path, leaves) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
@@ -156,12 +156,12 @@ def _classes(transformation: optax.GradientTransformation, leaves: Mapping[str, 
 
 
 def _role(path: Sequence[Any], leaves: Collection[str]) -> str:
-    """What a state's leaf is to the parameter that it belongs to, if to any."""
+    """A state leaf's place, with `[*]` for the path of the parameter to which it belongs, if there is one."""
     return "".join("[*]" if getattr(key, "key", None) in leaves else str(key) for key in path)
 
 
 def _formulas(jaxpr: Jaxpr, consts: Sequence[str], given: Sequence[str]) -> list[str]:
-    """A hash of how each output is computed from what is given, without sizes of arrays."""
+    """A hash of each output's formula, from hashes of the inputs, without sizes of arrays."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *given], strict=True))
 
     def of(atom: Any) -> str:
@@ -175,7 +175,7 @@ def _formulas(jaxpr: Jaxpr, consts: Sequence[str], given: Sequence[str]) -> list
 
 
 def _applied(equation: Any, inputs: Sequence[str]) -> list[str] | list[None]:
-    """The formulas of an operation's outputs; None where they are told by its name and inputs."""
+    """The formulas of the outputs of an operation that calls functions; None where name and inputs say all."""
     inside = {name: value for name, value in equation.params.items() if isinstance(value, ClosedJaxpr | Jaxpr)}
     if len(inside) == 1 and equation.primitive.name not in ("scan", "while"):
         [(_, called)] = inside.items()
@@ -202,7 +202,7 @@ def _text(equation: Any, inputs: Sequence[str]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A constant, by its numbers."""
+    """A hash of a constant's numbers."""
     with suppress(TypeError, ValueError):
         array = np.asarray(value)
         return _short(str(array.dtype), str(array.shape), array.tobytes().hex() if array.size < 64 else _digest(array))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flax_agnews import evaluate, export, predict
+from flax_agnews import export, predict
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.system.files import check_writable, same_file
 
 LOADING = "what it was trained from can't be had"
@@ -52,7 +53,7 @@ def test_the_run_can_not_be_loaded(run: Path, folder: Path, capsys: pytest.Captu
     """So that the tests below mean something."""
     files = ("--file", "in.csv", "--prefix", "my_", "--out", "out.csv")
     assert LOADING in refused(capsys, predict.main, run, *files)
-    assert LOADING in refused(capsys, evaluate.main, run, "--data", "in.csv", "--json", "new/out.json")
+    assert LOADING in refused(capsys, evaluate_main, run, "--data", "in.csv", "--json", "new/out.json")
     assert LOADING in refused(capsys, export.main, run, "--to", "peft", "out")
     assert {path.name for path in folder.iterdir()} == {"in.csv", "answered.csv", "soft.csv", "hard.csv", "split"}
 
@@ -99,7 +100,7 @@ def test_predict(flags: str, tells: str, run: Path, folder: Path, capsys: pytest
     ],
 )
 def test_evaluate(flags: str, tells: str, run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, evaluate.main, run, *flags.split()).startswith(tells)
+    assert refused(capsys, evaluate_main, run, *flags.split()).startswith(tells)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from support.source_files import write
 
-from flax_agnews import evaluate as evaluate_command
 from flax_agnews import main
 from flax_agnews.config import DataConfig
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.experiment.progress import silent
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.trained.classifier import Classifier
@@ -96,10 +96,10 @@ def test_positions_in_training_are_names_afterwards(tmp_path, capsys):
     answer_file(classifier, tmp_path / "test.csv", own, ["text"], "my_", silent())
     assert evaluate(classifier, own, ["text"], "my_label", silent()).accuracy == 1.0
     test = [str(tmp_path / "run"), "--data", str(tmp_path / "test.csv")]
-    assert evaluate_command.main(test) == 2
+    assert evaluate_main(test) == 2
     assert "--labels names, or --labels positions" in capsys.readouterr().err
     out = tmp_path / "out.json"
-    assert evaluate_command.main([*test, "--labels", "positions", "--json", str(out)]) == 0
+    assert evaluate_main([*test, "--labels", "positions", "--json", str(out)]) == 0
     answers = classifier.predict([text for text, _ in rows]).numbers
     assert json.loads(out.read_text())["accuracy"] == pytest.approx(np.mean(answers == [label for _, label in rows]))
 

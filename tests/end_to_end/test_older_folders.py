@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flax_agnews import evaluate, export, main, predict
+from flax_agnews import export, main, predict
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.report import __main__ as report
 from flax_agnews.trained.classifier import Classifier
 
@@ -76,7 +77,7 @@ def test_it_predicts_and_evaluates(finished: Path, capsys: pytest.CaptureFixture
     assert predict.main([str(run), "--text", "goal match"]) == 0
     assert capsys.readouterr().out.strip()
     scores = finished.parent / "scores.json"
-    assert evaluate.main([str(run), "--data", str(finished.parent / "data" / "test.csv"), "--json", str(scores)]) == 0
+    assert evaluate_main([str(run), "--data", str(finished.parent / "data" / "test.csv"), "--json", str(scores)]) == 0
     recorded = json.loads((run / "result.json").read_text())["test_accuracy"]
     assert json.loads(scores.read_text())["accuracy"] == pytest.approx(recorded)
 

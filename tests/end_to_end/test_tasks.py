@@ -12,8 +12,9 @@ from support.report_results import page_tables
 from support.small_experiments import results, settings, small
 from support.source_files import load, write
 
-from flax_agnews import evaluate, predict
+from flax_agnews import predict
 from flax_agnews.errors import UserError
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.main import main
 from flax_agnews.trained.classifier import Classifier
 
@@ -121,7 +122,7 @@ def assert_trained_on_pairs_answers_pairs(
     answers = classifier.predict(pairs)
     right = np.mean([label == row[2] for label, row in zip(answers.labels, test, strict=True)])
     assert right == pytest.approx(accuracy, abs=2 / len(test))  # logits that are equal on paper may round otherwise
-    assert evaluate.main([out, "--data", file, "--json", str(data / "found.json")]) == 0
+    assert evaluate_main([out, "--data", file, "--json", str(data / "found.json")]) == 0
     assert json.loads((data / "found.json").read_text())["accuracy"] == right
     assert predict.main([out, "--file", file, "--out", str(data / "answered.jsonl"), "--prefix", "our_"]) == 0
     rows = [json.loads(line) for line in (data / "answered.jsonl").read_text().splitlines()]
@@ -131,7 +132,7 @@ def assert_trained_on_pairs_answers_pairs(
     assert capsys.readouterr().out.split("\t")[0] == answers.labels[0]
     for wrong, tells in (
         (lambda: predict.main([out, "--text", "one text"]), "two texts with a tab between"),
-        (lambda: evaluate.main([out, "--data", file, "--text_column", "premise"]), "needs two: it answers pairs"),
+        (lambda: evaluate_main([out, "--data", file, "--text_column", "premise"]), "needs two: it answers pairs"),
     ):
         assert wrong() == 2
         assert tells in capsys.readouterr().err

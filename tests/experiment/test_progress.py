@@ -6,11 +6,11 @@ import numpy as np
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
-from flax_agnews.experiment.progress import Shown
+from flax_agnews.experiment.progress import RunsObserver
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training.history import History, score
-from flax_agnews.training.loop import Run
+from flax_agnews.training.loop import TrainedRun
 
 CLASSES, PER_EPOCH = 4, 60
 
@@ -18,7 +18,7 @@ CLASSES, PER_EPOCH = 4, 60
 def shown(seeds):
     file = io.StringIO()
     display = Display(Console(file=file, width=200))
-    return Shown(display, "full", seeds, 2, PER_EPOCH, Interrupt()), file
+    return RunsObserver(display, "full", seeds, 2, PER_EPOCH, Interrupt()), file
 
 
 def test_one_line_a_run_and_epoch_says_how_many():
@@ -37,7 +37,7 @@ def test_runs_that_stopped_or_learned_nothing_are_named():
     rng = np.random.default_rng(3)
     labels, logits = rng.integers(0, CLASSES, 200), rng.normal(size=(200, CLASSES)).astype(np.float32)
     answers = [logits, logits + 9 * np.eye(CLASSES, dtype=np.float32)[labels]]
-    runs = [None, *(Run(History(), score(answer, labels), {}, answer) for answer in answers)]
+    runs = [None, *(TrainedRun(History(), score(answer, labels), {}, answer) for answer in answers)]
     guessed = accuracy_score(labels, logits.argmax(-1))
     watch, file = shown([7, 8, 9])
     watch.tested(runs, ["at step 3 (loss)", "", ""], majority=guessed)

@@ -24,9 +24,9 @@ from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
-from flax_agnews.training.group import Lane
-from flax_agnews.training.loop import fit
-from flax_agnews.training.program import Program, plan_batches, plan_evaluation
+from flax_agnews.training.lane import Lane
+from flax_agnews.training.loop import train_runs
+from flax_agnews.training.program import Inputs, Program, plan_batches, plan_evaluation
 from flax_agnews.training.state import set_up
 
 # The plan
@@ -122,8 +122,8 @@ def test_a_trial_is_a_run_in_miniature(searched, tmp_path):
             evaluated = {
                 name: plan_evaluation(data.validation, config.train, devices) for name in ("validation", "test")
             }
-            program = Program(setup, devices, there.shared, batches.cut(steps), evaluated)
-            [run] = fit(program, [Lane(seed)], EPOCHS)
+            program = Program(setup, devices, there.shared, Inputs(batches.cut(steps), evaluated))
+            [run] = train_runs(program, [Lane(seed)], EPOCHS)
         best = run.history.best_epoch - 1
         assert trial["val_loss"] == pytest.approx(run.history.val_loss[best], rel=1e-4)
         assert trial["val_accuracy"] == run.history.val_accuracy[best]

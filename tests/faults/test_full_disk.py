@@ -19,7 +19,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.system.files import write_json
 from flax_agnews.trained.exports import export_run
-from flax_agnews.training import adaptation, checkpoint, parallel
+from flax_agnews.training import adaptation, checkpoint, parallel, private_apis
 from flax_agnews.training.array_cache import ArrayFolder, NoRoom
 from flax_agnews.training.checkpoint import Store
 
@@ -45,10 +45,8 @@ def _body(disk: Path) -> None:
 
 
 def _program(disk: Path) -> None:
-    from jax._src import lru_cache
-
-    parallel._keep_whole_ones()
-    lru_cache.LRUCache(str(disk / "compiled"), max_size=-1).put("key", NOISE.tobytes())
+    parallel.keep_whole_programs()
+    private_apis.compilation_cache()(str(disk / "compiled"), max_size=-1).put("key", NOISE.tobytes())
 
 
 def _json(disk: Path) -> None:

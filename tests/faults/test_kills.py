@@ -112,7 +112,7 @@ PHASES = {
     "sealed, not in its place": "flax_agnews.runs.sealed:move:before:4",
     "in its place, the older one there": "flax_agnews.runs.sealed:move:after:4",
     "the older one has no name": "flax_agnews.runs.sealed:shutil.rmtree:before:3",
-    "the best weights are written, the result is not": "flax_agnews.training.group:Lane.finish:after:1",
+    "the best weights are written, the result is not": "flax_agnews.training.lane:Lane.finish:after:1",
     "the result is written, states are not dropped": "flax_agnews.training.checkpoint:Store.finish:before:1",
     "the body is being kept": "flax_agnews.training.adaptation:keep:before:2",
 }

@@ -1,6 +1,7 @@
 """Gradual unfreezing against PyTorch and against masked gradients, resumed in any stage, and the work it saves."""
 
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -26,7 +27,7 @@ from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies import Stage, Strategy, layers
 from flax_agnews.training.frozen_layers import frozen_depth
-from flax_agnews.training.loop import Interrupted
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.program import Program
 from flax_agnews.training.step import classification_loss, make_gradients
 
@@ -203,14 +204,14 @@ def four_layers(**settings):
 def program_of(setup, inputs):
     where = tiny.devices()
     shared = where.shared(dict(setup.model.base.parameters))
-    return Program(setup, where, shared, inputs.batches, {}, by_stage=inputs.by_stage)
+    return Program(setup, where, shared, replace(inputs, evaluated={}))
 
 
 def test_each_stage_reads_what_its_frozen_layers_gave(folder):
     setup = four_layers()
     kept, _ = read(setup)
     assert [batches.data.depth for batches in kept.by_stage] == [4, 2, 0]
-    assert kept.depth == 0
+    assert kept.batches.data.depth == 0
     assert kept.evaluated["test"].data is DATA.test.tokens
     assert len(contents(folder)) == 2  # of the training texts only: others are read after every layer has trained
     anew, batches = read(setup, cache_frozen="off")

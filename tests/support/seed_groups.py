@@ -3,8 +3,9 @@
 import numpy as np
 
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.group import Lane
-from flax_agnews.training.loop import Watch, fit
+from flax_agnews.training.lane import Lane
+from flax_agnews.training.loop import train_runs
+from flax_agnews.training.observer import Observer
 from flax_agnews.training.saving import Saving
 from support import tiny
 
@@ -24,7 +25,7 @@ ARRANGEMENTS = {  # devices, mode, tokens of a micro-batch
 EPOCHS, PER_EPOCH = 3, 5
 
 
-class StopAt(Watch):
+class StopAt(Observer):
     """Asks to stop after an update, counted over the run; notes where a run goes on."""
 
     def __init__(self, step=0):
@@ -47,7 +48,7 @@ def lanes_in(folder):
 
 
 def trained(pair, folder, watch=None):
-    return fit(pair, lanes_in(folder), EPOCHS, saving=Saving(every_steps=PER_EPOCH), watch=watch)
+    return train_runs(pair, lanes_in(folder), EPOCHS, saving=Saving(every_steps=PER_EPOCH), observer=watch)
 
 
 def assert_ended_alike(folder, runs, uninterrupted):

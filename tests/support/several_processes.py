@@ -17,9 +17,9 @@ from flax_agnews.config import Config, ParallelConfig, TrainConfig
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import UserError
 from flax_agnews.models.dropout import Noise
-from flax_agnews.training import processes
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.processes import start
 from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss, make_gradients, make_train_step
 from support import small_experiments, tiny
@@ -110,15 +110,15 @@ def course(name: str, where: Devices) -> tuple[dict[str, np.ndarray], list[float
 
 def main(where: str, number: str, names: str, folder: str) -> None:
     """One of two processes: writes what it computed."""
-    processes.start(ParallelConfig(coordinator=where, processes=2, process=int(number)))
+    start(ParallelConfig(coordinator=where, processes=2, process=int(number)))
     devices = Devices.of(ParallelConfig())
-    assert (len(devices), len(devices.here), processes.count()) == (4, 2, 2)
+    assert (len(devices), len(devices.here), devices.team.count) == (4, 2, 2)
     for name in names.split(","):
         gradients, losses = course(name, devices)
         path = Path(folder) / f"{name}-{number}"
         np.savez(path.with_suffix(".npz"), **gradients)
         path.with_suffix(".json").write_text(json.dumps(losses))
-    if processes.is_first():
+    if devices.team.is_first:
         (Path(folder) / "refused.json").write_text(json.dumps(list(refusals(devices))))
 
 

@@ -18,7 +18,7 @@ from flax_agnews.models.pretrained import Base, body_shapes
 from flax_agnews.strategies import ALL, REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Program, plan_batches
+from flax_agnews.training.program import Inputs, Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
 
 CLASSES = 4
@@ -142,7 +142,7 @@ def training(
     )
     batches = plan_batches(split, settings, seeds, where)
     shared = where.shared(dict(setup.model.base.parameters))
-    return Program(setup, where, shared, batches, evaluated or {}, group_sizes=[together])
+    return Program(setup, where, shared, Inputs(batches, evaluated or {}), group_sizes=[together])
 
 
 def even(blocks: int, slots: int, lookback: int, micro_batches: int = 1) -> Shape:

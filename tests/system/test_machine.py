@@ -8,7 +8,7 @@ import pytest
 from benchmarks import vs_pytorch
 from benchmarks.support import vs_pytorch_tables
 from benchmarks.support.workers import Suite
-from flax_agnews.experiment.progress import slow_type
+from flax_agnews.experiment.announcement import slow_type
 from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
 
 # Each cut to the lines that count, and to some of its flags.

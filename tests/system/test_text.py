@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from support.report_results import page_tables
 from support.small_experiments import BODY, small
 
-from flax_agnews import evaluate, export, predict
+from flax_agnews import export, predict
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.main import main
 from flax_agnews.system.text import (
     bytes_text,
@@ -114,7 +115,7 @@ def test_nothing_that_people_read_says_1_texts(tmp_path: Path, capsys: pytest.Ca
     assert main(["--list_strategies", "--model.from_config", body, "--train.epochs", "1"]) == 0
     (file := tmp_path / "one.csv").write_text("text,label\nshares rise,0\n")
     assert predict.main([run, "--file", str(file), "--out", str(tmp_path / "answers.csv"), "--prefix", "my_"]) == 0
-    assert evaluate.main([run, "--data", str(file)]) == 0
+    assert evaluate_main([run, "--data", str(file)]) == 0
     assert export.main([run, "--to", "hf", str(tmp_path / "exported")]) == 0
     shown = "\n".join(capsys.readouterr())
     pages = [(output / "report.md").read_text(), (tmp_path / "exported" / "README.md").read_text()]

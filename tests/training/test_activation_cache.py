@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,10 +39,10 @@ def program_of(name, arrangement, evaluated=False, **train):
     setup, where = setup_of(name), tiny.devices(count, mode)
     train = {"micro_batch_tokens": micro_batch_tokens, "parallel_seeds": len(seeds), **train}
     inputs, _ = read(setup, where, seeds=seeds, **train)
-    assert inputs.depth == (0 if train["cache_frozen"] == "off" else DEPTHS[name])
+    assert inputs.batches.data.depth == (0 if train["cache_frozen"] == "off" else DEPTHS[name])
     shared = where.shared(dict(setup.model.base.parameters))
     splits = inputs.evaluated if evaluated else {}
-    return Program(setup, where, shared, inputs.batches, splits, group_sizes=[len(seeds)]), seeds
+    return Program(setup, where, shared, replace(inputs, evaluated=splits), group_sizes=[len(seeds)]), seeds
 
 
 def losses(program, seeds):

@@ -10,7 +10,7 @@ from support.tiny import devices, random_base
 
 from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
-from flax_agnews.training.adaptation import adaptation_key, arrangement
+from flax_agnews.training.adaptation import AdaptationTask
 
 __all__ = ["corpus", "texts", "tokenizer"]  # fixtures
 
@@ -19,8 +19,7 @@ _BASE, _CONFIG = random_base(), PretrainConfig(epochs=2)
 
 def _key(texts: Split, shared: TrainConfig, config: PretrainConfig = _CONFIG) -> str:
     """The key of an adaptation on one device, as an experiment asks for it."""
-    arranged = arrangement(texts, config, shared, devices(), seed=7)
-    return adaptation_key(_BASE, texts, 3, config, ModelConfig(), 7, arranged)
+    return AdaptationTask(_BASE, texts, 3, config, ModelConfig(), shared, devices(), seed=7).key
 
 
 def test_the_key_of_default_settings_is_the_one_of_before(texts: Split) -> None:

@@ -13,16 +13,16 @@ from support.frozen_layers import CONFIG, DATA, DEPTHS, contents, folder, read, 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.training import array_cache
-from flax_agnews.training.activation_cache import Activations, Told
+from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.array_cache import ArrayFolder
 from flax_agnews.training.frozen_layers import Trunk
-from flax_agnews.training.loop import Interrupted
+from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.program import plan_batches
 
 __all__ = ["folder"]  # a fixture
 
 
-class Heard(Told):
+class Heard(Observer):
     """Keeps all that is told."""
 
     def __init__(self):
@@ -31,13 +31,13 @@ class Heard(Told):
     def note(self, text):
         self.notes.append(text)
 
-    def begin(self, text):
+    def caching(self, text):
         self.begun.append(text)
 
     def step(self, done, tokens_per_second):
         self.steps.append(done)
 
-    def finish(self):
+    def cached(self):
         self.finished += 1
 
 
@@ -50,7 +50,7 @@ def test_strategies_with_the_same_prefix_share_it(folder):
         tiny.build("partial", CONFIG, top_layers=2, learning_rate=1.0), setup_of("partial").base, dropout=0.3
     )
     ours, _ = read(other, told=second, seeds=(5, 6), epochs=1)
-    assert ours.depth == 2
+    assert ours.batches.data.depth == 2
     assert contents(folder) == before
     assert (len(first.begun), first.finished, second.begun, second.steps) == (1, 1, [], [])
     size = (
@@ -131,7 +131,7 @@ def test_nothing_is_left_of_what_was_interrupted(folder):
     with pytest.raises(Interrupted):
         read(setup_of("partial"), told=Stop())
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-    assert read(setup_of("partial"))[0].depth == 2
+    assert read(setup_of("partial"))[0].batches.data.depth == 2
 
 
 # Room
@@ -142,7 +142,7 @@ def test_a_cache_that_does_not_fit_is_computed_anew(folder):
     for place in ("file", "memory"):
         inputs, batches = read(setup_of("partial"), told=heard, cache_gigabytes=1e-5, cache_place=place)
         assert inputs.batches is batches
-        assert (inputs.depth, inputs.seconds) == (0, 0)
+        assert (inputs.batches.data.depth, inputs.seconds) == (0, 0)
     assert len(heard.notes) == 2
     assert all(
         note.startswith("partial: frozen layers are computed in every epoch, not cached: ") for note in heard.notes
@@ -155,7 +155,7 @@ def test_a_full_disk_is_left_alone(folder, monkeypatch):
     monkeypatch.setattr(array_cache, "_SPARE", 10**18)  # no disk has as much
     heard = Heard()
     inputs, _ = read(setup_of("partial"), told=heard)
-    assert inputs.depth == 0
+    assert inputs.batches.data.depth == 0
     assert "the disk of" in heard.notes[0]
     with pytest.raises(UserError, match=r"--train\.cache_frozen on: strategy partial: the disk of"):
         read(setup_of("partial"), cache_frozen="on")
@@ -219,7 +219,7 @@ def test_a_folder_that_can_not_be_written_means_memory(folder):
     inputs, _ = read(setup_of("partial"), told=heard)
     assert len(heard.notes) == 1
     assert heard.notes[0].startswith(f"{folder} can't be written")
-    assert inputs.depth == 2
+    assert inputs.batches.data.depth == 2
     assert inputs.batches.data.ids.tobytes() == kept.batches.data.ids.tobytes()
     memory, _ = read(setup_of("partial"), cache_place="memory")
     assert memory.batches.data.ids.tobytes() == kept.batches.data.ids.tobytes()
@@ -235,5 +235,5 @@ def test_memory_makes_room_too():
     for name in ("partial", "partial", "three", "three", "partial"):
         setup = setup_of(name)
         shared = where.shared(dict(setup.model.base.parameters))
-        assert activations.inputs(setup, shared, batches, heard).depth == DEPTHS[name]
+        assert activations.inputs(setup, shared, batches, heard).batches.data.depth == DEPTHS[name]
     assert len(heard.begun) == 3

@@ -24,7 +24,7 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.loop import Interrupted
+from flax_agnews.training.observer import Interrupted
 
 STEPS = 20
 

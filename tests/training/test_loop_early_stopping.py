@@ -16,15 +16,17 @@ from support.small_experiments import metrics, results, small
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History, Scores
-from flax_agnews.training.loop import Interrupted, Run, Watch, fit
+from flax_agnews.training.lane import Lane, RunNotes
+from flax_agnews.training.loop import TrainedRun, train_runs
+from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.program import Program
 from flax_agnews.training.saving import Saving
 
 EPOCHS, PER_EPOCH, PATIENCE = 8, 5, 2
 SPLIT = tiny.random_split(tiny.random_lengths(35, longest=40))
 SEEDS = (0, 1, 2, 3)
+NOTES = RunNotes(identity={"of": "this"})
 
 
 def ends(accuracies: list[float], patience: int, settled: int = 0) -> int:
@@ -39,7 +41,7 @@ def ends(accuracies: list[float], patience: int, settled: int = 0) -> int:
     return len(accuracies)
 
 
-class Told(Watch):
+class Told(Observer):
     """Notes what runs say; asks to stop after an update where one is given, counted over the run."""
 
     def __init__(self, stop: int = 0) -> None:
@@ -77,18 +79,18 @@ def together() -> Program:
 
 
 def fitted(
-    program: Program, seeds: tuple[int, ...], folder: Path, patience: int | None, watch: Watch | None = None
-) -> list[Run]:
+    program: Program, seeds: tuple[int, ...], folder: Path, patience: int | None, observer: Observer | None = None
+) -> list[TrainedRun]:
     """Runs that train together, saved at each epoch."""
     lanes = [
-        Lane(seed, Store(folder / str(seed)), folder / f"{seed}.jsonl", patience=patience, identity={"of": "this"})
+        Lane(seed, Store(folder / str(seed)), folder / f"{seed}.jsonl", patience=patience, notes=NOTES)
         for seed in seeds
     ]
-    runs = fit(program, lanes, EPOCHS, saving=Saving(every_steps=PER_EPOCH), watch=watch)
+    runs = train_runs(program, lanes, EPOCHS, saving=Saving(every_steps=PER_EPOCH), observer=observer)
     return [run for run in runs if run]
 
 
-def bytes_of(run: Run) -> dict[str, Any]:
+def bytes_of(run: TrainedRun) -> dict[str, Any]:
     """Everything that must be the same, to the last bit."""
     history = run.history
     curves = (history.train_loss, history.val_loss, history.val_accuracy, history.best_epoch, history.tokens)
@@ -97,21 +99,21 @@ def bytes_of(run: Run) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(together: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run]]:
+def whole(together: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainedRun]]:
     """All seeds together, without early stopping."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, fitted(together, SEEDS, folder, None)
 
 
 @pytest.fixture(scope="module")
-def stopped(together: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], Told]:
+def stopped(together: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainedRun], Told]:
     """The same with it."""
     folder, told = tmp_path_factory.mktemp("stopped"), Told()
     return folder, fitted(together, SEEDS, folder, PATIENCE, told), told
 
 
 def test_each_run_of_a_group_ends_by_the_rule_and_is_then_as_it_was(
-    whole: tuple[Path, list[Run]], stopped: tuple[Path, list[Run], Told]
+    whole: tuple[Path, list[TrainedRun]], stopped: tuple[Path, list[TrainedRun], Told]
 ) -> None:
     """Up to its end a run is the one without early stopping, bit by bit; its files too, whatever the others do."""
     folder, runs, told = stopped
@@ -133,7 +135,7 @@ def test_each_run_of_a_group_ends_by_the_rule_and_is_then_as_it_was(
 
 
 def test_a_run_alone_ends_by_the_rule_with_the_best_weights_so_far(
-    alone: Program, stopped: tuple[Path, list[Run], Told], tmp_path: Path
+    alone: Program, stopped: tuple[Path, list[TrainedRun], Told], tmp_path: Path
 ) -> None:
     [full] = fitted(alone, (1,), tmp_path / "whole", None)
     told = Told()
@@ -151,19 +153,19 @@ def test_a_run_alone_ends_by_the_rule_with_the_best_weights_so_far(
     assert {p: v.tobytes() for p, v in map_bytes(run)} == {p: v.tobytes() for p, v in map_bytes(naive)}
 
 
-def fitted_for(program: Program, epochs: int, folder: Path) -> list[Run]:
+def fitted_for(program: Program, epochs: int, folder: Path) -> list[TrainedRun]:
     """Seed 1 for so many epochs, all of them."""
-    runs = fit(program, [Lane(1, Store(folder))], epochs)
+    runs = train_runs(program, [Lane(1, Store(folder))], epochs)
     return [run for run in runs if run and run.history.best_epoch == epochs]
 
 
-def map_bytes(run: Run) -> list[tuple[str, np.ndarray]]:
+def map_bytes(run: TrainedRun) -> list[tuple[str, np.ndarray]]:
     return [(path, np.asarray(value)) for path, value in run.params.items()]
 
 
 @pytest.mark.parametrize("where", ["before an end", "after an end"])
 def test_a_stopped_group_ends_where_an_undisturbed_one_does(
-    together: Program, stopped: tuple[Path, list[Run], Told], tmp_path: Path, where: str
+    together: Program, stopped: tuple[Path, list[TrainedRun], Told], tmp_path: Path, where: str
 ) -> None:
     _, runs, told = stopped
     first = min(told.early.values())
@@ -190,7 +192,7 @@ def test_a_group_whose_last_run_diverges_keeps_those_that_ended(together: Progra
                 lanes[0].history.end("at a step of the test's choice")
 
     told = Spoiled()
-    runs = fit(together, lanes, EPOCHS, watch=told)
+    runs = train_runs(together, lanes, EPOCHS, observer=told)
     assert [run is None for run in runs] == [True, False, False, False]
     assert told.done == max(told.early.values()) * PER_EPOCH < EPOCHS * PER_EPOCH
 

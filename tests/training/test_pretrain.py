@@ -29,7 +29,7 @@ from flax_agnews.models.parameters import split
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
 from flax_agnews.training import pretrain
-from flax_agnews.training.adaptation import adaptation_key
+from flax_agnews.training.adaptation import AdaptationTask
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches
 from flax_agnews.training.step import language_loss
@@ -170,13 +170,14 @@ def test_micro_batches_hold_in_language_modelling(texts: Split) -> None:
     found = {}
     for most in (16384, 128):
         shared = TrainConfig(micro_batch_tokens=most, shapes=1)
-        shapes = plan_batches(texts, pretrain.settings(config, shared), [7], devices()).shapes
+        model = ModelConfig(dropout=0.0)
+        task = AdaptationTask(body, texts, 3, config, model, shared, devices(), seed=7)
+        shapes = plan_batches(texts, task.settings, [7], devices()).shapes
         assert len(shapes) == 1
         assert (shapes[0].micro_batches > 1) == (most == 128)
         # a batch's longest texts may go a little over, as in training: micro-batches are of about equal size
         assert shapes[0].tokens <= most + 64
-        model = ModelConfig(dropout=0.0)
-        found[most] = pretrain.adapt(body, texts, 3, config, model, shared, devices(), 7)
+        found[most] = pretrain.adapt(task)
     (whole, told), (parts, told_in_parts) = found.values()
     np.testing.assert_allclose(told_in_parts.loss, told.loss, rtol=1e-4)
     assert told.key != told_in_parts.key
@@ -202,7 +203,8 @@ def test_an_experiment_begun_before_goes_on_with_its_body(
     note = json.loads((output / "base" / "adaptation.json").read_text())
     config = experiment.config
     body = load_base(config.model, config.train.seed)
-    old = adaptation_key(body, data.train, tokenizer.end_of_text, config.pretrain, config.model, config.train.seed)
+    task = AdaptationTask.of(config, body, data.train, tokenizer.end_of_text, experiment.devices)
+    old = task.key_of_settings
     assert old != note["key"]  # one compiled shape, not two
     (output / "base" / "adaptation.json").write_text(json.dumps({**note, "key": old}))
     shutil.rmtree(tmp_path / "empty", ignore_errors=True)

@@ -20,9 +20,10 @@ from flax_agnews.data.tokens import Ragged
 from flax_agnews.models.dropout import Noise
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.checkpoint import Store
-from flax_agnews.training.group import Lane
 from flax_agnews.training.history import History, Journal
-from flax_agnews.training.loop import Interrupted, fit
+from flax_agnews.training.lane import Lane
+from flax_agnews.training.loop import train_runs
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.saving import Saving
 from flax_agnews.training.state import TrainState, create_state
 from flax_agnews.training.step import classification_loss, make_gradients
@@ -179,7 +180,7 @@ def lanes_in(folder, seeds, skip=False):
 
 
 def trained(program, lanes, every_steps=PER_EPOCH, watch=None):
-    return fit(program, lanes, EPOCHS, saving=Saving(every_steps=every_steps), watch=watch)
+    return train_runs(program, lanes, EPOCHS, saving=Saving(every_steps=every_steps), observer=watch)
 
 
 def lines_of(folder, seed):
@@ -261,7 +262,7 @@ def lone():
 @pytest.mark.parametrize("skip", [False, True], ids=["stop", "skip"])
 def test_weights_that_are_not_finite_are_never_saved(lone, tmp_path, skip):
     [lane], told = lanes_in(tmp_path, (0,), skip), []
-    assert fit(lone, [lane], EPOCHS, saving=Saving(every_steps=1, note=told.append)) == [None]
+    assert train_runs(lone, [lane], EPOCHS, saving=Saving(every_steps=1, note=told.append)) == [None]
     assert lane.fault == ("after epoch 1 (validation logits)" if skip else "at step 5 (loss and gradient)")
     assert max(lane.store.steps) == 3
     state, _ = lane.store.restore(3, lone.start(0)[0])
@@ -271,7 +272,7 @@ def test_weights_that_are_not_finite_are_never_saved(lone, tmp_path, skip):
 
 def test_weights_that_are_not_finite_are_no_failure_of_the_disk_for_which_training_would_stop(lone, tmp_path):
     [lane], told = lanes_in(tmp_path, (0,)), []
-    assert fit(lone, [lane], EPOCHS, saving=Saving(every_steps=4, note=told.append, stop=True)) == [None]
+    assert train_runs(lone, [lane], EPOCHS, saving=Saving(every_steps=4, note=told.append, stop=True)) == [None]
     assert lane.fault == "at step 5 (loss and gradient)"
     assert told == ["step 4 could not be saved (its weights are not finite); goes on, with the saves that there are"]
 

@@ -62,11 +62,26 @@ def export_run(
     Raises:
         UserError: no such run, the format can't hold it, or the folder holds something; then nothing is written.
     """
+    place = _place(to, folder, overwrite)
+    return _export(load_run(run, strategy, exact=True, model=model), to, place)
+
+
+def export_loaded(run: LoadedRun, to: str, folder: str | Path, *, overwrite: bool = False) -> Exported:
+    """Exports a run that is in memory; otherwise as `export_run`."""
+    return _export(run.exact(), to, _place(to, folder, overwrite))
+
+
+def _place(to: str, folder: str | Path, overwrite: bool) -> Path:
+    """The folder for an export, checked together with the format's name before a model is loaded."""
     if to not in TARGETS:
         raise UserError(f"--to {to}: no such format.{nearest(to, TARGETS)}")
     place = expanded(str(folder)).resolve()
     _check_free(place, overwrite)
-    target, loaded = TARGETS[to], load_run(run, strategy, exact=True, model=model)
+    return place
+
+
+def _export(loaded: LoadedRun, to: str, place: Path) -> Exported:
+    target = TARGETS[to]
     if reason := target.why_not(loaded):
         others = [f"--to {name}" for name, other in TARGETS.items() if not other.why_not(loaded)]
         instead = f"; what can be done: {' or '.join(others)}" if others else ""

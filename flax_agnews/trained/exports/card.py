@@ -93,7 +93,8 @@ def _results(run: LoadedRun) -> str:
     """A table with a row for every finished seed of the strategy."""
     rows = ["| seed | best epoch | validation accuracy | test accuracy | test macro-F1 | test loss |"]
     rows.append("|---:|---:|---:|---:|---:|---:|")
-    for result in (result for result in run.output.finished([]) if result.strategy == run.result.strategy):
+    finished = [result for result in run.output.finished([]) if result.strategy == run.result.strategy]
+    for result in finished or [run.result]:  # its folder may be gone
         this = " (this one)" if result.seed == run.result.seed else ""
         validated = result.val_accuracy[result.best_epoch - 1] if 1 <= result.best_epoch <= result.epochs else None
         scores = " | ".join(map(_score, (validated, result.test_accuracy, result.test_macro_f1, result.test_loss)))

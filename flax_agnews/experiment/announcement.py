@@ -1,0 +1,91 @@
+"""The first lines of an experiment on the display: versions and devices, then data, model and plan."""
+
+import jax
+
+from flax_agnews import __version__
+from flax_agnews.config import Config
+from flax_agnews.data.batches import TrainBatches
+from flax_agnews.data.encoded import Data
+from flax_agnews.errors import listed
+from flax_agnews.metrics.scores import spread
+from flax_agnews.models.pretrained import Base
+from flax_agnews.system.display import Display
+from flax_agnews.system.environment import not_kept
+from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
+from flax_agnews.system.text import count, counted, share_text, short_names
+from flax_agnews.training.parallel import Devices
+
+
+def announce_start(display: Display, config: Config, devices: Devices) -> None:
+    """Shows versions, devices and output folder, and what may be slow or isn't kept on this machine."""
+    several = f" in {counted(devices.team.count, 'process')}" if devices.several else ""
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
+    display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
+    if message := not_kept():
+        display.note(message)
+    if message := slow_type(config.model.dtype, devices.devices[0].platform, cpuinfo()):
+        display.note(message)
+
+
+def slow_type(dtype: str, platform: str, text: str) -> str | None:
+    """A warning where the compute type is slower than float32 on this kind of device; `text` is of `cpuinfo`."""
+    if dtype != "bfloat16" or platform != "cpu" or not lacks_bfloat16(text):
+        return None
+    return (
+        "bfloat16 is slower than float32 on this processor, which has no products of it "
+        "(AVX512-BF16 or AMX-BF16 on x86, BF16 on ARM); leave out --model.dtype, or set it to float32"
+    )
+
+
+def announce_plan(
+    display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int, disk: int
+) -> None:
+    """Shows data, model and plan, before anything is computed.
+
+    Args:
+        display: where.
+        config: all settings.
+        data: the texts.
+        base: the body that every run starts from.
+        batches: that train.
+        strategies: how many are compared.
+        disk: most bytes that weights and checkpoints will take.
+    """
+    lengths, body, train = data.train.tokens.lengths, base.config, config.train
+    sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
+    cut = f" · {data.truncated:,} cut at {config.data.max_length}" if data.truncated else ""
+    tokens = f"{counted(round(lengths.mean()), 'token')} a text (longest {lengths.max()}){cut}"
+    display.say("data", " · ".join([f"{data.name}: {sizes}", _classes(data), tokens, *data.notes]))
+    numbers = count(sum(value.size for value in base.parameters.values()))
+    first = (
+        f"; {counted(config.pretrain.epochs, 'epoch')} of language modelling first" if config.pretrain.epochs else ""
+    )
+    given = f"; first values from {config.model.start}" if config.model.start else ""
+    body_line = f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}"
+    display.say("model", body_line + _left_out(base, config))
+    steps = counted(batches.steps_per_epoch * train.epochs * train.runs * strategies, "step")
+    counts = [counted(strategies, "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
+    most = "up to " if train.early_stopping else ""
+    padding = f"padding {batches.waste:.1%} of the computed tokens"
+    display.say("plan", f"{' x '.join(counts)} · {most}{steps} · {padding} · up to {count(disk)}B on disk")
+
+
+def _left_out(base: Base, config: Config) -> str:
+    """Names heads in the model's files that runs don't start from, as in `; its head score is left out`."""
+    if not base.left_out or config.model.start == config.model.name:
+        return ""
+    one = len(base.left_out) == 1
+    return f"; its {'head' if one else 'heads'} {listed(base.left_out)} {'is' if one else 'are'} left out"
+
+
+def _classes(data: Data) -> str:
+    """How many classes, as in `4 classes`; class imbalance, as in `2 classes, spam 4.1 % to ham 96 %`; empty ones."""
+    found, names = spread(data.class_texts), short_names(data.classes)
+    parts = [counted(len(names), "class")]
+    if found.uneven:
+        ends = ((found.rarest, found.fewest), (found.commonest, found.most))
+        parts.append(" to ".join(f"{names[number]} {share_text(texts, found.texts)}" for number, texts in ends))
+    if found.empty:
+        empty = listed((name for name, texts in zip(names, data.class_texts, strict=True) if not texts), 3)
+        parts.append(f"without training texts: {empty}")
+    return ", ".join(parts)
