@@ -146,7 +146,7 @@ def grouped(
 
 
 def whole(place: str, part: Part, texts: Sequence[str], label: str, delimiter: str | None) -> Rows:
-    """Reads all texts and labels of a file or split. UserError where they take more than half of the machine's memory."""
+    """Reads all texts and labels of a file or split. UserError for more than half of the memory."""
     reading = Reading([*texts, label], only=True, whole=True, delimiter=delimiter)
     found: list[Rows] = []
     size = 0

@@ -122,7 +122,7 @@ class _Array:
         return value
 
     def _more(self) -> bool:
-        """Drops what was parsed from the buffer and reads at least as much again as is left; returns False at the end."""
+        """Drops the parsed part of the buffer and at least doubles the rest; returns False at the end."""
         self._line += self._text.count("\n", 0, self._at)
         pieces, self._at = [self._text[self._at :]], 0
         wanted = size = len(pieces[0])
