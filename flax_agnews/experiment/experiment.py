@@ -19,7 +19,6 @@ from flax_agnews.experiment.results import run_result
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import OutputFolder
-from flax_agnews.runs.result_files import write_run
 from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies import StrategyLike
@@ -262,7 +261,7 @@ class Experiment:
                 continue
             lane.finish(saving)
             result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
-            write_run(self.folder.run(name, lane.seed).path / "result.json", result)
+            self.folder.run(name, lane.seed).write(result)
             if lane.store:
                 made.finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
         observer.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)

@@ -1,1 +1,1 @@
-"""Numbers about answers, what they can say, and where they are written."""
+"""Scores, statistics over seeds, and the files and services that metrics are written to."""

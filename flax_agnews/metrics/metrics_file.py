@@ -1,4 +1,4 @@
-"""Where metrics go: a JSON-lines file in the run's folder."""
+"""The log of a run's metrics: a JSON-lines file in the run's folder."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from flax_agnews.errors import UserError
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line, appended and flushed line by line; never NaN.
+    """Appends to `metrics.jsonl`, one JSON object a line, written to the file line by line; NaN becomes null.
 
     Args:
-        path: The file; its folder is made.
-        keep: On resuming, how many of the whole lines stay; by default all. The rest is cut off, as is
-            whatever follows the first line that is not a whole JSON object.
+        path: The file; its folder is created.
+        keep: Number of lines that stay when a run is resumed, by default all. The rest is cut off, and so is
+            everything from the first incomplete line on.
     """
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
@@ -30,11 +30,11 @@ class MetricsFile:
 
     @property
     def lines(self) -> int:
-        """Lines in the file."""
+        """Number of lines in the file."""
         return self._lines
 
     def records(self) -> list[dict[str, Any]]:
-        """What its lines say."""
+        """The JSON objects of all lines."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").split("\n")[: self._lines]]
@@ -68,7 +68,7 @@ def _whole_lines(content: bytes) -> list[bytes]:
 
 
 def _finite(value: Any, name: str, lost: list[str]) -> Any:
-    """`value` as JSON can say it, with null for floats that are not finite; their names go to `lost`."""
+    """`value` as plain JSON values, null for floats that are not finite; their names are appended to `lost`."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item, f"{name}.{key}" if name else str(key), lost) for key, item in value.items()}
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays

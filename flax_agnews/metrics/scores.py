@@ -1,4 +1,4 @@
-"""Scores of answers: accuracy, F1, confusion, calibration; and sizes of classes."""
+"""Scores of predictions: accuracy, F1, confusion matrix, calibration; and class imbalance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 LARGEST_TABLE = 100
-"""Classes up to which a confusion matrix is kept whole."""
+"""Largest number of classes for which a confusion matrix is stored with all its cells."""
 EVEN = 1.5
-"""Times as many texts as the rarest class has, up to which classes are called even: KEEL's data sets of a larger
-"imbalance ratio" are its imbalanced ones (Alcalá-Fdez et al. 2011, https://sci2s.ugr.es/keel/imbalanced.php)."""
+"""Classes count as balanced where the largest has at most this many times the texts of the smallest: KEEL's data sets
+of a larger "imbalance ratio" are its imbalanced ones (Alcalá-Fdez et al. 2011, https://sci2s.ugr.es/keel/imbalanced.php)."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How texts are spread over classes.
+    """Sizes of the classes: number of texts in the smallest, the largest, and all.
 
     Attributes:
-        rarest, commonest: numbers of the classes with the fewest and the most texts, the first of equals.
-        fewest, most: texts of these two; a class without any is not the rarest.
-        texts: in all.
-        empty: classes without texts.
+        rarest, commonest: class numbers of the smallest and the largest class, the first of equals.
+        fewest, most: number of texts in these two; a class without texts is not the smallest.
+        texts: number of texts in all classes.
+        empty: number of classes without texts.
     """
 
     rarest: int
@@ -41,7 +41,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How one class fared; `texts` have it as their label, `answers` as their answer."""
+    """Scores of one class; `texts` have it as their label, `answers` as their predicted class."""
 
     precision: float
     recall: float
@@ -51,26 +51,26 @@ class ClassScores:
 
     @property
     def occurs(self) -> bool:
-        """Whether a text has it as its label or as its answer."""
+        """Whether any text has the class as its label or its prediction."""
         return self.texts + self.answers > 0
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Share of the predictions that equal their labels, 0 to 1. ValueError without any."""
+    """Share of predictions that equal their labels, 0 to 1. ValueError for no texts."""
     truth, guess = same_texts(labels, predictions)
     return float(np.mean(truth == guess))
 
 
 def confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Counts [classes, classes]: rows are labels, columns predictions. ValueError for other class ids."""
+    """Confusion matrix, counts [classes, classes]: rows are labels, columns predictions. ValueError for other ids."""
     truth, guess = _ids(labels, predictions, classes)
     return np.bincount(truth * classes + guess, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def confusion_record(labels: ArrayLike, predictions: ArrayLike, classes: int) -> list[list[int]] | dict[str, list[int]]:
-    """The confusion matrix for JSON: its rows; above `LARGEST_TABLE` classes, where nearly all is 0, the other cells.
+    """The confusion matrix for JSON: its rows; above `LARGEST_TABLE` classes, only the cells that aren't 0.
 
-    These are three lists of equal length: `true` classes, `predicted` ones, and `texts`, the counts.
+    These cells are three lists of equal length: `true` classes, `predicted` ones, and `texts`, the counts.
     """
     if classes <= LARGEST_TABLE:
         return confusion(labels, predictions, classes).tolist()
@@ -80,7 +80,7 @@ def confusion_record(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 
 
 def confusion_cells(record: Sequence[Sequence[int]] | Mapping[str, Sequence[int]]) -> Iterator[tuple[int, int, int]]:
-    """(true class, predicted class, texts) of every cell that isn't 0, of what `confusion_record` gave."""
+    """Iterates over the cells of a `confusion_record` that aren't 0: (true class, predicted class, texts)."""
     if isinstance(record, Mapping):
         yield from zip(record["true"], record["predicted"], record["texts"], strict=True)
         return
@@ -89,7 +89,7 @@ def confusion_cells(record: Sequence[Sequence[int]] | Mapping[str, Sequence[int]
 
 
 def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Unweighted mean F1 of the classes that are present or predicted, as scikit-learn's `average="macro"`."""
+    """Unweighted mean F1 of the classes that occur as label or prediction, as scikit-learn's `average="macro"`."""
     truth, guess = _ids(labels, predictions, classes)
     right, *involved = (np.bincount(ids, minlength=classes) for ids in (truth[truth == guess], truth, guess))
     texts = np.add(*involved)
@@ -97,10 +97,10 @@ def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
 
 
 def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
-    """What each text weighs so that all classes weigh the same, and texts 1 on average: [texts].
+    """Loss weights, [texts], with which all classes weigh the same and a text 1 on average.
 
     n / (classes x texts of its class), as scikit-learn's `balanced` (King & Zeng 2001, "Logistic Regression in Rare
-    Events Data"); a class without texts is none.
+    Events Data"); classes without texts aren't counted.
 
     Args:
         labels: [texts] class numbers.
@@ -109,14 +109,14 @@ def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def balanced_class_weights(labels: NDArray[Any], classes: int) -> NDArray[np.float32]:
-    """What each class weighs in `balanced_weights`: [classes]; 1, as a text does on average, for one without texts."""
+    """Loss weights by class, [classes], as in `balanced_weights`; 1 for a class without texts."""
     counts = np.bincount(labels, minlength=classes)
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 1).astype(np.float32)
 
 
 def spread(counts: ArrayLike) -> Spread:
-    """How texts are spread over classes, from the number of texts of each."""
+    """Sizes of the classes, from the number of texts in each."""
     texts = np.asarray(counts)
     rarest = int(np.where(texts > 0, texts, texts.max()).argmin())
     commonest = int(texts.argmax())
@@ -125,7 +125,7 @@ def spread(counts: ArrayLike) -> Spread:
 
 
 def by_class(labels: ArrayLike, predictions: ArrayLike, classes: int) -> list[ClassScores]:
-    """Scores of each class; what would divide by zero is 0, as in scikit-learn."""
+    """Precision, recall and F1 of each class; a division by zero gives 0, as in scikit-learn."""
     truth, guess = _ids(labels, predictions, classes)
     right, texts, answers = (np.bincount(ids, minlength=classes) for ids in (truth[truth == guess], truth, guess))
     precision, recall = right / np.maximum(answers, 1), right / np.maximum(texts, 1)
@@ -140,7 +140,7 @@ def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 1
     Args:
         probabilities: [texts, classes].
         labels: [texts] class ids.
-        bins: of equal width, over the probability of the answer; its upper end belongs to a bin.
+        bins: number of equally wide bins of the predicted class's probability; a bin includes its upper end.
     """
     p, truth = np.asarray(probabilities, np.float64), np.asarray(labels)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
@@ -150,9 +150,9 @@ def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 1
 
 
 def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """What divides the logits so that the labels are likeliest (Guo et al. 2017, section 4.2): 0.01 to 100.
+    """Temperature, 0.01 to 100, that calibrates logits: the labels' likelihood is largest (Guo et al. 2017, 4.2).
 
-    The negative log-likelihood is convex in the inverse temperature, so that what is found is the best of all.
+    The negative log-likelihood is convex in the inverse temperature, so that the minimum found is the global one.
     """
     scores, truth = np.asarray(logits, np.float64), np.asarray(labels)
 
@@ -165,7 +165,7 @@ def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def same_texts(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both as arrays [texts]; ValueError unless they are of the same texts, and of one at least."""
+    """Returns both as arrays [texts]. ValueError unless they are equally long and not empty."""
     a, b = np.asarray(first), np.asarray(second)
     if a.ndim != 1 or a.shape != b.shape or not a.size:
         raise ValueError(f"two equally long rows of values wanted, not shapes {a.shape} and {b.shape}")
@@ -173,7 +173,7 @@ def same_texts(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArr
 
 
 def _ids(labels: ArrayLike, predictions: ArrayLike, classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both as int64, checked to be classes."""
+    """Returns both as int64 arrays, after checking that all are class numbers."""
     truth, guess = same_texts(labels, predictions)
     for what, ids in (("label", truth), ("prediction", guess)):
         if ids.min() < 0 or ids.max() >= classes:

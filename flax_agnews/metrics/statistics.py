@@ -1,4 +1,4 @@
-"""What a few seeds can say: means, intervals, paired tests."""
+"""Statistics over a few seeds: means, intervals, and paired tests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDifference:
-    """What a - b is over the seeds that both have; `a` and `b` map seeds to scores."""
+    """Statistics of a - b over their common seeds; `a` and `b` map seeds to scores."""
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return PairedDifference(0, None, None, None, None, None)

@@ -1,4 +1,4 @@
-"""Where metrics go besides the run's folder: Weights & Biases, where it is wanted."""
+"""Logs metrics, pictures and tables to Weights & Biases, where that is wanted."""
 
 import configparser
 import netrc
@@ -22,44 +22,44 @@ _unreachable: dict[str, str] = {}  # host: the hint of its failure; no run of th
 
 
 class Tracker(Protocol):
-    """Takes metrics, pictures and tables of one run."""
+    """Logs metrics, pictures and tables of one run."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics by name at an update (from 0, never going back)."""
+        """Logs metrics by name at an update, counted from 0; updates have to ascend."""
 
     def figure(self, name: str, path: Path) -> None:
-        """A picture file."""
+        """Logs a picture file."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table."""
+        """Logs a table."""
 
     def finish(self) -> bool:
-        """Ends the run; waits a few seconds for the upload at most. Whether all of it was taken and kept."""
+        """Ends the run, waiting a few seconds for the upload at most; returns whether everything was logged."""
 
 
 class NullTracker:
-    """Takes everything and keeps nothing."""
+    """A tracker that logs nothing."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def figure(self, name: str, path: Path) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def finish(self) -> bool:
-        """Nothing is kept."""
+        """Returns False, since nothing was logged."""
         return False
 
 
 class WandbTracker:
-    """A Weights & Biases run. Its first error is noted in one line, and from then on nothing is tracked.
+    """Logs to a Weights & Biases run. After its first error, reported in one line, nothing more is logged.
 
     Args:
         run: a `wandb.Run`.
-        note: takes that line.
+        note: reports that line.
         seen: the last row that W&B has of a resumed run: its step (-1 where there is none) and the names in it (None
             where they are not known). W&B takes no step twice, so that rows up to this one are left out, and what the
             last one lacks goes into the next one.
@@ -72,7 +72,7 @@ class WandbTracker:
         self._step = seen[0] + 1
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics by name at an update; those of the same update become one row."""
+        """Logs metrics by name at an update; those of the same update become one row."""
         last, names = self._seen
         if step <= last:
             lacking = set(metrics) - names if step == last and names is not None else set()
@@ -82,20 +82,20 @@ class WandbTracker:
             self._safely(lambda run: run.log(dict(metrics), step=self._step))
 
     def figure(self, name: str, path: Path) -> None:
-        """A picture file, at the last update."""
+        """Logs a picture file at the last update."""
         import wandb
 
         self._safely(lambda run: run.log({name: wandb.Image(str(path))}, step=self._step))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table, at the last update."""
+        """Logs a table at the last update."""
         import wandb
 
         data = [list(row) for row in rows]
         self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
 
     def finish(self) -> bool:
-        """Ends the run; what isn't uploaded within seconds stays on disk, for `wandb sync`."""
+        """Ends the run; data not uploaded within seconds stay on disk, for `wandb sync`."""
         self._safely(lambda run: run.finish())
         kept, self._run = self._run is not None, None
         return kept
@@ -125,17 +125,17 @@ def open_tracker(
     folder: Path,
     note: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> tuple[Tracker, str | None]:
-    """A tracker for one run, and a line for the person where there is something to say.
+    """Opens a tracker for one run; returns it with a message for the person, empty where there is none.
 
-    Never asks a question and waits for the network a few seconds at most.
+    It never prompts, and waits for the network a few seconds at most.
 
     Args:
         config: The mode and the project.
         name: Name of the run, such as `full-seed-42`.
-        group: What the runs of one experiment share, where WANDB_RUN_GROUP says nothing else.
+        group: Name shared by the runs of one experiment, where WANDB_RUN_GROUP says nothing else.
         settings: The run's settings, nested by section.
-        folder: The run's folder; W&B writes into `wandb` there. Where it has before, the W&B run goes on.
-        note: Takes the one line that says that W&B failed later, while running.
+        folder: The run's folder; W&B writes into `wandb` there. Where it has before, its run is resumed.
+        note: Reports, in one line, that W&B failed later, during the run.
 
     Raises:
         UserError: `online` without a key.
@@ -164,7 +164,7 @@ def open_tracker(
 def _start_run(
     project: str, name: str, group: str, config: Mapping[str, Any], folder: Path, host: str, offline: bool
 ) -> Any:
-    """A `wandb.Run`, silent, with nothing captured but what is logged."""
+    """Starts or resumes a `wandb.Run` that prints nothing and captures nothing but the logged metrics."""
     # its background service reports its own errors home: traffic even when offline, and a wait at exit
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -204,18 +204,18 @@ def _start_run(
 
 
 def _seen(run: Any, folder: Path, offline: bool) -> tuple[int, set[str] | None]:
-    """The last row of a resumed run that W&B has: online what the server says, which may have less than the files."""
+    """Step and names of the last row that W&B has of a resumed run; online, those on the server, which may be fewer."""
     step, names = last_row(folder / "wandb", run.id)
     return (step, names) if offline or step == run.starting_step - 1 else (run.starting_step - 1, None)
 
 
 def _project(config: TrackingConfig) -> str:
-    """The project asked for, or what WANDB_PROJECT or W&B's settings say, or the default."""
+    """The project from the settings, else from WANDB_PROJECT or W&B's own settings, else the default."""
     return config.project or os.environ.get("WANDB_PROJECT") or _wandb_settings().get("project") or _PROJECT
 
 
 def _mode(config: TrackingConfig) -> str:
-    """The mode asked for; `auto` gives way to what WANDB_DISABLED, `wandb offline` or WANDB_MODE say."""
+    """The mode from the settings; `auto` follows WANDB_DISABLED, `wandb offline` and WANDB_MODE."""
     if config.wandb == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
         return "disabled"
     said = os.environ.get("WANDB_MODE") or _wandb_settings().get("mode", "")
@@ -230,7 +230,7 @@ def _host() -> str:
 
 
 def _has_key(host: str) -> bool:
-    """Whether a key is where `wandb` looks for one; asked without importing it, which takes a second."""
+    """Whether W&B would find a key; checked without importing `wandb`, which takes a second."""
     told = (os.environ.get("WANDB_API_KEY"), os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
     if any(told) or _wandb_settings().get("api_key"):
         return True
@@ -244,7 +244,7 @@ def _has_key(host: str) -> bool:
 
 
 def _wandb_settings() -> dict[str, str]:
-    """W&B's settings files, the global one and the one of the working directory, which wins."""
+    """W&B's own settings: its global file, overridden by that of the working directory."""
     home = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     local = Path(".wandb" if Path(".wandb").exists() else "wandb")
     parser = configparser.ConfigParser(interpolation=None)
@@ -256,7 +256,7 @@ def _wandb_settings() -> dict[str, str]:
 
 
 def _run_id(folder: Path) -> str:
-    """The W&B id of this run folder, so that a resumed run goes on in the same place."""
+    """The W&B id of a run folder, stored in it, so that a resumed run resumes its W&B run."""
     path = folder / "wandb" / "run-id.txt"
     if not (path.exists() and path.stat().st_size):  # a full disk leaves it empty
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -265,6 +265,6 @@ def _run_id(folder: Path) -> str:
 
 
 def _off(error: Exception) -> str:
-    """One short line out of W&B's error."""
+    """A message of one short line from W&B's error."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"Weights & Biases is off: {lines[0][:160]}"

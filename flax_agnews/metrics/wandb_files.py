@@ -1,4 +1,4 @@
-"""The local files of a W&B run: what they hold already, so that a resumed run goes on behind it."""
+"""Reads and repairs the local files of a W&B run, so that a resumed run continues after their last row."""
 
 import json
 import os
@@ -15,9 +15,9 @@ _SETTLES = 1.0  # seconds: a run that this process has just finished may still b
 
 
 def last_row(folder: Path, run_id: str) -> tuple[int, set[str]]:
-    """The last row that any file of the run in `folder` holds: its step (-1 where there is none), and its names.
+    """Step (-1 where there is none) and metric names of the last row in the files of a run.
 
-    Every start of a run has a file of its own.
+    Every start of a run writes a file of its own.
     """
     last: tuple[int, set[str]] = -1, set()
     for path in _files(folder, run_id):
@@ -31,9 +31,9 @@ def last_row(folder: Path, run_id: str) -> tuple[int, set[str]]:
 
 
 def mend(folder: Path, run_id: str) -> None:
-    """Cuts off the files of a run what a killed process left half written, where `wandb sync` would stop.
+    """Truncates a run's files to their complete records, since `wandb sync` stops at an incomplete one.
 
-    A file without even the record of its run, which would stop the upload of all others, is removed.
+    A file without the record of its run, which would stop the upload of all others, is removed.
     """
     for path in _files(folder, run_id):
         with suppress(OSError):
@@ -48,7 +48,7 @@ def mend(folder: Path, run_id: str) -> None:
 
 
 def _kinds(path: Path) -> tuple[set[str], int]:
-    """Of a file's whole records, and where the last of them ends."""
+    """Kinds of a file's complete records, and the offset at which the last of them ends."""
     found = [(record.WhichOneof("record_type"), end) for record, end in _records(path.read_bytes())]
     return {kind for kind, _ in found}, found[-1][1] if found else 0
 
@@ -58,7 +58,7 @@ def _files(folder: Path, run_id: str) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file, as W&B has them: name -> value."""
+    """The rows of a file: name of a metric -> value."""
     with suppress(OSError):
         for record, _ in _records(path.read_bytes()):
             if record.WhichOneof("record_type") == "history":
@@ -67,7 +67,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _records(content: bytes) -> Iterator[tuple[Any, int]]:
-    """The records of a file up to the first that is not whole, and where each ends."""
+    """The records of a file up to the first incomplete one, each with the offset of its end."""
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
@@ -78,9 +78,9 @@ def _records(content: bytes) -> Iterator[tuple[Any, int]]:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """The data of whole records, and where each ends.
+    """The data of complete records, each with the offset of its end.
 
-    LevelDB's log format behind a head of 7 bytes: chunks of checksum, length, kind and data, none over the end of a
+    LevelDB's log format after a header of 7 bytes: chunks of checksum, length, kind and data, none across the end of a
     block (https://github.com/google/leveldb/blob/main/doc/log_format.md).
     """
     at, parts = _HEAD, b""

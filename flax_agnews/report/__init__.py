@@ -1,4 +1,4 @@
-"""From an output folder's results.json to a table, a picture and a page. Reads files only: no JAX."""
+"""The report of an experiment: table, picture, page and pandas frames, made from files only, without JAX."""
 
 from flax_agnews.report.page import write_report
 from flax_agnews.report.tables import final_table

@@ -1,4 +1,4 @@
-"""What the report says of the classes: their names, how texts are spread over them, and what is confused."""
+"""The report's sections on the classes: their names, class imbalance, and the confusion matrix."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ _MOST_CLASSES = 20
 
 
 def classes_text(data: DataResult) -> str:
-    """`2 classes (ham, spam)`; the first names of many."""
+    """Number and names of the classes, `2 classes (ham, spam)`; of many classes the first names."""
     return f"{counted(len(data.classes), 'class')} ({listed(map(escape, short_names(data.classes)))})"
 
 
 def balance(results: Results) -> Iterator[str]:
-    """Lines on classes of different sizes, and on what is done about it; none where there is nothing to say."""
+    """Lines that report class imbalance, classes without texts, and class weights; none for even classes."""
     data, weighted = results.data, results.settings.get("class_weights") == "balanced"
     if data.class_texts:
         found, names = spread(data.class_texts), short_names(data.classes)
@@ -46,7 +46,7 @@ def balance(results: Results) -> Iterator[str]:
 
 
 def confusions(results: Results) -> Iterator[str]:
-    """The section on what the best strategy confuses: the whole matrix, or of many classes the worst of it."""
+    """The section with the best strategy's confusion matrix; of many classes, its ten largest errors."""
     best, names = ranked(results)[0], short_names(results.data.classes)
     runs = results.by_strategy[best]
     cells = _summed(runs)
@@ -64,7 +64,7 @@ def confusions(results: Results) -> Iterator[str]:
 
 
 def _summed(runs: Sequence[RunResult]) -> Counter[tuple[int, int]]:
-    """(true class, predicted class) -> texts, over all runs."""
+    """Cells of the confusion matrix summed over runs: (true class, predicted class) -> number of texts."""
     cells: Counter[tuple[int, int]] = Counter()
     for run in runs:
         for true, predicted, texts in confusion_cells(run.test_confusion):

@@ -1,4 +1,4 @@
-"""The report's section on how far each strategy is from the best one, and how much its seeds can say."""
+"""The report's section on each strategy's difference from the best one, with intervals and paired t-tests."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +11,7 @@ _FEW_SEEDS = 5
 
 
 def differences(results: Results) -> Iterator[str]:
-    """The paragraphs of the section; none for a lone strategy."""
+    """The paragraphs of the section; none where only one strategy ran."""
     best, *others = ranked(results)
     if not others:
         return

@@ -1,4 +1,4 @@
-"""An experiment's results as pandas frames, for plots and tables of one's own."""
+"""An experiment's results as pandas frames, for the reader's own plots and tables."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

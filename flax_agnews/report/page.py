@@ -1,4 +1,4 @@
-"""The report of an output folder: results.json in; results.csv, accuracy_curves.png and report.md out."""
+"""Writes an experiment's report: results.csv, accuracy_curves.png and report.md, from results.json."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,8 @@ _FIGURE = "accuracy_curves.png"
 def write_report(folder: str | Path) -> list[Path]:
     """Writes results.csv, accuracy_curves.png and report.md into `folder`, and returns their paths.
 
-    UserError, in one line, where results.json is missing or broken or the folder cannot be written.
+    Raises:
+        UserError: results.json is missing or damaged, or the folder cannot be written.
     """
     if not isinstance(folder, str | Path):
         raise UserError(f"write_report(folder={shown(repr(folder))}): must be the output folder of an experiment")
@@ -87,7 +88,7 @@ def _head(results: Results) -> Iterator[str]:
 
 
 def _odd(results: Results) -> Iterator[str]:
-    """What a reader of the figures must know of runs that went wrong."""
+    """Warnings about runs that diverged, and about skipped updates."""
     if results.diverged:
         yield (
             f"> **Stopped where numbers were not finite**: {listed(escape(run) for run in results.diverged)}. "
@@ -160,7 +161,7 @@ def _accuracy(results: Results) -> Iterator[str]:
 
 
 def _ran(runs: list[RunResult]) -> str:
-    """One number, or one of each seed."""
+    """Number of epochs that a strategy's runs trained for: one number where all are equal, else one for each seed."""
     counts = [run.epochs for run in runs]
     return ", ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
 

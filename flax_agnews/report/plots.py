@@ -1,4 +1,4 @@
-"""The accuracy curves: every strategy in one figure, one colour and marker a strategy everywhere."""
+"""The picture of accuracy by epoch, all strategies in one figure, each with its own colour and marker."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,14 +56,14 @@ _TRAINING: Mapping[str, Any] = {"linewidth": 1.1, "markersize": 4, "markerfaceco
 
 @dataclass(frozen=True)
 class Style:
-    """How a strategy looks in every picture."""
+    """Colour and marker of a strategy, the same in every picture."""
 
     color: str
     marker: str
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """A style for each strategy: known ones have theirs, others take the free ones in the given order."""
+    """Gives each strategy a style: `full`, `partial` and `prompt` have fixed ones, others the next free one."""
     names = list(names)
     unused = [index for name, index in _FIXED.items() if name not in names]
     free = [index for index in range(len(_STYLES)) if index not in _FIXED.values()] + unused
@@ -73,12 +73,12 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
 
 
 def crowded(results: Results) -> bool:
-    """Whether there are so many strategies that only their mean validation accuracy is drawn."""
+    """Whether there are too many strategies to draw more than their mean validation accuracy."""
     return len(results.by_strategy) > _MOST_BANDS
 
 
 def accuracy_curves(results: Results) -> Figure:
-    """Training (dashed) and validation (solid) accuracy by epoch: mean over seeds, and its sd as a band."""
+    """The figure of training (dashed) and validation (solid) accuracy by epoch: means over seeds, sd as a band."""
     groups = results.by_strategy
     height = 6.0 + 0.15 * max(0, len(groups) - 6)
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
@@ -107,9 +107,9 @@ def write(results: Results, path: Path) -> Path:
 
 
 def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
-    """`positions` moved as little as possible (least squares), so that all are `gap` apart and in low..high.
+    """Moves positions as little as possible (least squares), so that all are `gap` apart and within low..high.
 
-    Where they cannot all fit, the gap shrinks to what does. Returned in the order given.
+    Where they can't all fit, the gap is reduced. The order of the result is that of `positions`.
     """
     wanted = np.asarray(positions, dtype=np.float64)
     order = np.argsort(wanted, kind="stable")
@@ -122,16 +122,16 @@ def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray
 
 
 def _curves(runs: Sequence[RunResult], key: str) -> NDArray[np.float64]:
-    """Accuracies in percent [runs, epochs]; a run that ended before the others goes on with its last one."""
+    """Accuracies in percent, [runs, epochs]; a run that ended before the others is extended with its last value."""
     curves = [getattr(run, key) for run in runs]
     epochs = max(map(len, curves))
     return 100 * np.array([np.pad(curve, (0, epochs - len(curve)), mode="edge") for curve in curves], np.float64)
 
 
 def _draw(axes: Axes, runs: Sequence[RunResult], style: Style, aside: float, alone: bool) -> Point:
-    """The lines of one strategy, or the validation line `alone`; returns the end of that.
+    """Draws the lines of one strategy, or the validation line `alone`; returns the last point of that line.
 
-    A lone epoch is points, moved `aside` (-0.5 to 0.5) so that strategies don't hide each other.
+    A single epoch is drawn as points, shifted by `aside` (-0.5 to 0.5) so that strategies don't hide each other.
     """
     validation = _curves(runs, "val_accuracy")
     epochs = np.arange(1.0, validation.shape[1] + 1)
@@ -154,6 +154,7 @@ def _draw(axes: Axes, runs: Sequence[RunResult], style: Style, aside: float, alo
 
 
 def _frame(axes: Axes) -> None:
+    """Sets limits, ticks, labels and grid of the axes."""
     longest = max(1, int(axes.dataLim.x1))
     # One epoch is a column of points, which needs room on both sides.
     edge = 0.5 if longest == 1 else 0.03 * (longest - 1)
@@ -174,7 +175,7 @@ def _frame(axes: Axes) -> None:
 
 
 def _majority(axes: Axes, share: float) -> None:
-    """The line to beat, where it is in sight."""
+    """Draws the accuracy of always answering the most frequent class, where it is within the axes."""
     percent = 100 * share
     low, high = axes.get_ylim()
     if low < percent < high:
@@ -184,13 +185,13 @@ def _majority(axes: Axes, share: float) -> None:
 
 
 def _labels(groups: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
-    """What stands at the end of each line: the strategy and its last mean validation accuracy."""
+    """The label at the end of each line: the strategy and its last mean validation accuracy."""
     last = {name: _curves(runs, "val_accuracy")[:, -1].mean() for name, runs in groups.items()}
     return {name: f"{shorten(one_line(name), _MOST_CHARACTERS)}  {last[name]:.1f} %" for name in groups}
 
 
 def _widest(figure: Figure, labels: Iterable[str]) -> float:
-    """Width of the widest label, in inches."""
+    """Width of the widest label in inches, measured by drawing all of them."""
     drawn = [figure.text(0, 0, label, fontsize=_TEXT, parse_math=False) for label in labels]
     width = max(text.get_window_extent().width for text in drawn) / _DPI
     for text in drawn:
@@ -199,14 +200,14 @@ def _widest(figure: Figure, labels: Iterable[str]) -> float:
 
 
 def _name_lines(axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str], looks: Mapping[str, Style]) -> None:
-    """Each line's label at its end, shifted apart, with a leader in its colour."""
+    """Writes each line's label at its end, labels shifted apart, with a leader in the line's colour."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = (axes.bbox.width / _DPI, axes.bbox.height / _DPI)
     places = spread([(y - low) / (high - low) for _, y in ends.values()], 1.35 * _TEXT / 72 / height, 0.0, 1.0)
     inch = (right - left) / width
     for (name, (x, y)), place in zip(ends.items(), places, strict=True):
-        corners = [x, right, right + 0.22 * inch], [y, y, low + place * (high - low)]
-        axes.plot(*corners, color=looks[name].color, linewidth=0.9, alpha=0.8, clip_on=False, zorder=1)
+        across, up = [x, right, right + 0.22 * inch], [y, y, low + place * (high - low)]
+        axes.plot(across, up, color=looks[name].color, linewidth=0.9, alpha=0.8, clip_on=False, zorder=1)
         look: dict[str, Any] = {
             "fontsize": _TEXT,
             "color": _INK,
@@ -220,7 +221,7 @@ def _name_lines(axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str]
 
 
 def _legend(axes: Axes, results: Results) -> None:
-    """What the two kinds of line and the band are; the strategies carry their names."""
+    """Draws the legend of the line kinds and the band; strategies have their labels instead."""
     look: dict[str, Any] = {"color": _FAINT, "marker": "o"}
     kinds: list[Line2D | Patch] = [Line2D([], [], **look, **_VALIDATION, label="validation")]
     if not crowded(results):
@@ -238,6 +239,7 @@ def _legend(axes: Axes, results: Results) -> None:
 
 
 def _titles(figure: Figure, results: Results, height: float) -> None:
+    """Writes title and subtitle: seeds, data, model."""
     seeds, data = seeds_text(results), results.data
     title = f"{'Accuracy' if seeds == '1 seed' else 'Mean accuracy'} by epoch, {seeds} a strategy"
     texts = f"{data.train:,} training and {counted(data.validation, 'validation text')}"

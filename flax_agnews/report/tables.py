@@ -1,4 +1,4 @@
-"""The final table, for the terminal and for Markdown, and one CSV row a run."""
+"""The final table, for the terminal and for Markdown, and results.csv with a row for each run."""
 
 import csv
 import io
@@ -29,10 +29,7 @@ _BEST = {"train_accuracy": max, "val_accuracy": max, "train_loss": min, "val_los
 
 
 def ranked(results: Results) -> list[str]:
-    """The strategies, best mean test accuracy first: which one is best is what the table is asked.
-
-    Equal ones stay in the experiment's order.
-    """
+    """The strategies by mean test accuracy, the best first; equal ones stay in the experiment's order."""
     return sorted(results.summary, key=lambda name: -mean_accuracy(results, name))
 
 
@@ -44,20 +41,20 @@ def mean_accuracy(results: Results, strategy: str) -> float:
 
 
 def seeds_text(results: Results) -> str:
-    """`1 seed`, `3 seeds`, or `2 to 3 seeds` when the strategies differ."""
+    """Number of seeds of each strategy: `1 seed`, `3 seeds`, or `2 to 3 seeds` where strategies differ."""
     counts = [len(group) for group in results.by_strategy.values()]
     low, high = min(counts), max(counts)
     return f"{low} to {counted(high, 'seed')}" if low < high else counted(high, "seed")
 
 
 def table_title(results: Results) -> str:
-    """`Test accuracy (mean ± sd of 3 seeds)`, or `Test accuracy (1 seed)`."""
+    """Title of the final table: `Test accuracy (mean ± sd of 3 seeds)`, or `Test accuracy (1 seed)`."""
     repeated = any(numbers.n > 1 for numbers in results.summary.values())
     return f"Test accuracy ({'mean ± sd of ' if repeated else ''}{seeds_text(results)})"
 
 
 def final_rows(results: Results) -> list[tuple[str, ...]]:
-    """The cells below `HEADERS`, one row a strategy, as plain text."""
+    """The rows of the final table, best strategy first: a plain text for each of `HEADERS`."""
     groups, numbers, names = results.by_strategy, results.summary, ranked(results)
     costs = {name: mean_cost(groups[name]) for name in names}
     firsts = [groups[name][0] for name in names]
@@ -77,7 +74,7 @@ def final_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def final_table(results: Results) -> Table:
-    """The table that ends an experiment, for `rich`; best strategy first."""
+    """The final table for the terminal, drawn by `rich`."""
     table = Table(title=table_title(results), title_style="bold", box=None, padding=(0, 1))
     for index, header in enumerate(HEADERS):
         table.add_column(header, justify="left" if index < 2 else "right", no_wrap=index > 0, overflow="fold")
@@ -88,12 +85,12 @@ def final_table(results: Results) -> Table:
 
 
 def markdown_table(results: Results) -> str:
-    """The same table in Markdown, names escaped."""
+    """The final table in Markdown, with names escaped."""
     return pipe_table(HEADERS, final_rows(results), left=2)
 
 
 def write_csv(results: Results, path: Path) -> Path:
-    """One row a run: scores, the last and the best value of each curve, costs. What is not known is empty."""
+    """Writes results.csv: `run_row` for each run; unknown values are empty."""
     rows = [run_row(run) for run in results.runs]
     stream = io.StringIO()
     writer = csv.DictWriter(
@@ -105,7 +102,7 @@ def write_csv(results: Results, path: Path) -> Path:
 
 
 def run_row(run: RunResult) -> dict[str, Any]:
-    """A run in one row: scores, the last and the best value of each curve, costs."""
+    """One run as column -> value: scores, the last and the best value of each curve, costs."""
     row = {column: getattr(run, column) for column in _PLAIN_COLUMNS} | {"epochs": run.epochs}
     for curve, best in _BEST.items():
         values = getattr(run, curve)
@@ -117,7 +114,7 @@ def run_row(run: RunResult) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A number as it is; a text so that no spreadsheet takes it for a formula."""
+    """A CSV cell: a number unchanged; a text changed where a spreadsheet would take it for a formula."""
     if not isinstance(value, str):
         return value
     text = "\n".join(printable(line) for line in value.split("\n"))
@@ -125,13 +122,13 @@ def _cell(value: Any) -> Any:
 
 
 def model_text(model: ModelResult) -> str:
-    """`gpt2, 12 x 768, 124 M parameters`; the size once, where the name has it."""
+    """Name and size of the model, `gpt2, 12 x 768, 124 M parameters`; layers and width only if not in the name."""
     name, size = shorten(one_line(model.name), 36), f"{model.layers} x {model.width}"
     parts = [name, *([] if size in name else [size]), f"{short_count(model.parameters)} parameters"]
     return ", ".join(parts)
 
 
 def spread_text(numbers: Mean) -> str:
-    """`0.934 ± 0.003`, or `0.934` for one seed."""
+    """A mean with its standard deviation, `0.934 ± 0.003`; `0.934` for one seed."""
     sd = "" if numbers.sd is None else f" ± {numbers.sd:.3f}"
     return f"{numbers.mean:.3f}{sd}"

@@ -1,1 +1,1 @@
-"""The output folder of an experiment: what its files are called and hold, and who may write there."""
+"""The output folder of an experiment: its files, their contents, and the lock that one process holds on it."""

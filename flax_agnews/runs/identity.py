@@ -8,5 +8,5 @@ PLANNED = ("updates", "steps")
 
 
 def changed(known: Mapping[str, Any], identity: Mapping[str, str]) -> list[str]:
-    """Names of the hashes in `identity` that `known`, read from the folder, has otherwise; `PLANNED` are left out."""
+    """Names of the hashes in `identity` that differ from those in `known`, read from a file; `PLANNED` are left out."""
     return [name for name in identity if name not in PLANNED and known.get(name) != identity[name]]

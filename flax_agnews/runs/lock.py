@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""A lock that lets one process at a time write into an output folder."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from flax_agnews.system.files import write_json
 
 
 class Lock:
-    """Holds a folder for this process. The system lets go of it when its owner ends, however that ends.
+    """A lock on a folder, held by this process. The system releases it when the process ends, even by a crash.
 
     Args:
-        folder: must be there when it is taken.
+        folder: has to exist when the lock is taken.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,7 +23,7 @@ class Lock:
         self._lock: BaseFileLock | None = None
 
     def take(self) -> None:
-        """Takes the folder, or raises a `UserError` that says who has it. Taken already, it stays so."""
+        """Takes the lock, or raises a `UserError` that names the process that holds it; held already, it is kept."""
         if self._lock:
             return
         lock = FileLock(self.folder / ".lock", thread_local=False)
@@ -39,7 +39,7 @@ class Lock:
         write_json(self._owner, {"pid": os.getpid(), "host": socket.gethostname()})
 
     def release(self) -> None:
-        """Lets others in."""
+        """Releases the output folder's lock."""
         if self._lock:
             self._owner.unlink(missing_ok=True)
             self._lock.release()

@@ -1,4 +1,4 @@
-"""An experiment's output folder: whose it is, what is finished in it, and its results in one file."""
+"""The output folder of an experiment: its configuration, its lock, and which of its runs are finished."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.runs.identity import changed
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
-from flax_agnews.runs.result_files import read_run, write_results
+from flax_agnews.runs.result_files import read_run, write_results, write_run
 from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.system.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
@@ -38,9 +38,9 @@ _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "iden
 
 
 def config_dict(config: Config) -> dict[str, Any]:
-    """A configuration as YAML has it: each strategy's settings are a section of their own.
+    """A configuration as config.yaml has it: each strategy's settings are a section of their own.
 
-    Which process this is of how many is not in it: any number of them may go on.
+    Number and addresses of processes are left out, since another number of them may resume the experiment.
     """
     fields = asdict(config)
     for name in ("coordinator", "processes", "process", "start_seconds"):
@@ -50,7 +50,7 @@ def config_dict(config: Config) -> dict[str, Any]:
 
 
 def _config_of(sections: Mapping[str, Any]) -> Config:
-    """What `config_dict` wrote. TypeError where a section isn't one of ours."""
+    """The configuration that `config_dict` gave these sections of. TypeError for an unknown section or field."""
     default, rest = Config(), dict(sections)
     known = {field.name: rest.pop(field.name) for field in fields(Config) if field.name in rest}
     made = {name: _section(getattr(default, name), value) for name, value in known.items()}
@@ -65,11 +65,11 @@ def _section(default: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """`STRATEGY/seed-K`: one run's files.
+    """The folder of one run, `OUTPUT/STRATEGY/seed-K`.
 
     Attributes:
         path: the folder.
-        writes: whether this process makes files in it.
+        writes: whether this process writes files; of several processes, only the first does.
     """
 
     path: Path
@@ -77,17 +77,28 @@ class RunFolder:
 
     @property
     def result(self) -> RunResult | None:
-        """The finished run's results; None where it isn't finished. UserError where they are another run's."""
+        """The content of result.json; None where the run isn't finished. UserError where it is another run's."""
         return read_run(self.path / "result.json")
+
+    def write(self, result: RunResult) -> None:
+        """Writes result.json, which marks the run as finished."""
+        write_run(self.path / "result.json", result)
 
     @property
     def identity(self) -> dict[str, Any] | None:
-        """What it was begun as; None where it wasn't."""
+        """Hashes that the run was started with, from identity.json; None where it wasn't started."""
         before = read_json(self.path / "identity.json")
         return before if before is None or isinstance(before, dict) else {}
 
     def claim(self, identity: Mapping[str, str]) -> None:
-        """Marks the run with what it is a run of, and refuses one that was begun as something else."""
+        """Writes identity.json, or checks it where the run was started before.
+
+        Args:
+            identity: name -> hash of what must match before the run is resumed.
+
+        Raises:
+            UserError: the run was started with other hashes.
+        """
         before = self.identity
         self.check(identity)
         grown = before is not None and "steps" in before and before["steps"] != identity.get("steps")
@@ -95,7 +106,7 @@ class RunFolder:
             write_json(self.path / "identity.json", dict(identity))
 
     def check(self, identity: Mapping[str, str]) -> None:
-        """Refuses a run that was begun as something else; what is `PLANNED` is left to `schemes.Scheme`."""
+        """Raises a `UserError` where the run was started with other hashes; `Scheme` compares the `PLANNED` ones."""
         if (known := self.identity) is None:
             return
         if others := changed(known, identity):
@@ -105,14 +116,14 @@ class RunFolder:
 
 
 class OutputFolder:
-    """Where an experiment keeps what it makes.
+    """The output folder of an experiment.
 
     Args:
-        path: the folder; made where it is missing.
-        writes: whether this process makes files in it; of several, only the first does.
+        path: the folder; created where it is missing.
+        writes: whether this process writes files; of several processes, only the first does.
 
     Attributes:
-        lock: keeps other processes out; taken by `claim` at the latest.
+        lock: keeps other processes from writing; `claim` takes it where it isn't held already.
     """
 
     def __init__(self, path: Path, writes: bool = True) -> None:
@@ -120,12 +131,12 @@ class OutputFolder:
 
     @property
     def in_use(self) -> bool:
-        """Whether an experiment was begun here."""
+        """Whether an experiment was started here."""
         return (self.path / "config.yaml").exists()
 
     @property
     def config(self) -> Config:
-        """The settings that the experiment was last called with; those of strategies as they stand in config.yaml."""
+        """The settings in config.yaml, from the experiment's last call; strategies' settings as plain dictionaries."""
         sections = self._before()
         if sections is None:
             raise UserError(f"{self.path}: has no config.yaml; give a run where it was made, in its output folder")
@@ -136,16 +147,19 @@ class OutputFolder:
 
     @property
     def epochs(self) -> int | None:
-        """Of the call before; None where there was none."""
+        """`train.epochs` in config.yaml, from the experiment's last call; None where there was none."""
         before = self._before()
         epochs = before["train"].get("epochs") if before else None
         return epochs if type(epochs) is int else None
 
     def check(self, config: Config, overwrite: bool = False) -> Config:
-        """Refuses a folder that belongs to another configuration, showing the difference; writes nothing.
+        """Checks that these settings may continue what is in the folder; writes nothing.
 
         Returns:
-            The settings; with labels read as in this folder's runs where these were made before there was a choice.
+            The settings; `data.labels` is `legacy` where the folder was made before that setting existed.
+
+        Raises:
+            UserError: the folder can't be written, or was made with other settings, which are named.
         """
         if "\0" in str(self.path):
             raise UserError(f"--output {self.path}: no folder's name holds a null character")
@@ -162,11 +176,13 @@ class OutputFolder:
         return config
 
     def claim(self, config: Config, overwrite: bool = False) -> None:
-        """Writes config.yaml: these settings, with the strategies and the number of runs that were there before.
+        """Takes the lock and writes config.yaml: these settings, with the strategies and runs of earlier calls.
 
-        Local paths are absolute in it, so that the folder is usable from everywhere.
+        Local paths are made absolute in it, so that the folder is usable from any working directory.
 
-        With `overwrite`, first removes what an experiment wrote there, and nothing else.
+        Args:
+            config: the settings.
+            overwrite: first remove the files of an earlier experiment, and nothing else.
         """
         if not self.writes:
             return
@@ -188,7 +204,7 @@ class OutputFolder:
         write_yaml(self.path / "config.yaml", now)
 
     def _before(self) -> dict[str, Any] | None:
-        """The folder's config.yaml; None where there is none."""
+        """The content of config.yaml; None where there is none."""
         path = self.path / "config.yaml"
         try:
             content = read_yaml(path)
@@ -219,7 +235,7 @@ class OutputFolder:
             )
 
     def _clear(self) -> None:
-        """Removes what an experiment wrote, and nothing else."""
+        """Removes the files that an experiment writes, and nothing else."""
         for run in self._runs():
             _remove(run.path, _WRITTEN_OF_RUN)
             for folder in (run.path, run.path.parent):
@@ -228,13 +244,13 @@ class OutputFolder:
         _remove(self.path, _WRITTEN)
 
     def _sweep(self) -> None:
-        """Removes drafts of files whose writers were killed."""
+        """Removes temporary files left by killed processes."""
         for folder in (self.path, self.path / "base", self.path / "search", *(run.path for run in self._runs())):
             for draft in folder.glob(".*.tmp"):
                 draft.unlink(missing_ok=True)
 
     def _runs(self) -> list[RunFolder]:
-        """The runs that were begun here, whichever settings began them."""
+        """All runs that were started here, by this call or earlier ones."""
         return [RunFolder(path.parent) for path in self.path.glob("*/seed-*/identity.json")]
 
     def run(self, strategy: str, seed: int) -> RunFolder:
@@ -256,13 +272,13 @@ class OutputFolder:
 
 
 def _may_follow(name: str, old: Any, new: Any) -> bool:
-    """Whether a setting may have the value `new` in a folder where it had `old`."""
+    """Whether a setting may change from `old` to `new` between two calls on one folder."""
     grown = name == "train.epochs" and type(old) is int and new > old
     return old == new or grown or name.startswith(_FREE)
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes these files and folders of `folder`."""
+    """Removes the named files and folders in `folder`, where they exist."""
     for name in names:
         path = folder / name
         if path.is_dir():
@@ -272,7 +288,7 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
 
 
 def by_name(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """`section.field` -> value."""
+    """Settings by their full names: `section.field` -> value."""
     return {
         f"{section}.{name}": value
         for section, fields in sections.items()

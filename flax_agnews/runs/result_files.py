@@ -1,4 +1,4 @@
-"""Reading and writing `result.json` and `results.json`; a damaged or foreign file is an error in one line."""
+"""Reads and writes `result.json` and `results.json`; a damaged or foreign file is an error in one line."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ _CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 
 
 class Fault(ValueError):
-    """What is wrong with the content of a file, in words."""
+    """The content of a results file is not as it should be; the message names the field."""
 
 
 def write_run(path: Path, run: RunResult) -> None:
@@ -76,12 +76,12 @@ def read_results(folder: Path) -> Results:
 
 
 def run_from(content: Any, place: str = "run") -> RunResult:
-    """A run from the content of `result.json`; a `Fault`, which calls it `place`, where a field isn't of its type."""
+    """A run from the content of `result.json`. A `Fault`, beginning with `place`, for a field of another type."""
     return _read(RunResult, place, content)
 
 
 def results_from(content: Any) -> Results:
-    """Results from the content of results.json; a `Fault` where a field isn't of its type, or contradicts another."""
+    """Results from the content of results.json. A `Fault` for fields of another type, or that contradict each other."""
     if not isinstance(content, dict):
         raise Fault("holds no JSON object")
     if content.get("schema") != SCHEMA:
@@ -131,7 +131,7 @@ def _check_data(results: Results) -> None:
 
 
 def _check_run(place: str, run: RunResult, classes: int) -> None:
-    """Refuses a run whose values contradict each other, or can't be drawn."""
+    """Raises a `Fault` where a run's values contradict each other, or can't be drawn."""
     for name in _CURVES:
         curve: list[Any] = getattr(run, name)
         if not curve or len(curve) != run.epochs:
@@ -159,9 +159,9 @@ def _check_repeated(runs: Iterable[RunResult]) -> None:
 
 
 def _read(kind: type[T], place: str, content: Any) -> T:
-    """A dataclass of `runs/results.py` from its JSON object, which errors call `place`; other fields are ignored.
+    """Makes a dataclass of `runs/results.py` from its JSON object, called `place` in errors.
 
-    An absent field has its default, or None where its type allows that.
+    An absent field gets its default, or None where its type allows that; unknown fields are ignored.
     """
     if not isinstance(content, Mapping):
         raise Fault(f"lacks {place}")
@@ -171,7 +171,7 @@ def _read(kind: type[T], place: str, content: Any) -> T:
 
 
 def _typed(hint: Any, place: str, value: Any) -> Any:
-    """The value, where it is of that type; a dataclass, or a list of them, is made from JSON."""
+    """Returns the value if its type fits, with dataclasses made from JSON objects; else raises a `Fault`."""
     if is_dataclass(hint) and isinstance(hint, type):
         return _read(hint, place, value)
     large = isinstance(value, int) and abs(value) >= 2**63  # NumPy has no such numbers
@@ -184,7 +184,7 @@ def _typed(hint: Any, place: str, value: Any) -> Any:
 
 
 def _is_confusion(table: list[list[int]] | dict[str, list[int]], classes: int) -> bool:
-    """Whether it is what `scores.confusion_record` gives for so many classes."""
+    """Whether a table has the form that `scores.confusion_record` gives for so many classes."""
     if isinstance(table, dict):
         lists: list[Any] = [table.get(name) for name in ("true", "predicted", "texts")]
         if not all(map(_is_counts, lists)):
@@ -198,7 +198,7 @@ def _is_counts(value: Any) -> bool:
 
 
 def _numbers(values: Iterable[Any]) -> bool:
-    """Whether all are numbers; a truth value isn't, and neither is a whole number beyond 64 bits."""
+    """Whether all values are numbers; booleans, and integers beyond 64 bits, are not."""
     return all(type(value) in (int, float) and not (type(value) is int and abs(value) >= 2**63) for value in values)
 
 

@@ -1,7 +1,7 @@
-"""Folders that can be trusted: sealed by a manifest of every file's size and SHA-256, written last.
+"""Folders with a manifest of every file's size and SHA-256, so that damage is detected when they are read.
 
-A folder is made under another name, sealed and moved to its place, so that nobody sees half of one. The manifest's own
-text has one form only, so that a changed byte in it is seen as well.
+A folder is written under a temporary name, gets its manifest last, and is then renamed, so that nobody sees half of it.
+The manifest's text has one form only, so that a changed byte in it is detected as well.
 """
 
 import hashlib
@@ -19,11 +19,12 @@ NAME = "manifest.json"
 
 
 def seal(draft: Path, folder: Path, sign: Callable[[], None] = lambda: None) -> None:
-    """Syncs all that is in `draft`, writes its manifest and moves it to `folder`, in place of what is there.
+    """Syncs a folder to the disk, writes its manifest, and renames it to its final name, replacing what is there.
 
     Args:
-        draft, folder: from where, and to where.
-        sign: called between any two files, and before `folder` is touched; what it raises ends this.
+        draft: the folder under its temporary name.
+        folder: its final name.
+        sign: called between files, and before `folder` is replaced; an exception that it raises cancels the rest.
     """
     described = {}
     for path in _files(draft):
@@ -41,12 +42,12 @@ def seal(draft: Path, folder: Path, sign: Callable[[], None] = lambda: None) -> 
 
 
 def sealed(folder: Path) -> bool:
-    """Whether a folder has a manifest, be it true or not."""
+    """Whether a folder has a manifest; `damage` says whether it is correct."""
     return (folder / NAME).is_file()
 
 
 def damage(folder: Path) -> str | None:
-    """What isn't as it was sealed, in a few words; None where every byte is."""
+    """The first difference between a folder and its manifest, in a few words; None where there is none."""
     try:
         content = (folder / NAME).read_bytes()
         listed = json.loads(content)["files"]
@@ -66,7 +67,7 @@ def damage(folder: Path) -> str | None:
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder so that no part of it can pass for the whole: first its name goes, then what is in it."""
+    """Removes a folder: renames it first, so that a crash can't leave half of it under its name."""
     gone = folder.with_name(f".{folder.name}.{os.getpid()}.gone")
     with suppress(FileNotFoundError):
         os.replace(folder, gone)
@@ -74,7 +75,7 @@ def discard(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Gives a damaged folder a name under which nothing looks for it, and returns that."""
+    """Renames a damaged folder to `NAME.damaged`, or with a number behind it, and returns the new path."""
     taken = (folder.with_name(f"{folder.name}.damaged{number or ''}") for number in range(10_000))
     aside = next(path for path in taken if not path.exists())
     os.replace(folder, aside)
@@ -82,13 +83,13 @@ def set_aside(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> list[str]:
-    """Every file's path in the folder, with slashes; what is neither file nor folder counts as a file."""
+    """Relative paths of all files in a folder, with slashes; links, sockets and the like count as files."""
     paths = sorted(folder.rglob("*"))
     return [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
 
 
 def _described(path: Path) -> list[Any]:
-    """[size, SHA-256] of a file; nothing that a true manifest has, of a link."""
+    """[size, SHA-256] of a file, as in the manifest; of a link [], which is never correct."""
     if path.is_symlink():
         return []
     with path.open("rb") as file:

@@ -1,7 +1,8 @@
-"""The plan of a search for rates by successive halving, and what is kept of it in the output folder.
+"""Learning-rate search by successive halving: its rounds, and its record in the output folder.
 
 Karnin et al. 2013 (https://proceedings.mlr.press/v28/karnin13.html), for hyperparameters Jamieson & Talwalkar 2016
-(https://arxiv.org/abs/1502.07943): every round costs the same, and the better half goes on to the next, a longer one.
+(https://arxiv.org/abs/1502.07943): every round costs the same; the better half of its trials goes on to the next
+round, in which trials are longer.
 """
 
 import math
@@ -16,18 +17,21 @@ from flax_agnews.system.files import read_json, settings_from
 
 
 def grid(trials: int) -> list[float]:
-    """Factors in steps of 10^(1/2), ascending; of an odd number 1, the default, is in the middle, else below it."""
+    """Factors on the default learning rates to be tried, ascending in steps of 10^(1/2).
+
+    Factor 1 is in the middle; of an even number of factors, one more is above it than below.
+    """
     below = (trials - 1) // 2
     return [10 ** (step / 2) for step in range(-below, trials - below)]
 
 
 def halving(trials: int, steps: int, budget: float) -> list[int]:
-    """For each round, how many updates of every epoch each factor that is left gets: all, a half, a third or so on.
+    """Updates per epoch of each trial, for each round: all updates of an epoch, or a half, a third, and so on.
 
     Args:
-        trials: factors; half of them, rounded up, are left after each round, until it is one.
-        steps: updates of an epoch; a trial gets at least one of them.
-        budget: of all rounds, in runs; each gets the same share of it.
+        trials: number of factors; half of them, rounded up, are left after each round, until one is.
+        steps: updates of an epoch; a trial makes at least one of them.
+        budget: cost of the whole search, in full training runs; each round gets the same share.
     """
     rounds, each = math.ceil(math.log2(trials)), []
     for _ in range(rounds):
@@ -37,7 +41,7 @@ def halving(trials: int, steps: int, budget: float) -> list[int]:
 
 
 def half(trials: int) -> int:
-    """How many go on."""
+    """Number of trials that go on to the next round."""
     return math.ceil(trials / 2)
 
 
@@ -46,9 +50,9 @@ class Trial:
     """A trial of a learning-rate search: a short training run with all of a strategy's rates times a factor.
 
     Attributes:
-        factor: on the strategy's rates.
-        updates: of the trial.
-        val_accuracy, val_loss: of its best epoch on validation; None where its numbers were not finite.
+        factor: multiplies the strategy's rates.
+        updates: number of updates of the trial.
+        val_accuracy, val_loss: on the validation split after its best epoch; None where its numbers were not finite.
     """
 
     factor: float
@@ -94,13 +98,13 @@ class SearchResult:
 
 @dataclass
 class Record:
-    """A strategy's search.
+    """The learning-rate search of a strategy, as `search/STRATEGY.json` has it.
 
     Attributes:
-        identity: what it is a search for.
-        trials: those that are finished, in order.
-        factor, rates: what was chosen; None and empty until then.
-        seconds: that it took, with compiling and caching.
+        identity: name -> hash of what must match before the search is resumed.
+        trials: the finished ones, in order.
+        factor, rates: the chosen factor, and the strategy's rates with it; None and empty until the search is over.
+        seconds: duration so far, with compiling and caching.
     """
 
     identity: dict[str, str]
@@ -111,7 +115,7 @@ class Record:
 
     @classmethod
     def of(cls, content: Any) -> "Record":
-        """What `asdict` made of one. TypeError where it is something else."""
+        """A record from the content of its file. TypeError where that is no record."""
         record = settings_from(cls, content)
         record.trials = [settings_from(Trial, trial) for trial in record.trials]
         factors = {trial.factor for trial in record.trials}
@@ -121,7 +125,7 @@ class Record:
         return record
 
     def ranked(self, factors: Sequence[float], updates: int) -> list[float]:
-        """Factors that all had trials of so many updates, the best first."""
+        """Sorts factors by their trials with that many updates, the best first."""
         ranks = {trial.factor: trial.rank for trial in self.trials if trial.updates == updates}
         return sorted(factors, key=lambda factor: ranks[factor])
 
@@ -132,7 +136,7 @@ class Record:
 
     @property
     def edge(self) -> str:
-        """Whether the chosen factor is the `lowest` or the `highest` that was tried; else empty."""
+        """`lowest` or `highest` where the chosen factor is the first or last that was tried; else empty."""
         tried = [trial.factor for trial in self.trials]
         return "lowest" if self.factor == min(tried) else "highest" if self.factor == max(tried) else ""
 
@@ -152,12 +156,12 @@ class Record:
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Where a strategy's record is, in an output folder."""
+    """The path of a strategy's record in an output folder."""
     return folder / "search" / f"{name}.json"
 
 
 def read(folder: Path, name: str) -> Record | None:
-    """A strategy's record; None where there is none. UserError where it is no such thing."""
+    """Reads a strategy's record; None where there is none. UserError where the file is no record."""
     path = path_of(folder, name)
     content = read_json(path)
     try:
@@ -167,10 +171,10 @@ def read(folder: Path, name: str) -> Record | None:
 
 
 def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
-    """A strategy's record, or a new one. UserError where it is of a search for something else.
+    """Reads a strategy's record, or makes a new one. UserError where it has other hashes than `identity`.
 
-    What is `PLANNED` is left to `schemes.Scheme`. Rates stay as they were chosen when the number of epochs grows; a
-    search that wasn't over then begins anew, since its trials would be of other lengths.
+    `PLANNED` hashes are compared by `experiment.continuation.Scheme`. Chosen rates stay when the number of epochs
+    grows; an unfinished search starts again then, since its trials would have other lengths.
     """
     record = read(folder, name) or Record(dict(identity))
     shorter = record.identity.get("steps", identity.get("steps")) != identity.get("steps")

@@ -1,4 +1,4 @@
-"""The range of each setting that has one, in one place."""
+"""The allowed range of every setting that has one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ def _delimits(value: str) -> bool:
 
 
 def check_delimiter(setting: str, value: str | None) -> None:
-    """Raises a `UserError` unless the columns of a CSV may be separated by `value`; None is found in its header."""
+    """Raises a `UserError` unless `value` may separate the columns of a CSV; None, found from the header, may."""
     if value is not None and not _delimits(value):
         raise UserError(f"{setting} {value}: must be {_DELIMITER}")
 

@@ -1,4 +1,4 @@
-"""What settings of other programs are here: transformers' `TrainingArguments` and PEFT's configurations."""
+"""Names of settings in transformers' `TrainingArguments` and PEFT's configurations, and what they are called here."""
 
 import re
 from collections.abc import Mapping
@@ -127,7 +127,7 @@ _HINTS: Mapping[str, str] = {
 
 
 def hint(name: str, prefix: str = "") -> str | None:
-    """What a setting of transformers or PEFT is here, in a sentence; None for a name that neither has.
+    """A sentence that names the setting here for one of transformers or PEFT; None for a name that neither has.
 
     Args:
         name: as it was given: `num_train_epochs`, `train.num-train-epochs`.

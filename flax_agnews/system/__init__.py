@@ -1,1 +1,1 @@
-"""Files, terminal, signals and machine: what is the same in any program."""
+"""Files, terminal, signals, machine and text formats: helpers that know nothing of machine learning."""

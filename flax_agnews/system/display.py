@@ -1,4 +1,4 @@
-"""One calm display for a whole experiment: what is done, what is running, what is left and for how long."""
+"""The terminal display of an experiment: finished runs, running ones with progress bars, and the time left."""
 
 import time
 from collections import Counter
@@ -28,7 +28,7 @@ _ASCII = str.maketrans("━╸·→", "==->")
 
 @dataclass(frozen=True)
 class Job:
-    """One run that will happen: its strategy, what tells it from the others ("seed 42"), and its epochs."""
+    """A planned line of the display: name of the strategy, a detail such as `seed 42`, and number of epochs."""
 
     name: str
     detail: str
@@ -36,7 +36,7 @@ class Job:
 
 
 class Progress:
-    """The line of one running job; `Display.start` makes it."""
+    """The progress of one running job on the display; created by `Display.start`."""
 
     def __init__(self, display: "Display", job: Job, done_epochs: float) -> None:
         self.job = job
@@ -50,30 +50,30 @@ class Progress:
         self._last = self.started
 
     def step(self, epochs_done: float, tokens_per_second: float | None = None) -> None:
-        """Says how far training is, at every step: stores numbers, and 8 redraws a second read them."""
+        """Updates the progress, after every step; the display is redrawn 8 times a second."""
         self.done, self.speed, self._last = epochs_done, tokens_per_second, self._display.clock()
         if self._first is None:
             self._first = (self._last, epochs_done)
 
     def epoch(self, epoch: int, text: str) -> None:
-        """Ends an epoch (from 1). Two spaces part `text`; beside the speed only its first part has room."""
+        """Ends an epoch (from 1); the part of `text` before two spaces is shown beside the speed."""
         self.text = text
         if not self._display.live:
             self._display.note(f"{_joined(self.job)}  epoch {epoch}/{self.job.epochs}  {text}")
 
     def finish(self, text: str, whole: bool = True) -> None:
-        """Ends the job, too early unless `whole`; its line stays on the screen with `text` and how long it took."""
+        """Ends the job, too early unless `whole`; its line stays, with `text` and the time it took."""
         self.text, self.done = text, float(self.job.epochs) if whole else self.done
         self._display.finished(self)
 
     def seconds_per_epoch(self) -> float | None:
-        """Measured from the first step to the last; None before the second step."""
+        """Seconds an epoch, measured from the first step to the last; None before the second step."""
         if self._first is None or self.done <= self._first[1]:
             return None
         return (self._last - self._first[0]) / (self.done - self._first[1])
 
     def seconds_left(self, usual: float | None) -> float | None:
-        """Time to the last epoch, counting down between steps; `usual` seconds an epoch until measured."""
+        """Seconds to the end of the last epoch; until measured, estimated with `usual` seconds an epoch."""
         rate = self.seconds_per_epoch() or usual
         if rate is None:
             return None
@@ -81,14 +81,14 @@ class Progress:
 
 
 class Display:
-    """Header lines, finished jobs, running jobs with a bar, and one line of what waits.
+    """Shows header lines, finished jobs, running jobs with a bar, and one line with the waiting jobs.
 
-    A context manager: in a terminal the live part is drawn from enter to exit, and its last picture stays.
+    A context manager: in a terminal the live part is drawn from enter to exit, and its last state stays.
     Without a terminal, or outside `with`, everything is plain lines. Entering again inside is a no-op.
 
     Args:
-        console: Where to draw; by default standard output.
-        clock: Seconds that only grow; tests pass their own.
+        console: The `rich` console; by default standard output.
+        clock: A monotonic clock in seconds; tests pass their own.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -122,7 +122,7 @@ class Display:
             live.stop()
 
     def say(self, label: str, text: str) -> None:
-        """A header line; `label` gets a column of its own."""
+        """Prints a header line, with `label` in a column of its own."""
         head = self._clean(label).ljust(_LABEL_WIDTH) + "  "
         if not self.console.is_terminal:
             return self.note(head + text)
@@ -131,12 +131,12 @@ class Display:
         self.console.print(line)
 
     def note(self, text: str) -> None:
-        """A plain line above the live part; never wrapped in the middle by us."""
+        """Prints a plain line above the live part, without wrapping it."""
         self.console.print(Text(self._clean(text)), soft_wrap=True)
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """Something slow: says so before it starts, and how long it took when that was over 2 seconds."""
+        """A context for something slow: shows its name, and its duration where that was over 2 seconds."""
         started = self.clock()
         self._busy.append(text)
         if self.live:
@@ -153,14 +153,14 @@ class Display:
             self.note(f"{text}: {words_duration(self.clock() - started)}")
 
     def plan(self, jobs: list[Job]) -> None:
-        """All that will run, in order; replaces an earlier plan."""
+        """Sets the jobs that will run, in order, replacing an earlier plan."""
         self._waiting = list(jobs)
         names = [cell_len(self._clean(job.name)) for job in jobs]
         details = [cell_len(self._clean(job.detail)) for job in jobs]
         self._widths = (max([8, *names]), max([0, *details]))
 
     def start(self, name: str, detail: str, epochs: int, done_epochs: float = 0.0) -> Progress:
-        """Starts a job (the first of that name and detail in the plan), `done_epochs` of it done before."""
+        """Starts a job, the first of that name and detail in the plan; `done_epochs` of it were done before."""
         planned = [job for job in self._waiting if (job.name, job.detail) == (name, detail)]
         if planned:
             self._waiting.remove(planned[0])
@@ -169,7 +169,7 @@ class Display:
         return progress
 
     def finished(self, progress: Progress) -> None:
-        """Takes a job off the live part and leaves its line above; `Progress.finish` calls it."""
+        """Replaces a job in the live part by a line above it; called by `Progress.finish`."""
         if progress not in self._running:
             return
         self._running.remove(progress)
@@ -188,7 +188,7 @@ class Display:
             self.note(f"{_joined(progress.job)}  {how} {took}  {progress.text}")
 
     def _picture(self) -> RenderableType:
-        """The live part: what is busy, the running jobs, what waits. The redraws' thread calls it as well."""
+        """The live part: the slow task, running jobs, waiting jobs. Also called by the thread that redraws."""
         busy, running, waiting = self._busy[-1:], self._running[:], self._waiting[:]
         lines: list[RenderableType] = [self._running_row(progress) for progress in running]
         if not self._stopping:
@@ -206,7 +206,7 @@ class Display:
         return self._row(progress.job, fraction, int(progress.done + 1e-9), text, when)
 
     def _row(self, job: Job, fraction: float, epochs: int, text: str, when: str) -> Text:
-        """`full  seed 42  ━━━━━━━━ 1/3   val 0.902  21 k tokens/s  0:00:08 left`, as wide as the console."""
+        """A running job: `full  seed 42  ━━━━━━━━ 1/3   val 0.902  21 k tokens/s  0:00:08 left`."""
         label = self._label(job)
         counted = f"{epochs}/{job.epochs}".ljust(5)
         padded = _padded(self._clean(text), _TEXT_WIDTH)
@@ -215,7 +215,7 @@ class Display:
         return self._line(label, "  ", self._bar(fraction, width), f" {counted} {padded}  ", (when, "cyan"))
 
     def _waiting_row(self, waiting: list[Job]) -> Text:
-        """`prompt   2 to go · partial 2 to go      0:00:52 left`: the time of all that is left."""
+        """The waiting jobs: `prompt   2 to go · partial 2 to go      0:00:52 left`, the time of all jobs."""
         left = Counter(self._clean(job.name) for job in waiting)
         (first, number), *others = left.items()
         text = f"{_padded(first, self._widths[0])} {number} to go"
@@ -226,12 +226,12 @@ class Display:
         return self._line(set_cell_size(text, column) if when else text, (when, "cyan"), style="dim")
 
     def _line(self, *parts: str | Text | tuple[str, str], style: str = "") -> Text:
-        """One line, cut where the console ends."""
+        """One line, cut to the console's width."""
         overflow: OverflowMethod = "ellipsis" if self._unicode else "crop"
         return Text.assemble(*parts, style=style, no_wrap=True, overflow=overflow)
 
     def _total_left(self) -> float | None:
-        """Seconds to the end of everything; None where nothing has been measured yet."""
+        """Seconds to the end of all jobs; None where nothing has been measured yet."""
         left = [progress.seconds_left(self._rate(progress.job.name)) for progress in self._running]
         for job in self._waiting:
             rate = self._rate(job.name)
@@ -240,7 +240,7 @@ class Display:
         return sum(known) if len(known) == len(left) else None
 
     def _rate(self, name: str) -> float | None:
-        """Seconds an epoch: the average of finished jobs of this name, else that of what is running."""
+        """Seconds an epoch: the average of finished jobs of this name, else of running ones."""
         if name in self._costs:
             seconds, epochs = self._costs[name]
             return seconds / epochs
@@ -260,7 +260,7 @@ class Display:
         return Text.assemble((self._clean(done), style), (self._clean(rest), "bright_black"))
 
     def _clean(self, text: str) -> str:
-        """One line without control characters (texts come from data), in what the console can encode."""
+        """One line without control characters, since texts come from data, in the console's encoding."""
         line = printable(text).translate({} if self._unicode else _ASCII)
         return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 

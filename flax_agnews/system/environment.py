@@ -1,4 +1,4 @@
-"""What a process finds around it: its working directory, and folders for caches, which may be missing or read-only."""
+"""The process's environment: its working directory, and cache folders, which may be missing or read-only."""
 
 import atexit
 import os
@@ -21,7 +21,7 @@ _THEIRS = {
 
 
 def check_directory() -> None:
-    """Raises a `UserError` where the working directory was removed: no relative path means anything then."""
+    """Raises a `UserError` where the working directory was removed, since relative paths are useless then."""
     try:
         os.getcwd()
     except OSError as error:
@@ -31,10 +31,10 @@ def check_directory() -> None:
 
 
 def settle() -> None:
-    """Gives other libraries a home and cache folders where there are none that can be written: temporary ones.
+    """Points other libraries to temporary home and cache folders where the usual ones can't be written.
 
-    An empty or relative HOME would have them write into the root or the working directory. To be called before they are
-    imported. What is there and can be read, and what the environment names, stays as it is.
+    Call it before they are imported. With an empty or relative HOME they would write into the root or the working
+    directory. Folders that can be read, and those that environment variables name, are left as they are.
     """
     home = _home()
     if home and str(home) != os.environ.get("HOME"):
@@ -55,15 +55,15 @@ def settle() -> None:
 
 
 def cache_folder() -> Path:
-    """Where tokens, compiled programs, frozen layers' output and adapted bodies are kept.
+    """The cache folder for tokens, compiled programs, frozen layers' outputs and adapted bodies.
 
-    FLAX_AGNEWS_CACHE, or flax_agnews in the user's cache folder.
+    It is FLAX_AGNEWS_CACHE, else `flax_agnews` in the user's cache folder.
     """
     return Path(os.environ.get("FLAX_AGNEWS_CACHE") or _cache_base() / "flax_agnews")
 
 
 def not_kept() -> str | None:
-    """What to tell where nothing can be kept in `cache_folder()`, in a line; None where it can."""
+    """A message that nothing can be written to `cache_folder()`, in one line; None where it can."""
     folder = cache_folder()
     if (reason := unwritable(folder)) is None:
         return None
@@ -73,7 +73,7 @@ def not_kept() -> str | None:
 
 @cache
 def unwritable(folder: Path) -> str | None:
-    """Why nothing can be written in a folder, which is made where it is missing; None where it can."""
+    """Why a folder, created where it is missing, can't be written; None where it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -83,7 +83,7 @@ def unwritable(folder: Path) -> str | None:
 
 
 def _home() -> Path | None:
-    """HOME, or where that says nothing the user's entry in the system's list; None where there is neither."""
+    """The home folder: HOME, else that in the system's user database; None where there is neither."""
     try:
         given = os.environ.get("HOME", "")
         home = Path(given) if os.path.isabs(given) else _entry()
@@ -105,6 +105,6 @@ def _cache_base() -> Path:
 
 
 def _may_write(folder: Path) -> bool:
-    """Whether a folder is writable, or could be made; touches nothing."""
+    """Whether a folder is writable, or could be created; changes nothing."""
     there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -1,5 +1,7 @@
-"""Files that readers see whole or not at all, on the disk before anything counts on them; and files from elsewhere:
-nothing in them runs, and nothing swells.
+"""Reads and writes JSON, YAML and other files safely.
+
+Files are written atomically and synced to the disk. Files from elsewhere are read with limits on their size, and can't
+run code.
 """
 
 import codecs
@@ -27,7 +29,7 @@ _MOST_JSON = 10_000_000  # of a model's config.json or index; the longest have a
 
 
 def expanded(name: str) -> Path:
-    """A path that a person wrote; `~` is the home folder where there is such a user."""
+    """A path with `~` expanded, where there is such a user."""
     try:
         return Path(name).expanduser()
     except RuntimeError:  # ~ of a user who does not exist
@@ -35,12 +37,12 @@ def expanded(name: str) -> Path:
 
 
 def is_local(name: str) -> bool:
-    """Whether a model's name is meant as a directory rather than a hub id."""
+    """Whether a model's name is a directory rather than a hub id."""
     return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def absolute(name: str) -> str:
-    """A local path from the root, without `~`, `.` and `..`: the same place for whoever reads it in another folder."""
+    """An absolute path without `~`, `.` and `..`, which is valid from any working directory."""
     try:
         path = os.path.abspath(expanded(name))
         real = os.path.realpath(expanded(name))
@@ -50,9 +52,9 @@ def absolute(name: str) -> str:
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
-    """Writes `content` beside `path`, then moves it there: readers see the old file or the new one, whole.
+    """Writes a file atomically: readers see the old content or the new one. Returns the path.
 
-    Content and name are on the disk when this returns, so that a power cut can't take them back.
+    Content and name are synced to the disk, so that a power cut can't lose them afterwards.
     """
     with drafted(path) as draft:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +64,12 @@ def write_atomic(path: Path, content: bytes) -> Path:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """A context with a place beside `path` to write a file; at the end it is moved there, and synced.
+    """A context that gives a temporary path beside `path`; at its end the file there replaces `path`, synced.
 
-    Where anything goes wrong, `path` is as it was, and nothing else is left.
+    After an error `path` is unchanged, and the temporary file is removed.
 
     Raises:
-        UserError: for an OSError inside: it can't be written, and why.
+        UserError: an OSError occurred inside: the file can't be written, and why.
     """
     draft = draft_of(path)
     try:
@@ -81,11 +83,11 @@ def drafted(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path, what: str = "") -> None:
-    """Raises a `UserError` where a file or folder can't be made at `path`, before anything is computed for it.
+    """Raises a `UserError` where a file or folder can't be created at `path`; called before anything is computed.
 
     Args:
-        path: of what is to be written; folders that are missing above it are made then.
-        what: that names it, such as `--out`, for the error.
+        path: of the file or folder; its missing parents would be created.
+        what: name of the setting, such as `--out`, for the error.
     """
     there = next((place for place in (path.absolute(), *path.absolute().parents) if place.exists()), path)
     folder = there.parent if there == path.absolute() else there
@@ -99,7 +101,7 @@ def check_writable(path: Path, what: str = "") -> None:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two paths are of one file, by any spelling or link."""
+    """Whether two paths lead to the same file, links included."""
     try:
         return one.samefile(other)
     except (OSError, ValueError):
@@ -107,19 +109,19 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def draft_of(path: Path) -> Path:
-    """Where something is written before it takes this place: beside it, a name that nothing else has."""
+    """A unique temporary path beside `path`, for a file or folder that will be renamed to it."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def move(draft: Path, path: Path) -> None:
-    """Gives a finished file, or a folder whose content is synced, its name; both are on the disk afterwards."""
+    """Renames a finished file, or a folder with synced content, and syncs it to the disk."""
     sync(draft)
     os.replace(draft, path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Brings a file's content, or a folder's names, to the disk; silently not where a folder can't be opened."""
+    """Syncs a file's content, or a folder's entries, to the disk; does nothing where a folder can't be opened."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:  # folders on Windows
@@ -131,12 +133,12 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Writes JSON, whole; numbers that aren't finite become null."""
+    """Writes JSON atomically; numbers that aren't finite become null."""
     return write_atomic(path, (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any | None:
-    """A JSON file's content; None where there is no such file. UserError where it can't be read."""
+    """Reads a JSON file; None where there is no such file. UserError where it can't be read."""
     try:
         return parse_json(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -148,7 +150,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def parse_json(text: str, **how: Any) -> Any:
-    """`json.loads`; a ValueError for what is nested too deep as well."""
+    """Parses JSON as `json.loads` does, with a ValueError for content nested too deep."""
     try:
         return json.loads(text, **how)
     except RecursionError:
@@ -156,26 +158,26 @@ def parse_json(text: str, **how: Any) -> Any:
 
 
 def read_model_json(path: Path) -> Any:
-    """The content of a JSON file that came with a model; OSError or ValueError where it can't be read."""
+    """Reads a JSON file that came with a model. OSError or ValueError where it can't be read."""
     return parse_json(_read_text(path, _MOST_JSON))
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file's content; OSError or ValueError where it can't be read."""
+    """Reads a YAML file. OSError or ValueError where it can't be read."""
     return parse_yaml(yaml_text(path))
 
 
 def yaml_text(path: Path) -> str:
-    """A YAML file's text, UTF-8 whatever the locale; OSError or ValueError where it can't be read."""
+    """Reads a YAML file's text as UTF-8. OSError or ValueError where it can't be read."""
     return _read_text(path, _MOST_YAML)
 
 
 class Aliased(ValueError):
-    """YAML with aliases: nine lines of them, each ten times the one before, are gigabytes once shown."""
+    """Error for YAML with aliases, a few lines of which can expand to gigabytes."""
 
 
 def parse_yaml(text: str) -> Any:
-    """Plain YAML values. A ValueError of one line for tags that make objects, aliases, and what is no YAML."""
+    """Parses YAML into plain values. ValueError, in one line, for invalid YAML, aliases, and object tags."""
     try:
         return yaml.load(text, _PlainLoader)
     except Aliased:
@@ -185,17 +187,17 @@ def parse_yaml(text: str) -> Any:
 
 
 def write_yaml(path: Path, value: Any) -> Path:
-    """Writes plain values as YAML, whole."""
+    """Writes plain values as YAML, atomically."""
     return write_atomic(path, dump_yaml(value).encode())
 
 
 def dump_yaml(value: Any, **how: Any) -> str:
-    """Plain values as YAML that gives them again here and in YAML 1.1 and 1.2; `how` as `yaml.dump` has it."""
+    """Plain values as YAML text, the same in YAML 1.1 and 1.2; `how` are arguments of `yaml.dump`."""
     return yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, **how)
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """The safe dumper; texts that newer YAML takes for numbers, such as 1e3, get quotes too."""
+    """PyYAML's safe dumper, which also quotes texts that YAML 1.2 takes for numbers, such as 1e3."""
 
 
 _PlainDumper.add_implicit_resolver(
@@ -204,8 +206,10 @@ _PlainDumper.add_implicit_resolver(
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """The safe loader without aliases, and with YAML 1.2's scalars: `off`, `on`, `no` and `yes` are words, dates are
-    texts, 1e-4 is a number. Where a word is to be true or false, the setting's own type makes it so.
+    """PyYAML's safe loader without aliases and with YAML 1.2's scalars.
+
+    `off`, `on`, `no` and `yes` are texts (`settings_from` converts them for boolean settings), dates are texts, and
+    1e-4 is a number.
     """
 
     yaml_implicit_resolvers: ClassVar = {
@@ -243,7 +247,7 @@ def _read_text(path: Path, most: int) -> str:
 
 
 def not_utf8(data: bytes, place: int) -> str:
-    """What to do about bytes that are no UTF-8 at `place`: what they are, nothing says but the mark of UTF-16."""
+    """A message for data that are not UTF-8 at offset `place`, with the command that converts them."""
     encoding = "UTF-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
     convert = f"convert it, such as by iconv -f {encoding} -t UTF-8 OLD > NEW"
     return f"byte 0x{data[place]:02x} is not UTF-8; {convert}"
@@ -258,10 +262,10 @@ def _finite(value: Any) -> Any:
 
 
 def settings_from(kind: type[T], values: Any) -> T:
-    """A dataclass of settings from its fields, as YAML has them.
+    """Makes a dataclass of settings from values as YAML has them.
 
     Raises:
-        TypeError: a field that there is none of, or a value of another type; in one line.
+        TypeError: an unknown field, or a value of another type; in one line.
     """
     hints = get_type_hints(kind)
     values = {name: _worded(value) if hints.get(name) is bool else value for name, value in dict(values).items()}
@@ -273,12 +277,12 @@ def settings_from(kind: type[T], values: Any) -> T:
 
 
 def _worded(value: Any) -> Any:
-    """What YAML 1.1's words say of something that is true or false; anything else as it stands."""
+    """True or False for YAML 1.1's words, such as `yes` and `off`; other values unchanged."""
     return yaml.SafeLoader.bool_values.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value may be a setting's, by its type hint; of a list or mapping, whatever is in it."""
+    """Whether a value's type fits a type hint; elements of lists and mappings are not checked."""
     origin = get_origin(hint)
     if origin is Literal:
         return value in get_args(hint)

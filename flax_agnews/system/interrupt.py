@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish: finish the update, save, stop. A second SIGINT stops at once."""
+"""Handles SIGINT and SIGTERM: training finishes its update, saves and stops. A second SIGINT stops at once."""
 
 import signal
 import threading
@@ -7,18 +7,18 @@ from typing import Any, Protocol
 
 
 class Agree(Protocol):
-    """How several processes come to one answer."""
+    """A function by which several processes agree on the signal to stop for."""
 
     def __call__(self, heard: int, now: bool = False) -> int:
-        """The signal that all of them stop for, or 0, given the one that this process heard."""
+        """Returns the signal that all processes stop for, or 0, given the one that this process received."""
 
 
 class Stopped(Exception):
-    """The experiment was asked to stop, and has.
+    """Raised when the experiment has stopped after a signal.
 
     Attributes:
-        where: in words.
-        signal: that asked.
+        where: the point at which it stopped, in words.
+        signal: number of the signal.
     """
 
     def __init__(self, where: str, signal: int) -> None:
@@ -27,10 +27,10 @@ class Stopped(Exception):
 
 
 class Interrupt:
-    """A context in which the first signal only sets `asked`.
+    """A context in which the first signal only sets `asked`, and the program stops where it calls `check`.
 
     Args:
-        agree: with the other processes, where there are some; a signal then counts where all of them know of it.
+        agree: agreement with other processes, where there are some; a signal counts once all of them know of it.
 
     Attributes:
         asked: number of the signal to stop for, or 0.
@@ -52,10 +52,11 @@ class Interrupt:
             signal.signal(number, handler)
 
     def check(self, now: bool = False) -> bool:
-        """Whether to stop here; all processes ask at the same places, and get the same answer.
+        """Whether to stop here. All processes call it at the same points and get the same answer.
 
         Args:
-            now: wait for what the others heard until now; else, until they last asked.
+            now: count signals that other processes received up to now, which waits for them; by default, up to their
+                previous call.
         """
         if self._agree:
             self.asked = self._agree(self._heard, now) or self.asked

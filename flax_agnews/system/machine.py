@@ -1,4 +1,4 @@
-"""The machine: its memory, and what its processor can multiply (Linux: /proc/cpuinfo)."""
+"""Facts about the machine: its memory, and whether its processor supports bfloat16 (Linux: /proc/cpuinfo)."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ _BFLOAT16 = {"flags": {"avx512_bf16", "amx_bf16"}, "Features": {"bf16"}}  # x86 
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this machine has."""
+    """The machine's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpuinfo() -> str:
-    """What Linux says of the processors; empty on other systems."""
+    """The content of Linux's /proc/cpuinfo; empty on other systems."""
     try:
         return Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
     except OSError:
@@ -20,10 +20,10 @@ def cpuinfo() -> str:
 
 
 def lacks_bfloat16(text: str) -> bool:
-    """Whether some processor multiplies no bfloat16 matrices itself, so that it is slower in them than in float32.
+    """Whether a processor has no bfloat16 matrix instructions, so that bfloat16 is slower than float32 on it.
 
     Args:
-        text: of `cpuinfo`; False for one that says nothing of that, as on other kinds of processors.
+        text: the result of `cpuinfo`; where it doesn't list instructions, as on other processors, this is False.
     """
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     flags = [(key.strip(), set(value.split())) for key, value in pairs if key.strip() in _BFLOAT16]

@@ -12,7 +12,7 @@ NOT_KNOWN = "–"
 
 
 def count(number: float) -> str:
-    """`21 k` for 21034: a number in three digits or fewer."""
+    """A number in at most three digits, with a unit: `21 k` for 21034."""
     scaled, units = float(number), ["", " k", " M", " G", " T"]
     while round(scaled) >= 1000 and len(units) > 1:
         scaled, units = scaled / 1000, units[1:]
@@ -21,13 +21,13 @@ def count(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0:00:31`: hours, minutes, seconds."""
+    """A duration as hours, minutes, seconds: `0:00:31`."""
     whole = max(0, round(seconds))
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def words_duration(seconds: float) -> str:
-    """`1 min 40 s` for 100: the two largest units, rounded to the smaller of them."""
+    """A duration in its two largest units, rounded: `1 min 40 s` for 100 seconds."""
     whole = max(0, round(seconds))
     if whole >= 3600:
         whole = round(whole / 60) * 60
@@ -36,7 +36,7 @@ def words_duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 text`, `2,000 texts`, `3 strategies`, `4 classes`: a count with its noun, which is given in the singular."""
+    """A count with its noun, given in the singular: `1 text`, `2,000 texts`, `3 strategies`, `4 classes`."""
     if number == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
@@ -45,7 +45,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def share_text(part: int, whole: int) -> str:
-    """`100 %`, `45 %`, `0.3 %`, `0.015 %`; never rounded to all or to nothing."""
+    """A share in percent, never rounded to all or to nothing: `100 %`, `>99 %`, `45 %`, `0.3 %`, `0.015 %`."""
     percent = 100 * part / max(whole, 1)
     if 99.5 <= percent < 100:
         return ">99 %"
@@ -55,7 +55,7 @@ def share_text(part: int, whole: int) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """`0.4 s`, `12 s`, `1 min 40 s`, `2 h 3 min`."""
+    """A duration for tables: `0.4 s`, `12 s`, `1 min 40 s`, `2 h 3 min`; `NOT_KNOWN` for None."""
     if seconds is None:
         return NOT_KNOWN
     if seconds < 9.95:
@@ -70,7 +70,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def short_count(count: float | None) -> str:
-    """`950`, `21 k`, `1.2 M`, `3.4 G`."""
+    """A number in two or three digits for tables: `950`, `21 k`, `1.2 M`, `3.4 G`; `NOT_KNOWN` for None."""
     if count is None:
         return NOT_KNOWN
     for limit, scale, unit in ((999.5, 1, ""), (999_500, 1e3, " k"), (999.5e6, 1e6, " M")):
@@ -80,7 +80,7 @@ def short_count(count: float | None) -> str:
 
 
 def bytes_text(count: float | None) -> str:
-    """`950 B`, `812 MB`, `1.2 GB`; decimal units."""
+    """A number of bytes in decimal units: `950 B`, `812 MB`, `1.2 GB`; `NOT_KNOWN` for None."""
     number, _, unit = short_count(count).partition(" ")
     return NOT_KNOWN if count is None else f"{number} {unit}B"
 
@@ -90,17 +90,17 @@ def _short(value: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with white space and control characters made single spaces: a name never breaks a table."""
+    """`text` on one line: white space and control characters become single spaces, so that no table breaks."""
     return " ".join(printable(text).split())
 
 
 def shorten(text: str, most: int) -> str:
-    """`text`, cut to `most` characters with an ellipsis at its end."""
+    """`text`, cut to `most` characters, with an ellipsis at its end where it was longer."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def short_names(names: Sequence[Any], most: int = 24) -> list[str]:
-    """Names of classes for a table: each on one line, long ones without their middle, all different."""
+    """Class names for a table: each on one line, long ones shortened in the middle, all different."""
     whole = [one_line(str(name)) for name in names]
     head, tail = most // 2, most - most // 2 - 1
     short = [name if len(name) <= most else f"{name[:head]}…{name[-tail:]}" for name in whole]
@@ -109,12 +109,12 @@ def short_names(names: Sequence[Any], most: int = 24) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """`text` on one line, with everything that Markdown or HTML would read as markup made plain."""
+    """`text` on one line, with the characters that are markup in Markdown or HTML escaped."""
     return re.sub(r"([\\`*_\[\]<>|#~&!$])", r"\\\1", one_line(text))
 
 
 def pipe_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table of plain text, which is escaped; columns after the first `left` are right-aligned."""
+    """A Markdown table of plain texts, which are escaped; columns after the first `left` are right-aligned."""
     rule = [":---" if index < left else "---:" for index in range(len(headers))]
     lines = [[escape(cell) for cell in headers], rule, *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import one_origin, table
+from flax_agnews.runs.result_files import results_from
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = """
@@ -37,7 +38,7 @@ def test_a_strategy_a_sitting_without_what_is_not_needed(tmp_path: Path, shared:
     record = json.loads((tmp_path / "accuracy.json").read_text())
     assert {run["strategy"] for run in record["runs"]} == {"partial", "head"}
     page = (tmp_path / "accuracy.md").read_text()
-    assert page == table(record, record["made"])
+    assert page == table(results_from(record), record["made"])
     assert "computed on the CPU, float32. python " in page
     assert "frozen layers computed once (on, float32, kept as file)" in page
     assert page.index("| partial |") < page.index("| head |")

@@ -100,6 +100,6 @@ def test_making_an_experiment_computes_nothing(tmp_path: Path, monkeypatch: pyte
         assert program.setup.model.base.hash == experiment.base.hash == experiment.adaptation.hash != first
         assert [setup.model.base.hash for setup in experiment.setups] == [experiment.base.hash]
     found = Experiment(request.config, request.entries).run()
-    assert found["pretrain"]["loss"] == experiment.adaptation.loss
+    assert found.pretrain.loss == experiment.adaptation.loss
     identity = json.loads((tmp_path / "out" / "head" / "seed-42" / "identity.json").read_text())
     assert identity["weights"] == experiment.adaptation.hash

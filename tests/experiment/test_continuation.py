@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import tiny
+from support.report_results import make
 from support.small_experiments import results, small, without_cost
 
 from flax_agnews.cli import arguments
@@ -21,6 +22,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.experiment.continuation import epochs_left
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
+from flax_agnews.runs.result_files import run_from
 from flax_agnews.strategies import Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
@@ -210,8 +212,8 @@ def test_an_identity_with_impossible_steps_is_one_line(head: Path, tmp_path: Pat
     ],
 )
 def test_a_run_that_stopped_early_stays_finished(epochs, best, planned, patience, left) -> None:
-    result = {"val_accuracy": [0.5] * epochs, "best_epoch": best, "planned_epochs": planned}
-    assert epochs_left(result, TrainConfig(epochs=4, early_stopping=patience)) == left
+    result = {**make({"full": [0.5]}, epochs)["runs"][0], "best_epoch": best, "planned_epochs": planned}
+    assert epochs_left(run_from(result), TrainConfig(epochs=4, early_stopping=patience)) == left
 
 
 # --- shapes: an update's last digits are its shape's

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny
 from support.bounds import assert_same_losses
-from support.report_results import make, page_tables, save
+from support.report_results import make, page_tables, parsed, save
 from support.small_experiments import metrics, results, small
 
 from flax_agnews.cli import arguments
@@ -207,7 +207,7 @@ def test_results_table_and_page_tell_what_was_chosen(searched):
         rows = list(csv.DictReader(file))
     assert [float(row["rate_factor"]) for row in rows] == [run["rate_factor"] for run in found["runs"]]
     [table] = [t for t in page_tables((searched / "report.md").read_text()) if t[0][1] == "factor"]
-    assert [row[:2] for row in table[1:]] == [[n, f"{found['search'][n]['factor']:.3g}"] for n in ranked(found)]
+    assert [row[:2] for row in table[1:]] == [[n, f"{found['search'][n]['factor']:.3g}"] for n in ranked(parsed(found))]
 
 
 def test_runs_train_at_the_chosen_rates(searched, tmp_path):

@@ -1,6 +1,5 @@
 """Statistics against SciPy's own tests and closed forms."""
 
-import json
 import math
 
 import numpy as np
@@ -77,66 +76,3 @@ def test_paired_difference_says_what_it_cannot_know() -> None:
     constant = statistics.paired_difference({1: 0.9, 2: 0.8}, {1: 0.8, 2: 0.7})
     assert (constant.n, constant.mean, constant.sd) == (2, pytest.approx(0.1), 0.0)
     assert (constant.low, constant.high, constant.p) == (None, None, None)
-
-
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 0), (3, 8), (6, 6), (40, 25)])
-def test_mcnemar_is_the_exact_binomial_test(only_a: int, only_b: int) -> None:
-    a = np.array([True] * only_a + [False] * only_b + [True] * 10 + [False] * 3)
-    b = np.array([False] * only_a + [True] * only_b + [True] * 10 + [False] * 3)
-    result = statistics.mcnemar_exact(a, b)
-    n = only_a + only_b
-    expected = stats.binomtest(only_a, n).pvalue if n else 1.0
-    assert (result.only_a, result.only_b) == (only_a, only_b)
-    assert result.p == pytest.approx(expected)
-    assert statistics.mcnemar_exact(b, a).p == result.p
-
-
-def test_mcnemar_all_on_one_side_has_the_closed_form() -> None:
-    assert statistics.mcnemar_exact([True] * 8, [False] * 8).p == pytest.approx(2 * 0.5**8)
-
-
-def _run(strategy: str, seed: int, accuracy: float, loss: float | None, **cost: float | None) -> dict:
-    return {
-        "strategy": strategy,
-        "seed": seed,
-        "test_accuracy": accuracy,
-        "test_macro_f1": accuracy - 0.01,
-        "test_loss": loss,
-        "cost": cost,
-    }
-
-
-def test_summary_section_is_each_strategys_numbers() -> None:
-    runs = [
-        _run("full", 1, 0.90, 0.3, train_seconds=10.0),
-        _run("prompt", 1, 0.80, 0.5, train_seconds=7.0),
-        _run("full", 2, 0.94, 0.2, train_seconds=12.0),
-    ]
-    section = statistics.summary(runs)
-    assert list(section) == ["full", "prompt"]
-    assert (section["full"]["n"], section["prompt"]["n"]) == (2, 1)
-    assert section["full"]["test_accuracy"]["mean"] == pytest.approx(0.92)
-    assert section["full"]["test_accuracy"]["sd"] == pytest.approx(0.04 / math.sqrt(2))
-    assert section["prompt"]["test_accuracy"]["sd"] is None
-
-
-def test_costs_are_means_of_what_every_run_measured() -> None:
-    runs = [
-        _run("full", 1, 0.90, 0.3, train_seconds=10.0, peak_memory_bytes=5.0),
-        _run("full", 2, 0.94, 0.2, train_seconds=12.0),
-    ]
-    assert statistics.costs(runs)["train_seconds"] == pytest.approx(11)
-    assert statistics.costs(runs)["peak_memory_bytes"] is None
-
-
-@pytest.mark.parametrize("missing", [None, math.nan, math.inf])
-def test_a_value_that_one_run_lacks_is_null_and_never_nan(missing: float | None) -> None:
-    runs = [_run("full", 1, 0.9, 0.3), _run("full", 2, 0.3, missing)]
-    section = json.loads(json.dumps(statistics.summary(runs), allow_nan=False))["full"]
-    assert set(section["test_loss"].values()) == {None}
-    assert section["test_accuracy"]["mean"] == pytest.approx(0.6)
-
-
-def test_numpy_numbers_become_plain_ones() -> None:
-    section = statistics.summary([_run("full", 1, np.float32(0.5), np.float32(0.25))])
-    assert json.loads(json.dumps(section))["full"]["test_loss"]["mean"] == 0.25

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from scipy import stats
-from support.report_results import THREE, ended_early, make
+from support.report_results import THREE, ended_early, make, parsed
 
 from flax_agnews.report import plots
 
@@ -26,7 +26,7 @@ def lines_of(figure: Figure, color: str, style: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_lines_are_the_means_over_seeds(epochs: int) -> None:
     results = make(THREE, epochs)
-    figure = plots.accuracy_curves(results)
+    figure = plots.accuracy_curves(parsed(results))
     for name, look in plots.styles(THREE).items():
         runs = [run for run in results["runs"] if run["strategy"] == name]
         for style, key in (("-", "val_accuracy"), ("--", "train_accuracy")):
@@ -36,7 +36,7 @@ def test_lines_are_the_means_over_seeds(epochs: int) -> None:
 
 def test_the_band_is_one_sd_of_the_validation_accuracy_and_is_named() -> None:
     results = make({"full": [0.9, 0.92, 0.95]}, epochs=4)
-    axes = plots.accuracy_curves(results).axes[0]
+    axes = plots.accuracy_curves(parsed(results)).axes[0]
     values = 100 * np.array([run["val_accuracy"] for run in results["runs"]])
     (band,) = axes.collections
     corners = band.get_paths()[0].vertices
@@ -50,7 +50,7 @@ def test_the_band_is_one_sd_of_the_validation_accuracy_and_is_named() -> None:
 def test_runs_that_ended_early_go_on_with_their_last_accuracy() -> None:
     """Line, band and label against each run's accuracies, the last one repeated by hand."""
     results = ended_early(make({"full": [0.9, 0.92, 0.95], "head": [0.5]}, epochs=5), [2, 5, 3, 4])
-    figure, look = plots.accuracy_curves(results), plots.styles(["full", "head"])
+    figure, look = plots.accuracy_curves(parsed(results)), plots.styles(["full", "head"])
     three, one = results["runs"][:3], results["runs"][3]
     for style, key in (("-", "val_accuracy"), ("--", "train_accuracy")):
         (line,) = lines_of(figure, look["full"].color, style)
@@ -69,14 +69,14 @@ def test_runs_that_ended_early_go_on_with_their_last_accuracy() -> None:
 
 
 def test_one_seed_has_no_band() -> None:
-    axes = plots.accuracy_curves(make({"full": [0.9]})).axes[0]
+    axes = plots.accuracy_curves(parsed(make({"full": [0.9]}))).axes[0]
     assert not axes.collections
     assert not any("sd" in text.get_text() for text in axes.get_legend().get_texts())
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 30])
 def test_epochs_are_whole_numbers_from_one(epochs: int) -> None:
-    axes = plots.accuracy_curves(make(THREE, epochs)).axes[0]
+    axes = plots.accuracy_curves(parsed(make(THREE, epochs))).axes[0]
     low, high = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert ticks
@@ -86,7 +86,7 @@ def test_epochs_are_whole_numbers_from_one(epochs: int) -> None:
 @pytest.mark.parametrize("count", [1, 3, 9, 14])
 def test_names_stand_apart_inside_the_picture(count: int) -> None:
     close = {f"strategy number {k}, a long name": [0.93 + k / 1e5] for k in range(count)}
-    figure = plots.accuracy_curves(make(close, epochs=5))
+    figure = plots.accuracy_curves(parsed(make(close, epochs=5)))
     figure.canvas.draw()
     labels = [text for text in figure.axes[0].texts if text.get_text().startswith("strategy")]
     boxes = [label.get_window_extent() for label in labels]
@@ -97,7 +97,9 @@ def test_names_stand_apart_inside_the_picture(count: int) -> None:
 
 @pytest.mark.parametrize(("count", "lines"), [(6, 2), (7, 1)])
 def test_many_strategies_have_a_validation_line_each_and_nothing_else(count: int, lines: int) -> None:
-    axes = plots.accuracy_curves(make({f"mine {k}": [0.8, 0.9 - k / 100] for k in range(count)}, epochs=3)).axes[0]
+    axes = plots.accuracy_curves(
+        parsed(make({f"mine {k}": [0.8, 0.9 - k / 100] for k in range(count)}, epochs=3))
+    ).axes[0]
     marked = [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]
     assert len(marked) == lines * count
     assert len(axes.collections) == (count if lines == 2 else 0)
@@ -106,7 +108,7 @@ def test_many_strategies_have_a_validation_line_each_and_nothing_else(count: int
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
     results = make({r"$\frac$": [0.9], "_x^": [0.8]})
     results["data"]["source"] = results["model"]["name"] = r"$\bad{$"
-    assert plots.write(results, tmp_path / "curves.png").stat().st_size > 0
+    assert plots.write(parsed(results), tmp_path / "curves.png").stat().st_size > 0
 
 
 def test_fourteen_strategies_have_fourteen_looks_and_known_ones_keep_theirs() -> None:

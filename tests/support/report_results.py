@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from markdown_it import MarkdownIt
 
-from flax_agnews.metrics.statistics import COSTS, summary
+from flax_agnews.runs.result_files import results_from, run_from
+from flax_agnews.runs.results import COSTS, Results, json_of, summary
 
 HOSTILE = "a|b *c* _d_ `e` <b>&lt; [x](y) $z$ ~~s~~ \\ ![i](j)"
 
@@ -49,7 +50,7 @@ def make(
         "environment": {"jax": "0.10.2"},
         "settings": {"train": {"epochs": epochs}},
         "runs": runs,
-        "summary": summary(runs),
+        "summary": json_of(summary(map(run_from, runs))),
     }
 
 
@@ -61,6 +62,11 @@ def ended_early(results: dict[str, Any], epochs: list[int]) -> dict[str, Any]:
             run[curve] = run[curve][:last]
         run["best_epoch"] = int(np.argmax(run["val_accuracy"])) + 1
     return results
+
+
+def parsed(results: dict[str, Any]) -> Results:
+    """The content of results.json as the program has it; what was changed in it before has passed the checks."""
+    return results_from(json.loads(json.dumps(results)))
 
 
 THREE = {"full": [0.93, 0.94, 0.935], "prompt": [0.87, 0.88, 0.86], "partial": [0.94, 0.945, 0.95]}

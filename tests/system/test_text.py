@@ -1,15 +1,18 @@
-"""Counts with their nouns: one of a thing is never called many."""
+"""Formats of numbers, durations and names; counts with their nouns: one of a thing is never called many."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.report_results import page_tables
 from support.small_experiments import BODY, small
 
 from flax_agnews import evaluate, export, predict
 from flax_agnews.main import main
-from flax_agnews.system.text import counted
+from flax_agnews.system.text import bytes_text, counted, pipe_table, seconds_text, share_text, short_count, short_names
 
 NOUNS = {
     "text": "texts", "validation text": "validation texts", "class": "classes", "process": "processes", "box": "boxes",
@@ -23,6 +26,70 @@ _NOUNS = "text|seed|epoch|run|step|layer|class|strateg|token|trial|update|core|p
 def test_counted(one: str, many: str) -> None:
     assert counted(1, one) == f"1 {one}"
     assert [counted(number, one) for number in (0, 2, 21, 1001)] == [f"{n} {many}" for n in ("0", "2", "21", "1,001")]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"])), min_size=1, max_size=4))
+def test_any_name_survives_a_markdown_table(cells: list[str]) -> None:
+    (table,) = page_tables(pipe_table([f"h{i}" for i in range(len(cells))], [cells]))
+    assert table[1] == cells
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (10, 10, "100 %"),
+        (9_999, 10_000, ">99 %"),
+        (45, 100, "45 %"),
+        (3, 1000, "0.3 %"),
+        (15, 100_000, "0.015 %"),
+        (0, 10, "0 %"),
+    ],
+)
+def test_shares(part: int, whole: int, text: str) -> None:
+    assert share_text(part, whole) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.42, "0.4 s"),
+        (9.97, "10 s"),
+        (59.6, "1 min 0 s"),
+        (100, "1 min 40 s"),
+        (3599.7, "1 h 0 min"),
+        (7380, "2 h 3 min"),
+        (None, "–"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (950, "950"),
+        (999.7, "1.0 k"),
+        (21_000, "21 k"),
+        (999_600, "1.0 M"),
+        (124_442_880, "124 M"),
+        (3.4e9, "3.4 G"),
+    ],
+)
+def test_counts(count: float, text: str) -> None:
+    assert short_count(count) == text
+    assert bytes_text(count) == (f"{text}B" if " " in text else f"{text} B")
+
+
+def test_long_names_of_classes_are_short_and_different() -> None:
+    names = ["http://dbpedia.org/ontology/Company", "http://dbpedia.org/ontology/Artist", "a\nb", "x" * 30 + "y" * 30]
+    twins = ["x" * 30 + "z" + "y" * 30, "x" * 31 + "y" * 30]
+    short = short_names(names + twins)
+    assert short[:3] == ["http://dbped…ogy/Company", "http://dbped…logy/Artist", "a b"]
+    assert len(set(short)) == 6
+    assert max(map(len, short)) < 30
 
 
 def test_nothing_that_people_read_says_1_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
