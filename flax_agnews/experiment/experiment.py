@@ -71,7 +71,7 @@ class Experiment:
     ) -> None:
         check_config(config)
         self.names, config = names_of(strategies), config_of(config, strategies)
-        begin(config)
+        begin(config.parallel, config.train.deterministic)
         first = processes.is_first()
         self.config, self.display = config, (display or Display()) if first else silent()
         self.folder = OutputFolder(expanded(config.output), writes=first)
@@ -146,7 +146,7 @@ class Experiment:
         if self._is_adapted:
             return
         try:
-            with out_of_memory(self.config, language=True):
+            with out_of_memory(self.config.train, self.config.pretrain.batch_size):
                 end, how = self.tokenizer.end_of_text, (self.devices, self.display, self.interrupt)
                 self.base, self.adaptation = adapted(self.config, self.base, self.data, end, *how)
         except Interrupted as stop:
@@ -227,11 +227,11 @@ class Experiment:
         setup = setup.on(self.base)
         told, lengths = ShownCaching(self.display, setup.name, self.interrupt), self.data.train.tokens.lengths
         try:
-            with out_of_memory(self.config):
+            with out_of_memory(self.config.train):
                 read = self.activations.inputs(setup, self.shared, self.batches, told)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
-        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config):
+        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             made = partial(Program, setup, self.devices, self.shared, evaluated=read.evaluated, by_stage=read.by_stage)
             return made(read.batches, loss=loss, group_sizes=group_sizes, lengths=lengths, cache_seconds=read.seconds)
@@ -250,7 +250,7 @@ class Experiment:
         about = weights_record(self.data, self.tokenizer, self.base)
         lanes = [self.places.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
-            with out_of_memory(config):
+            with out_of_memory(config.train):
                 runs = fit(program, lanes, epochs, saving=self.places.saving(name, self.keeps_final), watch=watch)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
             for lane, run in finished:

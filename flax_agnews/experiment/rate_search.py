@@ -86,7 +86,7 @@ class Search:
         record = Record.of(processes.of_first(asdict(trial_record.read_own(folder, name, identity))))
         if record.factor is None:
             try:
-                with out_of_memory(self.config):
+                with out_of_memory(self.config.train):
                     self._search(setup, shared, record)
             except Interrupted:
                 kept = f"{counted(len(record.trials), 'trial')} kept"

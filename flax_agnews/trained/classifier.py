@@ -1,4 +1,4 @@
-"""A trained classifier, from the folder of its run: texts -> classes and their probabilities."""
+"""A trained classifier, loaded from the folder of its run, which gives texts their classes and probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from flax_agnews.config import DataConfig
@@ -19,27 +20,27 @@ from flax_agnews.training.inference import Inference
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier says to texts.
+    """A classifier's answers to texts.
 
     Attributes:
-        classes: their names.
-        logits: [texts, classes] float32.
+        classes: names of the classes.
+        logits: class scores of each text, before the softmax.
     """
 
     classes: list[str]
-    logits: np.ndarray
+    logits: Float[np.ndarray, "texts classes"]
 
     def __len__(self) -> int:
         return len(self.logits)
 
     @cached_property
-    def probabilities(self) -> np.ndarray:
-        """[texts, classes] float32, computed in float64; they add up to 1."""
+    def probabilities(self) -> Float[np.ndarray, "texts classes"]:
+        """Probability of each class for each text, float32, computed in float64; a text's add up to 1."""
         return softmax(self.logits.astype(np.float64), axis=1).astype(np.float32)
 
     @cached_property
-    def numbers(self) -> np.ndarray:
-        """[texts] int64, the most probable class of each text."""
+    def numbers(self) -> Int[np.ndarray, "texts"]:
+        """Position among `classes` of each text's most probable class."""
         return self.logits.argmax(axis=1)
 
     @property
