@@ -151,7 +151,7 @@ def _column(header: str, left: bool) -> Column:
 
 
 def _body(model: ModelConfig) -> GPT2Config:
-    """The body's configuration, without its weights."""
+    """Reads a body's configuration, without its weights."""
     if model.from_config is not None:
         return read_config(model.from_config)
     known = model.name == ModelConfig().name and not is_local(model.name)

@@ -108,7 +108,7 @@ def adapt_model(
 
 @dataclass(frozen=True)
 class Trained:
-    """Which parameters of an adapted model train in a plan, and when.
+    """The parameters of an adapted model that train in a plan, stage by stage.
 
     Attributes:
         ever: paths that train in any stage of the strategy, also in one that the plan doesn't come to.
@@ -126,7 +126,7 @@ class Trained:
 
 
 def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
-    """Which parameters train in a plan.
+    """Finds which parameters train in a plan, and from which epoch on.
 
     Raises:
         UserError: labels, transformations and stages that don't fit each other.
@@ -144,7 +144,7 @@ def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
 
 
 def _check_around(name: str, around: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Stages have the gradients of some leaves only, which a state that mirrors all of them can't take."""
+    """Refuses an `around` whose state mirrors all parameters: a stage has the gradients of some of them only."""
     leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
     if any(leaf.ndim for leaf in jax.tree.leaves(jax.eval_shape(around.init, leaves))):
         raise UserError(

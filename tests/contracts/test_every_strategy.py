@@ -64,7 +64,7 @@ def naive_draws(noisy):
 
 def is_naive(name):
     """Whether the naive model knows all of a strategy's parameters: body, prompt and head."""
-    return all(p.startswith(("transformer/", "prompt/", "score/")) for p in setup_of(name).frame.shapes)
+    return all(p.startswith(("transformer/", "prompt/", "score/")) for p in setup_of(name).model.shapes)
 
 
 KNOWN_TO_NAIVE = [name for name in tiny.STRATEGIES if is_naive(name)]

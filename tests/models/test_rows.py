@@ -166,7 +166,11 @@ def test_frozen_layers_are_as_many_whatever_the_attention():
 
 
 def test_auto_is_blocks():
-    assert setup_of("full", "auto").frame == setup_of("full", "blocks").frame != setup_of("full", "rows").frame
+    assert (
+        setup_of("full", "auto").model.frame
+        == setup_of("full", "blocks").model.frame
+        != setup_of("full", "rows").model.frame
+    )
 
 
 # Wrong combinations

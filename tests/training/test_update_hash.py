@@ -118,7 +118,7 @@ def test_a_shape_counts_where_the_state_or_the_update_has_it():
 
 PROGRAM = """
 import optax
-from flax_agnews.training.behaviour import behaviour
+from flax_agnews.training.update_hash import behaviour
 scheme = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_decay_schedule(1e-3, 40), mask=lambda t:
     {p: v.ndim > 1 for p, v in t.items()}))
 print(behaviour(scheme, %r, 40))
