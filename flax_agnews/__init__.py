@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flax_agnews.experiment.description import Description, describe
     from flax_agnews.experiment.experiment import Experiment
     from flax_agnews.experiment.library import Fitted, fit
-    from flax_agnews.models.classifier import Classifier as ClassifierModule
+    from flax_agnews.models.classifier import ClassifierModule
     from flax_agnews.models.pretrained import Base, load_base
     from flax_agnews.report import write_report
     from flax_agnews.strategies import REGISTRY, Entry, Stage, Strategy, layers
@@ -42,7 +42,6 @@ _HOMES = {
     "trained.classifier": ("Answers", "Classifier"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_NAME_THERE = {"ClassifierModule": "Classifier"}  # what strategies adapt, beside the trained one
 
 __all__ = [
     "REGISTRY",
@@ -79,4 +78,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), _NAME_THERE.get(name, name))
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

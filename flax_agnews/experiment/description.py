@@ -202,7 +202,7 @@ def _rows(setup: Setup, plan: Plan) -> list[Row]:
     made = []
     for (_, label, how, epoch), group in alike.items():
         rate, decay = how or (None, 0.0)
-        numbers = parameters.count({p: shapes[p] for p in group})
+        numbers = parameters.count_numbers({p: shapes[p] for p in group})
         made.append(Row(_joined(group), numbers, str(label), rate, decay, epoch))
     return made
 

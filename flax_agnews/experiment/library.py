@@ -13,7 +13,7 @@ import numpy as np
 from flax_agnews.config import Config, DataConfig, ModelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.settings.keywords import check_kind, train_settings
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.training import processes
@@ -37,7 +37,7 @@ class Fitted:
 
     test: Scores
     history: History
-    model: Classifier
+    model: ClassifierModule
     logits: np.ndarray = field(repr=False)
     classes: list[str]
 

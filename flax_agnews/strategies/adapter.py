@@ -7,16 +7,16 @@ Dropout is drawn behind the bottleneck, as it is behind the projection alone.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float, Float32
 
 from flax_agnews.errors import UserError
-from flax_agnews.models.classifier import Classifier
-from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.linear_replacement import PRODUCTS, replaced
@@ -61,17 +61,12 @@ class Bottleneck(Linear):
         self.adapter_down, self.adapter_up, self.activation = down, up, activation
 
     def __call__(
-        self,
-        x: Array,
-        dtype: Any = jnp.float32,
-        columns: slice = slice(None),
-        noise: Noise | None = None,
-        place: Place | None = None,
-    ) -> Array:
+        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
+    ) -> Float32[Array, "tokens outputs"]:
         """As `Linear`."""
-        y = super().__call__(x, dtype)
-        inner = ACTIVATIONS[self.activation](self.adapter_down(y, dtype))
-        return (y + self.adapter_up(inner, dtype))[:, columns]
+        y = super().__call__(x, forward)
+        inner = ACTIVATIONS[self.activation](self.adapter_down(y, forward))
+        return (y + self.adapter_up(inner, forward))[:, columns]
 
     def merged(self) -> Linear:
         """An error: it is no linear function."""
@@ -93,7 +88,7 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     # BERT's own activation in Houlsby's code, the rectifier in Pfeiffer's.
     activation = config.activation_function if houlsby else "relu"
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in _PLACES[settings.placement]:
                 return plain

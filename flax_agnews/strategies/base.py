@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from flax_agnews.errors import UserError, listed, nearest, shown
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.settings.keywords import allowed, plain
 from flax_agnews.settings.synonyms import hint
@@ -20,12 +20,12 @@ from flax_agnews.strategies.optim import FROZEN, Plan, Transform
 from flax_agnews.strategies.peft import Peft
 from flax_agnews.system.files import fits
 
-Adapt = Callable[[Classifier, Array], Classifier]
+Adapt = Callable[[ClassifierModule, Array], ClassifierModule]
 Label = Callable[[str, tuple[int, ...]], str | None]
 Transforms = Callable[[Plan], Mapping[str, Transform]]
 
 
-def unchanged(model: Classifier, key: Array) -> Classifier:
+def unchanged(model: ClassifierModule, key: Array) -> ClassifierModule:
     """Adds nothing to the model."""
     return model
 

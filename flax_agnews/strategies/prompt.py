@@ -7,9 +7,9 @@ from typing import Literal
 import jax
 import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float32
 
-from flax_agnews.models.classifier import Classifier, Prompt
+from flax_agnews.models.classifier import ClassifierModule, Prompt
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
 from flax_agnews.strategies.peft import Peft, tokens_setting, virtual_tokens
@@ -32,15 +32,15 @@ class PromptSettings:
     initializer: Literal["vocabulary", "normal", "uniform", "unit_normal"] = "vocabulary"
 
 
-Initializer = Callable[[Classifier, Array, int], Array]
+Initializer = Callable[[ClassifierModule, Array, int], Float32[Array, "tokens width"]]
+"""(model, random key, number of tokens) -> first values of a soft prompt."""
 
 
-def _from_vocabulary(model: Classifier, key: Array, tokens: int) -> Array:
+def _from_vocabulary(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array, "tokens width"]:
     table = model.transformer.wte.embedding[...]
     return table[jax.random.choice(key, table.shape[0], (tokens,), replace=False)]
 
 
-# (model, key, tokens) -> [tokens, embd]
 INITIALIZERS: Mapping[str, Initializer] = {
     "vocabulary": _from_vocabulary,
     "normal": lambda m, key, n: m.config.initializer_range * jax.random.normal(key, (n, m.config.n_embd)),
@@ -59,7 +59,7 @@ def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt")
     most = min(config.n_positions - 1, config.vocab_size)
     require(1 <= settings.tokens <= most, f"{section}.tokens", settings.tokens, f"1 to {most} with this model")
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         adapted = nnx.clone(model)
         adapted.prompt = Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
         return adapted

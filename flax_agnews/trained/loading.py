@@ -16,7 +16,7 @@ import optax
 from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary, load_tokenizer
 from flax_agnews.errors import UserError, listed
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY, Base, load_base
@@ -69,7 +69,7 @@ class Parts:
         return f"{self.setup.strategy.name}/seed-{self.result['seed']}"
 
     @cached_property
-    def model(self) -> Classifier:
+    def model(self) -> ClassifierModule:
         """The module with these weights, adapters and all."""
         return self.setup.frame.merge({**self.frozen, **self.params})
 

@@ -16,11 +16,12 @@ from flax_agnews.data.batches import PADDING, Batch, EvalBatches
 from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
-from flax_agnews.models.attention import Layout
+from flax_agnews.models.forward_pass import BatchPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.models.rows import Way
+from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.step import AXIS
 
@@ -90,10 +91,10 @@ class Trunk:
         """A function (nothing, weights, batch) -> [devices, micro_batches, tokens or slots, embd], under `AXIS`."""
 
         def one(body: GPT2, batch: Batch) -> Array:
-            layout = Layout.of(batch, 0, self.attention)
-            x = body.embed(body.wte(batch.ids), layout.place, None)
-            x = body.layers(x, layout, None, self.dtype, end=self.depth - self.pooled)
-            x = body.h[-1].last(x, layout, None, None, self.dtype) if self.pooled else x
+            forward = BatchPass.of(Layout.of(batch, 0, self.attention), dtype=self.dtype)
+            x = body.embed(body.wte(batch.ids), forward.place, None)
+            x = body.layers(x, forward, end=self.depth - self.pooled)
+            x = body.h[-1].last(x, forward) if self.pooled else x
             return x.astype(dtype)
 
         def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Array:

@@ -16,7 +16,7 @@ from jax import Array
 from flax_agnews.config import ModelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Rates
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
@@ -88,7 +88,7 @@ class Setup:
     strategy: Strategy
     base: Base
     classes: int
-    frame: Frame[Classifier]
+    frame: Frame[ClassifierModule]
     trainable: frozenset[str]
     learning: frozenset[str]
     labels: Mapping[str, str | None]
@@ -127,12 +127,12 @@ class Setup:
     @property
     def trainable_parameters(self) -> int:
         """How many numbers train."""
-        return parameters.count({p: s for p, s in self.frame.shapes.items() if p in self.trainable})
+        return parameters.count_numbers({p: s for p, s in self.frame.shapes.items() if p in self.trainable})
 
     @property
     def total_parameters(self) -> int:
         """How many numbers the adapted classifier has."""
-        return parameters.count(self.frame.shapes)
+        return parameters.count_numbers(self.frame.shapes)
 
     @property
     def fingerprint(self) -> str:
@@ -149,7 +149,9 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
     """
     config = base.config
     way: Way = "blocks" if model.attention == "auto" else model.attention
-    frame = parameters.abstract(lambda: _adapted(strategy, Classifier(config, classes, jax.random.key(0), way), 0))
+    frame = parameters.abstract(
+        lambda: _adapted(strategy, ClassifierModule(config, classes, jax.random.key(0), way), 0)
+    )
     prompt = _hollow(frame).prompt_tokens
     if max_length + prompt > base.config.n_positions:
         raise UserError(
@@ -242,12 +244,14 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
     """
     model, base, rates = _hollow(setup.frame), setup.base, setup.rates
     known = (*base.parameters, "transformer/h/", "score/")
-    if type(model) is not Classifier or type(model.transformer) is not GPT2:
+    if type(model) is not ClassifierModule or type(model.transformer) is not GPT2:
         return 0
     if not all(path.startswith(known) for path in setup.frame.shapes):
         return 0
     ours = model.transformer
-    plain = _hollow(parameters.abstract(lambda: Classifier(base.config, setup.classes, jax.random.key(0)))).transformer
+    plain = _hollow(
+        parameters.abstract(lambda: ClassifierModule(base.config, setup.classes, jax.random.key(0)))
+    ).transformer
     moved = setup.trainable | setup.ever | (unshared(setup, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
@@ -273,7 +277,7 @@ def unshared(setup: Setup, shared: Mapping[str, Array]) -> frozenset[str]:
     return frozenset(path for path, value in first.items() if value is not shared.get(path))
 
 
-def _hollow(frame: Frame[Classifier]) -> Classifier:
+def _hollow(frame: Frame[ClassifierModule]) -> ClassifierModule:
     """The module of a frame, with shapes for parameters."""
     shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in frame.shapes.items()}
     return frame.merge(shapes)
@@ -292,5 +296,5 @@ def _first_parameters(setup: Setup, shared: Mapping[str, Array], seed: int) -> P
     return {**drawn, **{path: jnp.asarray(value) for path, value in setup.first.items()}}
 
 
-def _adapted(strategy: Strategy, model: Classifier, seed: int) -> Classifier:
+def _adapted(strategy: Strategy, model: ClassifierModule, seed: int) -> ClassifierModule:
     return strategy.adapt(model, jax.random.fold_in(jax.random.key(seed), _ADAPT))

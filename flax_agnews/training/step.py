@@ -13,9 +13,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flax_agnews.data.batches import PADDING, Batch
-from flax_agnews.models.attention import KeysValues
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
+from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.state import Setup, TrainState
 
@@ -31,10 +31,10 @@ Sums = dict[str, Array]
 Prefix = list[KeysValues] | None
 """What every text sees before its own tokens, by layer."""
 
-Loss = Callable[[Classifier, Batch, Noise | None, Any], Sums]
+Loss = Callable[[ClassifierModule, Batch, Noise | None, Any], Sums]
 
 
-def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
     """Cross-entropy of the texts' labels, in nats, summed over texts by their weights; correct answers, unweighted."""
     logits = model(batch, noise, dtype)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
@@ -58,7 +58,7 @@ def smoothed_loss(share: float, class_weights: ArrayLike | None = None) -> Loss:
         class_weights: [classes]; all the same by default. Texts have theirs in `Batch.weight`.
     """
 
-    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
         logits = model(batch, noise, dtype)
         logs = jax.nn.log_softmax(logits)
         own = -jnp.take_along_axis(logs, batch.label[:, None], axis=-1)[:, 0]
@@ -83,7 +83,7 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
         chunk: tokens whose scores over the vocabulary are held at once.
     """
 
-    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
         hidden = model.hidden(batch, noise, dtype)
         table = model.transformer.wte.embedding[...]
         same = jnp.append(batch.text[1:] == batch.text[:-1], False)
