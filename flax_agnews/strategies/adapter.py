@@ -20,7 +20,7 @@ from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.linear_replacement import PRODUCTS, replaced
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 
 
 @dataclass
@@ -79,7 +79,6 @@ class Bottleneck(Linear):
 
 def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     """Adds bottlenecks that change little at first; they and the head train, with layer norms in `houlsby`."""
-    require(settings.learning_rate > 0, "adapter.learning_rate", settings.learning_rate, "above 0")
     width, top, layers = config.n_embd, settings.top_layers, config.n_layer
     require(1 <= settings.reduction <= width, "adapter.reduction", settings.reduction, f"1 to {width}, the width")
     require(top is None or 1 <= top <= layers, "adapter.top_layers", top, f"1 to {layers}, the model's layers")
@@ -102,15 +101,9 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
         if path.startswith("transformer/h/"):
             norm = houlsby and "/ln_" in path and int(path.split("/")[2]) >= bottom
             return norm or "/adapter_" in path
-        return path.startswith("score/") or (houlsby and path.startswith("transformer/ln_f/"))
+        return in_head(path) or (houlsby and path.startswith("transformer/ln_f/"))
 
-    return Strategy(
-        name="adapter",
-        adapt=adapt,
-        label=lambda path, shape: "adapter" if trains(path) else FROZEN,
-        transforms=lambda plan: {"adapter": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-    )
+    return at_one_rate("adapter", settings, trains, adapt=adapt)
 
 
 def _first(key: Array, n_in: int, n_out: int) -> Linear:

@@ -17,7 +17,7 @@ from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.linear_replacement import replaced
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 
@@ -78,7 +78,6 @@ class Scaled(Linear):
 
 def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
     """Adds scales that start at 1; they and the head train, all of GPT-2 is frozen."""
-    require(settings.learning_rate > 0, "ia3.learning_rate", settings.learning_rate, "above 0")
 
     def change(layer: int, name: str, plain: Linear) -> Linear:
         if name not in TARGETS:
@@ -89,14 +88,7 @@ def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
     def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         return replaced(model, change)
 
-    return Strategy(
-        name="ia3",
-        adapt=adapt,
-        label=lambda path, shape: "ia3" if path.startswith("score/") or path.endswith("/ia3_l") else FROZEN,
-        transforms=lambda plan: {"ia3": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=PEFT,
-    )
+    return at_one_rate("ia3", settings, lambda path: path.endswith("/ia3_l") or in_head(path), adapt=adapt, peft=PEFT)
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

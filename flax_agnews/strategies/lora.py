@@ -17,7 +17,7 @@ from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear, product
 from flax_agnews.models.linear_replacement import PRODUCTS, replaced
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 
@@ -127,19 +127,14 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
 
         return replaced(model, change)
 
-    return Strategy(
-        name="lora",
-        adapt=adapt,
-        label=lambda path, shape: "lora" if path.startswith("score/") or "/lora_" in path else FROZEN,
-        transforms=lambda plan: {"lora": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=_peft(settings, config),
-    )
+    def trains(path: str) -> bool:
+        return "/lora_" in path or in_head(path)
+
+    return at_one_rate("lora", settings, trains, section=section, adapt=adapt, peft=_peft(settings, config))
 
 
 def _checked(settings: LoraSettings, config: GPT2Config, section: str) -> set[str]:
     """The names of the targets, of settings that are possible."""
-    require(settings.learning_rate > 0, f"{section}.learning_rate", settings.learning_rate, "above 0")
     require(1 <= settings.rank <= config.n_embd, f"{section}.rank", settings.rank, f"1 to {config.n_embd}, the width")
     require(settings.alpha > 0, f"{section}.alpha", settings.alpha, "above 0")
     require(0 <= settings.dropout < 1, f"{section}.dropout", settings.dropout, "at least 0 and below 1")

@@ -18,9 +18,9 @@ from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft, tokens_setting, virtual_tokens
-from flax_agnews.strategies.prompt import INITIALIZERS
+from flax_agnews.strategies.prompt import INITIALIZERS, before_texts
 
 
 @dataclass
@@ -70,26 +70,14 @@ def _of_words(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array
 
 def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
     """Adds a prefix; it and the head train, all of GPT-2 is frozen."""
-    require(settings.learning_rate > 0, "prefix.learning_rate", settings.learning_rate, "above 0")
-    most = min(config.n_positions - 1, config.vocab_size)
-    require(1 <= settings.tokens <= most, "prefix.tokens", settings.tokens, f"1 to {most} with this model")
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
-        adapted = nnx.clone(model)
+    def prefix(model: ClassifierModule, key: Array) -> Prefix:
         shape = settings.tokens, config.n_layer, 2, config.n_embd
         words = settings.initializer == "vocabulary"
         first = _of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
-        adapted.prompt = Prefix(first.reshape(shape))
-        return adapted
+        return Prefix(first.reshape(shape))
 
-    return Strategy(
-        name="prefix",
-        adapt=adapt,
-        label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prefix",
-        transforms=lambda plan: {"prefix": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=_peft(settings, config),
-    )
+    return before_texts("prefix", settings, config, prefix, _peft(settings, config))
 
 
 _PADDED = (

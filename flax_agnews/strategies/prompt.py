@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float32
 
 from flax_agnews.models.classifier import ClassifierModule, Prompt
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import Peft, tokens_setting, virtual_tokens
 
 
@@ -55,23 +55,43 @@ def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt")
     Args:
         section: of the settings, for errors.
     """
-    require(settings.learning_rate > 0, f"{section}.learning_rate", settings.learning_rate, "above 0")
+
+    def prompt(model: ClassifierModule, key: Array) -> Prompt:
+        return Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
+
+    return before_texts("prompt", settings, config, prompt, _peft(settings, config), section)
+
+
+def before_texts(
+    name: str,
+    settings: Any,
+    config: GPT2Config,
+    make: Callable[[ClassifierModule, Array], Any],
+    peft: Peft,
+    section: str = "",
+) -> Strategy:
+    """A strategy that puts a module before every text; it and the head train.
+
+    Args:
+        name: of the strategy.
+        settings: with the number of `tokens`, and the `learning_rate`.
+        config: of the body.
+        make: (classifier, random key) -> the module with its first values.
+        peft: the same method in PEFT.
+        section: of the settings, for errors; by default the name.
+    """
     most = min(config.n_positions - 1, config.vocab_size)
-    require(1 <= settings.tokens <= most, f"{section}.tokens", settings.tokens, f"1 to {most} with this model")
+    require(1 <= settings.tokens <= most, f"{section or name}.tokens", settings.tokens, f"1 to {most} with this model")
 
     def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         adapted = nnx.clone(model)
-        adapted.prompt = Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
+        adapted.prompt = make(model, key)
         return adapted
 
-    return Strategy(
-        name="prompt",
-        adapt=adapt,
-        label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prompt",
-        transforms=lambda plan: {"prompt": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=_peft(settings, config),
-    )
+    def trains(path: str) -> bool:
+        return path.startswith("prompt/") or in_head(path)
+
+    return at_one_rate(name, settings, trains, section=section, adapt=adapt, peft=peft)
 
 
 _PADDED = (

@@ -24,7 +24,7 @@ def test_an_inner_axis_that_differs_is_an_error():
 def test_a_wrong_number_of_axes_is_an_error_while_tracing(transformed):
     linear = Linear.random(jax.random.key(0), 4, 6, std=1.0)
     shape = (2, 3, 4) if transformed is jax.jit else (2, 3, 3, 4)
-    with pytest.raises(TypeCheckError, match="Linear.__call__"):
+    with pytest.raises(TypeCheckError, match=r"Linear\.__call__"):
         transformed(linear)(jnp.ones(shape))
 
 
@@ -34,7 +34,7 @@ def test_vmap_shows_the_shape_of_one_of_a_batch():
 
 
 def test_another_kind_of_number_is_an_error():
-    with pytest.raises(TypeCheckError, match="Linear.__call__"):
+    with pytest.raises(TypeCheckError, match=r"Linear\.__call__"):
         Linear.random(jax.random.key(0), 4, 6, std=1.0)(jnp.ones((3, 4), jnp.int32))
 
 
