@@ -149,9 +149,8 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
     """
     config = base.config
     way: Way = "blocks" if model.attention == "auto" else model.attention
-    frame = parameters.abstract(
-        lambda: _adapted(strategy, ClassifierModule(config, classes, jax.random.key(0), way), 0)
-    )
+    plain = partial(ClassifierModule, config, classes, jax.random.key(0), way)
+    frame = parameters.abstract(lambda: _adapted(strategy, plain(), 0))
     prompt = _hollow(frame).prompt_tokens
     if max_length + prompt > base.config.n_positions:
         raise UserError(
@@ -249,9 +248,8 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
     if not all(path.startswith(known) for path in setup.frame.shapes):
         return 0
     ours = model.transformer
-    plain = _hollow(
-        parameters.abstract(lambda: ClassifierModule(base.config, setup.classes, jax.random.key(0)))
-    ).transformer
+    make = partial(ClassifierModule, base.config, setup.classes, jax.random.key(0))
+    plain = _hollow(parameters.abstract(make)).transformer
     moved = setup.trainable | setup.ever | (unshared(setup, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
