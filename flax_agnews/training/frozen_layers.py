@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -19,12 +19,13 @@ from flax_agnews.data.batches import PADDING, Batch, EvalBatches
 from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
-from flax_agnews.models.attention import Layout
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.forward_pass import BatchPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.models.rows import Way
+from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.adapted_model import AdaptedModel, hollow, unshared
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup
@@ -44,12 +45,13 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
     model, rates = setup.model, setup.rates
     base, classifier = model.base, hollow(model.frame)
     known = (*base.parameters, "transformer/h/", "score/")
-    if type(classifier) is not Classifier or type(classifier.transformer) is not GPT2:
+    if type(classifier) is not ClassifierModule or type(classifier.transformer) is not GPT2:
         return 0
     if not all(path.startswith(known) for path in model.shapes):
         return 0
     ours = classifier.transformer
-    plain = hollow(parameters.abstract(lambda: Classifier(base.config, model.classes, jax.random.key(0)))).transformer
+    make = partial(ClassifierModule, base.config, model.classes, jax.random.key(0))
+    plain = hollow(parameters.abstract(make)).transformer
     moved = setup.trainable | setup.ever | (unshared(model, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
@@ -137,10 +139,10 @@ class Trunk:
         """
 
         def one(body: GPT2, batch: Batch) -> Float[Array, "places width"]:
-            layout = Layout.of(batch, 0, self.attention)
-            x = body.embed(body.wte(batch.ids), layout.place, None)
-            x = body.layers(x, layout, None, self.dtype, end=self.depth - self.pooled)
-            x = body.h[-1].last(x, layout, None, None, self.dtype) if self.pooled else x
+            forward = BatchPass.of(Layout.of(batch, 0, self.attention), dtype=self.dtype)
+            x = body.embed(body.wte(batch.ids), forward.place, None)
+            x = body.layers(x, forward, end=self.depth - self.pooled)
+            x = body.h[-1].last(x, forward) if self.pooled else x
             return x.astype(dtype)
 
         def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Float[Array, "devices micro places width"]:

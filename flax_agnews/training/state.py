@@ -121,7 +121,7 @@ class Setup:
     @property
     def trainable_parameters(self) -> int:
         """Number of scalars that train."""
-        return parameters.count(self.trainable_shapes)
+        return parameters.count_numbers(self.trainable_shapes)
 
 
 def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: ModelConfig, max_length: int) -> Setup:

@@ -14,9 +14,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Shaped
 
 from flax_agnews.data.batches import PADDING, Batch
-from flax_agnews.models.attention import KeysValues
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
+from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.state import Setup, TrainState
@@ -36,12 +36,12 @@ Metrics = dict[str, Shaped[Array, ""]]
 Prefix = list[KeysValues] | None
 """Keys and values that every text attends to before its own tokens, by layer."""
 
-Loss = Callable[[Classifier, Batch, Noise | None, Any], Sums]
+Loss = Callable[[ClassifierModule, Batch, Noise | None, Any], Sums]
 """(classifier, one micro-batch, source of dropout, type of matrix products) -> sums."""
 
 
-def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
-    """Weighted sum of the texts' cross-entropies, in nats, and the unweighted number of correct answers."""
+def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    """Cross-entropy of the texts' labels, in nats, summed over texts by their weights; correct answers, unweighted."""
     logits = model(batch, noise, dtype)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
     correct, real = logits.argmax(-1) == batch.label, batch.weight > 0
@@ -64,7 +64,7 @@ def smoothed_loss(share: float, class_weights: Float[ArrayLike, "classes"] | Non
         class_weights: weights of the spread share; equal by default. Texts have their own in `Batch.weight`.
     """
 
-    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
         logits = model(batch, noise, dtype)
         logs = jax.nn.log_softmax(logits)
         own = -jnp.take_along_axis(logs, batch.label[:, None], axis=-1)[:, 0]
@@ -89,7 +89,7 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
         chunk: number of tokens whose scores over the vocabulary are in memory at once.
     """
 
-    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
         hidden = model.hidden(batch, noise, dtype)
         table = model.transformer.wte.embedding[...]
         same = jnp.append(batch.text[1:] == batch.text[:-1], False)

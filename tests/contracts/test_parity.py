@@ -31,7 +31,7 @@ from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import ACTIVATIONS
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.training.step import classification_loss, make_gradients
@@ -61,7 +61,7 @@ def packed(texts: Sequence[np.ndarray]) -> Any:
     return whole(Split(tokens, np.zeros(len(texts), np.int32)), range(len(texts)), shape)
 
 
-def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
+def hidden_states(model: ClassifierModule, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Ours, packed: [tokens, embd] of each text."""
     frame, weights = parameters.split(model)
     batch = packed(texts)
@@ -69,7 +69,7 @@ def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.nda
     return [out[batch.text == slot] for slot in np.argsort(batch.number)]
 
 
-def logits(model: Classifier, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
+def logits(model: ClassifierModule, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
     """Ours, packed: [texts, classes]."""
     frame, weights = parameters.split(model)
     batch = packed(texts)
@@ -88,7 +88,7 @@ def loaded(name: str) -> Base:
     return load_base(ModelConfig(name=name))
 
 
-def classifier(base: Base) -> Classifier:
+def classifier(base: Base) -> ClassifierModule:
     return base.classifier(CLASSES, jax.random.key(0))
 
 

@@ -15,7 +15,7 @@ from flax_agnews.data.batches import EvalBatches, TrainBatches, assemble, deal, 
 from flax_agnews.data.shapes import BLOCK, LEVELS, Shape, choose, plan_shapes
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import load_tokenizer
-from flax_agnews.models.attention import Layout
+from flax_agnews.models.token_layout import Layout
 
 # With at most 200 tokens at once, batches of 7 of these need different numbers of micro-batches; dealt to more of them
 # than it needs, a batch can have more texts in one than when it is dealt to fewer.

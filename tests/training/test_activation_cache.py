@@ -22,7 +22,7 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.experiment.experiment import Experiment, Stopped
 from flax_agnews.main import main
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.frozen_layers import Trunk, frozen_depth
@@ -235,7 +235,7 @@ def _scale(linear):
     linear.kernel = nnx.Param(linear.kernel[...] * 1.0)  # even to the same values, in memory of its own
 
 
-class Otherwise(Classifier):
+class Otherwise(ClassifierModule):
     """Might do anything with its parts."""
 
 
