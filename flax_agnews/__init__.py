@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flax_agnews.experiment.description import Description, describe
     from flax_agnews.experiment.experiment import Experiment
     from flax_agnews.experiment.library import Fitted, fit
-    from flax_agnews.models.classifier import Classifier as ClassifierModule
+    from flax_agnews.models.classifier import ClassifierModule
     from flax_agnews.models.pretrained import Base, load_base
     from flax_agnews.report import write_report
     from flax_agnews.report.frames import ResultFrames, load_results
@@ -82,7 +82,6 @@ _HOMES = {
 """Module -> the public names that it defines. The other public names are those of registered strategies."""
 
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_NAME_THERE = {"ClassifierModule": "Classifier"}  # the Flax module that strategies adapt, beside the trained classifier
 
 __all__ = [
     "FROZEN",
@@ -147,7 +146,7 @@ if not TYPE_CHECKING:  # a type checker reads the imports above, and reports nam
     def __getattr__(name: str) -> Any:
         """A public name, or a registered strategy by its name, imported now."""
         if name in _HOME:
-            return getattr(import_module(f"{__name__}.{_HOME[name]}"), _NAME_THERE.get(name, name))
+            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         if name in __all__ or name in _added():
             return import_module(f"{__name__}.strategies").REGISTRY[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,11 +50,15 @@ class Diverged(Exception):
         self.faults, self.advice = list(faults), advice
 
 
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """The names that a mistyped one may have meant, the nearest first; at most three."""
+    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+
+
 def nearest(name: str, known: Iterable[str], most: int | None = None) -> str:
     """A hint for a mistyped `name`: ` Did you mean x?`, or else ` Known: a, b.`, at most `most` of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
+    if close := close_names(name, names):
         return f" Did you mean {' or '.join(close)}?"
     return f" Known: {listed(names, most or len(names))}." if names else ""
 

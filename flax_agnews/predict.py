@@ -51,7 +51,9 @@ def _predict(arguments: Sequence[str]) -> None:
     with display.busy(f"loading {options.run}"):
         classifier = Classifier.load(options.run, model=options.model)
     if options.file:
-        answer_file(classifier, options.file, options.out, columns, options.prefix, display, delimiter)
+        answer_file(
+            classifier, options.file, options.out, columns, prefix=options.prefix, display=display, delimiter=delimiter
+        )
     elif options.text:
         answer_lines(classifier, options.text, print, ROWS)
     else:

@@ -14,7 +14,7 @@ from flax_agnews.data.batches import Batch, TrainBatches
 from flax_agnews.data.shapes import Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import layers
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies.base import FROZEN, Strategy
@@ -93,7 +93,7 @@ class Vectors(nnx.Module):
         return jnp.where((ids < len(table))[:, None], table[known], more[added])
 
 
-def _with_vectors(model: Classifier, key: Array) -> Classifier:
+def _with_vectors(model: ClassifierModule, key: Array) -> ClassifierModule:
     adapted = nnx.clone(model)
     first = INITIALIZERS[PROMPT.initializer](model, key, PROMPT.tokens)
     adapted.transformer.wte = cast(Any, Vectors(model.transformer.wte.embedding[...], first))
@@ -115,13 +115,13 @@ PROMPT_PER_TEXT = Strategy(
 """Prompt tuning with the prompt's vectors as tokens of every text: the same function, at the cost of longer texts."""
 
 
-def all_tokens_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+def all_tokens_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
     """The training loss, with the last layer computed for all tokens."""
 
     def logits(batch: Batch, noise: Noise | None, dtype: Any) -> Array:
         return model.score(model.hidden(batch, noise, dtype)[batch.last])
 
-    return classification_loss(cast(Classifier, logits), batch, noise, dtype)
+    return classification_loss(cast(ClassifierModule, logits), batch, noise, dtype)
 
 
 def plain_product(x: Array, kernel: Array, dtype: Any) -> Array:

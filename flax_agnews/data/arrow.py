@@ -1,4 +1,4 @@
-"""Tables with types: Parquet files, and data sets of the `datasets` library, on disk or from the hub."""
+"""Reads Parquet files and data sets of the `datasets` library in chunks, and writes Parquet files."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ _DEEPEST = 10  # columns inside of one another that have names
 
 
 def parquet_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Rows of a Parquet file; of a group of rows as the file has it, all are in memory."""
+    """Reads a Parquet file in chunks; one row group of the file is in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -38,7 +38,7 @@ def parquet_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
 
 
 def saved_parts(folder: Path) -> dict[str, Part] | None:
-    """The splits of a folder that `save_to_disk` wrote, one of a single split by the empty name; None for others."""
+    """The splits of a folder that `save_to_disk` wrote, a single one under the empty name; None for other folders."""
     if not any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return None
     import pyarrow as pa
@@ -53,7 +53,7 @@ def saved_parts(folder: Path) -> dict[str, Part] | None:
 
 
 def dataset_part(place: str, dataset: Any) -> Part:
-    """A `datasets.Dataset`, as its columns are stored."""
+    """All rows of a `datasets.Dataset`, with its columns' stored values."""
     return partial(_dataset_chunks, place, dataset)
 
 
@@ -73,7 +73,7 @@ def _dataset_chunks(place: str, dataset: Any, size: int, how: Reading) -> Iterat
 
 
 def _chunks(place: str, schema: Any, batches: Iterable[Any], rows: int) -> Iterator[Chunk]:
-    """Batches of rows as chunks; where there are none, an empty one."""
+    """Turns Arrow batches into chunks; gives one empty chunk where there are none."""
     import pyarrow as pa
 
     fields = {field.name: _inner(field.type, _DEEPEST) for field in schema}
@@ -94,7 +94,7 @@ def _chunks(place: str, schema: Any, batches: Iterable[Any], rows: int) -> Itera
 
 
 def _heads(schema: Any, how: Reading) -> list[str] | None:
-    """The columns that are read, none where one is wanted that isn't there; None is all."""
+    """Top-level columns to be read; None for all, and [] where a wanted column is missing."""
     if not how.only:
         return None
     fields = {field.name: _inner(field.type, _DEEPEST) for field in schema}
@@ -103,7 +103,7 @@ def _heads(schema: Any, how: Reading) -> list[str] | None:
 
 
 def _inner(kind: Any, depth: int) -> dict[str, Any] | None:
-    """The columns inside of a column of this type, by name."""
+    """Fields of a struct type by name, with their own fields, down to `depth` levels; None for other types."""
     import pyarrow as pa
 
     if not pa.types.is_struct(kind) or not depth:
@@ -113,7 +113,7 @@ def _inner(kind: Any, depth: int) -> dict[str, Any] | None:
 
 
 def _declared(schema: Any) -> Callable[[str], list[str] | None]:
-    """Column -> its class names, where `datasets` wrote them into a schema (ClassLabel)."""
+    """Class names by column, where `datasets` wrote a ClassLabel into the schema."""
     try:
         features = parse_json(schema.metadata[b"huggingface"].decode())["info"]["features"]
     except (TypeError, KeyError, ValueError):
@@ -130,13 +130,13 @@ def _declared(schema: Any) -> Callable[[str], list[str] | None]:
 
 
 def _strings(metadata: Any) -> set[str]:
-    """The columns of a Parquet file that hold strings."""
+    """Names of a Parquet file's string columns."""
     columns = (metadata.schema.column(number) for number in range(metadata.num_columns))
     return {column.path for column in columns if column.physical_type == "BYTE_ARRAY"}
 
 
 def _check_claims(path: Path, metadata: Any, heads: Sequence[str]) -> None:
-    """Refuses a Parquet file that says it is more than the machine can hold, before space is taken for it."""
+    """Raises a `UserError` for a Parquet file whose metadata claim more than fits into memory, before reading it."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in heads)
@@ -147,14 +147,14 @@ def _check_claims(path: Path, metadata: Any, heads: Sequence[str]) -> None:
 
 
 class _Values:
-    """Columns as Python values; equal strings of a dictionary are one object, from batch to batch."""
+    """Converts columns to Python values; equal strings of a dictionary column become one object in all batches."""
 
     def __init__(self, place: str) -> None:
         self._place = place
         self._known: dict[str, tuple[Any, list[object]]] = {}
 
     def of(self, batch: Any, name: str) -> list[object]:
-        """The values of one column of a batch or a table."""
+        """The Python values of one column of a batch or table."""
         import pyarrow as pa
 
         try:
@@ -177,7 +177,7 @@ class _Values:
 
 
 def parquet_writer(file: Any, stack: ExitStack) -> Write:
-    """Writes chunks with new columns to a binary file as Parquet, with the types that the first one has."""
+    """Writes chunks with new columns to a binary file as Parquet, with the first chunk's types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

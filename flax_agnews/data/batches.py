@@ -1,8 +1,8 @@
-"""Ragged texts -> fixed-shape batches: pure functions of (seed, epoch, step), every shape planned before training.
+"""Makes fixed-shape batches of ragged texts: pure functions of (seed, epoch, step), shapes planned before training.
 
-A batch is laid out on one flat token axis per device and micro-batch: texts stand one behind the other, the longest
-first, without padding but for the axis's end. Attention works on blocks of `BLOCK` tokens, which look back as far as
-the texts in them reach: short texts, at the end, little.
+A batch has one flat token axis per device and micro-batch: texts follow each other, the longest first, with padding
+only at the end of the axis. Attention works on blocks of `BLOCK` tokens, which look back as far as the texts in them
+reach: little for the short texts at the end.
 """
 
 import copy
@@ -29,19 +29,20 @@ PADDING = -1
 )
 @dataclass(frozen=True)
 class Batch:
-    """Texts on a flat token axis. Leading axes, where present: [devices, micro_batches].
+    """A batch of texts on a flat token axis. Leading axes, where present: [devices, micro_batches].
 
     Attributes:
         ids: [tokens] int32, token ids; or [tokens, embd], what enters layer `depth`.
         text: [tokens] int32, the slot that the token's text has on this device; `PADDING` where there is none.
         position: [tokens] int32, place of the token in its text, from 0.
         last: [slots] int32, index on the token axis of each text's last token: the one that is pooled.
-        number: [slots] int32, the text's number in the whole batch: what dropout is drawn by, on any device.
+        number: [slots] int32, the text's number in the whole batch, which seeds its dropout on any device.
         label: [slots] int32.
-        weight: [slots] float32, what the text weighs in the training loss, 1 unless told; 0 for an empty slot.
+        weight: [slots] float32, weight of the text in the training loss, 1 by default; 0 for an empty slot.
         reach: how many leading blocks look back so far, as in `Shape` (static).
         depth: layers that `ids` have been through (static); 0 for token ids.
-        stride: texts begin so many tokens apart (static), each with its attention to itself; 0: one behind the other.
+        stride: distance in tokens between the beginnings of texts (static), which then attend separately; 0 where
+            texts follow each other directly.
     """
 
     ids: Any
@@ -58,24 +59,24 @@ class Batch:
 
 @lru_cache(maxsize=16)  # every step of an epoch asks for it, by each of the seeds that train together
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of the texts in an epoch: [size], uniform, a pure function of its arguments; read-only."""
+    """Random order of the texts in an epoch: [size], read-only; a pure function of its arguments."""
     order = np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(size)
     order.setflags(write=False)
     return order
 
 
 def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> list[np.ndarray]:
-    """Row numbers of every batch of an epoch; the last one may be short."""
+    """Row numbers of each batch of an epoch; the last batch may be smaller."""
     order = permutation(seed, epoch, size)
     return [order[start : start + batch_size] for start in range(0, size, batch_size)]
 
 
 def deal(lengths: np.ndarray, shards: int) -> list[np.ndarray]:
-    """Texts -> shards of nearly equal token counts: the longest first, each to the emptiest (Graham's LPT).
+    """Distributes texts to shards of nearly equal token counts: longest first, each to the emptiest (Graham's LPT).
 
     Args:
-        lengths: [texts] tokens a text.
-        shards: how many.
+        lengths: [texts] tokens of each text.
+        shards: number of shards.
 
     Returns:
         For each shard the indices into `lengths`, the longest text first.
@@ -93,23 +94,23 @@ def deal(lengths: np.ndarray, shards: int) -> list[np.ndarray]:
 
 
 def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch_tokens: int) -> int:
-    """Micro-batches, of about equal size, so that each has `micro_batch_tokens` tokens a device in the largest batch.
+    """Number of micro-batches with which each has at most `micro_batch_tokens` tokens a device in the largest batch.
 
-    One number for all batches: dealt to more shards than it was measured for, a batch may need more slots.
+    All batches have the same number, since distributed to more shards a batch may need more slots than planned.
     """
     most = max(int(lengths.sum()) for lengths in batches)
     return max(1, -(-most // (devices * micro_batch_tokens)))
 
 
 def measure(lengths: np.ndarray, devices: int, micro_batches: int) -> Need:
-    """What a batch of texts of these lengths needs, dealt to devices and micro-batches."""
+    """Smallest shape that holds texts of these lengths, distributed to devices and micro-batches."""
     dealt = deal(lengths, devices * micro_batches)
     reach = np.max([_reach(lengths[shard]) for shard in dealt], axis=0)
     return Need(max(map(len, dealt)), micro_batches, tuple(reach.tolist()))
 
 
 def _reach(lengths: np.ndarray) -> np.ndarray:
-    """How many leading blocks look back at least so far, for each of `LEVELS`, with texts laid out in this order."""
+    """Number of leading blocks that look back at least so far, for each of `LEVELS`, with texts in this order."""
     ends = np.cumsum(lengths)
     last = (ends - 1) // BLOCK
     back = last - (ends - lengths) // BLOCK
@@ -127,14 +128,14 @@ def assemble(
     devices: int,
     weights: np.ndarray | None = None,
 ) -> Batch:
-    """Rows of the data -> a NumPy batch of `shape`, with leading axes [devices, micro_batches].
+    """Makes a NumPy batch of `shape` from rows of the data, with leading axes [devices, micro_batches].
 
     Args:
-        data, labels: all texts.
-        rows: of the texts in the batch.
-        shape: a planned one.
-        devices: that share it.
-        weights: [all texts] what each weighs in the loss; 1 by default.
+        data, labels: all texts of the split.
+        rows: row numbers of the batch's texts.
+        shape: a planned shape that holds them.
+        devices: number of devices.
+        weights: [all texts] weight of each in the loss; 1 by default.
     """
     shards = deal(data.lengths[rows], devices * shape.micro_batches)
     parts = [_flat(data, labels, weights, rows[shard], shard, shape) for shard in shards]
@@ -145,7 +146,7 @@ def assemble(
 def _flat(
     data: Ragged, labels: np.ndarray, weights: np.ndarray | None, rows: np.ndarray, numbers: np.ndarray, shape: Shape
 ) -> Batch:
-    """One device's micro-batch: the texts of these rows, `numbers` in the batch, one behind the other."""
+    """Makes one device's micro-batch of the texts in these rows, which have these `numbers` in the batch."""
     slots, tokens = shape.slots, shape.tokens
     lengths = data.lengths[rows]
     total, used = int(lengths.sum()), len(rows)
@@ -174,20 +175,20 @@ def _flat(
 
 
 class TrainBatches:
-    """All batches of a run: `batch(seed, epoch, step)`, from shapes planned over every seed and epoch.
+    """Training batches, `batch(seed, epoch, step)`, in a few shapes planned over all seeds and epochs.
 
-    More epochs leave the shapes of the first ones as they are, since a shape decides the last digits of an update:
-    batches of an epoch that is planned later (`planned_epochs`) and that no shape holds add one.
+    More epochs don't change the shapes of the first ones, since a shape decides the last digits of an update: where no
+    shape holds a batch of a later epoch (`planned_epochs`), a shape is added.
 
     Args:
-        data, labels: the texts that train.
-        batch_size: texts an update.
-        seeds, epochs: what will be asked for.
-        devices: shards of a batch.
-        micro_batch_tokens: most tokens of a micro-batch on one device.
-        most_shapes: most shapes to plan; many more epochs may add one or two.
-        together: seeds that train at once: their batches have one shape, and share the limit of a micro-batch.
-        weights: [texts] what each weighs in the loss; 1 by default.
+        data, labels: the training texts.
+        batch_size: texts of an update.
+        seeds, epochs: the seeds, and the number of epochs, to plan for.
+        devices: number of devices that share a batch.
+        micro_batch_tokens: largest number of tokens of a micro-batch on one device.
+        most_shapes: largest number of shapes; many more epochs may add one or two.
+        together: number of seeds that train at once: their batches have one shape, and share the limit of tokens.
+        weights: [texts] weight of each in the loss; 1 by default.
 
     Attributes:
         groups: the seeds that train together.
@@ -234,7 +235,7 @@ class TrainBatches:
         """Share of the computed tokens that belong to no text, over all planned batches."""
 
     def _updates(self, epoch: int) -> list[list[np.ndarray]]:
-        """For each update of each group in an epoch, the lengths of each seed's texts."""
+        """Lengths of each seed's texts, for each update of each group of seeds in an epoch."""
         size = len(self.labels)
         return [
             [self.data.lengths[rows] for rows in update]
@@ -243,24 +244,24 @@ class TrainBatches:
         ]
 
     def cut(self, steps: int) -> "TrainBatches":
-        """The same batches, of each epoch only the first so many."""
+        """The same batches with only the first so many of each epoch."""
         other = copy.copy(self)
         other.steps_per_epoch = steps
         return other
 
     def rows(self, seed: int, epoch: int, step: int) -> np.ndarray:
-        """Row numbers of the texts that share an update."""
+        """Row numbers of the texts of an update."""
         order = permutation(seed, epoch, len(self.labels))
         return order[step * self.batch_size : (step + 1) * self.batch_size]
 
     def batch(self, seed: int, epoch: int, step: int) -> tuple[Shape, Batch]:
-        """The batch of an update, and its planned shape. Step counts from 0 in each epoch."""
+        """The batch of an update, and its shape; `step` counts from 0 in each epoch."""
         return self.joint_batch([seed], epoch, step)
 
     def joint_batch(self, seeds: Sequence[int], epoch: int, step: int) -> tuple[Shape, Batch]:
-        """The batches of several seeds, in one shape: leading axes [devices, seeds, micro_batches].
+        """The batches of several seeds in one shape: leading axes [devices, seeds, micro_batches].
 
-        Each is the seed's batch of a run alone; that of one seed has no axis [seeds].
+        Each is the batch of the seed's run alone; with one seed there is no axis [seeds].
         """
         rows = [self.rows(seed, epoch, step) for seed in seeds]
         shape = choose(joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
@@ -269,11 +270,11 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every text once, in batches of like lengths, so that short texts look back less far.
+    """Evaluation batches: every text once, batched by length, so that attention of short texts is cheap.
 
     Args:
         data, labels: the texts.
-        batch_size: texts a batch, on average.
+        batch_size: texts of a batch, on average.
         devices, micro_batch_tokens: as in `TrainBatches`.
     """
 
@@ -292,7 +293,7 @@ class EvalBatches:
         self.shapes = plan_shapes(self._needs, most=2)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Shape, Batch]]:
-        """Rows of a batch, its shape, the batch."""
+        """Iterates over (row numbers, shape, batch)."""
         for rows, need in zip(self._groups, self._needs, strict=True):
             shape = choose(need, self.shapes)
             yield rows, shape, assemble(self.data, self.labels, rows, shape, self.devices)

@@ -1,8 +1,8 @@
-"""A news corpus of our own: invented stories on four topics, the same on every machine, without a network.
+"""The builtin corpus: invented news stories on four topics, the same on every machine, without a network.
 
 Each sentence of a story is about its topic or, seldom, about another one, and mixes words of that topic with
-words that all topics share; a few labels are wrong. So no single word settles the class, nor does anything
-reach 100 %.
+words that all topics share; a few labels are wrong. So no single word decides the class, and no classifier
+reaches 100 %.
 """
 
 import re
@@ -38,12 +38,12 @@ _SHAPES = (
 
 
 def claims(source: str) -> bool:
-    """Whether the setting `source` means this corpus."""
+    """Whether `data.source` names this corpus."""
     return source == NAME
 
 
 def load(config: DataConfig) -> Found:
-    """`TRAIN_ROWS` training and `TEST_ROWS` test rows, all different; no validation split."""
+    """Generates `TRAIN_ROWS` training and `TEST_ROWS` test rows, all different; there is no validation split."""
     refuse_names(config, f"{NAME} is none")
     texts, labels = generate(TRAIN_ROWS + TEST_ROWS)
     train, test = slice(TRAIN_ROWS), slice(TRAIN_ROWS, None)
@@ -55,7 +55,7 @@ def load(config: DataConfig) -> Found:
 
 
 def generate(rows: int, noise: float = NOISE, seed: int = _SEED) -> tuple[list[str], list[int]]:
-    """`rows` different texts and labels; a share `noise` of these is wrong (the texts stay the same)."""
+    """Generates `rows` different texts with labels; a share `noise` of the labels is wrong, whatever the texts."""
     writer = _Writer(np.random.default_rng(seed))
     stories: dict[str, int] = {}  # text -> label, in order of writing
     while len(stories) < rows:
@@ -68,7 +68,7 @@ def generate(rows: int, noise: float = NOISE, seed: int = _SEED) -> tuple[list[s
 
 @dataclass(frozen=True)
 class _Sentence:
-    """Parts of a sentence, all but the verb ready to print; `context` may be empty."""
+    """Parts of a sentence; all but the verb are in their final form, and `context` may be empty."""
 
     subject: str
     verb: str
@@ -77,7 +77,7 @@ class _Sentence:
 
 
 class _Writer:
-    """Draws stories, with `random()` only: of NumPy's methods the least likely to change its stream."""
+    """Generates stories; uses only `random()`, the method of NumPy's generators least likely to change its numbers."""
 
     def __init__(self, generator: np.random.Generator):
         self._random: Callable[[], float] = generator.random
@@ -89,12 +89,12 @@ class _Writer:
         return self._random() < share
 
     def pick(self, phrases: str) -> str:
-        """One of the phrases, its slots filled."""
+        """Draws one of the phrases and fills its placeholders."""
         options = _phrases(phrases)
         return self._filled(options[self.below(len(options))])
 
     def story(self, topic: int) -> str:
-        """Headline, sentences, or both, on one line with spaces between them (as AG News has them)."""
+        """Generates a story: headline, sentences, or both, on one line separated by spaces, as in AG News."""
         other = (topic + 1 + self.below(3)) % 4
         draw = self._random()
         headline, sentences = next((head, count) for share, head, count in _SHAPES if draw < share)
@@ -173,19 +173,19 @@ def _phrases(text: str) -> Sequence[str]:
 
 @cache
 def _actions(text: str) -> Sequence[tuple[str, str]]:
-    """(verbs, objects) of each action; a line that ends in a semicolon goes on in the next."""
+    """Parses actions into (verbs, objects); a line that ends in a semicolon continues on the next."""
     lines = (line.partition("|") for line in re.sub(r";\s*\n", ";", text).strip().splitlines())
     return [(verbs, objects) for verbs, _, objects in lines]
 
 
 def _base(verb: str) -> str:
-    """`lay:laid off` -> `lay off`."""
+    """Base form of a verb: `lay:laid off` -> `lay off`."""
     first, *rest = verb.split(" ")
     return " ".join([first.split(":")[0], *rest])
 
 
 def _past(verb: str) -> str:
-    """`lay:laid off` -> `laid off`; `try` -> `tried`."""
+    """Past form of a verb: `lay:laid off` -> `laid off`; `try` -> `tried`."""
     first, *rest = verb.split(" ")
     base, _, past = first.partition(":")
     if not past:
@@ -194,7 +194,7 @@ def _past(verb: str) -> str:
 
 
 def _third_person(verb: str) -> str:
-    """`lay:laid off` -> `lays off`; `try` -> `tries`."""
+    """Third person of a verb: `lay:laid off` -> `lays off`; `try` -> `tries`."""
     first, *rest = verb.split(" ")
     base = first.split(":")[0]
     hisses = base.endswith(("s", "sh", "ch", "x"))
@@ -207,7 +207,7 @@ def _ends_in_y(verb: str) -> bool:
 
 
 def _is_plural(subject: str) -> bool:
-    """Whether the noun phrase takes a plural verb, going by its last word."""
+    """Whether a noun phrase takes a plural verb, judged by its last word."""
     return subject == "young people" or (subject.endswith("s") and not subject.endswith(("ss", "us", "is")))
 
 

@@ -1,7 +1,7 @@
 """The words of the builtin corpus. Every story in it is invented; `builtin.py` puts the words together.
 
-Phrases are separated by semicolons. An action is `verbs | objects`: any of its verbs goes with any of its
-objects. `win:won` gives an irregular past; a line that ends in a semicolon goes on in the next.
+Phrases are separated by semicolons. An action is `verbs | objects`: any of its verbs combines with any of its
+objects. `win:won` gives an irregular past; a line that ends in a semicolon continues on the next.
 {person}, {town}, {place}, {team}, {company}, {n} and {day} are filled in.
 """
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class Scene(NamedTuple):
-    """Who can do what: any of `subjects` with any line of `actions`."""
+    """Subjects and actions: any of `subjects` combines with any line of `actions`."""
 
     subjects: str
     actions: str
 
 
 class Topic(NamedTuple):
-    """One class. Its `people` and those of `SHARED` do each other's actions; `events` keep to their own."""
+    """The words of one class. Its `people` and those of `SHARED` share their actions; `events` have their own."""
 
     name: str
     people: Scene

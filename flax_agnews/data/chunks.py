@@ -1,4 +1,4 @@
-"""Consecutive rows of a file or a table: what every reader gives, and everyone who needs texts and labels takes."""
+"""Chunks, consecutive rows of a file: the common result of all readers, from which texts and labels are taken."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ _ROW = 100  # bytes of memory that a row takes besides its characters, about
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read for.
+    """Options for reading a file.
 
     Attributes:
-        wanted: columns that will be asked for: a CSV's delimiter is one that has them in its header.
-        only: no other columns are needed; else all are there, to be written again.
-        whole: everything will be in memory at once; what can't fit is refused first.
+        wanted: columns that will be used; a CSV's delimiter is found such that its header has them.
+        only: read no other columns; by default all are read, so that they can be written again.
+        whole: all rows will be in memory at once; a file that can't fit is refused before reading.
         delimiter: of CSV files, one character or `tab`; None finds it in the header.
     """
 
@@ -39,17 +39,17 @@ class Chunk:
     """Consecutive rows of a file.
 
     Attributes:
-        place: the file.
-        columns: their names; in a JSON file those of the first row.
-        records: the rows, as the file's kind has them.
-        numbers: where each stands, counted from 1.
-        unit: what `numbers` count.
-        done: share of the file that is read.
+        place: path of the file.
+        columns: names of the columns; in a JSON file those of the first row.
+        records: the rows, in the form of the file's format.
+        numbers: number of each row in the file, from 1.
+        unit: the unit of `numbers`, such as `line`.
+        done: share of the file that has been read.
         column: name -> its values.
-        fields: column -> columns inside of it, where there are some, by name.
+        fields: column -> its nested columns by name, where it has some.
         declared: column -> class names that its type declares.
-        typed: the columns have types, so that null is no label rather than a mistake.
-        delimiter: of a CSV file.
+        typed: whether the columns have types, so that null means an unlabelled row rather than a mistake.
+        delimiter: a CSV file's delimiter.
         array: whether the file is one JSON array.
     """
 
@@ -67,15 +67,15 @@ class Chunk:
     array: bool = False
 
     def rows(self, texts: Sequence[str], label: str | None = None, section: str = "") -> Rows:
-        """Texts, and labels where a column is named, as they stand, without those rows that a type has no label for.
+        """Unchanged texts, and labels where a column is named; rows with null labels in typed columns are left out.
 
         Args:
-            texts: column of the texts; two for pairs. Dots lead into columns inside of others: `meta.text`.
+            texts: column of the texts; two for pairs. Dots lead into nested columns: `meta.text`.
             label: column of the labels.
-            section: before the names of settings in errors, such as `data.`.
+            section: prefix of setting names in errors, such as `data.`.
 
         Raises:
-            UserError: there is no such column, or several.
+            UserError: a column is missing, or there are several of that name.
         """
         wanted = [("text_column", text) for text in texts] + ([("label_column", label)] if label is not None else [])
         check_columns(self.place, self.columns, wanted, section, self.fields, self.delimiter)
@@ -108,13 +108,13 @@ Write = Callable[[Chunk, Added], None]
 
 
 def check_new(place: str, columns: Collection[str], added: Iterable[str]) -> None:
-    """Raises a `UserError` where a new column has the name of one that is there."""
+    """Raises a `UserError` where a new column has the name of an existing one."""
     if there := [name for name in added if name in columns]:
         raise UserError(f"{place}: has {listed(there)} already; name the new columns otherwise: --prefix answered_")
 
 
 def taken(values: Sequence[T], indices: Iterable[int]) -> list[T]:
-    """The values at `indices`."""
+    """Selects the values at `indices`."""
     return [values[index] for index in indices]
 
 
@@ -125,12 +125,12 @@ Part = Callable[[int, Reading], Iterator[Chunk]]
 def grouped(
     records: Iterable[tuple[int, T]], size: int, read: Callable[[], int]
 ) -> Iterator[tuple[list[int], list[T]]]:
-    """(Where they stand, records) of each chunk; at least one.
+    """Groups records into chunks: (row numbers, records), at least one chunk.
 
     Args:
-        records: with the place of each.
-        size: most records of a chunk.
-        read: how many bytes were read so far.
+        records: pairs of a row number and a record.
+        size: largest number of records in a chunk.
+        read: returns the number of bytes read so far.
     """
     numbers: list[int] = []
     group: list[T] = []
@@ -146,7 +146,7 @@ def grouped(
 
 
 def whole(place: str, part: Part, texts: Sequence[str], label: str, delimiter: str | None) -> Rows:
-    """All texts and labels of a part; a `UserError` where they are more than half of the machine's memory."""
+    """Reads all texts and labels of a file or split. UserError for more than half of the memory."""
     reading = Reading([*texts, label], only=True, whole=True, delimiter=delimiter)
     found: list[Rows] = []
     size = 0
@@ -161,5 +161,5 @@ def whole(place: str, part: Part, texts: Sequence[str], label: str, delimiter: s
 
 
 def parts(text: object) -> Sequence[str]:
-    """The strings of a text or a pair; nothing of what is none, which is refused later."""
+    """The strings of a text or pair; none of other values, which are refused later."""
     return [part for part in (text if isinstance(text, tuple) else (text,)) if isinstance(part, str)]

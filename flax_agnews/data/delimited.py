@@ -1,4 +1,4 @@
-"""CSV and TSV files, read a chunk at a time and written again: fields exactly as they stand."""
+"""Reads CSV and TSV files in chunks and writes them again, with unchanged fields."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 
 
 def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Rows of a file with a header. Quoted fields may hold line breaks; blank lines are skipped."""
+    """Reads a file with a header in chunks. Quoted fields may hold line breaks; blank lines are skipped."""
     with streams.reading(path) as text, _long_fields():
         lines = iter(text)
         skipped, first = _until_filled(lines)
@@ -40,7 +40,7 @@ def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
 
 
 def _until_filled(lines: Iterator[str]) -> tuple[list[str], str]:
-    """Blank lines, and the line that follows them; empty at the end."""
+    """Reads up to the first line that isn't blank: (blank lines before it, that line); it is empty at the end."""
     blank: list[str] = []
     for line in lines:
         if line.strip("\r\n"):
@@ -50,7 +50,7 @@ def _until_filled(lines: Iterator[str]) -> tuple[list[str], str]:
 
 
 def _delimiter(header: str, tabs: bool, wanted: Sequence[str]) -> str:
-    """The delimiter with which a header has the wanted columns; else the format's own, unless others split it more."""
+    """The delimiter with which a header has the wanted columns; else the format's, or one that splits the header."""
     own = "\t" if tabs else ","
     found = {mark: _fields(header, mark) for mark in dict.fromkeys([own, *_DELIMITERS])}
     fitting = [mark for mark, columns in found.items() if wanted and set(wanted) <= set(columns)]
@@ -67,7 +67,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 
 def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record starts, and its fields; blank lines are skipped."""
+    """Iterates over (number of the record's first line, its fields); blank lines are skipped."""
     reader, line = csv.reader(lines, strict=True, delimiter=delimiter), 1
     try:
         for fields in reader:
@@ -86,7 +86,7 @@ def _check_width(path: Path, line: int, fields: Sequence[str], columns: Sequence
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lets fields be as long as any text."""
+    """A context that raises the `csv` module's limit on the length of a field."""
     before = csv.field_size_limit(streams.LONGEST)
     try:
         yield
@@ -98,8 +98,8 @@ def writer(file: Any, stack: ExitStack) -> Write:
     """Writes chunks with new columns to a binary file, with the delimiter of the first one.
 
     Args:
-        file: that is written to.
-        stack: what is to be closed before it.
+        file: the binary file.
+        stack: closes what has to be closed before the file.
     """
     text = stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline=""))
     begun: list[Callable[[list[Any]], None]] = []
@@ -116,7 +116,7 @@ def writer(file: Any, stack: ExitStack) -> Write:
 
 
 def _row_writer(file: io.TextIOWrapper, delimiter: str) -> Callable[[list[Any]], None]:
-    """Writes a row such that it is read again as it was."""
+    """Returns a function that writes a row such that it reads back unchanged."""
     plain, quoted = (
         csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=how)
         for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)

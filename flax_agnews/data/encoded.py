@@ -1,4 +1,4 @@
-"""A corpus as token ids: what training and evaluation read."""
+"""A tokenized corpus, which training and evaluation read."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from flax_agnews.errors import listed, shown
 
 @dataclass(frozen=True)
 class Split:
-    """Texts that train, validate or test.
+    """Tokenized texts and labels of one split.
 
     Attributes:
-        tokens: ids of each text.
+        tokens: token ids of each text.
         labels: [texts] int32.
     """
 
@@ -30,13 +30,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """All splits of a corpus.
+    """All splits of a tokenized corpus.
 
     Attributes:
-        name: of the source.
-        classes: names; a label is an index.
-        train, validation, test: splits.
-        notes: how texts and labels were read, for the line about the data.
+        name: name of the data set.
+        classes: class names; a label is an index into them.
+        train, validation, test: the splits.
+        notes: remarks on how texts and labels were read, for display and report.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Data:
 
     @property
     def truncated(self) -> int:
-        """Texts of all splits that were longer than the most allowed."""
+        """Number of texts, in all splits, that were cut at the length limit."""
         return sum(split.tokens.truncated for split in (self.train, self.validation, self.test))
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of every split's ids and labels, and of the class names."""
+        """SHA-256 of token ids and labels of all splits, and of the class names."""
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         for split in (self.train, self.validation, self.test):
             for array in (split.tokens.ids, split.tokens.offsets, split.labels):
@@ -62,17 +62,17 @@ class Data:
 
     @property
     def class_texts(self) -> np.ndarray:
-        """[classes] int64, training texts of each."""
+        """Number of training texts of each class: [classes] int64."""
         return np.bincount(self.train.labels, minlength=len(self.classes))
 
     @property
     def majority_accuracy(self) -> float:
-        """Test accuracy of always answering the class that is most frequent in training."""
+        """Test accuracy of always predicting the most frequent class of the training texts."""
         return float((self.test.labels == self.class_texts.argmax()).mean())
 
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data:
-    """Texts -> ids, from the disk's cache where it has them."""
+    """Tokenizes a corpus, or reads its token ids from the cache on disk."""
 
     def split(texts: Texts) -> Split:
         return Split(encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32))
@@ -82,7 +82,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data
 
 
 def _special_note(corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
-    """How the special tokens in the texts were read, where there are any."""
+    """A remark on how names of special tokens in the texts were read; empty without any."""
     found = [tokenizer.special_in(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
     count, names = sum(count for count, _ in found), set[str]().union(*(names for _, names in found))
     contain = "text contains" if count == 1 else "texts contain"

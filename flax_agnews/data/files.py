@@ -1,4 +1,4 @@
-"""Local data sets: files in any format that `tables` reads, several by a pattern, or the splits of a folder."""
+"""Local data sets: files in any format that `tables` reads, file patterns, and folders with splits."""
 
 import itertools
 from pathlib import Path
@@ -14,20 +14,20 @@ CLASSES_FILE = "classes.txt"
 
 
 def claims(source: str) -> bool:
-    """Whether `source` means something local: it exists, or it is written as a path, pattern or file name."""
+    """Whether `source` is local: it exists, or is written as a path, pattern or file name."""
     written_as_path = source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
     named = written_as_path or layout.is_pattern(source) or layout.format_of(source)[0]
     return not source or bool(named) or expanded(source).exists()
 
 
 def is_single_file(source: str) -> bool:
-    """Whether `source` is files rather than a folder (or, where nothing exists, is named like one)."""
+    """Whether `source` is a file or pattern rather than a folder; one that doesn't exist is judged by its name."""
     path = expanded(source)
     return path.is_file() or (not path.is_dir() and bool(layout.is_pattern(source) or layout.format_of(source)[0]))
 
 
 def load(config: DataConfig) -> Found:
-    """The splits of a folder, or of files and `test_source`."""
+    """Reads the splits of a folder, or of files with `data.test_source`."""
     path = expanded(config.source)
     if config.source and path.is_dir():
         return _load_folder(path, config)
@@ -75,7 +75,7 @@ def _files(source: str, setting: str) -> Part:
 
 
 def _class_names(path: Path) -> list[str] | None:
-    """One name a line, in the order of the class numbers, as written; None where there is no such file."""
+    """Reads class names, one a line in the order of class numbers; None where there is no such file."""
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, through the `datasets` library."""
+"""Reads data sets of the Hugging Face hub through the `datasets` library."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from flax_agnews.errors import UserError, listed, shown
 
 
 def claims(source: str) -> bool:
-    """Whatever nothing before it has claimed is a hub id."""
+    """Whether `source` is a hub id: always, since this kind of source is asked last."""
     return True
 
 
 def load(config: DataConfig) -> Found:
-    """The splits of the hub data set `config.source` that `config` names; class names are those of the label's type."""
+    """Reads the configured splits of the hub data set `config.source`; class names come from the label's type."""
     found = _load_dataset(config.source, config.config)
     chosen = splits.choose(config.source, list(found), config)
     rows = {split: _rows(f"{config.source} {name}", found[name], config) for split, name in chosen.items()}
@@ -67,7 +67,7 @@ def _check_configuration(name: str, config: str | None) -> None:
 
 
 def offline(ways: str) -> str:
-    """What works without the hub, and that a variable says so where it does."""
+    """Advice where the hub can't be reached; says so where an environment variable switches it off."""
     from huggingface_hub import constants
 
     asked = "; or unset HF_HUB_OFFLINE, which keeps it from being asked" if constants.HF_HUB_OFFLINE else ""
@@ -76,7 +76,7 @@ def offline(ways: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the hub libraries' bars and retry messages: the caller has a display of its own."""
+    """A context that silences the hub libraries' progress bars and retry messages."""
     import datasets.utils as datasets_utils
     import huggingface_hub.utils as hub_utils
 

@@ -1,4 +1,4 @@
-"""Files of JSON objects, one a line or in one array, read a chunk at a time and written again."""
+"""Reads files of JSON objects, one a line or in one array, in chunks, and writes them again."""
 
 import io
 import json
@@ -17,14 +17,14 @@ _EXAMPLE = 'must be a JSON object, such as {"text": "...", "label": 0}'
 
 
 def line_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Rows of a file with one JSON object a line; blank lines are skipped."""
+    """Reads a file with one JSON object a line in chunks; blank lines are skipped."""
     with streams.reading(path) as lines:
         records = ((lines.number, _object(f"{path} line {lines.number}", line)) for line in lines if line.strip())
         yield from _chunks(path, grouped(records, size, lambda: lines.bytes), "line", lines.done)
 
 
 def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Rows of one array of objects, or of one object a line, whichever the file begins with."""
+    """Reads a file in chunks that is one array of objects, or has one object a line."""
     with streams.reading(path) as text:
         start = next((block.lstrip(_SPACE)[:1] for block in text.blocks() if block.strip(_SPACE)), "")
     if start != "[":
@@ -39,7 +39,7 @@ def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
 def _chunks(
     path: Path, groups: Iterator[tuple[list[int], list[dict[str, object]]]], unit: str, done: Callable[[], float]
 ) -> Iterator[Chunk]:
-    """Chunks of (places, records): the columns are those of the very first row."""
+    """Makes chunks of (row numbers, records), with the columns of the first row."""
     columns: list[str] = []
     inner: dict[str, Any] = {}
     for numbers, group in groups:
@@ -55,7 +55,7 @@ def _chunks(
 
 
 def _object(place: str, text: str) -> dict[str, object]:
-    """The object that a line is; a `UserError` where it is none."""
+    """Parses a line as a JSON object. UserError where it is none."""
     try:
         record = parse_json(text)
     except ValueError as error:
@@ -66,10 +66,10 @@ def _object(place: str, text: str) -> dict[str, object]:
 
 
 class _Array:
-    """The objects of a JSON array, one by one, whatever its lines are.
+    """Iterates over the objects of a JSON array without reading all of it, however it is split into lines.
 
     Attributes:
-        read: characters so far.
+        read: number of characters read so far.
     """
 
     def __init__(self, place: str, blocks: Iterator[str]) -> None:
@@ -89,7 +89,7 @@ class _Array:
             raise self._broken("there is more after the array")
 
     def _next(self) -> str:
-        """The next character that is no space, which stays the next; empty at the end."""
+        """Skips white space and returns the next character without consuming it; empty at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1
@@ -122,7 +122,7 @@ class _Array:
         return value
 
     def _more(self) -> bool:
-        """Drops what was read, and takes as much again as is left at least; False at the end."""
+        """Drops the parsed part of the buffer and at least doubles the rest; returns False at the end."""
         self._line += self._text.count("\n", 0, self._at)
         pieces, self._at = [self._text[self._at :]], 0
         wanted = size = len(pieces[0])
@@ -152,7 +152,7 @@ def line_writer(file: Any, stack: ExitStack) -> Write:
 
 
 def writer(file: Any, stack: ExitStack) -> Write:
-    """Writes chunks with new columns to a binary file: one array where the first one's file is one, else lines."""
+    """Writes chunks with new columns to a binary file, as an array or as lines, like the file that was read."""
     text = _text(file, stack)
     before: list[str] = []  # what stands before the next object of an array; empty before the first chunk
 

@@ -1,7 +1,7 @@
-"""What the values of a label column mean: names of classes, or positions among the classes.
+"""Maps the values of a label column to classes: values are class names, or positions among the classes.
 
-What a data source declares decides. Declared names (a ClassLabel column's, `classes.txt`, a trained run's classes) are
-matched first, exactly. Positions are read only where every label is an integer that is no name and lies within the
+The data source's declarations decide. Declared names (a ClassLabel column's, `classes.txt`, a trained run's classes)
+are matched first, exactly. Positions are read only where every label is an integer that is no name and lies within the
 classes. Anything else is an error that says both readings.
 """
 
@@ -33,14 +33,14 @@ How = Literal["auto", "names", "positions", "legacy"]
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a data set, and how a label says which one it means.
+    """The classes of a data set, and the reading of its labels.
 
     Attributes:
-        names: of the classes, in the order of their numbers.
-        how: a label is one of the `names`, or a position among them; `legacy` takes integers for positions and all
-            else for names, whatever the names are.
-        why: how labels are read, for people.
-        setting: that chooses the reading, for errors.
+        names: class names, in the order of class numbers.
+        how: whether a label is one of the `names` or a position among them; `legacy` reads integers as positions and
+            everything else as names.
+        why: the reading in words, for people.
+        setting: the setting that chooses the reading, for errors.
     """
 
     names: Sequence[str]
@@ -53,14 +53,14 @@ class Classes:
         return {name: number for number, name in enumerate(self.names)}
 
     def number(self, label: str) -> int | None:
-        """The class that a label means; None where it means none."""
+        """The class number of a label; None where it has none."""
         position = None if self.how == "names" else integer(label)
         if position is None:
             return None if self.how == "positions" else self._index.get(label)
         return position if 0 <= position < len(self.names) else None
 
     def numbers(self, rows: Rows) -> np.ndarray:
-        """[rows] int32, the class of each row; a `UserError` that names the labels that are no classes."""
+        """Class numbers of all rows: [rows] int32. UserError that names labels without a class."""
         labels = read_labels(rows, as_names=self.how != "positions")
         found = {label: self.number(label) for label in dict.fromkeys(labels)}
         if unknown := [label for label, number in found.items() if number is None]:
@@ -88,12 +88,12 @@ class Classes:
 def find_classes(
     train: Rows, others: Iterable[Rows] = (), declared: Sequence[str] | None = None, how: How = "auto"
 ) -> Classes:
-    """The classes of a data set.
+    """Determines the classes of a data set and the reading of its labels.
 
     Args:
-        train: the training rows, whose labels make the classes where no names are declared.
-        others: the rows of the other splits, which are read in the same way.
-        declared: names of the classes in order, where the source knows them.
+        train: the training rows; where no names are declared, their labels are the classes.
+        others: the rows of the other splits, read in the same way.
+        declared: class names in order, where the source declares them.
         how: the setting `data.labels`.
 
     Raises:
@@ -118,13 +118,13 @@ def find_classes(
 def choose_reading(
     splits: Iterable[Rows], names: Sequence[str], how: How = "auto", setting: str = "--data.labels"
 ) -> Classes:
-    """How labels say which of the declared `names` they mean.
+    """Chooses whether labels are read as the declared `names` or as positions among them.
 
     Args:
-        splits: all the rows; may be read a chunk at a time.
-        names: of the classes, in order.
-        how: `names` or `positions` where somebody has said so, else `auto`.
-        setting: the flag that says so, for errors.
+        splits: all rows; may be an iterator that reads chunks.
+        names: class names in order.
+        how: `names` or `positions` where a setting says so, else `auto`.
+        setting: that setting's name, for errors.
 
     Raises:
         UserError: labels have two readings, or a label has none.
@@ -150,16 +150,16 @@ def choose_reading(
 
 
 def integer(label: str) -> int | None:
-    """The whole number that a label is (`3`, ` 3`, `3.0`, `03`, `-1`), or None."""
+    """A label as a whole number (`3`, ` 3`, `3.0`, `03`, `-1`); None where it is none."""
     return int(label.split(".")[0]) if _INTEGER.fullmatch(label) else None
 
 
 def read_labels(rows: Rows, as_names: bool = True) -> list[str]:
-    """Each label as text: names as written, integers of any type as `3`.
+    """Labels as texts: names as written, integers of any type as `3`.
 
     Args:
-        rows: whose labels they are.
-        as_names: labels of a column whose type declares names (`Rows.names`) become these names.
+        rows: the rows with the labels.
+        as_names: replace labels of a column whose type declares names (`Rows.names`) by these names.
     """
     names = rows.names if as_names else None
     return [_read_label(rows, index, label, names) for index, label in enumerate(rows.labels)]
@@ -182,7 +182,7 @@ def _read_label(rows: Rows, index: int, label: object, names: Sequence[str] | No
 
 
 def _first_places(rows: Rows, as_names: bool) -> dict[str, str]:
-    """Every different label, and where it stands first."""
+    """Every different label with the index of its first row."""
     found: dict[str, str] = {}
     for index, label in enumerate(read_labels(rows, as_names)):
         if label not in found:
@@ -191,7 +191,7 @@ def _first_places(rows: Rows, as_names: bool) -> dict[str, str]:
 
 
 def _undeclared(distinct: Mapping[str, str], how: How) -> Classes:
-    """The classes that the training labels themselves make."""
+    """The classes where no names are declared: the different training labels."""
     numbers = {label: integer(label) for label in distinct}
     if how == "positions" or (how == "auto" and _dense(numbers)):
         size = _size(numbers, distinct)
@@ -223,7 +223,7 @@ def _whole(label: str) -> bool:
 
 
 def _dense(numbers: Mapping[str, int | None]) -> bool:
-    """Whether labels are 0 to n - 1, plainly written, each in one way, and (nearly) all of them."""
+    """Whether labels are the integers 0 to n - 1, each written in one plain way, with (nearly) none missing."""
     values = [number for number in numbers.values() if number is not None]
     if len(values) < len(numbers) or len(set(values)) < len(values):
         return False
@@ -232,7 +232,7 @@ def _dense(numbers: Mapping[str, int | None]) -> bool:
 
 
 def _twins(numbers: Mapping[str, int | None]) -> tuple[str, str] | None:
-    """Two labels that are the same whole number: `7` and `007`."""
+    """Two labels that are the same whole number, such as `7` and `007`; None where there are none."""
     seen: dict[int, str] = {}
     for label, number in numbers.items():
         if number is not None and seen.setdefault(number, label) != label:
@@ -241,7 +241,7 @@ def _twins(numbers: Mapping[str, int | None]) -> tuple[str, str] | None:
 
 
 def _size(numbers: Mapping[str, int | None], places: Mapping[str, str]) -> int:
-    """How many classes labels make that are positions."""
+    """Number of classes where labels are positions."""
     for label, number in numbers.items():
         if number is None or not 0 <= number < MOST_CLASSES:
             allowed = f"must be 0 to {MOST_CLASSES - 1}, since --data.labels positions asks for class numbers"
@@ -250,7 +250,7 @@ def _size(numbers: Mapping[str, int | None], places: Mapping[str, str]) -> int:
 
 
 def _no_reading(place: str, label: str, names: Sequence[str]) -> str:
-    """What is wrong with a label that is neither a name nor a position."""
+    """The error for a label that is neither a name nor a position."""
     numbered = integer(label) is not None
     hint = "" if numbered else nearest(shown(label), map(shown, names), most=20)
     hint = hint or f" Known: {listed(map(shown, names), 20)}."
@@ -260,7 +260,7 @@ def _no_reading(place: str, label: str, names: Sequence[str]) -> str:
 
 
 def _two_readings(label: str, place: str, named: str, by_position: Classes) -> str:
-    """What is wrong with a label that is a position where others are names."""
+    """The error for labels that can be read both as names and as positions."""
     names, number = by_position.names, by_position.number(label)
     assert number is not None
     return (
@@ -271,7 +271,7 @@ def _two_readings(label: str, place: str, named: str, by_position: Classes) -> s
 
 
 def _legacy(distinct: Mapping[str, str], declared: Sequence[str] | None) -> Classes:
-    """The classes as they were read before `data.labels`: integers are positions, all else names; never both."""
+    """The classes as read before the setting `data.labels` existed: integers are positions, all else names."""
     numbers = {label: integer(label) for label in distinct}
     if None not in numbers.values():
         size = _size(numbers, distinct)

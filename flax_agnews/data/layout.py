@@ -1,4 +1,4 @@
-"""Where the files of a data set lie: formats by suffix, several files by a pattern, the splits of a folder."""
+"""Finds the files of a data set: formats by suffix, files by pattern, and the splits of a folder."""
 
 import glob
 import re
@@ -17,7 +17,7 @@ _SHARD = re.compile(r"(?P<split>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})(
 
 
 def format_of(name: str | Path) -> tuple[str, str]:
-    """A file's format and compression by its suffixes, each empty where it has none: `a.csv.gz` -> `.csv`, `.gz`."""
+    """Format and compression of a file by its suffixes, empty where it has none: `a.csv.gz` -> `.csv`, `.gz`."""
     path = Path(name)
     suffix, compression = path.suffix.lower(), ""
     if suffix in COMPRESSIONS:
@@ -27,17 +27,17 @@ def format_of(name: str | Path) -> tuple[str, str]:
 
 
 def allowed() -> str:
-    """The suffixes, for messages."""
+    """All suffixes that can be read, for errors."""
     return f"{', '.join(FORMATS)}, or of text also {', '.join(COMPRESSIONS)} after it"
 
 
 def is_pattern(source: str) -> bool:
-    """Whether `source` names several files: has *, ? or [ in it, and isn't there itself."""
+    """Whether `source` is a file pattern: it contains *, ? or [, and no file has that name."""
     return glob.has_magic(source) and not expanded(source).exists()
 
 
 def matching(source: str) -> list[Path]:
-    """The files that a pattern matches, in the order of their names; a `UserError` where there are none."""
+    """Files that match a pattern, sorted by name. UserError where there are none."""
     paths = sorted(map(Path, glob.glob(str(expanded(source)), recursive=True)))
     if not paths:
         raise UserError(f"{source}: matches no file")
@@ -45,7 +45,7 @@ def matching(source: str) -> list[Path]:
 
 
 def configured(folder: Path, config: str | None) -> Path:
-    """The folder of one configuration, where the data set has several."""
+    """The folder of the chosen configuration, where the data set has several."""
     if config is None:
         return folder
     found = [place / config for place in (folder, folder / "data") if (place / config).is_dir()]
@@ -55,7 +55,7 @@ def configured(folder: Path, config: str | None) -> Path:
 
 
 def splits_of(folder: Path) -> dict[str, list[Path]]:
-    """The files of each split: `train.csv`, `train-00000-of-00002.parquet` or `train/*`, here or in `data`."""
+    """Files of each split: `train.csv`, `train-00000-of-00002.parquet` or `train/*`, in the folder or in its `data`."""
     splits: dict[str, list[Path]] = {}
     for path in (*_visible(folder), *_visible(folder / "data")):
         if format_of(path)[0] and path.name != _INFOS:
@@ -66,7 +66,7 @@ def splits_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def complete(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    """The files of one split in their order; a `UserError` where there are too many, or shards are missing."""
+    """Sorts the files of one split. UserError where several files claim to be it, or shards are missing."""
     if len({path.parent for path in paths}) == 1 and len({_split(path) for path in paths}) > 1:
         return sorted(paths)  # a folder of the split's own, with files of any names
     shards = [(_SHARD.fullmatch(_stem(path)), path) for path in paths]
@@ -85,7 +85,7 @@ def complete(folder: Path, paths: Sequence[Path]) -> list[Path]:
 
 
 def configurations(folder: Path, train: str) -> list[str]:
-    """Folders in `folder` that have a split called `train`: each is a configuration."""
+    """Configurations of a data set: folders in `folder` that have a split called `train`."""
     return [name for name in _folders(folder) if train in splits_of(configured(folder, name))]
 
 
@@ -95,7 +95,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, without what other programs hide there; nothing where there is no such folder."""
+    """Entries of a folder without hidden ones; none where there is no such folder."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
     except OSError as error:

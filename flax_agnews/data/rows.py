@@ -1,4 +1,4 @@
-"""What every source hands over: the rows of its splits as they stand; and the checks that all share."""
+"""Unchecked rows, the common result of all data sources, and the checks that apply to all of them."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,17 @@ Text = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Rows:
-    """One split as its source has it; texts and labels are not checked yet.
+    """The rows of one split, with texts and labels not checked yet.
 
     Args:
         place: File, or hub id and split, for messages.
-        texts: Values of the text column; where there are two, tuples of both.
+        texts: Values of the text column; tuples where there are two.
         labels: Values of the label column.
-        numbers: Where in `place` each row stands, counted from 1.
-        unit: What `numbers` count.
+        numbers: Number of each row in `place`, from 1.
+        unit: The unit of `numbers`, such as `line`.
         names: Class names that the label column's own type declares (ClassLabel): its labels are positions in them.
-        unlabelled: Rows that are left out because they have no label.
-        files: Of rows from several files, the first row (from 0) of each, and its place with the unit.
+        unlabelled: Number of rows left out because they have no label.
+        files: For rows of several files, the index of each file's first row, and its place and unit.
     """
 
     place: str
@@ -41,7 +41,7 @@ class Rows:
     files: Sequence[tuple[int, str]] = ()
 
     def at(self, index: int) -> str:
-        """`data/train.csv line 7`: where row `index` (from 0) stands."""
+        """Place of the row at `index` (from 0), for errors: `data/train.csv line 7`."""
         place = f"{self.place} {self.unit}"
         if self.files:
             place = self.files[bisect_right(self.files, index, key=lambda file: file[0]) - 1][1]
@@ -50,13 +50,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Found:
-    """What a source has: `splits` train, test and perhaps validation.
+    """The content of a data source: the splits train, test and perhaps validation.
 
     Attributes:
-        splits: their rows, by name.
-        names: class names that are declared beside the rows (`classes.txt`).
-        notes: what was read otherwise than one may expect, for the line about the data: `3 rows without label`.
-        chosen: what the source itself calls each of the splits, where it has names for them.
+        splits: name of a split -> its rows.
+        names: class names declared in a file of their own (`classes.txt`).
+        notes: remarks on how the data were read, for display and report: `3 rows without label`.
+        chosen: name of a split -> the source's own name for it, where it has one.
     """
 
     splits: Mapping[str, Rows]
@@ -66,7 +66,7 @@ class Found:
 
 
 def joined(place: str, parts: Sequence[Rows]) -> Rows:
-    """Rows that follow one another, of one file or several, as one; a `UserError` unless class names are the same."""
+    """Joins the rows of several chunks or files. UserError unless they declare the same class names."""
     first, files, rows = parts[0], list[tuple[int, str]](), 0
     for part in parts:
         if part.names != first.names:
@@ -85,7 +85,7 @@ def joined(place: str, parts: Sequence[Rows]) -> Rows:
 
 
 def path_in(fields: Mapping[str, Any], name: str) -> list[str]:
-    """The names that lead to a column inside of others, `meta.label` -> meta, label; empty where there is none."""
+    """The path to a nested column, `meta.label` -> meta, label; empty where there is no such column."""
     if name in fields:
         return [name]
     for key, inner in fields.items():
@@ -104,15 +104,15 @@ def check_columns(
     fields: Mapping[str, Any] = MappingProxyType({}),
     delimiter: str | None = None,
 ) -> None:
-    """Raises a `UserError` unless each wanted column is there once.
+    """Raises a `UserError` unless each wanted column exists once.
 
     Args:
-        place: what has the columns.
-        columns: their names.
-        wanted: (setting, its value) of each.
-        section: before the names of settings.
-        fields: column -> the columns inside of it, by name.
-        delimiter: where the columns come of a CSV's header.
+        place: the file or split, for errors.
+        columns: names of its columns.
+        wanted: (name of a setting, the column it names) for each column.
+        section: prefix of setting names in errors.
+        fields: column -> its nested columns by name.
+        delimiter: the CSV's delimiter, where the columns come from a CSV's header.
     """
     if not columns:
         raise UserError(f"{place} is empty: rows with a text and a label are needed")
@@ -131,19 +131,19 @@ def check_columns(
 
 
 def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, delimiter: str) -> str:
-    """What may be wrong where a CSV's first line has none of the columns."""
+    """A hint for a CSV whose first line has none of the columns."""
     header = f". If its first line is no header, put one above it: {delimiter.join(wanted).replace(chr(9), ' (tab) ')}"
     split = f". If other characters are between columns: --{section}delimiter CHARACTER" if len(columns) == 1 else ""
     return header + split
 
 
 def side_by_side(columns: Sequence[Sequence[object]]) -> Sequence[object]:
-    """The values of one text column, or of two, as `Rows` has them."""
+    """Values of one text column, or tuples of the values of two."""
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
 def checked_texts(rows: Rows) -> list[Text]:
-    """The texts, unchanged; a `UserError` where one is missing or is no text. An empty text is one."""
+    """Returns the texts unchanged. UserError where one is missing or is no text; empty texts are allowed."""
     if not rows.texts:
         raise UserError(f"{rows.place} has no rows: at least one text and its label are needed")
     texts: list[Text] = []

@@ -1,4 +1,4 @@
-"""Which few shapes hold every batch, at the least cost."""
+"""Plans the few batch shapes that training compiles, such that padding costs least."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,12 +20,12 @@ _EPOCHS, _UPDATES = 5, 5000  # that are planned together at first: so many epoch
 
 
 class Shape(NamedTuple):
-    """What is compiled.
+    """The shape of a batch, for which training is compiled.
 
     Attributes:
-        slots: texts a device and micro-batch.
-        micro_batches: on a device, one after the other.
-        reach: for each of `LEVELS`, how many leading blocks look back at least so far; the first is all blocks.
+        slots: largest number of texts in a micro-batch on one device.
+        micro_batches: number of micro-batches that a device computes one after the other.
+        reach: for each of `LEVELS`, number of leading blocks that look back at least so far; the first counts all.
     """
 
     slots: int
@@ -34,17 +34,17 @@ class Shape(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens a device and micro-batch."""
+        """Number of tokens of a micro-batch on one device."""
         return self.reach[0] * BLOCK
 
     @property
     def cost(self) -> float:
-        """Of a micro-batch, in blocks: its tokens, and how far they look back."""
+        """Cost of a micro-batch in blocks: its tokens, and the attention to earlier blocks."""
         further = np.diff((0, *LEVELS))
         return self.reach[0] + LOOKBACK_COST * float(np.dot(further, self.reach))
 
     def holds(self, need: "Shape") -> bool:
-        """Whether a batch that needs that much fits."""
+        """Whether a batch with this smallest shape fits into this shape."""
         enough = all(mine >= asked for mine, asked in zip(self.reach, need.reach, strict=True))
         return enough and self.slots >= need.slots and self.micro_batches == need.micro_batches
 
@@ -54,7 +54,7 @@ Need = Shape
 
 
 def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
-    """The cheapest planned shape that holds a batch."""
+    """The cheapest of the planned shapes that holds a batch."""
     fits = [shape for shape in shapes if shape.holds(need)]
     if not fits:
         raise ValueError(f"no planned shape of {list(shapes)} holds {need}")
@@ -62,20 +62,20 @@ def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
 
 
 def joint(needs: Sequence[Need]) -> Need:
-    """What batches need that have one shape."""
+    """The smallest shape that holds several batches."""
     reach = np.max([need.reach for need in needs], axis=0)
     return Need(max(need.slots for need in needs), needs[0].micro_batches, tuple(reach.tolist()))
 
 
 def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
-    """The few shapes, at most `most`, that hold every batch at the least cost.
+    """Plans at most `most` shapes that hold all batches at the least cost.
 
-    Batches stand in a row, those that look back unusually far behind the others, the smaller first; the row is cut
-    into runs, by dynamic programming, so that giving each batch of a run the largest of the run costs least in all.
+    Batches are sorted by size, those that look back unusually far at the end. Dynamic programming cuts the sorted list
+    into segments such that it costs least to give each batch the largest shape of its segment.
 
     Args:
-        needs: of every batch, all with the same number of micro-batches.
-        most: shapes.
+        needs: smallest shape of each batch, all with the same number of micro-batches.
+        most: largest number of shapes.
     """
     slots, micro = max(need.slots for need in needs), needs[0].micro_batches
     reach = np.array([need.reach for need in needs])
@@ -90,13 +90,13 @@ def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
 
 
 def planned_epochs(epochs: int, steps: int) -> list[range]:
-    """Epochs that are planned together: the first ones, then as many again, until there are `epochs`.
+    """Groups of epochs whose shapes are planned together: the first ones, then as many again, up to `epochs`.
 
-    However many are asked for, they begin alike: with 5 epochs, or fewer where these are very many updates.
+    The first groups don't depend on `epochs`: the first has 5 epochs, or fewer where these have very many updates.
 
     Args:
-        epochs: that are asked for.
-        steps: updates of each.
+        epochs: number of epochs.
+        steps: updates of an epoch.
     """
     spans = [range(-(-min(_EPOCHS * steps, _UPDATES) // steps))]
     while spans[-1].stop < epochs:
@@ -105,7 +105,7 @@ def planned_epochs(epochs: int, steps: int) -> list[range]:
 
 
 def extended(shapes: Sequence[Shape], needs: Sequence[Need]) -> list[Shape]:
-    """The shapes, and one more where some batch fits in none of them; what fits in one goes there as before."""
+    """The shapes, with one more where some batch fits into none of them; other batches keep theirs."""
     beyond = [need for need in needs if not any(shape.holds(need) for shape in shapes)]
     if not beyond:
         return list(shapes)
@@ -115,7 +115,7 @@ def extended(shapes: Sequence[Shape], needs: Sequence[Need]) -> list[Shape]:
 
 
 def _runs(largest: np.ndarray, counts: np.ndarray, most: int) -> list[slice]:
-    """At most `most` runs of the rows of `largest`, [rows, levels], that cost least; `counts` batches have each row."""
+    """Cuts the rows of `largest`, [rows, levels], into the `most` segments of least cost; `counts`: batches a row."""
     rows = len(largest)
     price = np.full((rows + 1, rows + 1), np.inf)  # [start, end): what that run would cost
     for start in range(rows):

@@ -1,4 +1,4 @@
-"""Where texts and labels come from: the builtin corpus, local files, or the hub; checked and split here."""
+"""Loads texts and labels from the builtin corpus, local files or the hub; checks and splits them."""
 
 import math
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from flax_agnews.errors import UserError
 
 
 class Source(Protocol):
-    """A module that knows one kind of data set."""
+    """A module that reads one kind of data set."""
 
     def claims(self, source: str) -> bool:
-        """Whether `source` (the setting) is of this kind."""
+        """Whether `data.source` is of this kind."""
 
     def load(self, config: DataConfig) -> Found:
-        """Its rows, as they stand."""
+        """Reads the rows, unchecked."""
 
 
 SOURCES: tuple[Source, ...] = (builtin, files, hub)  # the first that claims a source loads it
@@ -28,14 +28,14 @@ SOURCES: tuple[Source, ...] = (builtin, files, hub)  # the first that claims a s
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows of one split: `texts` (or pairs of them), unchanged, and `labels` ([rows] int32)."""
+    """Texts of one split: `texts` (or pairs of them), unchanged, and `labels`, [rows] int32."""
 
     texts: list[Text]
     labels: np.ndarray
 
     @property
     def strings(self) -> list[str]:
-        """All texts; of pairs both."""
+        """Iterates over all texts, both of a pair."""
         return [part for text in self.texts for part in ((text,) if isinstance(text, str) else text)]
 
     def __len__(self) -> int:
@@ -46,15 +46,15 @@ class Texts:
         return Texts([self.texts[index] for index in indices], self.labels[indices])
 
     def first(self, limit: int | None) -> "Texts":
-        """The first `limit` rows, or all."""
+        """The first `limit` rows; all where it is None."""
         return Texts(self.texts[:limit], self.labels[:limit])
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set ready for tokens: `classes` are the class names, a label is an index into them.
+    """A data set ready for tokenization: `classes` are the class names, a label is an index into them.
 
-    `notes` say how it was read, for the line about the data.
+    `notes` are remarks on how it was read, for display and report.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """The texts and labels that `config` names; a `UserError` of one line where something is wrong with them.
+    """Loads the data set that `config` names. UserError, in one line, where something is wrong with it.
 
     The limits keep the first rows. The source's validation split is used as it is; where it has none, one is
     split off the (limited) training rows. Where it has no test split with labels, `test_fraction` of all training rows
@@ -93,7 +93,7 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:
-    """Training and validation rows, as `datasets.Dataset.train_test_split(test_size=fraction, seed=seed)`."""
+    """Splits off validation rows, as `datasets.Dataset.train_test_split(test_size=fraction, seed=seed)`."""
     held_out = math.ceil(fraction * len(rows))
     if held_out >= len(rows):
         left = f"leaves none of {len(rows)} training rows to train on; lower it, or give more rows"

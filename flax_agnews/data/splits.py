@@ -1,4 +1,4 @@
-"""Which of a source's splits train, validate and test, and what to do where rows or a split have no labels."""
+"""Chooses a source's training, validation and test splits, and handles rows and splits without labels."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -19,15 +19,15 @@ _TEST = 1  # purpose of the random order by which test rows are held out
 
 
 def choose(place: str, have: Collection[str], config: DataConfig) -> dict[str, str]:
-    """Which split is train, which test and which validation, where there are the latter two.
+    """Chooses the training split, and the test and validation splits where there are some.
 
     Args:
         place: the source, for errors.
         have: names of its splits.
-        config: names of the splits that are asked for.
+        config: settings that may name the splits.
 
     Raises:
-        UserError: one that is named isn't there, one is to be two, or there are several validation splits.
+        UserError: a named split is missing, one split is named twice, or there are several validation splits.
     """
     named = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     if config.validation_split is None:
@@ -50,7 +50,7 @@ def choose(place: str, have: Collection[str], config: DataConfig) -> dict[str, s
 
 
 def refuse_names(config: DataConfig, what: str) -> None:
-    """Raises a `UserError` where splits are named although the source, `what`, has no names for them."""
+    """Raises a `UserError` where settings name splits of a source, `what`, whose splits have no names."""
     for setting in ("config", "train_split", "validation_split", "test_split"):
         value = getattr(config, setting)
         if value != getattr(_PLAIN, setting):
@@ -58,16 +58,16 @@ def refuse_names(config: DataConfig, what: str) -> None:
 
 
 def notes(chosen: Mapping[str, str]) -> list[str]:
-    """What there is to say about splits that aren't called what they do."""
+    """Remarks on splits whose names aren't train, validation and test."""
     words = {"train": "trains", "validation": "validates", "test": "tests"}
     return [f"{name} {words[split]}" for split, name in chosen.items() if name != split]
 
 
 def labelled(found: Found, config: DataConfig) -> Found:
-    """A source without its splits that have no labels at all; rows that were left out are counted in its notes.
+    """Removes splits without any labels from a source; its notes count the rows that were left out.
 
     Raises:
-        UserError: nothing is left to train or test on, or not what is named to validate. Says what is possible.
+        UserError: no training or test rows are left, or a named validation split has no labels; with what to do.
     """
     rows, said = dict(found.splits), list(found.notes)
     for split, part in found.splits.items():
@@ -93,7 +93,7 @@ def labelled(found: Found, config: DataConfig) -> Found:
 
 
 def _instead(chosen: Mapping[str, str], splits: Mapping[str, Rows]) -> str:
-    """What to test on instead."""
+    """Advice on which split to test on instead."""
     share = "--data.test_fraction 0.1 holds that share of the training rows out"
     if "validation" in splits and splits["validation"].texts:
         return f"--data.test_split {chosen['validation']} tests on that one, or {share}"
@@ -101,7 +101,7 @@ def _instead(chosen: Mapping[str, str], splits: Mapping[str, Rows]) -> str:
 
 
 def hold_out(rows: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the training rows that stay, and of those that test instead, both in their order."""
+    """Splits off test rows: indices of the rows that stay for training, and of those for testing, both sorted."""
     fraction = config.test_fraction or 0.0
     held_out = math.ceil(fraction * rows)
     if held_out >= rows:

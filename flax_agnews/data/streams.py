@@ -1,4 +1,4 @@
-"""Bytes -> lines and texts: decompressed, UTF-8 whatever the locale, with any line ends, and limited in length."""
+"""Reads lines and text from compressed or plain UTF-8 files, with a limit on their length, and writes such files."""
 
 import codecs
 import gzip
@@ -24,16 +24,16 @@ _MARK = codecs.BOM_UTF8
 
 
 class Utf8:
-    """A UTF-8 file: its lines, or its text in blocks; a byte order mark is dropped.
+    """Reads a UTF-8 file as lines or blocks of text; a byte order mark is dropped.
 
     Args:
-        place: what errors call it.
-        file: binary, with `read1`.
-        done: share of it that is read.
+        place: name of the file, for errors.
+        file: the binary file, with `read1`.
+        done: returns the share of it that has been read.
 
     Attributes:
-        number: of the last line, from 1.
-        bytes: of all lines so far.
+        number: number of the last line, from 1.
+        bytes: number of bytes in all lines so far.
     """
 
     def __init__(self, place: str, file: Any, done: Callable[[], float] = lambda: 1.0) -> None:
@@ -41,7 +41,7 @@ class Utf8:
         self._file = file
 
     def __iter__(self) -> Iterator[str]:
-        r"""The lines with their ends, which are `\n`, `\r\n` or `\r`."""
+        r"""Iterates over the lines with their ends, `\n`, `\r\n` or `\r`."""
         for line in self._lines():
             self.number, self.bytes = self.number + 1, self.bytes + len(line)
             try:
@@ -53,7 +53,7 @@ class Utf8:
             yield text
 
     def blocks(self) -> Iterator[str]:
-        """The text in pieces as they come, whatever its lines are."""
+        """Iterates over the text in blocks, regardless of lines."""
         decoder, number = codecs.getincrementaldecoder("utf-8-sig")(), 1
         for block in itertools.chain(self._bytes(), [b""]):
             try:
@@ -100,7 +100,7 @@ class Utf8:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Utf8]:
-    """A file's text, decompressed as its suffix says."""
+    """Opens a file for reading, decompressed according to its suffix."""
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
         size = max(1, path.stat().st_size)
@@ -110,7 +110,7 @@ def reading(path: Path) -> Iterator[Utf8]:
 
 @contextmanager
 def writing(path: Path, compression: str) -> Iterator[Any]:
-    """A binary file to write to, compressed as a suffix says, or plain."""
+    """Opens a binary file for writing, compressed according to its suffix."""
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("wb"))
         yield stack.enter_context(_compressed(raw, compression))

@@ -1,4 +1,4 @@
-"""The one way in for files of every format and any size, a chunk at a time, and out again with more columns."""
+"""Reads files of all formats in chunks, so that their size doesn't matter, and writes them with added columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ _ALL = Reading()
 
 
 class Kind(NamedTuple):
-    """A kind of file: how it is read, in chunks of so many rows at most, and how one is written."""
+    """A file format: the functions that read it in chunks and write it."""
 
     chunks: Callable[[Path, int, Reading], Iterator[Chunk]]
     write: Callable[[Any, ExitStack], Write]
@@ -35,23 +35,23 @@ KINDS: Mapping[str, Kind] = {
 
 
 def kind_of(path: Path) -> Kind:
-    """By the file's suffixes."""
+    """The format of a file, by its suffixes."""
     if kind := KINDS.get(layout.format_of(path)[0]):
         return kind
     raise UserError(f"{path}: must be a file that ends in {layout.allowed()}")
 
 
 def read(path: Path, size: int, how: Reading = _ALL, split: str = "test") -> Iterator[Chunk]:
-    """The rows of a file, of all files that a pattern matches, or of a folder's split; at least one chunk.
+    """Reads a file, the files of a pattern, or a folder's split in chunks; there is at least one chunk.
 
     Args:
         path: of a file or folder, or a pattern such as `parts/*.csv`.
-        size: most rows of a chunk, which may also be empty.
-        how: what they are read for.
-        split: of a folder.
+        size: largest number of rows in a chunk, which may be empty.
+        how: options for reading.
+        split: name of the split, where `path` is a folder.
 
     Raises:
-        UserError: it can't be read, or a folder has no such split.
+        UserError: a file can't be read, or the folder has no such split.
     """
     if path.is_dir():
         yield from _of_folder(path, split)(size, how)
@@ -60,7 +60,7 @@ def read(path: Path, size: int, how: Reading = _ALL, split: str = "test") -> Ite
 
 
 def parts(folder: Path) -> dict[str, Part]:
-    """The splits of a folder, by name, in files or saved by `datasets`; one that was saved alone has the empty name."""
+    """Splits of a folder by name, in files or saved by `datasets`; a split saved alone has the empty name."""
     found = arrow.saved_parts(folder)
     if found is not None:
         return found
@@ -69,7 +69,7 @@ def parts(folder: Path) -> dict[str, Part]:
 
 
 def files_part(paths: Sequence[Path]) -> Part:
-    """All rows of some files, one after the other."""
+    """Reads all rows of several files, one file after the other."""
     return partial(_of_files, paths)
 
 
@@ -98,7 +98,7 @@ def _of_files(paths: Sequence[Path], size: int, how: Reading) -> Iterator[Chunk]
 
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
-    """A file that takes its name when it is whole; what is there stays until then."""
+    """A context for writing a file atomically: an earlier file is replaced at the end."""
     kind = kind_of(path)
     with drafted(path) as draft, ExitStack() as stack:
         yield kind.write(stack.enter_context(streams.writing(draft, layout.format_of(path)[1])), stack)

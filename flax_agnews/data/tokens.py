@@ -1,4 +1,4 @@
-"""Texts -> ragged token ids: GPT-2's byte-level BPE, cached on disk by text, tokenizer and length."""
+"""Tokenizes texts with GPT-2's byte-level BPE; token ids are cached on disk by text, tokenizer and length."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ END_OF_TEXT = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Ragged:
-    """Token ids of many texts, one behind the other; or what layers of a body have made of them.
+    """Concatenated token ids of many texts; or their hidden states at some layer.
 
     Attributes:
-        ids: [all tokens] int32; or [all tokens, embd], what enters layer `depth`.
+        ids: [all tokens] int32; or [all tokens, embd], the input of layer `depth`.
         offsets: [texts + 1] int64; text i is `ids[offsets[i]:offsets[i + 1]]`.
-        truncated: texts that were longer than the most allowed, and were cut.
-        depth: layers that `ids` have been through; 0 for token ids.
+        truncated: number of texts that were cut at the length limit.
+        depth: number of layers that computed `ids`; 0 for token ids.
     """
 
     ids: np.ndarray
@@ -44,7 +44,7 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """[texts] int64, tokens of each text."""
+        """Number of tokens of each text: [texts] int64."""
         return np.diff(self.offsets)
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -52,20 +52,20 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], truncated: int = 0) -> "Ragged":
-        """From one sequence of ids a text."""
+        """Concatenates one sequence of ids for each text."""
         arrays = [np.asarray(row, np.int32) for row in rows]
         offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
         return cls(np.concatenate([*arrays, np.zeros(0, np.int32)]), offsets, truncated)
 
 
 class Tokenizer:
-    """A byte-level BPE for whole texts; an empty text is end-of-text.
+    """A byte-level BPE tokenizer for whole texts; an empty text becomes end-of-text.
 
     Args:
         backend: a `tokenizers.Tokenizer`.
-        end_of_text: id that stands for an empty text and ends a text in language modelling.
-        special_tokens: what the name of a special token is in a text: `text`, split like any other, so that no text
-            can forge one; or `tokens`, the token itself, end-of-text too, which is how `transformers` reads a text.
+        end_of_text: id of the token for an empty text, which also ends texts in language modelling.
+        special_tokens: how the name of a special token in a text is read: as `text`, split like any other, so that
+            texts can't forge one; or as `tokens`, the token itself, which is how `transformers` reads a text.
             Added tokens that are not special are tokens in both cases, in `transformers` as well.
     """
 
@@ -77,7 +77,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the ids."""
+        """SHA-256 of everything that influences token ids."""
         described = f"{self.backend.to_str()} {self.end_of_text}"
         if self.special_tokens != "text":  # of which the description says nothing
             described += f" {self.special_tokens}"
@@ -85,17 +85,17 @@ class Tokenizer:
 
     @cached_property
     def vocabulary(self) -> str:
-        """SHA-256 of its entries and their ids, which stays the same from version to version of the library."""
+        """SHA-256 of the entries and their ids, independent of the library's version."""
         return _digest(*(f"{token} {number}" for token, number in sorted(self.backend.get_vocab().items())))
 
     @property
     def largest_id(self) -> int:
-        """The largest id that a text can get."""
+        """The largest token id."""
         return max(self.backend.get_vocab(with_added_tokens=True).values())
 
     @cached_property
     def added(self) -> dict[str, bool]:
-        """Tokens beside those that the merges make: name -> whether it is a special token."""
+        """Added tokens, which are not made by merges: name -> whether it is a special token."""
         return {token.content: token.special for token in self.backend.get_added_tokens_decoder().values()}
 
     @property
@@ -109,7 +109,7 @@ class Tokenizer:
         }
 
     def special_in(self, texts: Sequence[Text]) -> tuple[int, set[str]]:
-        """How many of the texts (or pairs) contain the name of a special token, and which names they contain."""
+        """Number of texts (or pairs) that contain the name of a special token, and the names that occur."""
         names = sorted((name for name, special in self.added.items() if special), key=len, reverse=True)
         find, count, found = re.compile("|".join(map(re.escape, names))).findall, 0, set[str]()
         for text in texts if names else ():
@@ -118,7 +118,7 @@ class Tokenizer:
         return count, found
 
     def encode(self, texts: Sequence[Text], max_length: int) -> Ragged:
-        """Ids of each text, at most `max_length` of them (the first ones); of a pair: first, end-of-text, second.
+        """Encodes texts to their first `max_length` ids; a pair becomes first, end-of-text, second.
 
         A delimiter between the two is GPT's way (Radford et al. 2018, "Improving Language Understanding by Generative
         Pre-Training", section 3.3). End-of-text is the one that GPT-2 knows and that no text contains (unless special
@@ -139,7 +139,7 @@ class Tokenizer:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _cut(self, first: list[int], second: list[int], most: int) -> list[int]:
-        """A pair of `most` ids: the longer text is cut down to the other, then both alike; the separator never.
+        """Cuts a pair to `most` ids: the longer text down to the other, then both equally; never the separator.
 
         This is `longest_first` of Hugging Face's tokenizers: where both are cut, the longer one, or the second, may
         have one more.
@@ -155,7 +155,7 @@ class Tokenizer:
         write_json(folder / "tokenizer_config.json", self.settings)  # last: where it is, the other one is too
 
     def save(self, folder: Path) -> None:
-        """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder, each whole, merges last."""
+        """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder atomically, merges last."""
         try:
             with TemporaryDirectory() as made:
                 for file in sorted(map(Path, self.backend.model.save(made)), key=lambda file: file.suffix):
@@ -167,7 +167,7 @@ class Tokenizer:
 
 
 def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
-    """The tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
+    """Loads the tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
 
     `special_tokens` is as `Tokenizer` has it.
     """
@@ -198,7 +198,7 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE of at most `vocabulary` entries from the texts (256 bytes and end-of-text are always in it)."""
+    """Trains a byte-level BPE of at most `vocabulary` entries on texts; 256 bytes and end-of-text are always in it."""
     from tokenizers import ByteLevelBPETokenizer
 
     if vocabulary < 257:
@@ -211,7 +211,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
-    """Ids beyond the model's table would silently read a wrong row: an error before anything is compiled."""
+    """Raises a `UserError` where token ids exceed the model's embedding table, which would read wrong rows silently."""
     largest = max(tokenizer.largest_id, tokenizer.end_of_text)
     if largest >= vocabulary:
         raise UserError(
@@ -221,7 +221,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
 
 
 def encode_cached(tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> Ragged:
-    """`tokenizer.encode`, from disk where the same texts were encoded in the same way before."""
+    """Encodes texts, or reads their ids from the cache where the same texts were encoded in the same way before."""
     how = f"{max_length} a pair" if _paired(texts) else str(max_length)
     strings = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
     key = _digest(tokenizer.fingerprint, how, *strings)
@@ -238,7 +238,7 @@ def _paired(texts: Sequence[Text]) -> bool:
 
 
 def _digest(*parts: str) -> str:
-    """SHA-256 of strings, told apart from each other by their lengths."""
+    """SHA-256 of a list of strings, each hashed with its length."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
@@ -251,7 +251,7 @@ def _checksum(ragged: Ragged) -> str:
 
 
 def _read(path: Path) -> Ragged | None:
-    """A cache file's tokens; None where it is absent or damaged (then it is made anew)."""
+    """Reads token ids from a cache file; None where it is missing or damaged, and is then written again."""
     try:
         # Opened here, since NumPy leaves a damaged file open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -263,7 +263,7 @@ def _read(path: Path) -> Ragged | None:
 
 
 def _write(path: Path, ragged: Ragged) -> None:
-    """Writes beside and renames, so that no reader sees half a file. A cache that can't be written is no error."""
+    """Writes a cache file atomically; it is no error where it can't be written."""
     meta = json.dumps({"truncated": ragged.truncated, "sha256": _checksum(ragged)})
     with suppress(UserError), drafted(path) as draft:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -151,7 +151,7 @@ def _column(header: str, left: bool) -> Column:
 
 
 def _body(model: ModelConfig) -> GPT2Config:
-    """The body's configuration, without its weights."""
+    """Reads a body's configuration, without its weights."""
     if model.from_config is not None:
         return read_config(model.from_config)
     known = model.name == ModelConfig().name and not is_local(model.name)
@@ -165,7 +165,7 @@ def _described(strategy: Strategy, body: GPT2Config, classes: int, train: TrainC
         nominal_plan(body.n_layer, train),
     )
     trained = trained_parameters(model, plan)
-    numbers = parameters.count({path: model.shapes[path] for path in trained.paths})
+    numbers = parameters.count_numbers({path: model.shapes[path] for path in trained.paths})
     return Description(strategy.name, _rows(model, trained, peak_rates(model, plan)), numbers, model.total_parameters)
 
 
@@ -180,7 +180,7 @@ def _rows(model: AdaptedModel, trained: Trained, rates: Mapping[str, tuple[float
     made = []
     for (_, label, how, epoch), group in alike.items():
         rate, decay = how or (None, 0.0)
-        numbers = parameters.count({p: shapes[p] for p in group})
+        numbers = parameters.count_numbers({p: shapes[p] for p in group})
         made.append(Row(_joined(group), numbers, str(label), rate, decay, epoch))
     return made
 

@@ -150,7 +150,7 @@ class Experiment:
         if self._base is not None:
             return
         try:
-            with out_of_memory(self.config, language=True):
+            with out_of_memory(self.config.train, self.config.pretrain.batch_size):
                 end = self.prepare().tokenizer.end_of_text
                 task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
                 base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
@@ -221,11 +221,11 @@ class Experiment:
         setup = setup.on(self.base)
         observer = CachingObserver(self.display, setup.name, self.interrupt)
         try:
-            with out_of_memory(self.config):
+            with out_of_memory(self.config.train):
                 inputs = self.prepare().activations.inputs(setup, self.shared, self.batches, observer)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
-        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config):
+        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
 
@@ -243,7 +243,7 @@ class Experiment:
         about = weights_record(self.data.classes, made.tokenizer, self.base.config)
         lanes = [made.outputs.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
-            with out_of_memory(config):
+            with out_of_memory(config.train):
                 saving = made.outputs.saving(name, made.keeps_final)
                 runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]

@@ -14,7 +14,7 @@ import numpy as np
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.models.classifier import Classifier as ClassifierModule
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.settings.keywords import check_kind, train_settings
 from flax_agnews.strategies import Entry, Strategy, StrategyLike, resolve
 from flax_agnews.trained.classifier import Classifier

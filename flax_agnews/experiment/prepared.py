@@ -137,7 +137,7 @@ def prepare(
     Raises:
         UserError: bad input; nothing has been computed or written.
     """
-    begin(config)
+    begin(config.parallel, config.train.deterministic)
     first = current_team().is_first
     folder = OutputFolder(expanded(config.output), writes=first)
     try:

@@ -83,7 +83,7 @@ class Search:
         record = Record.of(self.devices.team.of_first(asdict(trial_record.read_own(folder, name, identity))))
         if record.factor is None:
             try:
-                with out_of_memory(self.config):
+                with out_of_memory(self.config.train):
                     self._search(setup, shared, record)
             except Interrupted:
                 kept = f"{counted(len(record.trials), 'trial')} kept"

@@ -1,22 +1,23 @@
-"""A text classifier on GPT-2: soft prompt (if any), body, last-real-token pooling, bias-free head."""
+"""A text classifier on GPT-2: soft prompt (if any), body, pooling of each text's last token, head without bias."""
 
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float32
 
 from flax_agnews.data.batches import Batch
-from flax_agnews.models.attention import KeysValues, Layout
 from flax_agnews.models.dropout import Noise
+from flax_agnews.models.forward_pass import BatchPass, KeysValues
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.rows import Way
+from flax_agnews.models.token_layout import Layout
 
 
 class Before(Protocol):
-    """What stands before every text: a module of the classifier's, called `prompt`."""
+    """The interface of what stands before every text: the classifier's submodule `prompt`."""
 
     @property
     def tokens(self) -> int:
@@ -30,23 +31,23 @@ class Prompt(nnx.Module):
     """Soft prompt vectors before every text (Lester et al. 2021, https://arxiv.org/abs/2104.08691).
 
     Args:
-        embedding: [tokens, embd] first values.
+        embedding: first values of the vectors.
     """
 
-    def __init__(self, embedding: Array) -> None:
+    def __init__(self, embedding: Float32[Array, "tokens width"]) -> None:
         self.embedding = nnx.Param(embedding)
 
     @property
     def tokens(self) -> int:
-        """How many vectors."""
+        """Number of vectors."""
         return self.embedding.shape[0]
 
     def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
-        """The keys and values of each layer that every text sees: what the body makes of the vectors."""
+        """The keys and values of each layer that every text sees: those that the body computes from the vectors."""
         return body.prompt(self.embedding[...], noise, dtype)
 
 
-class Classifier(nnx.Module):
+class ClassifierModule(nnx.Module):
     """GPT-2 with a classification head, as transformers' GPT2ForSequenceClassification: `score` has no bias.
 
     Args:
@@ -85,20 +86,20 @@ class Classifier(nnx.Module):
         *,
         prefix: list[KeysValues] | None = None,
         pooled: bool = False,
-    ) -> Array:
-        """Hidden states: [tokens, embd] float32 of every token, or [slots, embd] of each text's last one.
+    ) -> Float32[Array, "tokens_or_texts width"]:
+        """Hidden states of every token, or of each text's last one.
 
         Args:
             batch: token ids, or what enters layer `batch.depth`.
-            noise: dropout's source in training.
-            dtype: of matrix products.
-            prefix: where it is computed already.
-            pooled: the last layer, too, is then computed for the pooled tokens only.
+            noise: source of dropout in training; None in evaluation.
+            dtype: of the operands of matrix products.
+            prefix: of `self.prefix`, where it is computed already.
+            pooled: whether only each text's last token is asked for; the last layer is then computed for it alone.
         """
         body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, self.attention)
         x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
         seen = self.prefix(noise, dtype) if prefix is None else prefix
-        return body(x, layout, noise, dtype, prefix=seen, first=batch.depth, pooled=pooled)
+        return body(x, BatchPass.of(layout, noise, dtype, seen), first=batch.depth, pooled=pooled)
 
     def __call__(
         self,
@@ -106,6 +107,6 @@ class Classifier(nnx.Module):
         noise: Noise | None = None,
         dtype: Any = jnp.float32,
         prefix: list[KeysValues] | None = None,
-    ) -> Array:
-        """Class scores of each text, from the hidden state of its last token: [slots, classes] float32."""
+    ) -> Float32[Array, "texts classes"]:
+        """Class scores of each text, from the hidden state of its last token; arguments as in `hidden`."""
         return self.score(self.hidden(batch, noise, dtype, prefix=prefix, pooled=True))

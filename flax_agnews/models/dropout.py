@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 PROMPT_TEXT = 0xFFFFFFFF
 """The text number of a soft prompt's tokens: they belong to no text, and stand once for all of them."""
@@ -37,36 +38,41 @@ class Rates:
 
 @dataclass(frozen=True)
 class Place:
-    """Where tokens stand, whatever the arrangement.
+    """Token coordinates that seed dropout: where tokens stand, whatever the arrangement.
 
     Attributes:
-        text: uint32, number of the token's text in the whole batch; `PROMPT_TEXT` in a soft prompt.
-        position: int32 of the same shape, place in the text, a soft prompt counted.
+        text: number of each token's text in the whole batch; `PROMPT_TEXT` in a soft prompt.
+        position: place in the text, a soft prompt counted.
     """
 
-    text: Array
-    position: Array
+    text: UInt32[Array | np.ndarray, "*tokens"]
+    position: Int[Array | np.ndarray, "*tokens"]
 
     def __getitem__(self, index: Any) -> "Place":
         """The places of some of the tokens."""
         return Place(self.text[index], self.position[index])
 
     def blocks(self, size: int) -> "Place":
-        """[tokens] -> [tokens / size, size]."""
+        """The places of all tokens, in blocks of `size` tokens: an axis of blocks, and one of the tokens in a block."""
         return Place(self.text.reshape(-1, size), self.position.reshape(-1, size))
+
+
+def prompt_place(tokens: int) -> Place:
+    """The place of a soft prompt's tokens: in no text, before every one."""
+    return Place(jnp.full(tokens, PROMPT_TEXT, jnp.uint32), jnp.arange(tokens))
 
 
 @dataclass(frozen=True)
 class Noise:
-    """One step's source of masks.
+    """The source of dropout masks in one step of training.
 
     Attributes:
-        seed, step: [] uint32, traced.
-        rates: static.
+        seed, step: of the run; traced.
+        rates: of dropout, by kind of site; static.
     """
 
-    seed: Array
-    step: Array
+    seed: Integer[Array, ""]
+    step: Integer[Array, ""]
     rates: Rates
 
     def rate(self, depth: int, site: int) -> float:
@@ -75,40 +81,50 @@ class Noise:
             return 0.0
         return (self.rates.embd, self.rates.attn, self.rates.resid, self.rates.resid)[site]
 
-    def rows(self, depth: int, site: int, place: Place) -> Array:
-        """A 32-bit key for each token: uint32 of the place's shape."""
+    def rows(self, depth: int, site: int, place: Place) -> UInt32[Array, "*tokens"]:
+        """A 32-bit key for each token, in the shape of `place`."""
         key = fold(fold(jnp.uint32(depth * SITES + site), self.seed), self.step)
         return fold(fold(key, place.text.astype(jnp.uint32)), place.position.astype(jnp.uint32))
 
-    def __call__(self, x: Array, depth: int, site: int, place: Place) -> Array:
-        """Drops units of x [tokens, width] at a site: zero, or scaled by 1 / (1 - rate)."""
+    def __call__(
+        self, x: Float[Array, "tokens width"], depth: int, site: int, place: Place
+    ) -> Float[Array, "tokens width"]:
+        """Drops units of x at a site, at the body's rate: each is zero, or scaled by 1 / (1 - rate)."""
         return self.drop(x, self.rate(depth, site), depth, site, place)
 
-    def drop(self, x: Array, rate: float, depth: int, site: int, place: Place) -> Array:
-        """As calling, at a rate that is not the body's."""
+    def drop(
+        self, x: Float[Array, "tokens width"], rate: float, depth: int, site: int, place: Place
+    ) -> Float[Array, "tokens width"]:
+        """Drops units of x as a call does, at any rate."""
         if rate == 0:
             return x
         units = jnp.arange(x.shape[-1], dtype=jnp.uint32)
         return apply(x, keep(self.rows(depth, site, place)[:, None], units, rate), rate)
 
 
-def mix(h: Array) -> Array:
+def mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     """MurmurHash3's 32-bit finalizer: a bijection of uint32 in which every input bit reaches every output bit."""
     h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
     return h ^ (h >> 16)
 
 
-def fold(h: Array, value: Array) -> Array:
-    """Folds one more coordinate into a hash; both uint32."""
+def fold(h: UInt32[Array, "*some"], value: Integer[Array | np.ndarray, "*others"]) -> UInt32[Array, "*all"]:
+    """Folds one more coordinate into a hash; the shapes are broadcast."""
     return mix(h * jnp.uint32(5) + jnp.uint32(0xE6546B64) ^ value * jnp.uint32(0x9E3779B1))
 
 
-def keep(rows: Array, units: Array, rate: float) -> Array:
-    """Which units stay: bool of the broadcast shape of `rows` and `units` (both uint32)."""
+def keep(rows: UInt32[Array, "*some"], units: UInt32[Array, "*others"], rate: float) -> Bool[Array, "*all"]:
+    """Which units stay: true with probability 1 - rate.
+
+    Args:
+        rows: keys of tokens (`Noise.rows`).
+        units: numbers of units; broadcast with `rows`.
+        rate: share that is dropped, 0 to 1.
+    """
     return mix(rows ^ (units * jnp.uint32(0x9E3779B1))) >= jnp.uint32(min(rate * 2**32, 2**32 - 1))
 
 
-def apply(x: Array, kept: Array, rate: float) -> Array:
+def apply(x: Float[Array, "*shape"], kept: Bool[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:
     """x where kept, scaled so that its mean stays; zero elsewhere."""
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))

@@ -4,7 +4,7 @@ Names are GPT-2's own, as in the hub's checkpoints: wte, wpe, h/{i}/{ln_1, attn,
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float, Float32
 
 from flax_agnews.errors import UserError, nearest, shown
-from flax_agnews.models.attention import KeysValues, Layout, attend, attend_last, attend_prompt, prompt_place
-from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.attention import attend, attend_last, attend_prompt
+from flax_agnews.models.dropout import Noise, Place, prompt_place
+from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
 from flax_agnews.models.layers import Embed, LayerNorm, Linear
 from flax_agnews.models.rows import attend_rows
 
@@ -118,34 +119,46 @@ class Attention(nnx.Module):
         self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale, self.depth = config.n_head, config.scale(layer), layer + 1
 
-    def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
-        """x [tokens, embd] -> [tokens, embd] float32."""
-        qkv = self.c_attn(x, dtype, noise=noise, place=layout.place).reshape(len(x), 3, self.heads, -1)
+    def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
+        """What every token gets from those that it sees.
+
+        Raises:
+            UserError: in rows, a prefix or dropout on attention weights, by a model that `check_attention` hasn't seen.
+        """
+        layout = forward.layout
+        qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
         if layout.rows is not None:
-            out = attend_rows(qkv, layout.rows, prefix, self.scale, noise, self.depth, dtype)
+            if forward.prefix is not None or (forward.noise is not None and forward.noise.rate(self.depth, 1)):
+                raise UserError(
+                    f"layer {self.depth - 1} attends in rows, yet has something before the texts or dropout on "
+                    "attention weights; choose --model.attention blocks"
+                )
+            out = attend_rows(qkv, layout.rows, self.scale, forward.dtype)
         else:
             q, k, v = jnp.transpose(qkv.reshape(-1, layout.block, *qkv.shape[1:]), (2, 0, 3, 1, 4))
-            out = jnp.swapaxes(attend(q, k, v, layout, prefix, self.scale, noise, self.depth, dtype), 1, 2)
-        return self.c_proj(out.reshape(x.shape), dtype, noise=noise, place=layout.place)
+            out = jnp.swapaxes(attend(q, k, v, forward, self.scale, self.depth), 1, 2)
+        return self.c_proj(out.reshape(x.shape), forward)
 
-    def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
-        """x [tokens, embd] -> [slots, embd] float32, of the pooled tokens."""
-        width, pooled = x.shape[1], layout.place[layout.last]
-        q = self._heads(self.c_attn(x[layout.last], dtype, slice(width), noise, pooled), dtype)
-        k, v = jnp.split(self.c_attn(x, dtype, slice(width, None), noise, layout.place), 2, axis=-1)
-        k, v = self._heads(k, dtype), self._heads(v, dtype)
-        out = attend_last(q, k, v, layout, prefix, self.scale, noise, self.depth)
-        return self.c_proj(out.reshape(len(out), -1), dtype, noise=noise, place=pooled)
+    def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
+        """What each text's pooled token gets."""
+        width, last = x.shape[1], forward.layout.last
+        pooled = forward.tokens(last)
+        q = self._heads(self.c_attn(x[last], pooled, slice(width)), forward.dtype)
+        k, v = jnp.split(self.c_attn(x, forward, slice(width, None)), 2, axis=-1)
+        k, v = self._heads(k, forward.dtype), self._heads(v, forward.dtype)
+        out = attend_last(q, k, v, forward, self.scale, self.depth)
+        return self.c_proj(out.reshape(len(out), -1), pooled)
 
-    def prompt(self, x: Array, noise: Noise | None, dtype: Any) -> tuple[KeysValues, Array]:
-        """A soft prompt x [prefix, embd] -> the keys and values that texts see, and [prefix, embd] float32."""
-        place = prompt_place(len(x))
-        qkv = self.c_attn(x, dtype, noise=noise, place=place)
-        q, k, v = (self._heads(a, dtype) for a in jnp.split(qkv, 3, axis=-1))
-        out = attend_prompt(q, k, v, self.scale, noise, self.depth)
-        return (k, v), self.c_proj(out.reshape(x.shape), dtype, noise=noise, place=place)
+    def prompt(
+        self, x: Float32[Array, "prefix width"], forward: ForwardPass
+    ) -> tuple[KeysValues, Float32[Array, "prefix width"]]:
+        """The keys and values of a soft prompt, which texts see, and what its own tokens get."""
+        qkv = self.c_attn(x, forward)
+        q, k, v = (self._heads(a, forward.dtype) for a in jnp.split(qkv, 3, axis=-1))
+        out = attend_prompt(q, k, v, forward, self.scale, self.depth)
+        return (k, v), self.c_proj(out.reshape(x.shape), forward)
 
-    def _heads(self, x: Array, dtype: Any) -> Array:
+    def _heads(self, x: Float32[Array, "tokens width"], dtype: Any) -> Float[Array, "tokens heads head_width"]:
         return x.astype(dtype).reshape(len(x), self.heads, -1)
 
 
@@ -159,10 +172,9 @@ class MLP(nnx.Module):
         self.c_proj = Linear.random(c_proj, config.inner, config.n_embd, std / (2 * config.n_layer) ** 0.5)
         self.activation = config.activation_function
 
-    def __call__(self, x: Array, dtype: Any, noise: Noise | None, place: Place) -> Array:
-        """x [tokens, embd] -> [tokens, embd] float32."""
-        inner = ACTIVATIONS[self.activation](self.c_fc(x, dtype, noise=noise, place=place))
-        return self.c_proj(inner, dtype, noise=noise, place=place)
+    def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float32[Array, "tokens width"]:
+        """The layers' outputs for every token."""
+        return self.c_proj(ACTIVATIONS[self.activation](self.c_fc(x, forward)), forward)
 
 
 class Block(nnx.Module):
@@ -176,26 +188,27 @@ class Block(nnx.Module):
         self.mlp = MLP(config, mlp)
         self.depth = layer + 1
 
-    def __call__(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
-        """x [tokens, embd] float32 -> the same."""
-        return self._add(x, self.attn(self.ln_1(x), layout, prefix, noise, dtype), layout.place, noise, dtype)
+    def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
+        """The residual stream behind the layer."""
+        return self._add(x, self.attn(self.ln_1(x), forward), forward)
 
-    def last(self, x: Array, layout: Layout, prefix: KeysValues | None, noise: Noise | None, dtype: Any) -> Array:
-        """x [tokens, embd] float32 -> [slots, embd]: all keys and values, but one query and one MLP row a text."""
-        attended = self.attn.last(self.ln_1(x), layout, prefix, noise, dtype)
-        return self._add(x[layout.last], attended, layout.place[layout.last], noise, dtype)
+    def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
+        """The same of each text's pooled token: all keys and values, but one query and one MLP row a text."""
+        last = forward.layout.last
+        return self._add(x[last], self.attn.last(self.ln_1(x), forward), forward.tokens(last))
 
-    def prompt(self, x: Array, noise: Noise | None, dtype: Any) -> tuple[KeysValues, Array]:
-        """A soft prompt x [prefix, embd] float32 -> the keys and values that texts see, and the same for above."""
-        seen, attended = self.attn.prompt(self.ln_1(x), noise, dtype)
-        return seen, self._add(x, attended, prompt_place(len(x)), noise, dtype)
+    def prompt(
+        self, x: Float32[Array, "prefix width"], forward: ForwardPass
+    ) -> tuple[KeysValues, Float32[Array, "prefix width"]]:
+        """The keys and values of a soft prompt, which texts see, and its own residual stream behind the layer."""
+        seen, attended = self.attn.prompt(self.ln_1(x), forward)
+        return seen, self._add(x, attended, forward)
 
-    def _add(self, x: Array, attended: Array, place: Place, noise: Noise | None, dtype: Any) -> Array:
-        def drop(y: Array, site: int) -> Array:
-            return y if noise is None else noise(y, self.depth, site, place)
-
-        x = x + drop(attended, 2)
-        return x + drop(self.mlp(self.ln_2(x), dtype, noise, place), 3)
+    def _add(
+        self, x: Float32[Array, "tokens width"], attended: Float32[Array, "tokens width"], forward: ForwardPass
+    ) -> Float32[Array, "tokens width"]:
+        x = x + forward.drop(attended, self.depth, 2)
+        return x + forward.drop(self.mlp(self.ln_2(x), forward), self.depth, 3)
 
 
 class GPT2(nnx.Module):
@@ -209,63 +222,50 @@ class GPT2(nnx.Module):
         self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.config = config
 
-    def embed(self, vectors: Array, place: Place, noise: Noise | None) -> Array:
-        """Token vectors [tokens, embd] -> what enters the first layer: with positions, after dropout."""
+    def embed(
+        self, vectors: Float32[Array, "tokens width"], place: Place, noise: Noise | None
+    ) -> Float32[Array, "tokens width"]:
+        """What enters the first layer: token vectors with those of their positions, after dropout."""
         x = vectors + self.wpe(place.position)
         return x if noise is None else noise(x, 0, 0, place)
 
-    def prompt(self, vectors: Array, noise: Noise | None, dtype: Any) -> list[KeysValues]:
-        """A soft prompt [prefix, embd] -> the keys and values of each layer that every text sees. Once for all."""
+    def prompt(self, vectors: Float[Array, "prefix width"], noise: Noise | None, dtype: Any) -> list[KeysValues]:
+        """The keys and values of a soft prompt in each layer, which every text sees: computed once for all texts.
+
+        Args:
+            vectors: of the prompt's tokens, as `wte` has them.
+            noise: source of dropout in training; None in evaluation.
+            dtype: of the operands of matrix products.
+        """
+        forward = ForwardPass.of_prompt(len(vectors), noise, dtype)
         x, seen = self.embed(vectors, prompt_place(len(vectors)), noise), []
         for block in self.h:
-            keys_values, x = block.prompt(x, noise, dtype)
+            keys_values, x = block.prompt(x, forward)
             seen.append(keys_values)
         return seen
 
     def __call__(
-        self,
-        x: Array,
-        layout: Layout,
-        noise: Noise | None = None,
-        dtype: Any = jnp.float32,
-        *,
-        prefix: Sequence[KeysValues] | None = None,
-        first: int = 0,
-        pooled: bool = False,
-    ) -> Array:
-        """Hidden states after the final layer norm.
+        self, x: Float32[Array, "tokens width"], forward: BatchPass, *, first: int = 0, pooled: bool = False
+    ) -> Float32[Array, "tokens_or_texts width"]:
+        """Hidden states after the final layer norm, of every token or of each text's pooled one.
 
         Args:
-            x: [tokens, embd] what enters layer `first`.
-            layout: of the batch.
-            noise: dropout's source in training; None in evaluation.
-            dtype: of the operands of matrix products; sums, norms and the residual stream are float32.
-            prefix: what every text sees first in each layer, if anything.
+            x: what enters layer `first`.
+            forward: the pass of the batch.
             first: layers below it have been computed.
-            pooled: only of each text's last token.
-
-        Returns:
-            [tokens, embd] float32, or [slots, embd] where pooled.
+            pooled: whether only each text's last token is asked for.
         """
-        x = self.layers(x, layout, noise, dtype, prefix=prefix, first=first, end=len(self.h) - pooled)
+        x = self.layers(x, forward, first=first, end=len(self.h) - pooled)
         if pooled and first < len(self.h):
-            x = self.h[-1].last(x, layout, prefix[-1] if prefix else None, noise, dtype)
+            x = self.h[-1].last(x, forward)
         elif pooled:
-            x = x[layout.last]
+            x = x[forward.layout.last]
         return self.ln_f(x)
 
     def layers(
-        self,
-        x: Array,
-        layout: Layout,
-        noise: Noise | None,
-        dtype: Any,
-        *,
-        prefix: Sequence[KeysValues] | None = None,
-        first: int = 0,
-        end: int,
-    ) -> Array:
-        """Layers `first` to `end` (without it): [tokens, embd] float32 -> the same."""
+        self, x: Float32[Array, "tokens width"], forward: BatchPass, *, first: int = 0, end: int
+    ) -> Float32[Array, "tokens width"]:
+        """The residual stream behind layers `first` to `end` (without it)."""
         for i in range(first, end):
-            x = self.h[i](x, layout, prefix[i] if prefix else None, noise, dtype)
+            x = self.h[i](x, forward)
         return x

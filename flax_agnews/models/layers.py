@@ -5,15 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float, Float32, Int
 
-from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.forward_pass import EXACT, ForwardPass
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product(x: Array, kernel: Array, dtype: Any) -> Array:
-    """x [tokens, in] @ kernel [in, out] -> [tokens, out] float32; operands in `dtype`, sums in float32.
+def product(
+    x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], dtype: Any
+) -> Float32[Array, "tokens outputs"]:
+    """The matrix product x @ kernel; operands in `dtype`, sums in float32.
 
     Autodiff would multiply the float32 cotangent by operands in `dtype`, which no processor does fast; here the
     cotangent is cast as well, so that all three products have operands of one type.
@@ -21,13 +24,17 @@ def product(x: Array, kernel: Array, dtype: Any) -> Array:
     return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
 
 
-def _forward(x: Array, kernel: Array, dtype: Any) -> tuple[Array, Any]:
+def _forward(
+    x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], dtype: Any
+) -> tuple[Float32[Array, "tokens outputs"], Any]:
     cast = x.astype(dtype)
     # An empty array carries x's own type to the backward pass.
     return product(cast, kernel, dtype), (cast, kernel, jnp.zeros(0, x.dtype))
 
 
-def _backward(dtype: Any, saved: Any, cotangent: Array) -> tuple[Array, Array]:
+def _backward(
+    dtype: Any, saved: Any, cotangent: Float32[Array, "tokens outputs"]
+) -> tuple[Float[Array, "tokens inputs"], Float[Array, "inputs outputs"]]:
     x, kernel, like = saved
     g = cotangent.astype(dtype)
     dx = jnp.einsum("to,io->ti", g, kernel.astype(dtype), preferred_element_type=jnp.float32)
@@ -41,9 +48,13 @@ product.defvjp(_forward, _backward)
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias, with the kernel [in, out] as in GPT-2's Conv1D; products accumulate in float32.
+    """A linear layer, x @ kernel + bias; products accumulate in float32.
 
-    A strategy may replace one by a subclass that does more (`models.products`).
+    A strategy may replace one by a subclass that does more (`models.linear_replacement`).
+
+    Args:
+        kernel: [inputs, outputs], as in GPT-2's Conv1D.
+        bias: [outputs]; None for a layer without.
     """
 
     def __init__(self, kernel: nnx.Param, bias: nnx.Param | None) -> None:
@@ -56,22 +67,16 @@ class Linear(nnx.Module):
         return Linear(kernel, nnx.Param(jnp.zeros(n_out)) if bias else None)
 
     def __call__(
-        self,
-        x: Array,
-        dtype: Any = jnp.float32,
-        columns: slice = slice(None),
-        noise: Noise | None = None,
-        place: Place | None = None,
-    ) -> Array:
-        """x [tokens, in] -> [tokens, out] float32.
+        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
+    ) -> Float32[Array, "tokens outputs"]:
+        """The layer's outputs for every token.
 
         Args:
-            x: what comes in.
-            dtype: of the product's operands.
-            columns: of out, the only ones that are computed.
-            noise, place: dropout's source in training and where the tokens stand, for subclasses that draw dropout.
+            x: inputs.
+            forward: type of products, and dropout for subclasses that draw it.
+            columns: of the outputs, the only ones that are computed.
         """
-        y = product(x, self.kernel[...][:, columns], dtype)
+        y = product(x, self.kernel[...][:, columns], forward.dtype)
         return y if self.bias is None else y + self.bias[...][columns]
 
     def merged(self) -> "Linear":
@@ -84,26 +89,33 @@ class Linear(nnx.Module):
 
 
 class Embed(nnx.Module):
-    """A table of vectors [entries, embd]."""
+    """A table of vectors: of the vocabulary, or of positions.
+
+    Args:
+        key: for random vectors.
+        entries: how many.
+        width: of each.
+        std: standard deviation of the first values.
+    """
 
     def __init__(self, key: Array, entries: int, width: int, std: float) -> None:
         self.embedding = nnx.Param(std * jax.random.normal(key, (entries, width)))
 
-    def __call__(self, ids: Array) -> Array:
-        """ids [tokens] -> [tokens, embd]. Ids are checked against the table before anything is compiled."""
+    def __call__(self, ids: Int[Array | np.ndarray, " tokens"]) -> Float[Array, "tokens width"]:
+        """The vectors of ids, which are checked against the table before anything is compiled."""
         return self.embedding[...].at[ids].get(mode="promise_in_bounds")
 
 
 class LayerNorm(nnx.Module):
-    """Normalises the last axis, in float32."""
+    """Layer norm: normalises the last axis, in float32."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
         self.epsilon = epsilon
 
-    def __call__(self, x: Array) -> Array:
-        """x [..., width] -> the same shape."""
+    def __call__(self, x: Float32[Array, "*axes width"]) -> Float32[Array, "*axes width"]:
+        """Normalises, scales and shifts each vector."""
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         return centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...] + self.bias[...]

@@ -5,14 +5,14 @@ from typing import Any
 
 from flax import nnx
 
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.layers import Linear
 
 PRODUCTS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 """The linear layers of a layer, in the order of computing, as PEFT's target modules call them."""
 
 
-def replaced(model: Classifier, change: Callable[[int, str, Linear], Linear]) -> Classifier:
+def replaced(model: ClassifierModule, change: Callable[[int, str, Linear], Linear]) -> ClassifierModule:
     """A copy, of the same arrays, in which `change` decides each product's place.
 
     Args:
@@ -25,7 +25,7 @@ def replaced(model: Classifier, change: Callable[[int, str, Linear], Linear]) ->
     return copied
 
 
-def merged(model: Classifier) -> Classifier:
+def merged(model: ClassifierModule) -> ClassifierModule:
     """A classifier with a plain body that computes the same; the given one stays as it is.
 
     Raises:
@@ -34,13 +34,13 @@ def merged(model: Classifier) -> Classifier:
     return replaced(model, lambda layer, name, product: product.merged())
 
 
-def unmerged(plain: Classifier, adapted: Classifier) -> Classifier:
+def unmerged(plain: ClassifierModule, adapted: ClassifierModule) -> ClassifierModule:
     """A classifier with the adapters of `adapted`, such that its `merged` is `plain`."""
     adapters = {(layer, name): getattr(owner, leaf) for layer, name, owner, leaf in _products(adapted)}
     return replaced(plain, lambda layer, name, product: adapters[layer, name].unmerged(product))
 
 
-def _products(model: Classifier) -> Iterator[tuple[int, str, Any, str]]:
+def _products(model: ClassifierModule) -> Iterator[tuple[int, str, Any, str]]:
     """(layer, name, its module, its name there) of every product of the body."""
     for layer, block in enumerate(model.transformer.h):
         for name in PRODUCTS:

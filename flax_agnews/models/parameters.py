@@ -58,8 +58,8 @@ def joined(path: tuple[Any, ...]) -> str:
     return "/".join(map(str, path))
 
 
-def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many numbers."""
+def count_numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers arrays of these shapes hold together."""
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 

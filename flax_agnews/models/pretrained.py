@@ -15,7 +15,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
 from flax_agnews.settings.keywords import check_kind
@@ -48,7 +48,7 @@ class Base:
         """SHA-256 of the weights' content."""
         return parameters.content_hash(self.parameters)
 
-    def classifier(self, classes: int, key: Array, body: Mapping[str, Array] | None = None) -> Classifier:
+    def classifier(self, classes: int, key: Array, body: Mapping[str, Array] | None = None) -> ClassifierModule:
         """A classifier on this body with a random head.
 
         Args:
@@ -58,7 +58,7 @@ class Base:
         """
         if body is None:
             body = {path: jnp.asarray(value) for path, value in self.parameters.items()}
-        frame = parameters.abstract(lambda: Classifier(self.config, classes, key))
+        frame = parameters.abstract(lambda: ClassifierModule(self.config, classes, key))
         head = self.config.initializer_range * jax.random.normal(key, frame.shapes["score/kernel"])
         return frame.merge({**body, "score/kernel": head})
 
@@ -82,9 +82,9 @@ def load_base(config: ModelConfig, seed: int = 0) -> Base:
     check_kind("load_base(config=", config, ModelConfig, 'a ModelConfig, such as ModelConfig(name="gpt2")')
     if config.from_config is not None:
         body = read_config(config.from_config)
-        if (size := 4 * parameters.count(body_shapes(body))) > machine_memory():
+        if (size := 4 * parameters.count_numbers(body_shapes(body))) > machine_memory():
             raise UserError(f"model.from_config: weights of {size / 1e9:,.0f} GB are more than this machine's memory")
-        _, random = parameters.split(Classifier(body, 2, jax.random.key(seed)))
+        _, random = parameters.split(ClassifierModule(body, 2, jax.random.key(seed)))
         numbers = {path: np.asarray(value) for path, value in random.items() if path.startswith(BODY)}
         return Base(f"random GPT-2 {body.n_layer} x {body.n_embd}", body, numbers, given_again=False)
     fetch = partial(fetch_file, config.name)
@@ -105,7 +105,7 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
 
 def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     """Path -> shape of the body's parameters."""
-    shapes = parameters.abstract(lambda: Classifier(config, 2, jax.random.key(0))).shapes
+    shapes = parameters.abstract(lambda: ClassifierModule(config, 2, jax.random.key(0))).shapes
     return {path: shape for path, shape in shapes.items() if path.startswith(BODY)}
 
 

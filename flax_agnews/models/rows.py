@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int
 
 from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.data.shapes import BLOCK, LEVELS
 from flax_agnews.errors import UserError
-from flax_agnews.models.dropout import Noise, Rates
+from flax_agnews.models.dropout import Rates
 
 Way = Literal["blocks", "rows", "cudnn"]
 """How tokens attend: in local blocks of the token axis, or in rows of a text each, by XLA or by cuDNN."""
@@ -63,27 +64,27 @@ def longest(reach: tuple[int, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """From the flat token axis to rows, and back: computed once a batch, used by every layer.
+class TextRows:
+    """Indices from the flat token axis to rows of one text each, and back.
 
     Attributes:
         implementation: of the attention.
-        lengths: [slots] int32, tokens of each row; 1, not 0, where the slot is empty.
-        tokens: [slots, longest] int32, where on the token axis each token of a row is.
-        places: [tokens] int32, where in the rows, one behind the other, each token is.
+        lengths: tokens of each row; 1, not 0, where there is no text.
+        tokens: where on the token axis each token of a row is.
+        places: where in the rows, one behind the other, each token is.
 
     Where there is none, `tokens` and `places` point beyond the end, each time to another place: what is read from there
     is zero, what is written there is lost, and no index occurs twice.
     """
 
     implementation: Literal["xla", "cudnn"]
-    lengths: Array
-    tokens: Array
-    places: Array
+    lengths: Int[Array | np.ndarray, " texts"]
+    tokens: Int[Array, "texts longest"]
+    places: Int[Array, " tokens"]
 
     @classmethod
-    def of(cls, batch: Batch, implementation: Literal["xla", "cudnn"]) -> "Rows":
-        """The rows of one device's micro-batch (no leading axes)."""
+    def of(cls, batch: Batch, implementation: Literal["xla", "cudnn"]) -> "TextRows":
+        """The rows of one device's micro-batch, a batch without leading axes."""
         tokens, slots, width = batch.text.size, len(batch.last), longest(batch.reach)
         lengths = batch.position[batch.last] + 1
         order = jnp.arange(width)
@@ -102,35 +103,21 @@ class Rows:
 
 
 def attend_rows(
-    qkv: Array,
-    rows: Rows,
-    prefix: tuple[Array, Array] | None,
-    scale: float,
-    noise: Noise | None,
-    depth: int,
-    dtype: Any,
-) -> Array:
+    qkv: Float32[Array, "tokens 3 heads head_width"], rows: TextRows, scale: float, dtype: Any
+) -> Float[Array, "tokens heads head_width"]:
     """Softmax attention of every token to those before it in its text; scores and the softmax in float32.
 
+    Without a prefix, and without dropout on attention weights.
+
     Args:
-        qkv: [tokens, 3, heads, head width] queries, keys and values.
+        qkv: queries, keys and values.
         rows: of the batch.
-        prefix: must be nothing.
         scale: what scores are multiplied by.
-        noise, depth: without dropout on the attention weights of this depth.
-        dtype: of the operands of products.
+        dtype: of the operands of products, and of the result.
 
     Returns:
-        [tokens, heads, head width] of that type; zero for padding.
-
-    Raises:
-        UserError: a prefix or such dropout after all, by a model that `check_attention` hasn't seen.
+        What each token gets; zero for padding.
     """
-    if prefix is not None or (noise is not None and noise.rate(depth, 1)):
-        raise UserError(
-            f"layer {depth - 1} attends in rows, yet has something before the texts or dropout on attention weights; "
-            "choose --model.attention blocks"
-        )
     q, k, v = jnp.moveaxis(_take(qkv.astype(dtype), rows.tokens), 2, 0)
     # Lengths and `is_causal` only: a mask would be turned into a bias, which has a gradient of its own.
     out = jax.nn.dot_product_attention(
@@ -146,6 +133,6 @@ def attend_rows(
     return _take(out.reshape(-1, *out.shape[2:]), rows.places)
 
 
-def _take(x: Array, index: Array) -> Array:
+def _take(x: Float[Array, "entries *_"], index: Int[Array, "*shape"]) -> Float[Array, "*shape_and_rest"]:
     """x[index], zero beyond the end, from where nothing comes back in the backward pass, whatever cuDNN left there."""
     return x.at[index].get(mode="fill", fill_value=0, unique_indices=True)

@@ -1,4 +1,4 @@
-"""Checks the arguments of the library's functions, as the command checks its flags: each mistake is one line."""
+"""Checks the arguments of the library's functions as the command checks its flags; each error is one line."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -51,7 +51,7 @@ def check_config(config: Config) -> None:
     """Checks types, choices and ranges of all settings but the strategies'.
 
     Raises:
-        UserError: the first setting that can't be, and what it may be.
+        UserError: a setting has another type, or is out of range; the first one is named.
     """
     if not isinstance(config, Config):
         raise UserError(f"{shown(repr(config))}: must be a Config, such as Config(output='runs/mine')")
@@ -67,7 +67,7 @@ def check_config(config: Config) -> None:
 
 
 def _check_types(settings: Any, prefix: str) -> None:
-    """Checks the types of a dataclass's fields, but those that are sections."""
+    """Checks the types of a section's fields, except those that are sections themselves."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if not is_dataclass(kind) and not fits(value, kind):
@@ -75,20 +75,20 @@ def _check_types(settings: Any, prefix: str) -> None:
 
 
 def check_kind(where: str, value: Any, kinds: type | tuple[type, ...], words: str) -> None:
-    """Raises a `UserError` that says in `words` what an argument must be, unless it is of one of the kinds."""
+    """Raises a `UserError` that says what an argument must be, unless its type is one of `kinds`."""
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise UserError(f"{where}{shown(repr(value))}): must be {words}")
 
 
 def plain(value: Any) -> Any:
-    """Converts numbers of NumPy and other libraries to Python's; returns everything else as it is."""
+    """Converts numbers of NumPy and other libraries to Python's; other values are unchanged."""
     if isinstance(value, bool | int | float) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def allowed(hint: Any) -> str:
-    """Describes a setting's type in words."""
+    """The type of a setting in words, for errors."""
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):

@@ -7,20 +7,20 @@ Dropout is drawn behind the bottleneck, as it is behind the projection alone.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float, Float32
 
 from flax_agnews.errors import UserError
-from flax_agnews.models.classifier import Classifier
-from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.linear_replacement import PRODUCTS, replaced
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 
 
 @dataclass
@@ -61,17 +61,12 @@ class Bottleneck(Linear):
         self.adapter_down, self.adapter_up, self.activation = down, up, activation
 
     def __call__(
-        self,
-        x: Array,
-        dtype: Any = jnp.float32,
-        columns: slice = slice(None),
-        noise: Noise | None = None,
-        place: Place | None = None,
-    ) -> Array:
+        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
+    ) -> Float32[Array, "tokens outputs"]:
         """As `Linear`."""
-        y = super().__call__(x, dtype)
-        inner = ACTIVATIONS[self.activation](self.adapter_down(y, dtype))
-        return (y + self.adapter_up(inner, dtype))[:, columns]
+        y = super().__call__(x, forward)
+        inner = ACTIVATIONS[self.activation](self.adapter_down(y, forward))
+        return (y + self.adapter_up(inner, forward))[:, columns]
 
     def merged(self) -> Linear:
         """An error: it is no linear function."""
@@ -84,7 +79,6 @@ class Bottleneck(Linear):
 
 def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     """Adds bottlenecks that change little at first; they and the head train, with layer norms in `houlsby`."""
-    require(settings.learning_rate > 0, "adapter.learning_rate", settings.learning_rate, "above 0")
     width, top, layers = config.n_embd, settings.top_layers, config.n_layer
     require(1 <= settings.reduction <= width, "adapter.reduction", settings.reduction, f"1 to {width}, the width")
     require(top is None or 1 <= top <= layers, "adapter.top_layers", top, f"1 to {layers}, the model's layers")
@@ -93,7 +87,7 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     # BERT's own activation in Houlsby's code, the rectifier in Pfeiffer's.
     activation = config.activation_function if houlsby else "relu"
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in _PLACES[settings.placement]:
                 return plain
@@ -107,15 +101,9 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
         if path.startswith("transformer/h/"):
             norm = houlsby and "/ln_" in path and int(path.split("/")[2]) >= bottom
             return norm or "/adapter_" in path
-        return path.startswith("score/") or (houlsby and path.startswith("transformer/ln_f/"))
+        return in_head(path) or (houlsby and path.startswith("transformer/ln_f/"))
 
-    return Strategy(
-        name="adapter",
-        adapt=adapt,
-        label=lambda path, shape: "adapter" if trains(path) else FROZEN,
-        transforms=lambda plan: {"adapter": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-    )
+    return at_one_rate("adapter", settings, trains, adapt=adapt)
 
 
 def _first(key: Array, n_in: int, n_out: int) -> Linear:

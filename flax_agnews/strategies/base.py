@@ -1,4 +1,4 @@
-"""What a fine-tuning strategy is: a value that says what is added to the model, what trains, and how."""
+"""Fine-tuning strategies as values: what is added to the model, what trains, by which optimizer; and their registry."""
 
 import hashlib
 import json
@@ -12,31 +12,37 @@ import optax
 from jax import Array
 
 from flax_agnews.errors import UserError, listed, nearest, shown
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.settings.keywords import allowed, plain
 from flax_agnews.settings.synonyms import hint
 from flax_agnews.strategies.optim import FROZEN, Plan, Transform
+from flax_agnews.strategies.paths import height, in_head, layers
 from flax_agnews.strategies.peft import Peft
 from flax_agnews.system.files import fits
 
-Adapt = Callable[[Classifier, Array], Classifier]
+Adapt = Callable[[ClassifierModule, Array], ClassifierModule]
+"""(classifier, random key) -> the classifier that trains."""
+
 Label = Callable[[str, tuple[int, ...]], str | None]
+"""(path, shape) of a parameter -> its label; None where the strategy has none for it."""
+
 Transforms = Callable[[Plan], Mapping[str, Transform]]
+"""Plan -> what each label does."""
 
 
-def unchanged(model: Classifier, key: Array) -> Classifier:
-    """Adds nothing to the model."""
+def unchanged(model: ClassifierModule, key: Array) -> ClassifierModule:
+    """The `adapt` of strategies that add nothing to the model."""
     return model
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What trains from an epoch on, until the next stage begins.
+    """A part of training in which only some labels train: from an epoch on, until the next stage begins.
 
     Attributes:
-        epoch: from 0.
-        labels: those that train; the others' parameters and optimizer states stay as they are.
+        epoch: the first of the stage, from 0.
+        labels: what trains; the others' parameters and optimizer states stay as they are.
     """
 
     epoch: int
@@ -45,18 +51,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to fine-tune.
+    """A fine-tuning strategy.
 
     Attributes:
-        name: for folders, tables and pictures; a folder's own name, so without / and no dot in front.
+        name: for folders, tables and pictures; it must be possible as a folder's name.
         label: (path, shape) of a parameter -> "frozen", or a key of `transforms(plan)`.
-        transforms: plan -> what each label does: an optax transformation, or "frozen".
+        transforms: plan -> what each label does: label -> an optax transformation, or "frozen".
         adapt: (classifier, random key) -> the classifier that trains; must leave the given one as it is.
         around: plan -> a transformation of all trained gradients before the labels' own; clipping by default.
-        settings: what the strategy was made from, for its fingerprint.
+        settings: values that the strategy was made from; a run is only resumed with the same ones.
         stages: where not everything trains from first to last; the first begins at epoch 0. A transformation counts
-            only the updates in which its label trains (`Plan.schedule` can be told of those before).
-        peft: the same method in PEFT, where it has one.
+            only the updates in which its label trains (`begun` of `Plan.schedule` is the number of those before).
+        peft: the same method in PEFT; None where PEFT has none.
     """
 
     name: str
@@ -103,7 +109,11 @@ class Strategy:
         return cls(name, label, transforms, adapt, around, {"patterns": list(patterns)}, stages)
 
     def reached(self, transforms: Mapping[str, Transform], epochs: int) -> list[Stage]:
-        """The stages that so many epochs reach; none where everything trains from first to last.
+        """The stages that a run reaches; none where everything trains from first to last.
+
+        Args:
+            transforms: of the strategy, by label.
+            epochs: of the run.
 
         Raises:
             UserError: stages that are out of order, or name a label that has nothing to train, or leave one out.
@@ -112,8 +122,8 @@ class Strategy:
         named = {label for stage in self.stages for label in stage.labels}
         starts = [stage.epoch for stage in self.stages]
         if starts and (starts[0] != 0 or any(a >= b for a, b in pairwise(starts))):
-            told = listed(map(str, starts))
-            raise UserError(f"strategy {self.name}: its stages begin at epochs {told}; must be 0, then ascending")
+            starting = listed(map(str, starts))
+            raise UserError(f"strategy {self.name}: its stages begin at epochs {starting}; must be 0, then ascending")
         for stage in self.stages:
             where = f"strategy {self.name}: the stage from epoch {stage.epoch} trains"
             if not stage.labels:
@@ -125,7 +135,11 @@ class Strategy:
         return [stage for stage in self.stages if stage.epoch < epochs]
 
     def fingerprint(self, labels: Mapping[str, str | None]) -> str:
-        """SHA-256 of labels by path, declared settings and stages, so that an edited scheme isn't resumed unnoticed."""
+        """SHA-256 of labels by path, settings and stages, by which a run with an edited strategy isn't resumed.
+
+        Args:
+            labels: path -> label of every parameter of the model.
+        """
         stages = [[stage.epoch, sorted(stage.labels)] for stage in self.stages]
         facts = [self.name, sorted(labels.items()), dict(self.settings), *stages]
         described = json.dumps(facts, sort_keys=True, default=str)
@@ -188,21 +202,36 @@ StrategyLike: TypeAlias = str | Entry | Strategy | Settings
 """What says which strategy is meant: a registered name, an entry, a strategy, or the settings of a registered one."""
 
 
-def layers(first: int, end: int) -> str:
-    """The pattern of all parameters of layers `first` to `end` (without it), for `Strategy.by_pattern`."""
-    if type(first) is not int or type(end) is not int:
-        raise UserError(f"layers({shown(repr(first))}, {shown(repr(end))}): must be two whole numbers")
-    if not 0 <= first < end:
-        raise UserError(f"layers({first}, {end}): holds no layer; the first must be 0 or more, and below the end")
-    return f"^transformer/h/({'|'.join(map(str, range(first, end)))})/"
+def at_one_rate(
+    name: str,
+    settings: Any,
+    trains: Callable[[str], bool],
+    *,
+    label: str = "",
+    section: str = "",
+    adapt: Adapt = unchanged,
+    peft: Peft | None = None,
+) -> Strategy:
+    """A strategy whose trained parameters all have AdamW at `settings.learning_rate`; the others are frozen.
 
-
-def height(path: str, layers: int) -> int:
-    """How high a parameter stands: 0 for the embeddings, 1 to `layers` in a layer, `layers` + 1 for all else."""
-    parts = path.split("/")
-    if parts[:2] == ["transformer", "h"]:
-        return int(parts[2]) + 1
-    return 0 if parts[:2] in (["transformer", "wte"], ["transformer", "wpe"]) else layers + 1
+    Args:
+        name: of the strategy.
+        settings: the dataclass that it is made from.
+        trains: whether the parameter of a path trains.
+        label: of what trains; by default the name.
+        section: of the settings, for errors; by default the name.
+        adapt, peft: as in `Strategy`.
+    """
+    rate, label = settings.learning_rate, label or name
+    require(rate > 0, f"{section or name}.learning_rate", rate, "above 0")
+    return Strategy(
+        name=name,
+        adapt=adapt,
+        label=lambda path, shape: label if trains(path) else FROZEN,
+        transforms=lambda plan: {label: plan.adamw(rate)},
+        settings=settings_of(settings),
+        peft=peft,
+    )
 
 
 def settings_of(settings: Any) -> dict[str, Any]:
@@ -217,13 +246,13 @@ def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
 
 
 class Registry:
-    """Strategies by name. One `add` makes a strategy known to the command line, the tests and the library."""
+    """The registered strategies, by name: known to the command line, the contract tests and the library."""
 
     def __init__(self, *entries: Entry) -> None:
         self._entries = {entry.name: entry for entry in entries}
 
     def add(self, entry: Entry) -> None:
-        """Makes a strategy known; a taken name is an error."""
+        """Registers a strategy; a name that another one has is a `UserError`."""
         if entry.name in self._entries:
             raise UserError(f"strategy {entry.name}: the name is taken")
         self._entries[entry.name] = entry
@@ -245,7 +274,9 @@ __all__ = [
     "Stage",
     "Strategy",
     "StrategyLike",
+    "at_one_rate",
     "height",
+    "in_head",
     "layers",
     "require",
     "settings_of",

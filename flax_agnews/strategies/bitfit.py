@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 
 
 @dataclass
@@ -19,17 +19,7 @@ class BitfitSettings:
 
 def build(settings: BitfitSettings, config: GPT2Config) -> Strategy:
     """Trains the biases of linear layers and layer norms, and the head, which has none."""
-    require(settings.learning_rate > 0, "bitfit.learning_rate", settings.learning_rate, "above 0")
-
-    def label(path: str, shape: tuple[int, ...]) -> str:
-        return FROZEN if path.startswith("transformer/") and not path.endswith("/bias") else "biases"
-
-    return Strategy(
-        name="bitfit",
-        label=label,
-        transforms=lambda plan: {"biases": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-    )
+    return at_one_rate("bitfit", settings, lambda path: path.endswith("/bias") or in_head(path), label="biases")
 
 
 BITFIT = Entry("bitfit", BitfitSettings, build, "biases and head", "https://arxiv.org/abs/2106.10199")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.strategies.base import Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate
 
 
 @dataclass
@@ -19,13 +19,7 @@ class FullSettings:
 
 def build(settings: FullSettings, config: GPT2Config) -> Strategy:
     """One label for every parameter."""
-    require(settings.learning_rate > 0, "full.learning_rate", settings.learning_rate, "above 0")
-    return Strategy(
-        name="full",
-        label=lambda path, shape: "everything",
-        transforms=lambda plan: {"everything": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-    )
+    return at_one_rate("full", settings, lambda path: True, label="everything")
 
 
 FULL = Entry("full", FullSettings, build, "everything", "https://arxiv.org/abs/1511.01432")

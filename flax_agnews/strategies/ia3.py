@@ -5,20 +5,19 @@ only) and on what enters the MLP's c_proj.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float, Float32
 
 from flax_agnews.errors import UserError
-from flax_agnews.models.classifier import Classifier
-from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.linear_replacement import replaced
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 
@@ -42,27 +41,22 @@ class Scaled(Linear):
 
     Args:
         plain: the layer.
-        scales: [out], or [in] where feedforward: first values.
+        scales: first values, one for each output, or for each input where feedforward.
         feedforward: whether the input is scaled, as in PEFT's feedforward modules.
     """
 
-    def __init__(self, plain: Linear, scales: Array, feedforward: bool) -> None:
+    def __init__(self, plain: Linear, scales: Float32[Array, " units"], feedforward: bool) -> None:
         super().__init__(plain.kernel, plain.bias)
         self.ia3_l, self.feedforward = nnx.Param(scales), feedforward
 
     def __call__(
-        self,
-        x: Array,
-        dtype: Any = jnp.float32,
-        columns: slice = slice(None),
-        noise: Noise | None = None,
-        place: Place | None = None,
-    ) -> Array:
+        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
+    ) -> Float32[Array, "tokens outputs"]:
         """As `Linear`."""
         scales = self.ia3_l[...]
         if self.feedforward:
-            return super().__call__(x * scales, dtype, columns)
-        return super().__call__(x, dtype, columns) * scales[columns]
+            return super().__call__(x * scales, forward, columns)
+        return super().__call__(x, forward, columns) * scales[columns]
 
     def merged(self) -> Linear:
         """The same function as a plain linear layer."""
@@ -75,7 +69,7 @@ class Scaled(Linear):
             raise UserError("a scale of (IA)^3 is zero: what was merged can't be taken apart again")
         return Scaled(self._times(plain, 1 / scales), scales, self.feedforward)
 
-    def _times(self, linear: Linear, scales: Array) -> Linear:
+    def _times(self, linear: Linear, scales: Float32[Array, " units"]) -> Linear:
         if self.feedforward:
             return Linear(nnx.Param(linear.kernel[...] * scales[:, None]), linear.bias)
         bias = None if linear.bias is None else nnx.Param(linear.bias[...] * scales)
@@ -84,7 +78,6 @@ class Scaled(Linear):
 
 def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
     """Adds scales that start at 1; they and the head train, all of GPT-2 is frozen."""
-    require(settings.learning_rate > 0, "ia3.learning_rate", settings.learning_rate, "above 0")
 
     def change(layer: int, name: str, plain: Linear) -> Linear:
         if name not in TARGETS:
@@ -92,17 +85,10 @@ def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
         feedforward = name in FEEDFORWARD
         return Scaled(plain, jnp.ones(plain.kernel.shape[0 if feedforward else 1]), feedforward)
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         return replaced(model, change)
 
-    return Strategy(
-        name="ia3",
-        adapt=adapt,
-        label=lambda path, shape: "ia3" if path.startswith("score/") or path.endswith("/ia3_l") else FROZEN,
-        transforms=lambda plan: {"ia3": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=PEFT,
-    )
+    return at_one_rate("ia3", settings, lambda path: path.endswith("/ia3_l") or in_head(path), adapt=adapt, peft=PEFT)
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float, Float32
 
-from flax_agnews.models.classifier import Classifier
-from flax_agnews.models.dropout import ADDED_SITES, Noise, Place
+from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.dropout import ADDED_SITES
+from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear, product
 from flax_agnews.models.linear_replacement import PRODUCTS, replaced
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 
@@ -55,34 +56,38 @@ class Lora(Linear):
 
     Args:
         plain: the layer.
-        a, b: [in, rank] and [rank, out] first values.
+        a, b: first values of lora_a and lora_b.
         scale: of the update.
         rate: of dropout on what enters the update.
-        depth, site: where that draws.
+        depth, site: of that dropout, as in `ForwardPass.drop`.
     """
 
-    def __init__(self, plain: Linear, a: Array, b: Array, scale: float, rate: float, depth: int, site: int) -> None:
+    def __init__(
+        self,
+        plain: Linear,
+        a: Float32[Array, "inputs rank"],
+        b: Float32[Array, "rank outputs"],
+        *,
+        scale: float,
+        rate: float,
+        depth: int,
+        site: int,
+    ) -> None:
         super().__init__(plain.kernel, plain.bias)
         self.lora_a, self.lora_b = nnx.Param(a), nnx.Param(b)
         self.scale, self.rate, self.depth, self.site = scale, rate, depth, site
 
     def __call__(
-        self,
-        x: Array,
-        dtype: Any = jnp.float32,
-        columns: slice = slice(None),
-        noise: Noise | None = None,
-        place: Place | None = None,
-    ) -> Array:
+        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
+    ) -> Float32[Array, "tokens outputs"]:
         """As `Linear`."""
-        y = super().__call__(x, dtype, columns)
-        if noise is not None and place is not None:
-            x = noise.drop(x, self.rate, self.depth, self.site, place)
+        y, dtype = super().__call__(x, forward, columns), forward.dtype
+        x = forward.drop(x, self.depth, self.site, self.rate)
         return y + product(self.scale * product(x, self.lora_a[...], dtype), self.lora_b[...][:, columns], dtype)
 
     @property
-    def update(self) -> Array:
-        """What training has added to the kernel: [in, out]."""
+    def update(self) -> Float32[Array, "inputs outputs"]:
+        """What training has added to the kernel."""
         return self.scale * jnp.matmul(self.lora_a[...], self.lora_b[...], precision="highest")
 
     def merged(self) -> Linear:
@@ -92,8 +97,8 @@ class Lora(Linear):
     def unmerged(self, plain: Linear) -> "Lora":
         """The layer with this one's update whose `merged` is `plain`."""
         base = Linear(nnx.Param(plain.kernel[...] - self.update), plain.bias)
-        how = self.scale, self.rate, self.depth, self.site
-        return Lora(base, self.lora_a[...], self.lora_b[...], *how)
+        a, b = self.lora_a[...], self.lora_b[...]
+        return Lora(base, a, b, scale=self.scale, rate=self.rate, depth=self.depth, site=self.site)
 
 
 def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> Strategy:
@@ -106,34 +111,30 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
     bottom = 0 if settings.top_layers is None else config.n_layer - settings.top_layers
     scale = settings.alpha / (settings.rank**0.5 if settings.rslora else settings.rank)
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in targets:
                 return plain
-            site = PRODUCTS.index(name)
+            number = PRODUCTS.index(name)
             n_in, n_out = plain.kernel.shape
             # PEFT's and loralib's: kaiming_uniform_ with a = sqrt(5), which is this bound, and zero
             # (https://github.com/microsoft/LoRA/blob/main/loralib/layers.py, `reset_parameters`).
-            own = jax.random.fold_in(key, layer * len(PRODUCTS) + site)
+            own = jax.random.fold_in(key, layer * len(PRODUCTS) + number)
             a = jax.random.uniform(own, (n_in, settings.rank), minval=-1, maxval=1) / n_in**0.5
             b = jnp.zeros((settings.rank, n_out))
-            return Lora(plain, a, b, scale, settings.dropout, layer + 1, ADDED_SITES + site)
+            rate, site = settings.dropout, ADDED_SITES + number
+            return Lora(plain, a, b, scale=scale, rate=rate, depth=layer + 1, site=site)
 
         return replaced(model, change)
 
-    return Strategy(
-        name="lora",
-        adapt=adapt,
-        label=lambda path, shape: "lora" if path.startswith("score/") or "/lora_" in path else FROZEN,
-        transforms=lambda plan: {"lora": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=_peft(settings, config),
-    )
+    def trains(path: str) -> bool:
+        return "/lora_" in path or in_head(path)
+
+    return at_one_rate("lora", settings, trains, section=section, adapt=adapt, peft=_peft(settings, config))
 
 
 def _checked(settings: LoraSettings, config: GPT2Config, section: str) -> set[str]:
     """The names of the targets, of settings that are possible."""
-    require(settings.learning_rate > 0, f"{section}.learning_rate", settings.learning_rate, "above 0")
     require(1 <= settings.rank <= config.n_embd, f"{section}.rank", settings.rank, f"1 to {config.n_embd}, the width")
     require(settings.alpha > 0, f"{section}.alpha", settings.alpha, "above 0")
     require(0 <= settings.dropout < 1, f"{section}.dropout", settings.dropout, "at least 0 and below 1")

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 from jax import Array
 
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies import lora, prompt
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
@@ -34,7 +34,7 @@ def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
     updates = lora.build(settings, config, section)
     vectors = prompt.build(prompt.PromptSettings(rate, settings.tokens, settings.initializer), config, section)
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         first, second = jax.random.split(key)
         return updates.adapt(vectors.adapt(model, first), second)
 

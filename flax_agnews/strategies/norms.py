@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 
 
 @dataclass
@@ -19,17 +19,7 @@ class NormsSettings:
 
 def build(settings: NormsSettings, config: GPT2Config) -> Strategy:
     """Trains scale and bias of every ln_1, ln_2 and ln_f, and the head."""
-    require(settings.learning_rate > 0, "norms.learning_rate", settings.learning_rate, "above 0")
-
-    def label(path: str, shape: tuple[int, ...]) -> str:
-        return FROZEN if path.startswith("transformer/") and "/ln_" not in path else "norms"
-
-    return Strategy(
-        name="norms",
-        label=label,
-        transforms=lambda plan: {"norms": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-    )
+    return at_one_rate("norms", settings, lambda path: "/ln_" in path or in_head(path))
 
 
 NORMS = Entry("norms", NormsSettings, build, "layer norms and head", "https://arxiv.org/abs/2211.08682")

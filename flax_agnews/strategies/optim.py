@@ -1,4 +1,4 @@
-"""Labels and transformations -> one optax transformation over the trainable leaves; schedules."""
+"""The optimizer of a strategy: one optax transformation over what trains, and learning rates that follow the plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from flax_agnews.config import TrainConfig
-from flax_agnews.errors import UserError, listed, nearest
+from flax_agnews.errors import UserError, close_names, listed, nearest
 
 FROZEN: Literal["frozen"] = "frozen"
 
@@ -18,7 +18,7 @@ Transform: TypeAlias = optax.GradientTransformation | Literal["frozen"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known once data and batch size are: rates that warm up or decay wait for it.
+    """The length of a run and its shared settings, from which a strategy makes its optax transformations.
 
     Attributes:
         steps: updates of the whole run.
@@ -36,15 +36,15 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Of the whole run."""
+        """Epochs of the whole run."""
         return -(-self.steps // self.steps_per_epoch)
 
     def schedule(self, peak: float, begun: int = 0) -> optax.Schedule:
-        """The rate by step: warm-up from 0 to `peak`, then as `train.schedule` says down to 0, or constant.
+        """The learning rate by step: warm-up from 0 to `peak`, then constant, or down to 0 as `train.schedule` says.
 
         Args:
             peak: the highest rate.
-            begun: updates of the run before the first that counts, of a label that trains from a later stage on.
+            begun: updates of the run before the first one of this rate, for a label that trains from a later stage on.
         """
         warmup = round(self.train.warmup_fraction * self.steps)
         rest = max(1, self.steps - warmup)
@@ -59,18 +59,22 @@ class Plan:
         return (lambda count: whole(count + begun)) if begun else whole
 
     def adamw(self, peak: float, begun: int = 0) -> optax.GradientTransformation:
-        """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101), torch's defaults and the shared decay."""
+        """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) with torch's defaults.
+
+        Args:
+            peak, begun: of its learning rate, as in `schedule`; weight decay is `train.weight_decay`.
+        """
         mask = decays if self.train.weight_decay_mask == "matrices" else None
         return optax.adamw(self.schedule(peak, begun), weight_decay=self.train.weight_decay, mask=mask)
 
     def clip(self) -> optax.GradientTransformation:
-        """Clips the global norm of all trained gradients, where `train.clip_norm` asks for it."""
+        """Clips the global norm of all trained gradients at `train.clip_norm`; leaves them alone where that is None."""
         norm = self.train.clip_norm
         return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
 
 
 def decays(tree: Any) -> Any:
-    """Which leaves decay under `weight_decay_mask: matrices`: no biases, norms and prompts."""
+    """Mask of the leaves with weight decay under `weight_decay_mask: matrices`: all but biases, norms and prompts."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.ndim >= 2 and not str(path[-1].key).startswith("prompt/"), tree
     )
@@ -132,10 +136,15 @@ def make_optimizer(
 
 
 def paced(transformation: optax.GradientTransformation, factor: float, stride: int) -> optax.GradientTransformation:
-    """One whose rates are all multiplied by a factor, and whose schedules go on by so many steps an update.
+    """A transformation with all learning rates multiplied by a factor, and schedules of several steps an update.
 
     Both are part of its state, so that one compiled update serves any. An update is proportional to its rate, decoupled
     decay included.
+
+    Args:
+        transformation: what is changed.
+        factor: of the rates.
+        stride: steps of the schedules an update.
     """
 
     def init(params: Any) -> tuple[Any, jax.Array, jax.Array]:
@@ -159,7 +168,7 @@ def _is_schedule(state: Any) -> bool:
 
 
 def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> optax.GradientTransformation:
-    """Each label's transformation over its own leaves. Unlike optax's, it leaves labels alone that get no gradients."""
+    """Applies each label's transformation to its own leaves; unlike optax's, it skips labels that get no gradients."""
 
     def own(label: str, tree: Mapping[str, Any]) -> dict[str, Any]:
         return {path: leaf for path, leaf in tree.items() if labels[path] == label}
@@ -179,5 +188,7 @@ def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> op
 
 
 def _paths_like(label: str, paths: Mapping[str, Any]) -> str:
-    hint = nearest(label, paths)
-    return hint if "Did you mean" in hint else f" Parameters are called {listed(sorted(paths), 3)}"
+    """A hint for a label that no parameter has: parameters with nearly this name, or some of all."""
+    if close_names(label, paths):
+        return nearest(label, paths)
+    return f" Parameters are called {listed(sorted(paths), 3)}"

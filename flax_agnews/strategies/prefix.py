@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float32
 
-from flax_agnews.models.attention import KeysValues
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
+from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft, tokens_setting, virtual_tokens
-from flax_agnews.strategies.prompt import INITIALIZERS
+from flax_agnews.strategies.prompt import INITIALIZERS, before_texts
 
 
 @dataclass
@@ -44,15 +44,15 @@ class Prefix(nnx.Module):
     """Keys and values before every text, in each layer.
 
     Args:
-        keys_values: [tokens, layers, 2, embd] first values; 0 are keys, 1 values.
+        keys_values: first values; on the axis of two, 0 are keys, 1 values.
     """
 
-    def __init__(self, keys_values: Array) -> None:
+    def __init__(self, keys_values: Float32[Array, "tokens layers 2 width"]) -> None:
         self.keys_values = nnx.Param(keys_values)
 
     @property
     def tokens(self) -> int:
-        """How many."""
+        """Number of keys and values before every text."""
         return self.keys_values.shape[0]
 
     def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
@@ -62,34 +62,22 @@ class Prefix(nnx.Module):
         return [(values[:, layer, 0], values[:, layer, 1]) for layer in range(values.shape[1])]
 
 
-def _of_words(model: Classifier, key: Array, tokens: int) -> Array:
-    """What the body makes of vocabulary entries, as if they stood before every text."""
+def _of_words(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array, "tokens layers 2 heads head_width"]:
+    """The keys and values of vocabulary entries, as if they stood before every text."""
     seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, jnp.float32)
     return jnp.stack([jnp.stack(keys_values, axis=1) for keys_values in seen], axis=1)
 
 
 def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
     """Adds a prefix; it and the head train, all of GPT-2 is frozen."""
-    require(settings.learning_rate > 0, "prefix.learning_rate", settings.learning_rate, "above 0")
-    most = min(config.n_positions - 1, config.vocab_size)
-    require(1 <= settings.tokens <= most, "prefix.tokens", settings.tokens, f"1 to {most} with this model")
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
-        adapted = nnx.clone(model)
+    def prefix(model: ClassifierModule, key: Array) -> Prefix:
         shape = settings.tokens, config.n_layer, 2, config.n_embd
         words = settings.initializer == "vocabulary"
         first = _of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
-        adapted.prompt = Prefix(first.reshape(shape))
-        return adapted
+        return Prefix(first.reshape(shape))
 
-    return Strategy(
-        name="prefix",
-        adapt=adapt,
-        label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prefix",
-        transforms=lambda plan: {"prefix": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=_peft(settings, config),
-    )
+    return before_texts("prefix", settings, config, prefix, _peft(settings, config))
 
 
 _PADDED = (

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array, Float32
 
-from flax_agnews.models.classifier import Classifier, Prompt
+from flax_agnews.models.classifier import ClassifierModule, Prompt
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
+from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import Peft, tokens_setting, virtual_tokens
 
 
@@ -32,15 +32,15 @@ class PromptSettings:
     initializer: Literal["vocabulary", "normal", "uniform", "unit_normal"] = "vocabulary"
 
 
-Initializer = Callable[[Classifier, Array, int], Array]
+Initializer = Callable[[ClassifierModule, Array, int], Float32[Array, "tokens width"]]
+"""(model, random key, number of tokens) -> first values of a soft prompt."""
 
 
-def _from_vocabulary(model: Classifier, key: Array, tokens: int) -> Array:
+def _from_vocabulary(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array, "tokens width"]:
     table = model.transformer.wte.embedding[...]
     return table[jax.random.choice(key, table.shape[0], (tokens,), replace=False)]
 
 
-# (model, key, tokens) -> [tokens, embd]
 INITIALIZERS: Mapping[str, Initializer] = {
     "vocabulary": _from_vocabulary,
     "normal": lambda m, key, n: m.config.initializer_range * jax.random.normal(key, (n, m.config.n_embd)),
@@ -55,23 +55,43 @@ def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt")
     Args:
         section: of the settings, for errors.
     """
-    require(settings.learning_rate > 0, f"{section}.learning_rate", settings.learning_rate, "above 0")
-    most = min(config.n_positions - 1, config.vocab_size)
-    require(1 <= settings.tokens <= most, f"{section}.tokens", settings.tokens, f"1 to {most} with this model")
 
-    def adapt(model: Classifier, key: Array) -> Classifier:
+    def prompt(model: ClassifierModule, key: Array) -> Prompt:
+        return Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
+
+    return before_texts("prompt", settings, config, prompt, _peft(settings, config), section)
+
+
+def before_texts(
+    name: str,
+    settings: Any,
+    config: GPT2Config,
+    make: Callable[[ClassifierModule, Array], Any],
+    peft: Peft,
+    section: str = "",
+) -> Strategy:
+    """A strategy that puts a module before every text; it and the head train.
+
+    Args:
+        name: of the strategy.
+        settings: with the number of `tokens`, and the `learning_rate`.
+        config: of the body.
+        make: (classifier, random key) -> the module with its first values.
+        peft: the same method in PEFT.
+        section: of the settings, for errors; by default the name.
+    """
+    most = min(config.n_positions - 1, config.vocab_size)
+    require(1 <= settings.tokens <= most, f"{section or name}.tokens", settings.tokens, f"1 to {most} with this model")
+
+    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
         adapted = nnx.clone(model)
-        adapted.prompt = Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
+        adapted.prompt = make(model, key)
         return adapted
 
-    return Strategy(
-        name="prompt",
-        adapt=adapt,
-        label=lambda path, shape: FROZEN if path.startswith("transformer/") else "prompt",
-        transforms=lambda plan: {"prompt": plan.adamw(settings.learning_rate)},
-        settings=settings_of(settings),
-        peft=_peft(settings, config),
-    )
+    def trains(path: str) -> bool:
+        return path.startswith("prompt/") or in_head(path)
+
+    return at_one_rate(name, settings, trains, section=section, adapt=adapt, peft=peft)
 
 
 _PADDED = (

@@ -56,7 +56,7 @@ class Progress:
             self._first = (self._last, epochs_done)
 
     def epoch(self, epoch: int, text: str) -> None:
-        """Ends an epoch (from 1) ; of `text`, what stands before two spaces is shown beside the speed."""
+        """Ends an epoch (from 1); the part of `text` before two spaces is shown beside the speed."""
         self.text = text
         if not self._display.live:
             self._display.note(f"{_joined(self.job)}  epoch {epoch}/{self.job.epochs}  {text}")

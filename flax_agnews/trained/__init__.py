@@ -1,1 +1,1 @@
-"""A finished run as a classifier: loaded, asked, measured, exported."""
+"""Finished runs as classifiers: loads them, answers texts, measures them on labelled texts, exports them."""

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from flax_agnews.config import DataConfig
@@ -25,23 +26,23 @@ class Answers:
 
     Attributes:
         classes: names of all classes, in the order of the logits.
-        logits: [texts, classes] float32.
+        logits: class scores of each text, before the softmax.
     """
 
     classes: list[str]
-    logits: np.ndarray
+    logits: Float[np.ndarray, "texts classes"]
 
     def __len__(self) -> int:
         return len(self.logits)
 
     @cached_property
-    def probabilities(self) -> np.ndarray:
-        """[texts, classes] float32, probabilities of the classes; each text's add up to 1."""
+    def probabilities(self) -> Float[np.ndarray, "texts classes"]:
+        """Probability of each class for each text, float32, computed in float64; a text's add up to 1."""
         return softmax(self.logits.astype(np.float64), axis=1).astype(np.float32)
 
     @cached_property
-    def numbers(self) -> np.ndarray:
-        """[texts] int64, the number of each text's most probable class, from 0."""
+    def numbers(self) -> Int[np.ndarray, "texts"]:
+        """Position among `classes` of each text's most probable class."""
         return self.logits.argmax(axis=1)
 
     @property

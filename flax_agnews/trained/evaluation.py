@@ -1,4 +1,4 @@
-"""How well a trained classifier does on labelled texts, and how far its probabilities can be believed."""
+"""Measures a trained classifier on labelled texts: accuracy, scores by class, calibration, worst mistakes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from heapq import nlargest
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
@@ -27,22 +28,22 @@ from flax_agnews.trained.streaming import ROWS, check_apart
 from flax_agnews.training.history import score
 
 BINS = 15
-"""Of the calibration error, as in Guo et al. 2017."""
+"""Number of bins of the calibration error, as in Guo et al. 2017."""
 
 MOST_CLASSES = 30
-"""That are shown one by one."""
+"""Number of classes up to which each is shown."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A text whose label the classifier doesn't give.
+    """A text that the classifier gives another class than its label.
 
     Attributes:
-        place: where in the file.
+        place: where in the file it is.
         label: the true class.
-        answer: the class that was given.
+        answer: the classifier's class.
         probability: of the answer.
-        text: its beginning, on one line.
+        text: the text's beginning, on one line.
     """
 
     place: str
@@ -54,21 +55,21 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier does on labelled texts.
+    """A classifier's scores on labelled texts.
 
     Attributes:
-        texts: how many.
+        texts: number of texts.
         accuracy, low, high: share of right answers, and its 95 % Wilson interval.
-        macro_f1: unweighted mean over the classes.
+        macro_f1: unweighted mean of the classes' F1.
         loss: mean cross-entropy, nats.
         by_class: class -> its scores.
-        confusion: [true class][answered class] counts; of many classes as `scores.confusion_record` has them.
-        calibration_error: expected, over 15 bins.
-        temperature: that the logits are best divided by, fitted on all of these texts.
-        calibration_error_mended: with temperatures that each half of the texts got from the other half; None for one
-            text.
+        confusion: [true class][answered class] counts; for many classes in the form of `scores.confusion_record`.
+        calibration_error: expected calibration error, over 15 bins.
+        temperature: divisor of the logits that gives the lowest loss, fitted on all of these texts.
+        calibration_error_mended: with a temperature for each half of the texts that is fitted on the other half; None
+            for a single text.
         mistakes: the most confident ones, the worst first.
-        labels: how they were read.
+        labels: how the labels were read, in words.
     """
 
     texts: int
@@ -172,8 +173,13 @@ def evaluate(
     return replace(found, labels=classes.why)
 
 
-def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistakes: list[Mistake]) -> Evaluation:
-    """The numbers of logits [texts, classes] against labels [texts]."""
+def measure(
+    names: Sequence[str],
+    logits: Float[np.ndarray, "texts classes"],
+    labels: Int[np.ndarray, "texts"],
+    mistakes: list[Mistake],
+) -> Evaluation:
+    """The scores of logits against labels, which are positions among the classes' `names`."""
     found, texts = score(logits, labels), len(labels)
     low, high = wilson_interval(found.accuracy, texts)
     by_class = scores.by_class(labels, logits.argmax(axis=1), len(names))
@@ -193,7 +199,7 @@ def measure(names: Sequence[str], logits: np.ndarray, labels: np.ndarray, mistak
     )
 
 
-def _mended(logits: np.ndarray, labels: np.ndarray) -> float | None:
+def _mended(logits: Float[np.ndarray, "texts classes"], labels: Int[np.ndarray, "texts"]) -> float | None:
     """The calibration error when each half of the texts has the temperature that was fitted on the other half."""
     if len(labels) < 2:
         return None
@@ -204,11 +210,15 @@ def _mended(logits: np.ndarray, labels: np.ndarray) -> float | None:
     return _calibration_error(scaled, labels)
 
 
-def _calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+def _calibration_error(logits: Float[np.ndarray, "texts classes"], labels: Int[np.ndarray, "texts"]) -> float:
+    """Expected calibration error of the logits' probabilities."""
     return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
 
 
-def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: Answers, file: str) -> Iterator[Mistake]:
+def _mistakes(
+    rows: Rows, texts: Sequence[Text_], truth: Int[np.ndarray, "texts"], answers: Answers, file: str
+) -> Iterator[Mistake]:
+    """The mistakes among some rows of a file, in the rows' order."""
     for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
@@ -217,7 +227,7 @@ def _mistakes(rows: Rows, texts: Sequence[Text_], truth: np.ndarray, answers: An
 
 
 def shown_evaluation(found: Evaluation) -> Group:
-    """For the terminal. Names and texts are plain text, whatever is in them."""
+    """An evaluation for the terminal. Names and texts are shown as they are, without markup."""
     mended = found.calibration_error_mended
     cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
     lines = [
@@ -243,7 +253,7 @@ def shown_evaluation(found: Evaluation) -> Group:
 
 
 def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
-    """All classes; of many, those that fared worst."""
+    """A table of the scores of all classes; of many, the worst."""
     names, head = list(by_class), "class"
     if len(names) > MOST_CLASSES:
         names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]

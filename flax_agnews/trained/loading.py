@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from flax_agnews.config import Config, ParallelConfig
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
@@ -62,7 +62,7 @@ class LoadedRun:
         return f"{self.model.strategy.name}/seed-{self.result.seed}"
 
     @cached_property
-    def module(self) -> Classifier:
+    def module(self) -> ClassifierModule:
         """The adapted classifier with these weights."""
         return self.model.frame.merge({**self.frozen, **self.params})
 

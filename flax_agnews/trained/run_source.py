@@ -23,7 +23,7 @@ _ADVICE = "Give the body as it was then: --model.name DIR (in Python: model=DIR)
 
 @dataclass(frozen=True)
 class RunSource:
-    """What a finished run was trained from.
+    """Finds strategy, body, start values and tokenizer of one finished run, and checks each.
 
     Attributes:
         output: the output folder of its experiment.

@@ -1,4 +1,4 @@
-"""A classifier's answers to files of any size and to lines as they come, in constant memory."""
+"""Classifies files of any size, and lines as they come, in constant memory."""
 
 import itertools
 import time
@@ -16,11 +16,16 @@ from flax_agnews.system.text import counted
 from flax_agnews.trained.classifier import Answers, Classifier
 
 ROWS = 4096
-"""Texts that are in memory at once: enough to batch like lengths together."""
+"""Number of texts that are in memory at once: enough to batch like lengths together."""
 
 
 def check_apart(target_flag: str, target: Path, source_flag: str, source: Path) -> None:
-    """Raises a `UserError` where what is written is what is read: a file, one that a pattern matches, or a folder's."""
+    """Raises a `UserError` where the output file is one of the files that are read.
+
+    Args:
+        target_flag, target: the output file, and the flag that names it.
+        source_flag, source: a file, a pattern of files or a folder that is read, and the flag that names it.
+    """
     pattern = layout.is_pattern(str(source))
     read = layout.matching(str(source)) if pattern else source.rglob("*") if source.is_dir() else [source]
     if any(same_file(path, target) for path in read):
@@ -35,9 +40,11 @@ def check_answering(
     classes: Sequence[str],
     delimiter: str | None = None,
 ) -> None:
-    """Raises a `UserError` for what `answer_file` would refuse of its files, before a classifier is loaded.
+    """Raises a `UserError` where `answer_file` could not read or write its files, before a classifier is loaded.
 
-    Arguments as in `answer_file`; `classes` are the classifier's.
+    Args:
+        source, target, columns, prefix, delimiter: as in `answer_file`.
+        classes: names of the classifier's classes.
     """
     if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
         raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
@@ -61,7 +68,9 @@ def answer_file(
     display: Display,
     delimiter: str | None = None,
 ) -> int:
-    """Copies a file's rows with the answers to their texts; returns how many.
+    """Copies a file's rows with the answers to their texts; returns the number of rows.
+
+    The files have been checked by `check_answering`.
 
     Args:
         classifier: that answers.
@@ -72,7 +81,6 @@ def answer_file(
         display: where progress is shown.
         delimiter: of a CSV file; None finds it in the header.
     """
-    check_answering(source, target, columns, prefix, classifier.classes, delimiter)
     rows, started = 0, time.perf_counter()
     with tables.writing(target) as write, display:
         progress = display.start("predict", source.name, 1)
@@ -88,19 +96,24 @@ def answer_file(
 
 
 def added(answers: Answers, prefix: str = "") -> tables.Added:
-    """What is added to a table: the label, and one probability a class."""
+    """The columns that are added to a table: the label, and a probability for each class."""
     columns = [answers.labels, *answers.probabilities.T]
     return dict(zip(_new_columns(answers.classes, prefix), columns, strict=True))
 
 
 def _new_columns(classes: Sequence[str], prefix: str) -> list[str]:
+    """Names of the columns that are added to a table."""
     return [f"{prefix}label", *(f"{prefix}p_{name}" for name in classes)]
 
 
 def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:
-    """Tells `label, its probability, text`, with tabs between, for each line, `at_once` of them at a time.
+    """Classifies each line, and gives `tell` a line of label, its probability and text, with tabs between.
 
-    Of a classifier of pairs, a line has two texts with a tab between.
+    Args:
+        classifier: that answers.
+        lines: texts; for a classifier of pairs, two texts with a tab between.
+        tell: called with each answer, such as `print`.
+        at_once: number of lines that are read before they are answered.
     """
     waiting = iter(lines)
     while texts := list(itertools.islice(waiting, at_once)):
@@ -110,6 +123,7 @@ def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[s
 
 
 def _pair(line: str) -> tuple[str, str]:
+    """The two texts of a line."""
     first, tab, second = line.partition("\t")
     if not tab or "\t" in second:
         raise UserError(f"{shown(line, 80)}: the classifier answers pairs: two texts with a tab between")

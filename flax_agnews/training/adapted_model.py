@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax import Array
 from flax_agnews.config import ModelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Rates
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
@@ -45,7 +46,7 @@ class AdaptedModel:
     strategy: Strategy
     base: Base
     classes: int
-    frame: Frame[Classifier]
+    frame: Frame[ClassifierModule]
     labels: Mapping[str, str | None]
     dtype: Any
     attention: Way
@@ -59,7 +60,7 @@ class AdaptedModel:
     @property
     def total_parameters(self) -> int:
         """Number of scalars in all parameters, the strategy's included."""
-        return parameters.count(self.shapes)
+        return parameters.count_numbers(self.shapes)
 
     @property
     def fingerprint(self) -> str:
@@ -95,7 +96,8 @@ def adapt_model(
     """
     way: Way = "blocks" if settings.attention == "auto" else settings.attention
     config = base.config
-    frame = parameters.abstract(lambda: _adapted(strategy, Classifier(config, classes, jax.random.key(0), way), 0))
+    plain = partial(ClassifierModule, config, classes, jax.random.key(0), way)
+    frame = parameters.abstract(lambda: _adapted(strategy, plain(), 0))
     prompt = hollow(frame).prompt_tokens
     if max_length + prompt > config.n_positions:
         raise UserError(
@@ -108,7 +110,7 @@ def adapt_model(
 
 @dataclass(frozen=True)
 class Trained:
-    """Which parameters of an adapted model train in a plan, and when.
+    """The parameters of an adapted model that train in a plan, stage by stage.
 
     Attributes:
         ever: paths that train in any stage of the strategy, also in one that the plan doesn't come to.
@@ -126,7 +128,7 @@ class Trained:
 
 
 def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
-    """Which parameters train in a plan.
+    """Finds which parameters train in a plan, and from which epoch on.
 
     Raises:
         UserError: labels, transformations and stages that don't fit each other.
@@ -144,7 +146,7 @@ def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
 
 
 def _check_around(name: str, around: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Stages have the gradients of some leaves only, which a state that mirrors all of them can't take."""
+    """Refuses an `around` whose state mirrors all parameters: a stage has the gradients of some of them only."""
     leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
     if any(leaf.ndim for leaf in jax.tree.leaves(jax.eval_shape(around.init, leaves))):
         raise UserError(
@@ -174,11 +176,11 @@ def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]
     return frozenset(path for path, value in first.items() if value is not shared.get(path))
 
 
-def hollow(frame: Frame[Classifier]) -> Classifier:
+def hollow(frame: Frame[ClassifierModule]) -> ClassifierModule:
     """The module of a frame, with shapes in the place of its parameters."""
     shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in frame.shapes.items()}
     return frame.merge(shapes)
 
 
-def _adapted(strategy: Strategy, model: Classifier, seed: int) -> Classifier:
+def _adapted(strategy: Strategy, model: ClassifierModule, seed: int) -> ClassifierModule:
     return strategy.adapt(model, jax.random.fold_in(jax.random.key(seed), _ADAPT))

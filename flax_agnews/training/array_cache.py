@@ -1,4 +1,4 @@
-"""Large arrays by key, each made once, within a limit: in files that are memory-mapped and checked, or in memory."""
+"""A cache of large arrays within a size limit: in files that are memory-mapped and checked, or in memory."""
 
 import errno
 import os
@@ -22,30 +22,43 @@ _CHUNK = 1 << 24  # bytes that a checksum reads at once
 
 
 class NoRoom(Exception):
-    """Arrays don't fit; says why, in words."""
+    """Raised where arrays don't fit; its text says why."""
 
 
 class Arrays(Protocol):
-    """Where arrays are kept.
+    """A cache of arrays.
 
     Attributes:
-        place: in words.
+        place: where the arrays are, in words.
     """
 
     place: str
 
     def open(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
-        """A kept array, read-only; None where there is none."""
+        """Opens a cached array, read-only; None where there is none.
+
+        Args:
+            key: of the array.
+            shape, dtype: that it must have.
+        """
 
     def make_room(self, keys: Collection[str], size: int) -> None:
-        """Drops arrays used least recently until `size` bytes fit beside those of `keys`; `NoRoom` where none could."""
+        """Removes the least recently used arrays until there is room.
+
+        Args:
+            keys: of arrays that stay.
+            size: bytes that are needed beside those.
+
+        Raises:
+            NoRoom: it can't be made.
+        """
 
     def create(self, key: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A context with an array to fill, which is kept if it ends without an error; may raise `NoRoom`."""
+        """A context that gives an array to fill, and caches it if it ends without an error; may raise `NoRoom`."""
 
 
 class ArrayMemory:
-    """Arrays in memory, at most half of the machine's.
+    """A cache in memory, of at most half of the machine's.
 
     Args:
         limit: most bytes of all arrays.
@@ -82,12 +95,12 @@ class ArrayMemory:
 
 
 class ArrayFolder:
-    """Arrays in files, which other processes share; each is there whole or not at all, and checked when opened.
+    """A cache in files, which processes share; an array is there whole or not at all, and is checked when opened.
 
     Args:
-        path: the folder; each array has one in it, with its values, and shape, type and checksum as JSON.
+        path: the folder; each array has a folder in it, with its values, and shape, type and checksum as JSON.
         limit: most bytes of all arrays.
-        note: told, in a line, of an array that is damaged, and is removed.
+        note: called with a line of text about each damaged array, which is removed.
 
     Raises:
         OSError: nothing can be written there.
@@ -100,7 +113,7 @@ class ArrayFolder:
         self._opened: dict[str, np.ndarray] = {}
 
     def open(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
-        """As `Arrays`; checked by its checksum, once a process."""
+        """As `Arrays`; the checksum is compared once a process."""
         values, about = self.path / key / _VALUES, self.path / key / _ABOUT
         if key not in self._opened and (values.exists() or about.exists()):
             try:
@@ -114,7 +127,7 @@ class ArrayFolder:
         return self._opened.get(key)
 
     def make_room(self, keys: Collection[str], size: int) -> None:
-        """As `Arrays`; leaves a gigabyte of the disk free."""
+        """As `Arrays`; a gigabyte of the disk stays free."""
         folders = [folder for folder in self.path.iterdir() if folder.is_dir()]
         others = sorted((folder for folder in folders if folder.name not in keys), key=_last_use)
         sizes = {folder: _size(folder) for folder in folders}
@@ -133,7 +146,7 @@ class ArrayFolder:
 
     @contextmanager
     def create(self, key: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
-        """As `Arrays`; written beside its place and renamed."""
+        """As `Arrays`; the file is written under another name and then renamed."""
         folder = self.path / key
         folder.mkdir(parents=True, exist_ok=True)
         draft = draft_of(folder / _VALUES)
@@ -150,7 +163,7 @@ class ArrayFolder:
             draft.unlink(missing_ok=True)
 
     def _keep(self, draft: Path, folder: Path, values: np.ndarray) -> None:
-        """Gives an array its place; where that fails, it serves this process alone, and nothing of it is left."""
+        """Moves a written array to its place; where that fails, it is removed and serves this process alone."""
         try:
             os.replace(draft, folder / _VALUES)
             write_json(folder / _ABOUT, {**_facts(values.shape, values.dtype), "crc32": _checksum(values)})
@@ -161,11 +174,12 @@ class ArrayFolder:
 
 
 def _facts(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
+    """Shape and type as JSON has them."""
     return {"shape": list(shape), "dtype": np.dtype(dtype).name}
 
 
 def _checked(values: Path, about: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The array; ValueError where anything about it is not what it should be."""
+    """Opens an array's file; a ValueError where its size, shape, type or checksum is wrong."""
     facts = read_json(about)
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if not isinstance(facts, dict) or values.stat().st_size != size:
@@ -185,7 +199,7 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _reserve(handle: int, size: int) -> None:
-    """Takes the space now, since a mapped file that finds the disk full ends the process."""
+    """Allocates a file's space at once, since writing to a mapped file on a full disk would kill the process."""
     try:
         os.posix_fallocate(handle, 0, size)
     except AttributeError:  # not on this system
@@ -197,7 +211,7 @@ def _reserve(handle: int, size: int) -> None:
 
 
 def _last_use(folder: Path) -> float:
-    """When an array was last used, or begun."""
+    """Time of an array's last use, or of its beginning, in seconds."""
     for path in (folder / _ABOUT, folder):
         with suppress(OSError):
             return path.stat().st_mtime
@@ -205,7 +219,7 @@ def _last_use(folder: Path) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of its files; of those that another process removes meanwhile, none."""
+    """Bytes of an array's files, without those that another process removes meanwhile."""
     total = 0
     with suppress(OSError):
         for path in folder.iterdir():

@@ -1,29 +1,31 @@
-"""The frozen lower layers of a body, and their output for texts."""
+"""The frozen lower layers of a body, and their output for texts, which is computed once."""
 
 import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 from jax import Array
+from jaxtyping import Float
 
 from flax_agnews import __version__
 from flax_agnews.data.batches import PADDING, Batch, EvalBatches
 from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
-from flax_agnews.models.attention import Layout
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.forward_pass import BatchPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.models.rows import Way
+from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.adapted_model import AdaptedModel, hollow, unshared
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup
@@ -43,12 +45,13 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
     model, rates = setup.model, setup.rates
     base, classifier = model.base, hollow(model.frame)
     known = (*base.parameters, "transformer/h/", "score/")
-    if type(classifier) is not Classifier or type(classifier.transformer) is not GPT2:
+    if type(classifier) is not ClassifierModule or type(classifier.transformer) is not GPT2:
         return 0
     if not all(path.startswith(known) for path in model.shapes):
         return 0
     ours = classifier.transformer
-    plain = hollow(parameters.abstract(lambda: Classifier(base.config, model.classes, jax.random.key(0)))).transformer
+    make = partial(ClassifierModule, base.config, model.classes, jax.random.key(0))
+    plain = hollow(parameters.abstract(make)).transformer
     moved = setup.trainable | setup.ever | (unshared(model, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:
@@ -65,11 +68,11 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
 
 @dataclass(frozen=True)
 class Trunk:
-    """The embeddings and the first layers of a body, in which nothing trains.
+    """The frozen lower layers of a body.
 
     Attributes:
         base: the body.
-        depth: how many layers.
+        depth: number of layers.
         dtype: of matrix products.
         attention: how tokens attend.
     """
@@ -91,12 +94,12 @@ class Trunk:
 
     @cached_property
     def frame(self) -> Frame[GPT2]:
-        """The module of these layers alone (and a final layer norm, which it doesn't use), without weights."""
+        """The module of these layers alone (and a final layer norm, which isn't used)."""
         config = replace(self.base.config, n_layer=self.depth)
         return parameters.abstract(lambda: GPT2(config, jax.random.key(0)))
 
     def weights(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """These layers' weights, picked from those of the whole body, under the paths of `frame`."""
+        """These layers' parameters out of a body's, by their paths in `frame`."""
         return {path: body[BODY + path] for path in self.frame.shapes}
 
     @cached_property
@@ -114,32 +117,35 @@ class Trunk:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def key(self, texts: Ragged, dtype: Any) -> str:
-        """The key under which the output for these texts is cached in `dtype`."""
+        """The key of the output for these texts in a cache, stored in `dtype`."""
         digest = hashlib.sha256(f"{self.hash} {dtype}".encode())
         for array in (texts.offsets, texts.ids):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def shape(self, texts: Ragged) -> tuple[int, int]:
-        """Shape of the output for these texts: [tokens, embd], or [texts, embd] where pooled."""
+        """The output's shape: [tokens, width], or [texts, width] where pooled."""
         return len(texts) if self.pooled else len(texts.ids), self.base.config.n_embd
 
-    def through(self, texts: Ragged, output: np.ndarray) -> Ragged:
-        """The texts as the next layer reads them: rows of the output instead of token ids."""
+    def through(self, texts: Ragged, output: Float[np.ndarray, "places width"]) -> Ragged:
+        """The output for texts in the form that the layers above read; a place is a token, or a text where pooled."""
         offsets = np.arange(len(texts) + 1) if self.pooled else texts.offsets
         return Ragged(output, offsets, texts.truncated, self.depth)
 
-    def step(self, dtype: Any) -> Callable[..., Array]:
-        """A function (nothing, weights, batch) -> [devices, micro_batches, tokens or slots, embd], under `AXIS`."""
+    def step(self, dtype: Any) -> Callable[..., Float[Array, "devices micro places width"]]:
+        """Makes a function ((), weights, batch) -> output, which runs under a mapped axis called `AXIS`.
 
-        def one(body: GPT2, batch: Batch) -> Array:
-            layout = Layout.of(batch, 0, self.attention)
-            x = body.embed(body.wte(batch.ids), layout.place, None)
-            x = body.layers(x, layout, None, self.dtype, end=self.depth - self.pooled)
-            x = body.h[-1].last(x, layout, None, None, self.dtype) if self.pooled else x
+        A place is a token, or a slot of a text where pooled.
+        """
+
+        def one(body: GPT2, batch: Batch) -> Float[Array, "places width"]:
+            forward = BatchPass.of(Layout.of(batch, 0, self.attention), dtype=self.dtype)
+            x = body.embed(body.wte(batch.ids), forward.place, None)
+            x = body.layers(x, forward, end=self.depth - self.pooled)
+            x = body.h[-1].last(x, forward) if self.pooled else x
             return x.astype(dtype)
 
-        def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Array:
+        def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Float[Array, "devices micro places width"]:
             body = self.frame.merge(weights)
             return jax.lax.all_gather(jax.lax.map(lambda micro: one(body, micro), batch), AXIS)
 
@@ -151,10 +157,19 @@ def compute(
     weights: Parameters,
     batches: EvalBatches,
     devices: Devices,
-    out: np.ndarray,
+    out: Float[np.ndarray, "places width"],
     after: Callable[[int], None],
 ) -> None:
-    """Writes the output for every text of a split into `out`, and calls `after` with each batch's tokens."""
+    """Computes a trunk's output for every text of a split.
+
+    Args:
+        trunk: the frozen layers.
+        weights: their parameters on the devices (`trunk.weights`).
+        batches: every text of the split once.
+        devices: that share every batch.
+        out: array of `trunk.shape` to write to.
+        after: called after every batch, with the number of its tokens.
+    """
     step, compiled, texts = trunk.step(out.dtype), dict[Shape, Any](), batches.data
     for rows, shape, batch in batches:
         placed = devices.batch(batch)

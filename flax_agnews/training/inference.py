@@ -1,14 +1,15 @@
-"""A trained strategy on texts that nobody has seen before, compiled for a few shapes that hold any of them.
+"""Computes the logits of any texts with a trained model, by steps compiled for a few shapes.
 
-In a batch, texts begin a fixed stride apart, which their own length decides, and each attends to itself. So what is
-computed of a text depends neither on the others nor on their number: bit for bit where a device's matrix products give
-each row the same at every place, as XLA's on a CPU do.
+In a batch, texts begin a fixed stride apart, which their own length decides, and each attends to itself. So the logits
+of a text depend neither on the other texts nor on their number: bit for bit where a device's matrix products
+give each row the same result at every place, as XLA's on a CPU do.
 """
 
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.data.shapes import LEVELS
@@ -25,14 +26,14 @@ CPU (2 cores, 124M: as fast as 512 and 1024)."""
 _TOKENS_ELSEWHERE = 16384
 
 
-def stride_of(lengths: np.ndarray) -> np.ndarray:
-    """[texts] how far apart texts of these lengths stand: a multiple of 8, or of an eighth of the next power of two."""
+def stride_of(lengths: Int[np.ndarray, "texts"]) -> Int[np.ndarray, "texts"]:
+    """How many tokens apart texts of these lengths begin: a multiple of 8, or of an eighth of the next power of two."""
     step = np.maximum(8, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int) // 8)
     return -(-lengths // step) * step
 
 
 class Inference:
-    """Logits of any texts, from compiled steps that are made when a length first needs them.
+    """Computes logits of texts; a step is compiled when a length first needs it.
 
     Args:
         model: the adapted model.
@@ -47,8 +48,8 @@ class Inference:
         self._weights = (own, prefix(own, self._frozen, ()))
         self._steps: dict[int, Any] = {}
 
-    def logits(self, tokens: Ragged) -> np.ndarray:
-        """[texts, classes] float32."""
+    def logits(self, tokens: Ragged) -> Float[np.ndarray, "texts classes"]:
+        """Class scores of each text, before the softmax."""
         out = np.zeros((len(tokens), self.model.classes), np.float32)
         strides, most = stride_of(tokens.lengths), TOKENS.get(jax.default_backend(), _TOKENS_ELSEWHERE)
         for stride in np.unique(strides).tolist():
@@ -58,23 +59,24 @@ class Inference:
                 out[part] = self._run(_apart(tokens, part, stride, slots))[: len(part)]
         return out
 
-    def _run(self, batch: Batch) -> np.ndarray:
-        """Logits [slots, classes] of a batch."""
+    def _run(self, batch: Batch) -> Float[np.ndarray, "slots classes"]:
+        """Class scores of one batch."""
         placed = self._devices.batch(jax.tree.map(lambda x: x[None, None], batch))
         if batch.stride not in self._steps:
-            how = (self._weights, self._frozen, placed)
-            self._steps[batch.stride] = self._devices.compile(make_eval_step(self.model), *how, donate=False)
+            step = make_eval_step(self.model)
+            compiled = self._devices.compile(step, self._weights, self._frozen, placed, donate=False)
+            self._steps[batch.stride] = compiled
         return np.asarray(self._steps[batch.stride](self._weights, self._frozen, placed))[0, 0]
 
 
 def _in_compute_type(weights: Parameters, model: AdaptedModel) -> Parameters:
-    """The body's kernels as products read them: cast once, not for every batch."""
+    """Casts the body's kernels to the type of matrix products: once, not for every batch."""
     kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
     return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
 
 
-def _apart(tokens: Ragged, rows: np.ndarray, stride: int, slots: int) -> Batch:
-    """The texts `rows` as a batch of one device, `stride` tokens apart."""
+def _apart(tokens: Ragged, rows: Int[np.ndarray, "texts"], stride: int, slots: int) -> Batch:
+    """Arranges the texts of numbers `rows` in a batch of one device, `stride` tokens apart."""
     lengths = tokens.lengths[rows]
     slot = np.repeat(np.arange(len(rows)), lengths)
     position = np.arange(len(slot)) - (np.cumsum(lengths) - lengths)[slot]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config
+from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.system.text import counted
 
@@ -43,12 +43,12 @@ def keep_freed() -> bool:
 
 
 @contextmanager
-def out_of_memory(config: Config, language: bool = False) -> Iterator[None]:
+def out_of_memory(train: TrainConfig, language_batch: int | None = None) -> Iterator[None]:
     """Turns an error of memory into a `UserError` that says in one line what didn't fit, and what to lower.
 
     Args:
-        config: all settings.
-        language: whether it is language modelling that didn't fit.
+        train: settings of training.
+        language_batch: texts of a batch of language modelling, where it is that which computes.
     """
     from jax.errors import JaxRuntimeError  # this file is read before JAX is, for `keep_freed`
 
@@ -57,8 +57,7 @@ def out_of_memory(config: Config, language: bool = False) -> Iterator[None]:
     except (MemoryError, JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        train = config.train
-        texts = config.pretrain.batch_size if language else train.batch_size
+        language, texts = language_batch is not None, language_batch or train.batch_size
         others = ", --train.parallel_seeds or --train.eval_batch_size"
         now = f" (now {train.parallel_seeds} and {train.eval_batch_size})"
         raise UserError(

@@ -1,4 +1,4 @@
-"""A strategy's steps, compiled for a data set: for every shape ahead of time, and used by every seed."""
+"""The compiled steps of a strategy on a data set: every shape is compiled ahead of time, and serves all seeds."""
 
 import copy
 import time
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
@@ -31,7 +32,7 @@ from flax_agnews.training.step import (
 
 
 def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices) -> TrainBatches:
-    """Plans the training batches of every seed and epoch, and with them the shapes to compile for."""
+    """Plans the training batches of every seed and epoch, and the few shapes that they have."""
     return TrainBatches(
         data.tokens,
         data.labels,
@@ -46,8 +47,14 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
     )
 
 
-def training_loss(labels: np.ndarray, classes: int, train: TrainConfig) -> Loss:
-    """The loss that strategies minimise, as the settings say; the weights of texts are in the batches."""
+def training_loss(labels: Int[np.ndarray, "texts"], classes: int, train: TrainConfig) -> Loss:
+    """The loss that training minimises; the texts' own weights are in the batches.
+
+    Args:
+        labels: of the training texts.
+        classes: number of classes.
+        train: `label_smoothing` and `class_weights`.
+    """
     if not train.label_smoothing:
         return classification_loss
     balanced = train.class_weights == "balanced"
@@ -55,7 +62,7 @@ def training_loss(labels: np.ndarray, classes: int, train: TrainConfig) -> Loss:
 
 
 def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBatches:
-    """Plans batches with every text of a split once."""
+    """Plans batches in which every text of a split occurs once."""
     return EvalBatches(data.tokens, data.labels, train.eval_batch_size, len(devices), train.micro_batch_tokens)
 
 
@@ -79,18 +86,18 @@ class Inputs:
 
 
 class Program:
-    """Compiled steps of a strategy, for runs alone and for groups of runs that train together, a seed each.
+    """Compiled steps of a strategy, for single runs and for groups of runs that train together, each with its seed.
 
-    For a group, all that differs from run to run has a leading axis [seeds]: state, batch and metrics, and those frozen
-    weights that the seed decides. For a run alone, nothing has it.
+    In a group, state, batch and metrics have a leading axis [seeds], and so have the frozen weights that depend on the
+    seed. In a single run nothing has it.
 
     Args:
-        setup: the strategy on the model.
+        setup: the adapted model and how it trains.
         devices: that share every batch.
         shared: the body's weights on them (`devices.shared`).
         inputs: the batches that it reads.
-        loss: what training minimises.
-        group_sizes: each number of runs that will train together.
+        loss: that training minimises.
+        group_sizes: numbers of runs that will train together.
     """
 
     def __init__(
@@ -117,24 +124,30 @@ class Program:
         self.compile_seconds = time.perf_counter() - started
 
     def at(self, setup: Setup, batches: TrainBatches) -> "Program":
-        """The same steps for a setup whose optimizer begins otherwise, and for other batches of the same shapes."""
+        """The same compiled steps with another initial optimizer state, and other batches of the same shapes."""
         other = copy.copy(self)
         other.setup, other.batches = setup, batches
         return other
 
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
-        """(state, frozen) of a run, on the devices."""
+        """The first (state, frozen) of a run, on the devices; as of `create_state`."""
         return self.start_together([seed])
 
     def start_together(self, seeds: Sequence[int]) -> tuple[TrainState, Parameters]:
-        """(state, frozen) of a group, on the devices."""
+        """The first (state, frozen) of a group of runs, on the devices."""
         states, frozen = zip(*(create_state(self.setup, self.shared, seed) for seed in seeds), strict=True)
         own = {path: stack([one[path] for one in frozen]) for path in self._own}
         ready = {path: value for path, value in self._ready.items() if path in frozen[0] and path not in own}
         return self.devices.state(stack(states)), self.devices.shared({**frozen[0], **own, **ready})
 
     def alone(self, state: TrainState, frozen: Parameters, number: int, size: int) -> tuple[TrainState, Parameters]:
-        """One run's (state, frozen) out of those of a group of `size`, as one device has them."""
+        """One run's (state, frozen) out of those of a group, as one device has them.
+
+        Args:
+            state, frozen: of the group.
+            number: of the run in the group, from 0.
+            size: of the group.
+        """
         state = self.devices.first(state)
         if size == 1:
             return state, frozen
@@ -143,11 +156,11 @@ class Program:
 
     @cached_property
     def _own(self) -> frozenset[str]:
-        """Paths of the frozen weights that the seed decides."""
+        """Paths of the frozen weights that depend on the seed."""
         return unshared(self.setup.model, self.shared) - self.setup.trainable
 
     def _compile_training(self, loss: Loss, size: int) -> None:
-        """Compiles the training step of groups of a size, for every stage and planned shape."""
+        """Compiles the training step of groups of `size` runs, for every stage and planned shape."""
         state, frozen = self.start_together(range(size))
         for number, (stage, batches) in enumerate(zip(self.setup.stages, self.by_stage, strict=True)):
             step = make_train_step(stage, loss, together=size > 1)
@@ -158,7 +171,7 @@ class Program:
                 self._train[number, size, shape] = compiled
 
     def _compile_evaluation(self) -> None:
-        """Compiles the prefix of all texts, and the evaluation of texts behind it for every planned shape."""
+        """Compiles the step for what precedes every text, and the evaluation step for every planned shape."""
         setup, devices = self.setup, self.devices
         state, frozen = self.start(seed=0)
         self._prefix = devices.compile(make_prefix_step(setup.model), state.params, frozen, (), donate=False)
@@ -189,8 +202,8 @@ class Program:
         state, metrics = self._train[stage, len(seeds), shape](state, frozen, self.devices.batch(batch))
         return state, self.devices.first(metrics)
 
-    def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> np.ndarray:
-        """Logits of every text of a split by one run's weights, in its order: [texts, classes] float32."""
+    def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> Float[np.ndarray, "texts classes"]:
+        """Logits of every text of a split, in the split's order, by one run's weights."""
         params, frozen = self.devices.state(params), self.devices.shared(frozen)
         weights, batches = (params, self._prefix(params, frozen, ())), self.evaluated[split]
         out = np.zeros((len(batches.labels), self.setup.model.classes), np.float32)
@@ -202,7 +215,7 @@ class Program:
 
 
 def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
-    """The frozen body's kernels in the type of products, cast once, not in every step; none in float32."""
+    """Casts the frozen body's kernels to the type of matrix products, once; none where that is float32."""
     if setup.model.dtype == jnp.float32:
         return {}
     kernels = [path for path in shared if path.endswith("/kernel") and path not in setup.trainable]
@@ -210,7 +223,7 @@ def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
 
 
 def _example(shape: Shape, batches: TrainBatches | EvalBatches, devices: int, size: int = 1) -> Any:
-    """A batch of zeros of a shape, for a group of `size` runs."""
+    """An empty batch of a shape, for a group of `size` runs."""
     empty = assemble(batches.data, batches.labels, np.zeros(0, int), shape, devices)
     axes = [devices] if size == 1 else [devices, size]
     return jax.tree.map(lambda x: np.zeros((*axes, *x.shape[1:]), x.dtype), empty)

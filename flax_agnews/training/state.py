@@ -27,7 +27,7 @@ T = TypeVar("T")
 @partial(jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "seed"], meta_fields=[])
 @dataclass(frozen=True)
 class TrainState:
-    """All that changes in a run; frozen weights are not in it.
+    """Everything that an update changes in a run; frozen weights are not in it.
 
     Attributes:
         params: path -> float32, the trainable leaves.
@@ -121,7 +121,7 @@ class Setup:
     @property
     def trainable_parameters(self) -> int:
         """Number of scalars that train."""
-        return parameters.count(self.trainable_shapes)
+        return parameters.count_numbers(self.trainable_shapes)
 
 
 def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: ModelConfig, max_length: int) -> Setup:

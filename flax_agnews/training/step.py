@@ -1,4 +1,4 @@
-"""The loss, the training step and the evaluation step, as one device sees them. Pure functions over pytrees.
+"""The losses, the training step and the evaluation step, as one device computes them: pure functions over pytrees.
 
 Losses are sums, divided once by the sum of weights over all devices and micro-batches: never a mean of means.
 """
@@ -11,31 +11,36 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int, Shaped
 
 from flax_agnews.data.batches import PADDING, Batch
-from flax_agnews.models.attention import KeysValues
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
+from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.state import Setup, TrainState
 
 AXIS = "devices"
-"""Name of the axis over which a batch is dealt to devices."""
+"""Name of the mapped axis of devices, over which a batch is split."""
 
 SEEDS = "seeds"
-"""Name of the axis of runs that train together."""
+"""Name of the mapped axis of runs that train together."""
 
-Sums = dict[str, Array]
-"""`loss` and `weight`, and in classification `correct` and `texts`: sums over what a device holds, [] float32."""
+Sums = dict[str, Float[Array, ""]]
+"""Sums over a device's part of a batch: `loss` and `weight`, and in classification `correct` and `texts`."""
+
+Metrics = dict[str, Shaped[Array, ""]]
+"""Sums over a whole batch, with `grad_norm` and `skipped`."""
 
 Prefix = list[KeysValues] | None
-"""What every text sees before its own tokens, by layer."""
+"""Keys and values that every text attends to before its own tokens, by layer."""
 
-Loss = Callable[[Classifier, Batch, Noise | None, Any], Sums]
+Loss = Callable[[ClassifierModule, Batch, Noise | None, Any], Sums]
+"""(classifier, one micro-batch, source of dropout, type of matrix products) -> sums."""
 
 
-def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
     """Cross-entropy of the texts' labels, in nats, summed over texts by their weights; correct answers, unweighted."""
     logits = model(batch, noise, dtype)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
@@ -48,18 +53,18 @@ def classification_loss(model: Classifier, batch: Batch, noise: Noise | None, dt
     }
 
 
-def smoothed_loss(share: float, class_weights: ArrayLike | None = None) -> Loss:
-    """As `classification_loss`, with a share of each text's target spread evenly over all classes.
+def smoothed_loss(share: float, class_weights: Float[ArrayLike, "classes"] | None = None) -> Loss:
+    """A loss with label smoothing: a share of each text's target is spread evenly over all classes.
 
     Szegedy et al. 2016, section 7 (https://arxiv.org/abs/1512.00567). As `torch.nn.CrossEntropyLoss` has it, a class's
     part of the spread share weighs what the class weighs, and the rest what the text's own class does.
 
     Args:
         share: 0 to 1.
-        class_weights: [classes]; all the same by default. Texts have theirs in `Batch.weight`.
+        class_weights: weights of the spread share; equal by default. Texts have their own in `Batch.weight`.
     """
 
-    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
         logits = model(batch, noise, dtype)
         logs = jax.nn.log_softmax(logits)
         own = -jnp.take_along_axis(logs, batch.label[:, None], axis=-1)[:, 0]
@@ -77,14 +82,14 @@ def smoothed_loss(share: float, class_weights: ArrayLike | None = None) -> Loss:
 
 
 def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
-    """Causal language modelling: each token predicts the next of its text, the last one end-of-text.
+    """A loss of causal language modelling: each token predicts the next of its text, the last one end-of-text.
 
     Args:
-        end_of_text: id that ends a text.
-        chunk: tokens whose scores over the vocabulary are held at once.
+        end_of_text: id of the end-of-text token.
+        chunk: number of tokens whose scores over the vocabulary are in memory at once.
     """
 
-    def loss(model: Classifier, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
         hidden = model.hidden(batch, noise, dtype)
         table = model.transformer.wte.embedding[...]
         same = jnp.append(batch.text[1:] == batch.text[:-1], False)
@@ -92,7 +97,9 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
         real = (batch.text != PADDING).astype(jnp.float32)
 
         @jax.checkpoint
-        def sums(hidden: Array, target: Array, real: Array) -> Array:
+        def sums(
+            hidden: Float[Array, "tokens width"], target: Int[Array, "tokens"], real: Float[Array, "tokens"]
+        ) -> Float[Array, ""]:
             scores = jnp.matmul(hidden.astype(dtype), table.T.astype(dtype), preferred_element_type=jnp.float32)
             losses = optax.softmax_cross_entropy_with_integer_labels(scores, target)
             return (losses * real).sum()
@@ -105,12 +112,12 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
 
 
 def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
-    """A function (params, frozen, batch, noise) -> sums, and the gradients of the summed loss, over all devices.
+    """Makes a function (params, frozen, batch, noise) -> (sums, gradients of the summed loss), both over all devices.
 
-    It runs under a mapped axis called `AXIS`; batch has a leading axis [micro_batches].
+    The function runs under a mapped axis called `AXIS`; its batch has a leading axis [micro].
     """
 
-    def one(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Array, Sums]:
+    def one(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Float[Array, ""], Sums]:
         sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.dtype)
         return sums["loss"], sums
 
@@ -133,21 +140,21 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
 
 def make_train_step(
     setup: Setup, loss: Loss = classification_loss, together: bool = False
-) -> Callable[..., tuple[TrainState, Sums]]:
-    """A function (state, frozen, batch) -> (state, metrics) under a mapped axis called `AXIS`.
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Makes a function (state, frozen, batch) -> (state, metrics), which runs under a mapped axis called `AXIS`.
 
-    Metrics: the loss's sums over the batch, `grad_norm`, the trained gradients' global norm, and `skipped`: whether
-    loss or gradient were not finite. Then only the step counts on; all else stays as it was.
+    Metrics are the loss's sums over the batch; `grad_norm`, the global norm of the trained gradients; and `skipped`,
+    whether loss or gradients were not finite. A skipped update increases the step, and changes nothing else.
 
     Args:
-        setup: the strategy on the model; leaves of the state that it doesn't have among `learning` are as frozen.
-        loss: what is minimised.
-        together: whether it runs under a mapped axis called `SEEDS` as well.
+        setup: the adapted model and how it trains; leaves of the state that aren't among `learning` stay unchanged.
+        loss: that is minimised.
+        together: whether the function runs under a mapped axis called `SEEDS` as well.
     """
     gradients = make_gradients(setup.model, loss)
 
-    def update_if(good: Array, grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
-        """A branch, since a choice for each number would keep old and new side by side: two copies of all weights."""
+    def update_if(good: Bool[Array, ""], grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+        """Updates parameters and optimizer state where `good`, in a branch: a `where` would hold two copies of all."""
 
         def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
             learning = {path: old[0][path] for path in grads}
@@ -161,7 +168,7 @@ def make_train_step(
             return jax.lax.cond(good, update, lambda old: old, old)
         return jax.lax.cond(jax.lax.pmin(good.astype(jnp.int32), SEEDS) == 1, update, choose, old)
 
-    def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
+    def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Metrics]:
         noise = Noise(state.seed, state.step, setup.rates)
         learning = {path: value for path, value in state.params.items() if path in setup.learning}
         sums, grads = gradients(learning, {**frozen, **state.params}, batch, noise)
@@ -176,14 +183,16 @@ def make_train_step(
 
 
 def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..., Any]:
-    """A train step of several seeds at once: state, batch and metrics have a leading axis [seeds].
+    """Makes a training step of several runs at once: state, batch and metrics have a leading axis [seeds].
 
     Args:
-        train_step: of one seed, made for seeds together.
-        own: paths of the frozen weights that differ from seed to seed and have that axis too; the others are shared.
+        train_step: of one run, made with `together`.
+        own: paths of the frozen weights that differ from seed to seed and have that axis, too; the others are shared.
     """
 
-    def step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Sums]:
+    def step(
+        state: TrainState, frozen: Parameters, batch: Batch
+    ) -> tuple[TrainState, dict[str, Shaped[Array, "seeds"]]]:
         axes = {path: 0 if path in own else None for path in frozen}
         return jax.vmap(train_step, in_axes=(0, axes, 0), axis_name=SEEDS)(state, frozen, batch)
 
@@ -191,7 +200,7 @@ def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..
 
 
 def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
-    """A function (params, frozen, nothing) -> what every text sees before its own tokens, in evaluation."""
+    """Makes a function (params, frozen, ()) -> the keys and values before every text, in evaluation."""
 
     def prefix_step(params: Parameters, frozen: Parameters, nothing: tuple[()]) -> Prefix:
         return model.frame.merge({**frozen, **params}).prefix(None, model.dtype)
@@ -199,10 +208,12 @@ def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
     return prefix_step
 
 
-def make_eval_step(model: AdaptedModel) -> Callable[..., Array]:
-    """A function ((params, prefix), frozen, batch) -> logits [devices, micro_batches, slots, classes], under `AXIS`."""
+def make_eval_step(model: AdaptedModel) -> Callable[..., Float[Array, "devices micro slots classes"]]:
+    """Makes a function ((params, prefix), frozen, batch) -> logits, which runs under a mapped axis called `AXIS`."""
 
-    def eval_step(weights: tuple[Parameters, Prefix], frozen: Parameters, batch: Batch) -> Array:
+    def eval_step(
+        weights: tuple[Parameters, Prefix], frozen: Parameters, batch: Batch
+    ) -> Float[Array, "devices micro slots classes"]:
         params, prefix = weights
         classifier = model.frame.merge({**frozen, **params})
         logits = jax.lax.map(lambda micro: classifier(micro, None, model.dtype, prefix), batch)

@@ -29,7 +29,6 @@ from transformers import (
 from flax_agnews.data.encoded import Split
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import ACTIVATIONS
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.step import classification_loss, make_gradients
@@ -54,7 +53,7 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
 SAME_NUMBERS = {"plain", "gelu_new", "gelu_pytorch_tanh", "gelu_fast"}  # one formula under several names
 
 
-def hidden_states(model: Classifier, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
+def hidden_states(model: ClassifierModule, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Ours, packed: [tokens, embd] of each text."""
     frame, weights = parameters.split(model)
     batch = packed(texts)
@@ -70,7 +69,7 @@ def assert_same(ours: Any, reference: Any) -> None:
     np.testing.assert_allclose(ours, reference, rtol=0, atol=BOUNDS["hugging_face"])
 
 
-def classifier(base: Base) -> Classifier:
+def classifier(base: Base) -> ClassifierModule:
     return base.classifier(CLASSES, jax.random.key(0))
 
 

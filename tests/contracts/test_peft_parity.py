@@ -20,7 +20,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.strategies import Strategy
 from flax_agnews.trained.exports.peft import write_adapter
@@ -49,7 +49,9 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Base]:
     return folder, load_base(ModelConfig(name=folder))
 
 
-def moved(frame: Any, weights: dict[str, Any], trained: Sequence[str]) -> tuple[Classifier, dict[str, np.ndarray]]:
+def moved(
+    frame: Any, weights: dict[str, Any], trained: Sequence[str]
+) -> tuple[ClassifierModule, dict[str, np.ndarray]]:
     """The classifier with other values for all that trains, and these."""
     rng = np.random.default_rng(1)
     values = {p: np.float32(weights[p] + 0.3 * rng.standard_normal(weights[p].shape)) for p in trained}

@@ -7,7 +7,7 @@ from support import tiny
 
 from flax_agnews.data.batches import measure
 from flax_agnews.data.shapes import BLOCK
-from flax_agnews.models.attention import Layout
+from flax_agnews.models.token_layout import Layout
 
 
 def seen_by(layout):

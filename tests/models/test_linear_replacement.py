@@ -9,7 +9,7 @@ from support.bounds import assert_same_leaves, assert_same_logits
 
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.linear_replacement import merged, unmerged
 
 
@@ -61,7 +61,7 @@ def test_what_is_not_linear_is_not_merged():
 def test_a_scale_of_zero_is_not_taken_apart():
     _, model = adapted("ia3")
     scales = model.transformer.h[1].attn.c_attn
-    assert isinstance(model, Classifier)
+    assert isinstance(model, ClassifierModule)
     scales.ia3_l[...] = scales.ia3_l[...].at[3].set(0.0)
     with pytest.raises(UserError, match=r"^a scale of \(IA\)\^3 is zero"):
         unmerged(merged(model), model)

@@ -23,7 +23,7 @@ from support.strategy_setups import compiled_gradients, doubles, shared
 from flax_agnews.data.batches import measure
 from flax_agnews.data.shapes import BLOCK
 from flax_agnews.errors import UserError
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise, Rates
 from flax_agnews.models.rows import check_attention, longest
 from flax_agnews.training.frozen_layers import frozen_depth
@@ -120,7 +120,11 @@ def test_frozen_layers_are_as_many_whatever_the_attention():
 
 
 def test_auto_is_blocks():
-    assert setup_of("full", "auto").frame == setup_of("full", "blocks").frame != setup_of("full", "rows").frame
+    assert (
+        setup_of("full", "auto").model.frame
+        == setup_of("full", "blocks").model.frame
+        != setup_of("full", "rows").model.frame
+    )
 
 
 # Wrong combinations
@@ -190,7 +194,7 @@ def test_cudnn_takes_bfloat16_only():
 
 def test_a_model_that_no_check_has_seen_refuses_as_well():
     """Somebody's own classifier in rows, with dropout on attention weights in the second of three layers."""
-    model = Classifier(tiny.CONFIG, tiny.CLASSES, jax.random.key(0), attention="rows")
+    model = ClassifierModule(tiny.CONFIG, tiny.CLASSES, jax.random.key(0), attention="rows")
     batch, noise = mixed(), Noise(jnp.uint32(SEED), jnp.uint32(STEP), Rates(0.1, 0.1, 0.1, (False, False, True, False)))
     with pytest.raises(UserError, match=r"^layer 1 attends in rows, yet .*; choose --model.attention blocks"):
         jax.eval_shape(lambda: model(batch, noise))

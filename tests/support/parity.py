@@ -15,7 +15,7 @@ from flax_agnews.data.batches import measure
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.pretrained import Base, load_base
 from support.reference import random_gpt2, saved
 from support.tiny import CLASSES, by_number, random_lengths, random_split, whole
@@ -28,7 +28,7 @@ def packed(texts: Sequence[np.ndarray]) -> Any:
     return whole(Split(tokens, np.zeros(len(texts), np.int32)), range(len(texts)), shape)
 
 
-def logits(model: Classifier, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
+def logits(model: ClassifierModule, texts: Sequence[np.ndarray], dtype: Any = "float32") -> np.ndarray:
     """Ours, packed: [texts, classes]."""
     frame, weights = parameters.split(model)
     batch = packed(texts)

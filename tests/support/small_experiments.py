@@ -15,7 +15,7 @@ import yaml
 
 from flax_agnews.cli import arguments as cli
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import abstract
 from flax_agnews.strategies import Strategy
@@ -88,7 +88,7 @@ def settings(output: Path) -> dict[str, Any]:
 def best_weights(run_folder: Path, classes: int = 4) -> dict[str, np.ndarray]:
     """The best weights of a run of `full` (everything trains), by path."""
     best = json.loads((run_folder / "result.json").read_text())["best_epoch"]
-    shapes = abstract(lambda: Classifier(GPT2Config(**BODY), classes, jax.random.key(0))).shapes
+    shapes = abstract(lambda: ClassifierModule(GPT2Config(**BODY), classes, jax.random.key(0))).shapes
     example = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in shapes.items()}
     restored = Store(run_folder / "checkpoints").restore_best(example, best)
     return {path: np.array(value) for path, value in restored.items()}

@@ -47,7 +47,7 @@ def test_strategies_with_the_same_prefix_share_it(folder):
     before = contents(folder)
     assert len(before) == 3
     other = tiny.prepare(
-        tiny.build("partial", CONFIG, top_layers=2, learning_rate=1.0), setup_of("partial").base, dropout=0.3
+        tiny.build("partial", CONFIG, top_layers=2, learning_rate=1.0), setup_of("partial").model.base, dropout=0.3
     )
     ours, _ = read(other, told=second, seeds=(5, 6), epochs=1)
     assert ours.batches.data.depth == 2

@@ -8,7 +8,7 @@ from flax import nnx
 from support import tiny
 from support.frozen_layers import CONFIG, LAYERS, rate
 
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.frozen_layers import frozen_depth
 
@@ -67,7 +67,7 @@ def _scale(linear):
     linear.kernel = nnx.Param(linear.kernel[...] * 1.0)  # even to the same values, in memory of its own
 
 
-class Otherwise(Classifier):
+class Otherwise(ClassifierModule):
     """Might do anything with its parts."""
 
 

@@ -24,7 +24,7 @@ from flax_agnews.data.sources import Corpus, Texts
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.parameters import split
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
@@ -83,7 +83,7 @@ def test_the_loss_is_pytorchs_text_by_text(corpus: Corpus, tokenizer: Tokenizer)
     loss = language_loss(tokenizer.end_of_text, chunk=100)  # not a divisor of the tokens
 
     def sums(parameters: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        model: Classifier = frame.merge(parameters)
+        model: ClassifierModule = frame.merge(parameters)
         return loss(model, batch, None, jnp.float32)
 
     ours = {name: float(value) for name, value in jax.jit(sums)(parameters).items()}

@@ -26,7 +26,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.data.builtin_words import TOPICS
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.trained.classifier import Classifier as Trained
 from flax_agnews.trained.exports.peft import write_adapter
@@ -64,7 +64,7 @@ def begun(setup: Setup, start: str | Path, classes: list[str] = CLASSES, changed
     return replace(setup, model=replace(setup.model, start_values=values))
 
 
-def model_of(setup: Setup) -> Classifier:
+def model_of(setup: Setup) -> ClassifierModule:
     """What a run begins with."""
     shared = {path: jnp.asarray(value) for path, value in setup.model.base.parameters.items()}
     state, frozen = create_state(setup, shared, seed=0)

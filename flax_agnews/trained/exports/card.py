@@ -66,7 +66,7 @@ def _method(run: LoadedRun) -> str:
     size = f"{counted(adapted.base.config.n_layer, 'layer')}, {adapted.base.config.n_embd} wide"
     name = "random weights" if model.from_config is not None else _code(_short(model.name))
     first = f", adapted to the training texts by {counted(config.pretrain.epochs, 'epoch')} as a language model"
-    trained = parameters.count(run.trained_shapes)
+    trained = parameters.count_numbers(run.trained_shapes)
     return (
         f"What trained: {what}; {trained:,} of {adapted.total_parameters:,} parameters. The body "
         f"began as {name} ({size}){first if config.pretrain.epochs else ''}."

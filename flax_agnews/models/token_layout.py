@@ -1,0 +1,119 @@
+"""Which tokens of a batch attend to which, and where each token stands: computed once a batch, used by every layer."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, Shaped
+
+from flax_agnews.data.batches import Batch
+from flax_agnews.data.shapes import BLOCK, LEVELS
+from flax_agnews.models.dropout import Place
+from flax_agnews.models.rows import TextRows, Way
+
+
+@dataclass(frozen=True)
+class Region:
+    """Consecutive blocks of queries that look back equally far.
+
+    Attributes:
+        start, blocks, lookback: in blocks (static); block b sees blocks b - lookback to b.
+        mask: true where a query of a block may see a key of its window.
+        key_position: place in its text of each key that a block sees.
+    """
+
+    start: int
+    blocks: int
+    lookback: int
+    mask: Bool[Array, "blocks block window"]
+    key_position: Int[Array, "blocks window"]
+
+    def windows(self, x: Shaped[Array, "all_blocks *_"], axis: int) -> Shaped[Array, "blocks *_"]:
+        """Collects the keys that each of the region's blocks sees; zeros before the first block.
+
+        Args:
+            x: keys or values, block by block, with the BLOCK tokens of a block on `axis`.
+            axis: of the tokens; in the result it has those of the whole window.
+        """
+        return _windows(x, self.start, self.blocks, self.lookback, axis)
+
+
+def _windows(
+    x: Shaped[Array | np.ndarray, "all_blocks *_"], start: int, blocks: int, lookback: int, axis: int
+) -> Shaped[Array, "blocks *_"]:
+    first = start - lookback
+    used = x[max(first, 0) : start + blocks]
+    if first < 0:
+        used = jnp.pad(used, [(-first, 0), *[(0, 0)] * (x.ndim - 1)])
+    return jnp.concatenate([used[i : i + blocks] for i in range(lookback + 1)], axis=axis)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of one device's micro-batch.
+
+    Attributes:
+        place: of the tokens; positions count a soft prompt.
+        regions: of the token axis, in order.
+        last: index on the token axis of each text's pooled token.
+        pooled: true where a key belongs to the text; the keys are all tokens, or the text's own where texts stand
+            apart.
+        block: tokens of a block (static).
+        apart: whether each text has a block to itself (static).
+        rows: the rows to attend in, instead of the regions.
+    """
+
+    place: Place
+    regions: tuple[Region, ...]
+    last: Int[Array | np.ndarray, " texts"]
+    pooled: Bool[Array, "texts keys"]
+    block: int = BLOCK
+    apart: bool = False
+    rows: TextRows | None = None
+
+    @classmethod
+    def of(cls, batch: Batch, prefix: int, way: Way = "blocks") -> "Layout":
+        """Lays out a batch.
+
+        Args:
+            batch: of one device's micro-batch: without leading axes.
+            prefix: tokens before every text.
+            way: how tokens attend.
+        """
+        block, slots = batch.stride or BLOCK, len(batch.last)
+        blocks = batch.text.reshape(-1, block)
+        order = jnp.arange(batch.text.size).reshape(-1, block)
+        position = batch.position + prefix
+        regions = []
+        for start, count, lookback in [(0, slots, 0)] if batch.stride else regions_of(batch.reach):
+            window = partial(_windows, start=start, blocks=count, lookback=lookback, axis=1)
+            queries = slice(start, start + count)
+            # One more than the order, so that what stands before the first block comes out as nothing.
+            keys, key_order = window(blocks), window(order + 1) - 1
+            mask = (
+                (blocks[queries, :, None] == keys[:, None])
+                & (order[queries, :, None] >= key_order[:, None])
+                & (key_order >= 0)[:, None]
+            )
+            regions.append(Region(start, count, lookback, mask, window(position.reshape(-1, block))))
+        own = blocks if batch.stride else batch.text
+        return cls(
+            place=Place(batch.number[batch.text].astype(jnp.uint32), position),
+            regions=tuple(regions),
+            last=batch.last,
+            pooled=own == jnp.arange(slots)[:, None],
+            block=block,
+            apart=bool(batch.stride),
+            rows=None if way == "blocks" or batch.stride else TextRows.of(batch, "cudnn" if way == "cudnn" else "xla"),
+        )
+
+
+def regions_of(reach: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(start, blocks, lookback) of each region, from how many leading blocks look back so far (`Shape.reach`)."""
+    found, start = [], 0
+    for level, end in sorted(zip(LEVELS, reach, strict=True), reverse=True):
+        if end > start:
+            found.append((start, end - start, level))
+            start = end
+    return found
