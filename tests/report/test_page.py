@@ -100,7 +100,7 @@ UNEVEN = [2, 600, 0, 30]
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
-def test_uneven_classes_are_told(class_weights: str) -> None:
+def test_class_imbalance_is_reported(class_weights: str) -> None:
     results = make({"full": [0.9]}, classes=("rare *", "common", "absent", "some"))
     assert "uneven" not in markdown_page(parsed(results))  # of a folder that doesn't say how many there are
     results["settings"] = {"class_weights": class_weights}
