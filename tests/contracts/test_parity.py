@@ -29,6 +29,7 @@ from transformers import (
 from flax_agnews.data.encoded import Split
 from flax_agnews.errors import UserError
 from flax_agnews.models import parameters
+from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import ACTIVATIONS
 from flax_agnews.models.pretrained import Base
 from flax_agnews.training.step import classification_loss, make_gradients
