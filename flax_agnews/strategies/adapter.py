@@ -12,14 +12,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.errors import UserError
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
 from flax_agnews.models.layers import Linear
-from flax_agnews.models.linear_replacement import PRODUCTS, replaced
+from flax_agnews.models.linear_replacement import LINEAR_LAYERS, replaced
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 
 
@@ -87,11 +87,11 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     # BERT's own activation in Houlsby's code, the rectifier in Pfeiffer's.
     activation = config.activation_function if houlsby else "relu"
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in _PLACES[settings.placement]:
                 return plain
-            own = jax.random.fold_in(key, layer * len(PRODUCTS) + PRODUCTS.index(name))
+            own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + LINEAR_LAYERS.index(name))
             inner, down, up = width // settings.reduction, *jax.random.split(own)
             return Bottleneck(plain, _first(down, width, inner), _first(up, inner, width), activation)
 
@@ -106,7 +106,7 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     return at_one_rate("adapter", settings, trains, adapt=adapt)
 
 
-def _first(key: Array, n_in: int, n_out: int) -> Linear:
+def _first(key: Key[Array, ""], n_in: int, n_out: int) -> Linear:
     kernel = _STD * jax.random.truncated_normal(key, -2, 2, (n_in, n_out))
     return Linear(nnx.Param(kernel), nnx.Param(jnp.zeros(n_out)))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.errors import UserError
 from flax_agnews.models.classifier import ClassifierModule
@@ -85,7 +85,7 @@ def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
         feedforward = name in FEEDFORWARD
         return Scaled(plain, jnp.ones(plain.kernel.shape[0 if feedforward else 1]), feedforward)
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         return replaced(model, change)
 
     return at_one_rate("ia3", settings, lambda path: path.endswith("/ia3_l") or in_head(path), adapt=adapt, peft=PEFT)

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import ADDED_SITES
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear, product
-from flax_agnews.models.linear_replacement import PRODUCTS, replaced
+from flax_agnews.models.linear_replacement import LINEAR_LAYERS, replaced
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
@@ -111,15 +111,15 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
     bottom = 0 if settings.top_layers is None else config.n_layer - settings.top_layers
     scale = settings.alpha / (settings.rank**0.5 if settings.rslora else settings.rank)
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in targets:
                 return plain
-            number = PRODUCTS.index(name)
+            number = LINEAR_LAYERS.index(name)
             n_in, n_out = plain.kernel.shape
             # PEFT's and loralib's: kaiming_uniform_ with a = sqrt(5), which is this bound, and zero
             # (https://github.com/microsoft/LoRA/blob/main/loralib/layers.py, `reset_parameters`).
-            own = jax.random.fold_in(key, layer * len(PRODUCTS) + number)
+            own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + number)
             a = jax.random.uniform(own, (n_in, settings.rank), minval=-1, maxval=1) / n_in**0.5
             b = jnp.zeros((settings.rank, n_out))
             rate, site = settings.dropout, ADDED_SITES + number
@@ -141,7 +141,7 @@ def _checked(settings: LoraSettings, config: GPT2Config, section: str) -> set[st
     top, layers = settings.top_layers, config.n_layer
     require(top is None or 1 <= top <= layers, f"{section}.top_layers", top, f"1 to {layers}, the model's layers")
     # A target is the end of a product's name, as in PEFT.
-    meant = [{name for name in PRODUCTS if f".{name}".endswith(f".{end}")} for end in _names(settings.targets)]
+    meant = [{name for name in LINEAR_LAYERS if f".{name}".endswith(f".{end}")} for end in _names(settings.targets)]
     known = "some of c_attn, c_fc, c_proj, attn.c_proj, mlp.c_proj, with commas between"
     require(bool(meant) and all(meant), f"{section}.targets", settings.targets, known)
     return set().union(*meant)
@@ -153,7 +153,7 @@ def _names(targets: str) -> list[str]:
 
 _LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "kernel": "weight"}
 _UPDATED = re.compile(
-    rf"base_model\.model\.transformer\.h\.(\d+)\.({'|'.join(map(re.escape, PRODUCTS))})\.lora_A\.weight"
+    rf"base_model\.model\.transformer\.h\.(\d+)\.({'|'.join(map(re.escape, LINEAR_LAYERS))})\.lora_A\.weight"
 )
 
 

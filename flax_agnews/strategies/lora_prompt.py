@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
-from jax import Array
+from jaxtyping import Array, Key
 
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
@@ -34,7 +34,7 @@ def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
     updates = lora.build(settings, config, section)
     vectors = prompt.build(prompt.PromptSettings(rate, settings.tokens, settings.initializer), config, section)
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         first, second = jax.random.split(key)
         return updates.adapt(vectors.adapt(model, first), second)
 

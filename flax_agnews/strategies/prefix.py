@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Key
 
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
@@ -62,7 +62,9 @@ class Prefix(nnx.Module):
         return [(values[:, layer, 0], values[:, layer, 1]) for layer in range(values.shape[1])]
 
 
-def _of_words(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array, "tokens layers 2 heads head_width"]:
+def _of_words(
+    model: ClassifierModule, key: Key[Array, ""], tokens: int
+) -> Float32[Array, "tokens layers 2 heads head_width"]:
     """The keys and values of vocabulary entries, as if they stood before every text."""
     seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, jnp.float32)
     return jnp.stack([jnp.stack(keys_values, axis=1) for keys_values in seen], axis=1)
@@ -71,7 +73,7 @@ def _of_words(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array
 def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
     """Adds a prefix; it and the head train, all of GPT-2 is frozen."""
 
-    def prefix(model: ClassifierModule, key: Array) -> Prefix:
+    def prefix(model: ClassifierModule, key: Key[Array, ""]) -> Prefix:
         shape = settings.tokens, config.n_layer, 2, config.n_embd
         words = settings.initializer == "vocabulary"
         first = _of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
