@@ -1,5 +1,6 @@
-"""Prefix tuning: keys and values before every text in each layer, and the head (Li & Liang 2021,
-https://arxiv.org/abs/2101.00190; P-tuning v2: Liu et al. 2022, https://arxiv.org/abs/2110.07602).
+"""Prefix tuning: keys and values before every text in each layer, and the head.
+
+Li & Liang 2021, https://arxiv.org/abs/2101.00190; P-tuning v2: Liu et al. 2022, https://arxiv.org/abs/2110.07602.
 
 They train directly, as in P-tuning v2; Li & Liang make them by an MLP. As in PEFT with transformers 5, they have no
 position of their own, but a text's first token stands behind them: text and prefix must fit the model's positions.
@@ -90,7 +91,7 @@ _PADDED = (
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of what trains: [tokens, layers * 2 * embd], or the head, transposed."""
+    """PEFT's tensor of a trained parameter: a row of all layers' keys and values a token; the head transposed."""
     if path == "prompt/keys_values":
         return "prompt_embeddings", value.reshape(len(value), -1)
     return "base_model.score.weight", value.T

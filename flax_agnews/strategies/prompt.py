@@ -102,7 +102,7 @@ _PADDED = (
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of what trains; the head transposed."""
+    """PEFT's tensor of a trained parameter: the prompt as it is, the head transposed."""
     return ("prompt_embeddings", value) if path == "prompt/embedding" else ("base_model.score.weight", value.T)
 
 
