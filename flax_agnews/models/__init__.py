@@ -1,1 +1,1 @@
-"""GPT-2's body, the classifier on it, and their weights on disk."""
+"""GPT-2, the classifier on it, and their weights on disk."""

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Key
 
 from flax_agnews.data.batches import Batch
 from flax_agnews.models.dropout import Noise
@@ -52,12 +52,12 @@ class ClassifierModule(nnx.Module):
 
     Args:
         config: of the body.
-        classes: how many.
+        classes: number of classes.
         key: for random weights.
-        attention: how tokens attend.
+        attention: how tokens attend, in blocks or rows.
     """
 
-    def __init__(self, config: GPT2Config, classes: int, key: Array, attention: Way = "blocks") -> None:
+    def __init__(self, config: GPT2Config, classes: int, key: Key[Array, ""], attention: Way = "blocks") -> None:
         body, head = jax.random.split(key)
         self.transformer = GPT2(config, body)
         self.score = Linear.random(head, config.n_embd, classes, config.initializer_range, bias=False)
@@ -71,11 +71,11 @@ class ClassifierModule(nnx.Module):
 
     @property
     def prompt_tokens(self) -> int:
-        """Positions that are taken before every text."""
+        """Number of positions that the prompt takes before every text."""
         return 0 if self.prompt is None else self.prompt.tokens
 
     def prefix(self, noise: Noise | None = None, dtype: Any = jnp.float32) -> list[KeysValues] | None:
-        """What every text sees first, in each layer: computed once, whatever the number of texts."""
+        """The keys and values of each layer that every text sees first, computed once for all texts; None without."""
         return None if self.prompt is None else self.prompt.seen(self.transformer, noise, dtype)
 
     def hidden(

@@ -1,5 +1,6 @@
-"""Dropout that belongs to a place: a mask is a function of (seed, step, site, text, position, unit), never of an
-arrangement, so packing, micro-batches, devices and vmapped seeds draw the same masks.
+"""Dropout whose masks are functions of (seed, step, site, text, position, unit).
+
+They don't depend on how a batch is arranged: packing, micro-batches, devices and vmapped seeds draw the same masks.
 
 The bits come from a counter-based hash: the 32-bit finalizer of MurmurHash3 (Appleby, 2011,
 https://github.com/aappleby/smhasher), folded over the coordinates.

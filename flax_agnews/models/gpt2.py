@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.errors import UserError, nearest, shown
 from flax_agnews.models.attention import attend, attend_last, attend_prompt
@@ -61,7 +61,7 @@ _POSSIBLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """The fields of config.json that change the numbers, under their own names."""
+    """The fields of a body's config.json that change what it computes, under their own names."""
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -84,13 +84,18 @@ class GPT2Config:
         return self.n_inner or 4 * self.n_embd
 
     def scale(self, layer: int) -> float:
-        """What layer `layer` multiplies its attention scores by."""
+        """The factor of attention scores in a layer; 0 is the first."""
         scale = (self.n_embd // self.n_head) ** -0.5 if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], where: str = "config.json") -> "GPT2Config":
-        """From config.json's fields; unknown ones are left out, impossible ones are a `UserError`."""
+        """Reads config.json's fields; unknown ones are left out, impossible ones are a `UserError`.
+
+        Args:
+            fields: by name.
+            where: the file's name, for errors.
+        """
         if (kind := fields.get("model_type", "gpt2")) != "gpt2":
             raise UserError(f"{where}: model_type is {shown(kind)}; only gpt2 is supported")
         known = {name: fields[name] for name in cls.__dataclass_fields__ if fields.get(name) is not None}
@@ -111,7 +116,7 @@ class GPT2Config:
 class Attention(nnx.Module):
     """Causal self-attention; `c_attn` gives queries, keys and values side by side."""
 
-    def __init__(self, config: GPT2Config, key: Array, layer: int) -> None:
+    def __init__(self, config: GPT2Config, key: Key[Array, ""], layer: int) -> None:
         c_attn, c_proj = jax.random.split(key)
         width, std = config.n_embd, config.initializer_range
         self.c_attn = Linear.random(c_attn, width, 3 * width, std)
@@ -165,7 +170,7 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """Two linear layers with an activation between them."""
 
-    def __init__(self, config: GPT2Config, key: Array) -> None:
+    def __init__(self, config: GPT2Config, key: Key[Array, ""]) -> None:
         c_fc, c_proj = jax.random.split(key)
         std = config.initializer_range
         self.c_fc = Linear.random(c_fc, config.n_embd, config.inner, std)
@@ -180,7 +185,7 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """A transformer layer with pre-normalisation and a float32 residual stream."""
 
-    def __init__(self, config: GPT2Config, key: Array, layer: int) -> None:
+    def __init__(self, config: GPT2Config, key: Key[Array, ""], layer: int) -> None:
         attn, mlp = jax.random.split(key)
         self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.attn = Attention(config, attn, layer)
@@ -214,7 +219,7 @@ class Block(nnx.Module):
 class GPT2(nnx.Module):
     """The body: embeddings, layers, final layer norm. No language-model head of its own (it is `wte`, tied)."""
 
-    def __init__(self, config: GPT2Config, key: Array) -> None:
+    def __init__(self, config: GPT2Config, key: Key[Array, ""]) -> None:
         wte, wpe, *layers = jax.random.split(key, 2 + config.n_layer)
         self.wte = Embed(wte, config.vocab_size, config.n_embd, config.initializer_range)
         self.wpe = Embed(wpe, config.n_positions, config.n_embd, config.initializer_range)

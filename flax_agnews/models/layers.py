@@ -1,4 +1,4 @@
-"""The smallest parts of a body: linear layers, tables of vectors, layer norm."""
+"""Linear layers, embedding tables and layer norm, the modules that a body is made of."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int, Key
 
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
 
@@ -61,8 +61,8 @@ class Linear(nnx.Module):
         self.kernel, self.bias = kernel, nnx.data(bias)
 
     @classmethod
-    def random(cls, key: Array, n_in: int, n_out: int, std: float, bias: bool = True) -> "Linear":
-        """A normally distributed kernel, a bias of zero."""
+    def random(cls, key: Key[Array, ""], n_in: int, n_out: int, std: float, bias: bool = True) -> "Linear":
+        """A layer with a normally distributed kernel of standard deviation `std`, and a bias of zero."""
         kernel = nnx.Param(std * jax.random.normal(key, (n_in, n_out)))
         return Linear(kernel, nnx.Param(jnp.zeros(n_out)) if bias else None)
 
@@ -80,11 +80,11 @@ class Linear(nnx.Module):
         return y if self.bias is None else y + self.bias[...][columns]
 
     def merged(self) -> "Linear":
-        """The same function as a plain linear layer."""
+        """The plain linear layer that computes the same."""
         return self
 
     def unmerged(self, plain: "Linear") -> "Linear":
-        """The layer like this one whose `merged` is `plain`."""
+        """Undoes `merged`: the layer with this one's adapter of which `plain` is the merged one."""
         return plain
 
 
@@ -98,7 +98,7 @@ class Embed(nnx.Module):
         std: standard deviation of the first values.
     """
 
-    def __init__(self, key: Array, entries: int, width: int, std: float) -> None:
+    def __init__(self, key: Key[Array, ""], entries: int, width: int, std: float) -> None:
         self.embedding = nnx.Param(std * jax.random.normal(key, (entries, width)))
 
     def __call__(self, ids: Int[Array | np.ndarray, " tokens"]) -> Float[Array, "tokens width"]:

@@ -1,4 +1,4 @@
-"""The linear layers of a body's layers, by name: replaced by others (adapters), and made plain again (merging)."""
+"""Replaces linear layers of a body by ones with adapters, and merges adapters into plain linear layers again."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,41 +8,47 @@ from flax import nnx
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.layers import Linear
 
-PRODUCTS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-"""The linear layers of a layer, in the order of computing, as PEFT's target modules call them."""
+LINEAR_LAYERS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+"""Names of a transformer layer's linear layers, in the order of computing, as PEFT's target modules call them."""
 
 
 def replaced(model: ClassifierModule, change: Callable[[int, str, Linear], Linear]) -> ClassifierModule:
-    """A copy, of the same arrays, in which `change` decides each product's place.
+    """A copy of the model, with the same arrays, in which some linear layers are replaced.
 
     Args:
         model: stays as it is.
-        change: (layer, name, product) -> what takes its place; the product itself where nothing does.
+        change: (number of the layer, name in `LINEAR_LAYERS`, linear layer) -> what takes its place; the same linear
+            layer where it stays.
     """
     copied = nnx.clone(model)
-    for layer, name, owner, leaf in _products(copied):
+    for layer, name, owner, leaf in _linear_layers(copied):
         setattr(owner, leaf, change(layer, name, getattr(owner, leaf)))
     return copied
 
 
 def merged(model: ClassifierModule) -> ClassifierModule:
-    """A classifier with a plain body that computes the same; the given one stays as it is.
+    """A classifier that computes the same by plain linear layers; the given one stays as it is.
 
     Raises:
-        UserError: something was added that is no linear function.
+        UserError: an adapter is no linear function.
     """
-    return replaced(model, lambda layer, name, product: product.merged())
+    return replaced(model, lambda layer, name, linear: linear.merged())
 
 
 def unmerged(plain: ClassifierModule, adapted: ClassifierModule) -> ClassifierModule:
-    """A classifier with the adapters of `adapted`, such that its `merged` is `plain`."""
-    adapters = {(layer, name): getattr(owner, leaf) for layer, name, owner, leaf in _products(adapted)}
-    return replaced(plain, lambda layer, name, product: adapters[layer, name].unmerged(product))
+    """Undoes `merged`: the classifier with the adapters of `adapted` of which `plain` is the merged one.
+
+    Args:
+        plain: a classifier with plain linear layers.
+        adapted: one with adapters.
+    """
+    adapters = {(layer, name): getattr(owner, leaf) for layer, name, owner, leaf in _linear_layers(adapted)}
+    return replaced(plain, lambda layer, name, linear: adapters[layer, name].unmerged(linear))
 
 
-def _products(model: ClassifierModule) -> Iterator[tuple[int, str, Any, str]]:
-    """(layer, name, its module, its name there) of every product of the body."""
+def _linear_layers(model: ClassifierModule) -> Iterator[tuple[int, str, Any, str]]:
+    """(number of the layer, name, module that has it, attribute of that module) of every linear layer of the body."""
     for layer, block in enumerate(model.transformer.h):
-        for name in PRODUCTS:
+        for name in LINEAR_LAYERS:
             part, leaf = name.split(".")
             yield layer, name, getattr(block, part), leaf

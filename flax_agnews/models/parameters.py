@@ -1,4 +1,4 @@
-"""Module <-> flat dictionary of parameters, by path (`transformer/h/6/mlp/c_fc/kernel`): the library's vocabulary."""
+"""Splits a module into its parameters, a flat dictionary by path (`transformer/h/6/mlp/c_fc/kernel`), and the rest."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import jax
 import numpy as np
 from flax import nnx
-from jax import Array
+from jaxtyping import Array
 
 Leaf: TypeAlias = Any
 """A parameter's array: of JAX or NumPy, traced, or its shape alone where nothing is computed."""
@@ -21,24 +21,33 @@ M = TypeVar("M", bound=nnx.Module)
 
 @dataclass(frozen=True)
 class Frame(Generic[M]):
-    """A module without its parameters."""
+    """A module without its parameters, from which `merge` makes the module again.
+
+    Attributes:
+        graph: Flax's static description of the module.
+        variables: path and variable of each parameter, with its shape instead of its array.
+    """
 
     graph: Any
     variables: tuple[tuple[tuple[Any, ...], Any], ...]
 
     def merge(self, parameters: Mapping[str, Leaf]) -> M:
-        """The module with these parameters (exactly the frame's paths); inside jit as well as outside."""
+        """Makes the module with these parameters, inside jit as well as outside.
+
+        Args:
+            parameters: by path; exactly the frame's paths.
+        """
         flat = [(path, variable.replace(parameters[joined(path)])) for path, variable in self.variables]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Path -> shape, sorted by path."""
+        """The parameters' shapes, by path and sorted by it."""
         return {joined(path): variable.get_value().shape for path, variable in self.variables}
 
 
 def split(module: M) -> tuple[Frame[M], Parameters]:
-    """A module -> its frame and its parameters."""
+    """Splits a module into its frame and its parameters."""
     graph, state = nnx.split(module)
     flat = list(nnx.to_flat_state(state))
     abstract = tuple(
@@ -48,13 +57,17 @@ def split(module: M) -> tuple[Frame[M], Parameters]:
 
 
 def abstract(make: Callable[[], M]) -> Frame[M]:
-    """The frame of the module that `make` would build, without computing its parameters."""
+    """Makes the frame of a module without computing its parameters.
+
+    Args:
+        make: builds the module.
+    """
     graph, state = nnx.split(nnx.eval_shape(make))
     return Frame(graph, tuple(nnx.to_flat_state(state)))
 
 
 def joined(path: tuple[Any, ...]) -> str:
-    """A path's parts -> `transformer/h/6/mlp/c_fc/kernel`."""
+    """Joins the parts of a path: `transformer/h/6/mlp/c_fc/kernel`."""
     return "/".join(map(str, path))
 
 
@@ -64,7 +77,7 @@ def count_numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def content_hash(parameters: Mapping[str, Array | np.ndarray]) -> str:
-    """SHA-256 over paths, shapes and float32 values: the name of a set of weights."""
+    """SHA-256 over the paths, shapes and float32 values of a set of weights."""
     digest = hashlib.sha256()
     for path in sorted(parameters):
         array = np.ascontiguousarray(parameters[path], np.float32)

@@ -1,4 +1,4 @@
-"""A GPT-2 body by name: hub id, local directory, or random weights from a configuration."""
+"""Loads GPT-2's weights by name: a hub id, a local directory, or random ones from a configuration."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Key
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.hub import offline, quiet
@@ -17,6 +17,7 @@ from flax_agnews.errors import UserError, first_line
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.parameters import Leaf
 from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
 from flax_agnews.settings.keywords import check_kind
 from flax_agnews.system.files import expanded, is_local, read_model_json, write_json
@@ -27,14 +28,14 @@ BODY = "transformer/"
 
 @dataclass(frozen=True)
 class Base:
-    """A body's weights, float32, on the host: what every run of a comparison starts from.
+    """The pretrained weights, float32 on the host, from which every run of a comparison starts.
 
     Attributes:
-        name: where they come from, for people.
+        name: where they come from: a hub id, a directory, or a description of random weights.
         config: of the body.
         parameters: path -> array, all under `transformer/`.
-        given_again: whether `name` gives these weights again; otherwise the output folder keeps a copy.
-        left_out: heads that the files have beside the body, by name.
+        given_again: whether the name gives these weights again; otherwise the output folder keeps a copy.
+        left_out: names of heads that the files have beside the body.
     """
 
     name: str
@@ -48,12 +49,12 @@ class Base:
         """SHA-256 of the weights' content."""
         return parameters.content_hash(self.parameters)
 
-    def classifier(self, classes: int, key: Array, body: Mapping[str, Array] | None = None) -> ClassifierModule:
-        """A classifier on this body with a random head.
+    def classifier(self, classes: int, key: Key[Array, ""], body: Mapping[str, Leaf] | None = None) -> ClassifierModule:
+        """Makes a classifier from these weights and a random head.
 
         Args:
-            classes: how many.
-            key: of the head.
+            classes: number of classes.
+            key: for the head's weights.
             body: the same weights where they are on a device already; the classifier then shares them.
         """
         if body is None:
@@ -94,7 +95,11 @@ def load_base(config: ModelConfig, seed: int = 0) -> Base:
 
 
 def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
-    """A body's configuration from its fields, a config.json, a directory or a hub id."""
+    """Reads a body's configuration.
+
+    Args:
+        source: the fields of a config.json, or the path of one, a directory that has one, or a hub id.
+    """
     if not isinstance(source, str):
         return GPT2Config.from_dict(source, "model.from_config")
     if source.endswith(".json"):
@@ -104,7 +109,7 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
 
 
 def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """Path -> shape of the body's parameters."""
+    """The shapes of a body's parameters, by path."""
     shapes = parameters.abstract(lambda: ClassifierModule(config, 2, jax.random.key(0))).shapes
     return {path: shape for path, shape in shapes.items() if path.startswith(BODY)}
 
@@ -125,12 +130,12 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
 
 
 def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None:
-    """One file of a local directory, or of a hub repository through its cache; None where it has no such file.
+    """Fetches a file of a local directory, or of a hub repository through its cache; None where there is none.
 
     Args:
         name: of the directory or repository.
-        file: its name.
-        setting: that names it, for errors.
+        file: name of the file.
+        setting: the setting that names the directory, for errors.
     """
     if is_local(name):
         folder = expanded(name)

@@ -17,13 +17,13 @@ from flax_agnews.errors import UserError
 from flax_agnews.models.dropout import Rates
 
 Way = Literal["blocks", "rows", "cudnn"]
-"""How tokens attend: in local blocks of the token axis, or in rows of a text each, by XLA or by cuDNN."""
+"""The way in which tokens attend: in local blocks of the token axis, or in rows of a text each by XLA or cuDNN."""
 
 
 def check_attention(
     way: Way, strategy: str, dtype: str, *, head_width: int, rates: Rates, prefix: int, device: Any
 ) -> None:
-    """Before anything is compiled: a `UserError` where the way to attend can't be had with the rest.
+    """Raises a `UserError` before anything is compiled where a way to attend doesn't go with the rest.
 
     Args:
         way: what `model.attention` asks for.
@@ -58,7 +58,11 @@ def check_attention(
 
 
 def longest(reach: tuple[int, ...]) -> int:
-    """Most tokens of a text in a shape of this reach (`Shape.reach`): it stands in so many blocks, and in no more."""
+    """The most tokens that a text has in a batch.
+
+    Args:
+        reach: of the batch's shape (`Shape.reach`), from which follows how many blocks a text stands in.
+    """
     lookback = max(level for level, blocks in zip(LEVELS, reach, strict=True) if blocks)
     return min(lookback + 1, reach[0]) * BLOCK
 
@@ -134,5 +138,5 @@ def attend_rows(
 
 
 def _take(x: Float[Array, "entries *_"], index: Int[Array, "*shape"]) -> Float[Array, "*shape_and_rest"]:
-    """x[index], zero beyond the end, from where nothing comes back in the backward pass, whatever cuDNN left there."""
+    """x[index], zero beyond the end; from there nothing comes back in the backward pass, whatever cuDNN left there."""
     return x.at[index].get(mode="fill", fill_value=0, unique_indices=True)

@@ -1,7 +1,7 @@
-"""Weight files <-> parameters by path: safetensors (sharded too) as on the hub, FlaxGPT2's msgpack. Never unpickles.
+"""Reads and writes weight files: safetensors (sharded too) as on the hub, and FlaxGPT2's msgpack. Never unpickles.
 
-Files come from anywhere: what is taken from one is what it says exactly, or nothing, and takes no more memory than the
-file and its numbers as float32.
+Files come from anywhere: a file is read exactly as it says or refused, and takes no more memory than itself and its
+numbers as float32.
 """
 
 import re
@@ -51,10 +51,10 @@ _FLAX: Naming = (flax_key, "transformer/")
 def read_weights(
     fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The body's parameters, from the best weights file that there is.
+    """Reads the body's parameters from a model's weights file: safetensors if there are some, or else msgpack.
 
     Args:
-        fetch: gives files of the model.
+        fetch: gives the model's files by name.
         shapes: path -> shape of each parameter that is needed.
         where: the model's name, for errors.
 
@@ -103,14 +103,14 @@ def select(
     where: str,
     measure: str = "its config.json",
 ) -> dict[str, np.ndarray]:
-    """The tensors that the shapes ask for, float32. Missing, misshapen and unknown ones are listed.
+    """Selects the tensors that parameters need, as float32; missing, misshapen and unknown ones are a `UserError`.
 
     Args:
         tensors: of a file, by key.
-        shapes: path -> shape of each that is needed.
+        shapes: path -> shape of each parameter that is needed.
         naming: of the file's keys.
         where: the file's name, for errors.
-        measure: what the shapes are of, for errors.
+        measure: what decides the shapes, for errors.
     """
     key_of, before = naming
     found = {name.removeprefix(before): value for name, value in tensors.items()}
@@ -136,7 +136,7 @@ def select(
 
 
 def read_tensors(fetch: Fetch, where: str) -> dict[str, np.ndarray]:
-    """All tensors of a model on the hub, by key; none where it has no safetensors. Arguments as in `read_weights`."""
+    """Reads all tensors of a model's safetensors, by key; none where it has none. Arguments as in `read_weights`."""
     file = _hub_file(fetch)
     if file is None:
         return {}
@@ -149,11 +149,11 @@ def _hub_file(fetch: Fetch) -> Path | None:
 
 
 def read_safetensors(file: Path, where: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """A file's tensors, and the notes in its header.
+    """Reads a file's tensors by key, and the notes in its header.
 
     Args:
-        file: what is read.
-        where: what it is of, for errors.
+        file: in the format safetensors.
+        where: the model's name, for errors.
     """
     from safetensors import SafetensorError, safe_open
 

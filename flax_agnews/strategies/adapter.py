@@ -12,14 +12,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.errors import UserError
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
 from flax_agnews.models.layers import Linear
-from flax_agnews.models.linear_replacement import PRODUCTS, replaced
+from flax_agnews.models.linear_replacement import LINEAR_LAYERS, replaced
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 
 
@@ -44,16 +44,16 @@ class AdapterSettings:
 _PLACES = {"houlsby": ("attn.c_proj", "mlp.c_proj"), "pfeiffer": ("mlp.c_proj",)}
 
 _STD = 1e-2
-"""Of the first weights, cut at two deviations: nearly the identity (Houlsby et al., section 3.1)."""
+"""Standard deviation of the first weights, cut at two deviations: nearly the identity (Houlsby et al., section 3.1)."""
 
 
 class Bottleneck(Linear):
-    """A linear layer and what a bottleneck makes of its output, y + up(activation(down(y))).
+    """A linear layer with a bottleneck behind it: y + up(activation(down(y))), where y is the layer's output.
 
     Args:
-        plain: the layer.
-        down, up: of the bottleneck.
-        activation: its name in config.json.
+        plain: the linear layer.
+        down, up: linear layers of the bottleneck.
+        activation: name of the activation between them, as in config.json.
     """
 
     def __init__(self, plain: Linear, down: Linear, up: Linear, activation: str) -> None:
@@ -69,16 +69,16 @@ class Bottleneck(Linear):
         return (y + self.adapter_up(inner, forward))[:, columns]
 
     def merged(self) -> Linear:
-        """An error: it is no linear function."""
+        """Raises a `UserError`: a bottleneck is no linear function."""
         raise UserError("a bottleneck adapter isn't linear and can't be merged into the body")
 
     def unmerged(self, plain: Linear) -> Linear:
-        """An error, for the same reason."""
+        """Raises the same `UserError`."""
         return self.merged()
 
 
 def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
-    """Adds bottlenecks that change little at first; they and the head train, with layer norms in `houlsby`."""
+    """Adds bottlenecks that change little at first; they and the head train, with `houlsby` the layer norms as well."""
     width, top, layers = config.n_embd, settings.top_layers, config.n_layer
     require(1 <= settings.reduction <= width, "adapter.reduction", settings.reduction, f"1 to {width}, the width")
     require(top is None or 1 <= top <= layers, "adapter.top_layers", top, f"1 to {layers}, the model's layers")
@@ -87,11 +87,11 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     # BERT's own activation in Houlsby's code, the rectifier in Pfeiffer's.
     activation = config.activation_function if houlsby else "relu"
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in _PLACES[settings.placement]:
                 return plain
-            own = jax.random.fold_in(key, layer * len(PRODUCTS) + PRODUCTS.index(name))
+            own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + LINEAR_LAYERS.index(name))
             inner, down, up = width // settings.reduction, *jax.random.split(own)
             return Bottleneck(plain, _first(down, width, inner), _first(up, inner, width), activation)
 
@@ -106,7 +106,7 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     return at_one_rate("adapter", settings, trains, adapt=adapt)
 
 
-def _first(key: Array, n_in: int, n_out: int) -> Linear:
+def _first(key: Key[Array, ""], n_in: int, n_out: int) -> Linear:
     kernel = _STD * jax.random.truncated_normal(key, -2, 2, (n_in, n_out))
     return Linear(nnx.Param(kernel), nnx.Param(jnp.zeros(n_out)))
 

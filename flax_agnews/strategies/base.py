@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints
 
 import optax
-from jax import Array
+from jaxtyping import Array, Key
 
 from flax_agnews.errors import UserError, listed, nearest, shown
 from flax_agnews.models.classifier import ClassifierModule
@@ -21,7 +21,7 @@ from flax_agnews.strategies.paths import height, in_head, layers
 from flax_agnews.strategies.peft import Peft
 from flax_agnews.system.files import fits
 
-Adapt = Callable[[ClassifierModule, Array], ClassifierModule]
+Adapt = Callable[[ClassifierModule, Key[Array, ""]], ClassifierModule]
 """(classifier, random key) -> the classifier that trains."""
 
 Label = Callable[[str, tuple[int, ...]], str | None]
@@ -31,7 +31,7 @@ Transforms = Callable[[Plan], Mapping[str, Transform]]
 """Plan -> what each label does."""
 
 
-def unchanged(model: ClassifierModule, key: Array) -> ClassifierModule:
+def unchanged(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
     """The `adapt` of strategies that add nothing to the model."""
     return model
 

@@ -18,7 +18,7 @@ class FullSettings:
 
 
 def build(settings: FullSettings, config: GPT2Config) -> Strategy:
-    """One label for every parameter."""
+    """Trains every parameter at one rate."""
     return at_one_rate("full", settings, lambda path: True, label="everything")
 
 

@@ -27,7 +27,7 @@ class GradualSettings:
 
 
 def build(settings: GradualSettings, config: GPT2Config) -> Strategy:
-    """The head trains first; every so many epochs the next group of layers joins, at a lower rate."""
+    """Trains the head first; every so many epochs the next group of layers joins, at a lower rate."""
     layers = config.n_layer
     each = math.ceil(layers / 3) if settings.layers is None else settings.layers
     require(settings.learning_rate > 0, "gradual.learning_rate", settings.learning_rate, "above 0")

@@ -18,7 +18,7 @@ class HeadSettings:
 
 
 def build(settings: HeadSettings, config: GPT2Config) -> Strategy:
-    """All of GPT-2 is frozen, so that an epoch on its kept activations takes seconds."""
+    """Trains the head alone; all of GPT-2 is frozen, so that an epoch on its cached activations takes seconds."""
     return at_one_rate("head", settings, in_head)
 
 

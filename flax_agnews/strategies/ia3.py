@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.errors import UserError
 from flax_agnews.models.classifier import ClassifierModule
@@ -40,7 +40,7 @@ class Scaled(Linear):
     """A linear layer whose output (or input) is scaled, unit by unit.
 
     Args:
-        plain: the layer.
+        plain: the linear layer.
         scales: first values, one for each output, or for each input where feedforward.
         feedforward: whether the input is scaled, as in PEFT's feedforward modules.
     """
@@ -59,11 +59,11 @@ class Scaled(Linear):
         return super().__call__(x, forward, columns) * scales[columns]
 
     def merged(self) -> Linear:
-        """The same function as a plain linear layer."""
+        """The plain linear layer that computes the same."""
         return self._times(self, self.ia3_l[...])
 
     def unmerged(self, plain: Linear) -> "Scaled":
-        """The layer with these scales whose `merged` is `plain`."""
+        """Undoes `merged`: the layer with these scales of which `plain` is the merged one."""
         scales = self.ia3_l[...]
         if not scales.all():
             raise UserError("a scale of (IA)^3 is zero: what was merged can't be taken apart again")
@@ -85,14 +85,14 @@ def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
         feedforward = name in FEEDFORWARD
         return Scaled(plain, jnp.ones(plain.kernel.shape[0 if feedforward else 1]), feedforward)
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         return replaced(model, change)
 
     return at_one_rate("ia3", settings, lambda path: path.endswith("/ia3_l") or in_head(path), adapt=adapt, peft=PEFT)
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of what trains: [out, 1], or [1, in] where feedforward; the head transposed."""
+    """PEFT's tensor of a trained parameter: scales in a column, or in a row where feedforward; the head transposed."""
     *parts, leaf = path.split("/")
     key = ".".join(["base_model.model", *parts])
     if leaf != "ia3_l":

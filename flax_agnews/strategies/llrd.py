@@ -24,7 +24,7 @@ class LlrdSettings:
 
 
 def build(settings: LlrdSettings, config: GPT2Config) -> Strategy:
-    """A label for each layer, with what stands above the topmost in its own, and for the embeddings."""
+    """Trains each layer at its own rate; the embeddings are below the lowest, the head is with the topmost layer."""
     require(settings.learning_rate > 0, "llrd.learning_rate", settings.learning_rate, "above 0")
     require(0 < settings.decay <= 1, "llrd.decay", settings.decay, "above 0, at most 1")
     layers = config.n_layer

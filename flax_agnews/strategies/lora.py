@@ -1,4 +1,4 @@
-"""LoRA: low-rank updates beside frozen products, and the head (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+"""LoRA: low-rank updates of linear layers, and the head (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Key
 
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import ADDED_SITES
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.layers import Linear, product
-from flax_agnews.models.linear_replacement import PRODUCTS, replaced
+from flax_agnews.models.linear_replacement import LINEAR_LAYERS, replaced
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
@@ -30,7 +30,7 @@ class LoraSettings:
             and alpha; ten times full fine-tuning's is what Schulman et al. 2025 ("LoRA Without Regret") find best.
         rank: of an update, at most the body's width.
         alpha: an update is scaled by alpha / rank.
-        targets: the products that get one, with commas between: c_attn, c_fc, c_proj (attention's and MLP's), or
+        targets: the linear layers that get one, with commas between: c_attn, c_fc, c_proj (attention's and MLP's), or
             attn.c_proj and mlp.c_proj alone. A list of them, too, in a script. PEFT's default for GPT-2, as are rank,
             alpha and dropout.
         dropout: of what enters an update, 0 to below 1.
@@ -52,10 +52,10 @@ class LoraSettings:
 
 
 class Lora(Linear):
-    """A linear layer and its update, x @ lora_a @ lora_b, scaled.
+    """A linear layer with a low-rank update: x @ lora_a @ lora_b, scaled, is added to its output.
 
     Args:
-        plain: the layer.
+        plain: the linear layer.
         a, b: first values of lora_a and lora_b.
         scale: of the update.
         rate: of dropout on what enters the update.
@@ -87,22 +87,22 @@ class Lora(Linear):
 
     @property
     def update(self) -> Float32[Array, "inputs outputs"]:
-        """What training has added to the kernel."""
+        """The low-rank update of the kernel, scaled."""
         return self.scale * jnp.matmul(self.lora_a[...], self.lora_b[...], precision="highest")
 
     def merged(self) -> Linear:
-        """The same function as a plain linear layer, but for dropout."""
+        """The plain linear layer that computes the same, but for dropout."""
         return Linear(nnx.Param(self.kernel[...] + self.update), self.bias)
 
     def unmerged(self, plain: Linear) -> "Lora":
-        """The layer with this one's update whose `merged` is `plain`."""
+        """Undoes `merged`: the layer with this one's update of which `plain` is the merged one."""
         base = Linear(nnx.Param(plain.kernel[...] - self.update), plain.bias)
         a, b = self.lora_a[...], self.lora_b[...]
         return Lora(base, a, b, scale=self.scale, rate=self.rate, depth=self.depth, site=self.site)
 
 
 def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> Strategy:
-    """Adds updates that start from nothing; they and the head train, all of GPT-2 is frozen.
+    """Adds updates that are zero at first; they and the head train, all of GPT-2 is frozen.
 
     Args:
         section: of the settings, for errors.
@@ -111,15 +111,15 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
     bottom = 0 if settings.top_layers is None else config.n_layer - settings.top_layers
     scale = settings.alpha / (settings.rank**0.5 if settings.rslora else settings.rank)
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         def change(layer: int, name: str, plain: Linear) -> Linear:
             if layer < bottom or name not in targets:
                 return plain
-            number = PRODUCTS.index(name)
+            number = LINEAR_LAYERS.index(name)
             n_in, n_out = plain.kernel.shape
             # PEFT's and loralib's: kaiming_uniform_ with a = sqrt(5), which is this bound, and zero
             # (https://github.com/microsoft/LoRA/blob/main/loralib/layers.py, `reset_parameters`).
-            own = jax.random.fold_in(key, layer * len(PRODUCTS) + number)
+            own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + number)
             a = jax.random.uniform(own, (n_in, settings.rank), minval=-1, maxval=1) / n_in**0.5
             b = jnp.zeros((settings.rank, n_out))
             rate, site = settings.dropout, ADDED_SITES + number
@@ -134,14 +134,14 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
 
 
 def _checked(settings: LoraSettings, config: GPT2Config, section: str) -> set[str]:
-    """The names of the targets, of settings that are possible."""
+    """Checks the settings, and gives the full names of the target layers (`attn.c_attn`)."""
     require(1 <= settings.rank <= config.n_embd, f"{section}.rank", settings.rank, f"1 to {config.n_embd}, the width")
     require(settings.alpha > 0, f"{section}.alpha", settings.alpha, "above 0")
     require(0 <= settings.dropout < 1, f"{section}.dropout", settings.dropout, "at least 0 and below 1")
     top, layers = settings.top_layers, config.n_layer
     require(top is None or 1 <= top <= layers, f"{section}.top_layers", top, f"1 to {layers}, the model's layers")
-    # A target is the end of a product's name, as in PEFT.
-    meant = [{name for name in PRODUCTS if f".{name}".endswith(f".{end}")} for end in _names(settings.targets)]
+    # A target is the end of a linear layer's name, as in PEFT.
+    meant = [{name for name in LINEAR_LAYERS if f".{name}".endswith(f".{end}")} for end in _names(settings.targets)]
     known = "some of c_attn, c_fc, c_proj, attn.c_proj, mlp.c_proj, with commas between"
     require(bool(meant) and all(meant), f"{section}.targets", settings.targets, known)
     return set().union(*meant)
@@ -153,7 +153,7 @@ def _names(targets: str) -> list[str]:
 
 _LEAVES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight", "kernel": "weight"}
 _UPDATED = re.compile(
-    rf"base_model\.model\.transformer\.h\.(\d+)\.({'|'.join(map(re.escape, PRODUCTS))})\.lora_A\.weight"
+    rf"base_model\.model\.transformer\.h\.(\d+)\.({'|'.join(map(re.escape, LINEAR_LAYERS))})\.lora_A\.weight"
 )
 
 

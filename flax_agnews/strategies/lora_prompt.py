@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
-from jax import Array
+from jaxtyping import Array, Key
 
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
@@ -14,7 +14,7 @@ from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settin
 
 @dataclass
 class LoraPromptSettings(lora.LoraSettings):
-    """LoRA (whose settings it has, too) and prompt tuning.
+    """LoRA and prompt tuning, with the settings of LoRA and of the prompt.
 
     Args:
         prompt_learning_rate: of the prompt, as in prompt tuning; `learning_rate` is of the updates and the head.
@@ -28,13 +28,13 @@ class LoraPromptSettings(lora.LoraSettings):
 
 
 def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
-    """Adds both, each as alone; they and the head train, all of GPT-2 is frozen."""
+    """Adds LoRA's updates and a soft prompt; they and the head train, all of GPT-2 is frozen."""
     section, rate = "lora_prompt", settings.prompt_learning_rate
     require(rate > 0, f"{section}.prompt_learning_rate", rate, "above 0")
     updates = lora.build(settings, config, section)
     vectors = prompt.build(prompt.PromptSettings(rate, settings.tokens, settings.initializer), config, section)
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         first, second = jax.random.split(key)
         return updates.adapt(vectors.adapt(model, first), second)
 

@@ -29,7 +29,7 @@ class PartialSettings:
 
 
 def build(settings: PartialSettings, config: GPT2Config) -> Strategy:
-    """Freezes embeddings and lower layers; the rest is a base and a top group. A group may end up empty."""
+    """Freezes embeddings and lower layers; what trains is a base group, which may be empty, and a top group."""
     require(settings.learning_rate > 0, "partial.learning_rate", settings.learning_rate, "above 0")
     require(0 <= settings.frozen_fraction <= 1, "partial.frozen_fraction", settings.frozen_fraction, "0 to 1")
     require(settings.top_multiplier > 0, "partial.top_multiplier", settings.top_multiplier, "above 0")

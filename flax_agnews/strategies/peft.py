@@ -1,4 +1,7 @@
-"""A strategy as PEFT (https://github.com/huggingface/peft) has it on GPT-2: the same numbers under other names."""
+"""Translates a strategy's trained parameters and settings to and from PEFT's adapters of GPT-2.
+
+PEFT is https://github.com/huggingface/peft; its adapters have the same numbers under other names.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -25,20 +28,20 @@ PADDED_RIGHT = (
     "In a batch of texts of several lengths, PEFT gives each the logits that it has alone if the padding is on the "
     "right and is the model's `pad_token_id`. On the left it changes them: GPT-2 counts positions from the padding on."
 )
-"""Of methods that leave the text's place and its pooling to GPT-2, for the model card."""
+"""How PEFT treats padding where a method leaves positions and pooling to GPT-2, for the model card."""
 
 
 @dataclass(frozen=True)
 class Peft:
-    """What PEFT calls a strategy's method, with the strategy's settings.
+    """PEFT's form of a strategy: the adapter's configuration, and the names and shapes of its tensors.
 
     Attributes:
-        fields: the method's of adapter_config.json.
-        tensor: (path, array) of what trains -> (key, array) in adapter_model.safetensors: the same numbers, in another
-            shape or order.
-        settings: (fields of any adapter_config.json of the method, keys of its tensors) -> the settings of the strategy
-            that they mean, as far as the adapter decides them.
-        padded: what PEFT does with texts of several lengths in one batch, for the model card.
+        fields: of adapter_config.json.
+        tensor: (path, array) of a trained parameter -> (key, array) in adapter_model.safetensors: the same numbers, in
+            another shape or order.
+        settings: (fields of any adapter_config.json of the method, keys of its tensors) -> the strategy's settings that
+            the adapter decides.
+        padded: how PEFT treats texts of several lengths in one batch, for the model card.
     """
 
     fields: Mapping[str, Any]
@@ -47,22 +50,32 @@ class Peft:
     padded: str
 
     def tensors(self, trained: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Path -> array of what trains, as adapter_model.safetensors has it."""
+        """The tensors of adapter_model.safetensors, by key.
+
+        Args:
+            trained: path -> array of each trained parameter.
+        """
         moved = (self.tensor(path, np.asarray(value, np.float32)) for path, value in trained.items())
         return {key: np.ascontiguousarray(value) for key, value in moved}
 
     def keys(self, shapes: Shapes) -> dict[str, str]:
-        """Path -> key of its tensor."""
+        """The keys of the parameters' tensors, by path."""
         return {path: self.tensor(path, np.empty(shape, bool))[0] for path, shape in shapes.items()}
 
     def shapes(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-        """Path -> shape of its tensor."""
+        """The shapes of the parameters' tensors, by path."""
         return {path: self.tensor(path, np.empty(shape, bool))[1].shape for path, shape in shapes.items()}
 
     def values(self, tensors: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
-        """Path -> array, from path -> tensor: `tensor` undone, by where it moves the numbers of each place."""
+        """The trained parameters of an adapter, by path.
+
+        Args:
+            tensors: path -> the parameter's tensor.
+            shapes: path -> shape of the parameter.
+        """
         found = {}
         for path, shape in shapes.items():
+            # `tensor` is undone by following where it moves the number of each place.
             places = np.arange(np.prod(shape, dtype=int)).reshape(shape)
             value = np.empty(places.size, np.float32)
             value[self.tensor(path, places)[1].ravel()] = tensors[path].ravel()
@@ -70,13 +83,13 @@ class Peft:
         return found
 
     def check(self, fields: Mapping[str, Any], given: Collection[str], shapes: Shapes, name: str, where: str) -> None:
-        """Refuses an adapter that computes something else than the strategy does.
+        """Raises a `UserError` for an adapter that computes something else than the strategy does.
 
         Args:
             fields: of its adapter_config.json.
             given: keys of its tensors.
-            shapes: path -> shape of what trains.
-            name: the strategy's.
+            shapes: path -> shape of each trained parameter.
+            name: of the strategy.
             where: the adapter's name, for errors.
         """
         if fields.get("peft_type") != self.fields["peft_type"]:
@@ -95,7 +108,13 @@ class Peft:
 
 
 def virtual_tokens(method: str, tokens: int, config: GPT2Config) -> dict[str, Any]:
-    """The fields of a method with virtual tokens."""
+    """The fields of adapter_config.json of a method with virtual tokens.
+
+    Args:
+        method: PEFT's name of it.
+        tokens: number of virtual tokens.
+        config: of the body.
+    """
     return {
         "peft_type": method,
         "num_virtual_tokens": tokens,
@@ -107,5 +126,5 @@ def virtual_tokens(method: str, tokens: int, config: GPT2Config) -> dict[str, An
 
 
 def tokens_setting(fields: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
-    """What a method with virtual tokens is set by."""
+    """`Peft.settings` of a method with virtual tokens."""
     return {"tokens": fields.get("num_virtual_tokens")}

@@ -1,5 +1,6 @@
-"""Prefix tuning: keys and values before every text in each layer, and the head (Li & Liang 2021,
-https://arxiv.org/abs/2101.00190; P-tuning v2: Liu et al. 2022, https://arxiv.org/abs/2110.07602).
+"""Prefix tuning: keys and values before every text in each layer, and the head.
+
+Li & Liang 2021, https://arxiv.org/abs/2101.00190; P-tuning v2: Liu et al. 2022, https://arxiv.org/abs/2110.07602.
 
 They train directly, as in P-tuning v2; Li & Liang make them by an MLP. As in PEFT with transformers 5, they have no
 position of their own, but a text's first token stands behind them: text and prefix must fit the model's positions.
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Key
 
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
@@ -62,7 +63,9 @@ class Prefix(nnx.Module):
         return [(values[:, layer, 0], values[:, layer, 1]) for layer in range(values.shape[1])]
 
 
-def _of_words(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array, "tokens layers 2 heads head_width"]:
+def _of_words(
+    model: ClassifierModule, key: Key[Array, ""], tokens: int
+) -> Float32[Array, "tokens layers 2 heads head_width"]:
     """The keys and values of vocabulary entries, as if they stood before every text."""
     seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, jnp.float32)
     return jnp.stack([jnp.stack(keys_values, axis=1) for keys_values in seen], axis=1)
@@ -71,7 +74,7 @@ def _of_words(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array
 def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
     """Adds a prefix; it and the head train, all of GPT-2 is frozen."""
 
-    def prefix(model: ClassifierModule, key: Array) -> Prefix:
+    def prefix(model: ClassifierModule, key: Key[Array, ""]) -> Prefix:
         shape = settings.tokens, config.n_layer, 2, config.n_embd
         words = settings.initializer == "vocabulary"
         first = _of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
@@ -88,7 +91,7 @@ _PADDED = (
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of what trains: [tokens, layers * 2 * embd], or the head, transposed."""
+    """PEFT's tensor of a trained parameter: a row of all layers' keys and values a token; the head transposed."""
     if path == "prompt/keys_values":
         return "prompt_embeddings", value.reshape(len(value), -1)
     return "base_model.score.weight", value.T

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Key
 
 from flax_agnews.models.classifier import ClassifierModule, Prompt
 from flax_agnews.models.gpt2 import GPT2Config
@@ -32,11 +32,11 @@ class PromptSettings:
     initializer: Literal["vocabulary", "normal", "uniform", "unit_normal"] = "vocabulary"
 
 
-Initializer = Callable[[ClassifierModule, Array, int], Float32[Array, "tokens width"]]
+Initializer = Callable[[ClassifierModule, Key[Array, ""], int], Float32[Array, "tokens width"]]
 """(model, random key, number of tokens) -> first values of a soft prompt."""
 
 
-def _from_vocabulary(model: ClassifierModule, key: Array, tokens: int) -> Float32[Array, "tokens width"]:
+def _from_vocabulary(model: ClassifierModule, key: Key[Array, ""], tokens: int) -> Float32[Array, "tokens width"]:
     table = model.transformer.wte.embedding[...]
     return table[jax.random.choice(key, table.shape[0], (tokens,), replace=False)]
 
@@ -56,7 +56,7 @@ def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt")
         section: of the settings, for errors.
     """
 
-    def prompt(model: ClassifierModule, key: Array) -> Prompt:
+    def prompt(model: ClassifierModule, key: Key[Array, ""]) -> Prompt:
         return Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
 
     return before_texts("prompt", settings, config, prompt, _peft(settings, config), section)
@@ -66,7 +66,7 @@ def before_texts(
     name: str,
     settings: Any,
     config: GPT2Config,
-    make: Callable[[ClassifierModule, Array], Any],
+    make: Callable[[ClassifierModule, Key[Array, ""]], Any],
     peft: Peft,
     section: str = "",
 ) -> Strategy:
@@ -83,7 +83,7 @@ def before_texts(
     most = min(config.n_positions - 1, config.vocab_size)
     require(1 <= settings.tokens <= most, f"{section or name}.tokens", settings.tokens, f"1 to {most} with this model")
 
-    def adapt(model: ClassifierModule, key: Array) -> ClassifierModule:
+    def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
         adapted = nnx.clone(model)
         adapted.prompt = make(model, key)
         return adapted
@@ -102,7 +102,7 @@ _PADDED = (
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of what trains; the head transposed."""
+    """PEFT's tensor of a trained parameter: the prompt as it is, the head transposed."""
     return ("prompt_embeddings", value) if path == "prompt/embedding" else ("base_model.score.weight", value.T)
 
 
