@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.results import best_validation
 from flax_agnews.system.files import expanded
@@ -56,16 +56,16 @@ def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
     """The bytes that it will need; a `UserError` where they are more than there may be, or than there is room for."""
     size, folder = need(config, setups), expanded(config.output)
-    lower = "--train.runs, --checkpoint.keep_last, or choose --checkpoint.keep_best all"
+    lower = f"{flag('train.runs')}, {flag('checkpoint.keep_last')}, or choose {flag('checkpoint.keep_best')} all"
     limit = config.checkpoint.gigabytes
     if limit is not None and size > limit * 1e9:
         raise UserError(
-            f"--checkpoint.gigabytes {limit:g}: weights and states take up to {count(size)}B. Lower {lower}"
+            f"{flag('checkpoint.gigabytes')} {limit:g}: weights and states take up to {count(size)}B. Lower {lower}"
         )
     if size > (free := _free(folder)):
         raise UserError(
-            f"--output {folder}: weights and states take up to {count(size)}B, and there is room for {count(free)}B. "
-            f"Choose another disk, or lower {lower}"
+            f"{flag('output')} {folder}: weights and states take up to {count(size)}B, and there is room for "
+            f"{count(free)}B. Choose another disk, or lower {lower}"
         )
     return size
 

@@ -11,7 +11,7 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.errors import listed
+from flax_agnews.errors import flag, listed
 from flax_agnews.metrics.scores import spread
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.tables import share_text, short_names
@@ -218,9 +218,13 @@ def job(name: str, seeds: Sequence[int], epochs: int) -> Job:
 
 def advice(config: Config) -> str:
     """What to do where numbers were not finite."""
-    ways = ["Lower the learning rate", "set a lower --train.clip_norm"]
-    ways += ["compute in --model.dtype float32"] if config.model.dtype != "float32" else []
-    ways += ["go on without such updates (--train.on_nonfinite skip)"] if config.train.on_nonfinite == "stop" else []
+    ways = ["Lower the learning rate", f"set a lower {flag('train.clip_norm')}"]
+    ways += [f"compute in {flag('model.dtype')} float32"] if config.model.dtype != "float32" else []
+    ways += (
+        [f"go on without such updates ({flag('train.on_nonfinite')} skip)"]
+        if config.train.on_nonfinite == "stop"
+        else []
+    )
     return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.metrics.statistics import COSTS, SCORES, summary
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
@@ -115,7 +115,8 @@ class RunFolder:
         changed = [name for name in identity if name not in PLANNED and known.get(name) != identity[name]]
         if changed:
             raise UserError(
-                f"{self.path}: was begun with other {listed(changed)}. Choose another --output, or --overwrite"
+                f"{self.path}: was begun with other {listed(changed)}. "
+                f"Choose another {flag('output')}, or {flag('overwrite')}"
             )
 
 
@@ -163,10 +164,10 @@ class OutputFolder:
             The settings; with labels read as in this folder's runs where these were made before there was a choice.
         """
         if "\0" in str(self.path):
-            raise UserError(f"--output {self.path}: no folder's name holds a null character")
+            raise UserError(f"{flag('output')} {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
-            raise UserError(f"--output {self.path}: {file} is a file; name a folder")
+            raise UserError(f"{flag('output')} {self.path}: {file} is a file; name a folder")
         if self.writes:
             check_writable(self.path / "config.yaml")
         if overwrite or not (before := self._before()):
@@ -216,7 +217,9 @@ class OutputFolder:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, ValueError):
             pass
-        raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
+        raise UserError(
+            f"{path}: is no configuration of this program. Choose another {flag('output')}, or {flag('overwrite')}"
+        )
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         # What config.yaml lacks is newer than the folder, which was made as its default has it.
@@ -230,7 +233,7 @@ class OutputFolder:
         if changed:
             raise UserError(
                 f"{self.path} belongs to another configuration: {listed(changed)}. "
-                "Choose another --output, or --overwrite"
+                f"Choose another {flag('output')}, or {flag('overwrite')}"
             )
 
     def _clear(self) -> None:

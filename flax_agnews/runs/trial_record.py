@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.runs.output_folder import PLANNED
 from flax_agnews.system.files import read_json, settings_from
 
@@ -148,7 +148,7 @@ def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
         return Record(dict(identity))
     if other := [key for key in identity if key not in PLANNED and record.identity.get(key) != identity[key]]:
         told = f"{path_of(folder, name)}: was begun with other {listed(other)}"
-        raise UserError(f"{told}. Choose another --output, or --overwrite")
+        raise UserError(f"{told}. Choose another {flag('output')}, or {flag('overwrite')}")
     return record
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import DataConfig
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.runs.results import best_validation
 from flax_agnews.system.files import expanded
@@ -63,7 +63,8 @@ def about_weights(store: Store, output: OutputFolder, run: RunFolder, epoch: int
         places = sorted(output.path.glob("*/seed-*/checkpoints/best-epoch-*"))
         kept = listed("/".join(place.parts[-4:-2]) for place in places) or "none"
         raise UserError(
-            f"{run.path}: its weights were not kept (--checkpoint.keep_best, --checkpoint.enabled); kept: {kept}"
+            f"{run.path}: its weights were not kept ({flag('checkpoint.keep_best')}, {flag('checkpoint.enabled')}); "
+            f"kept: {kept}"
         )
     if not isinstance(about.get("classes"), list) or "vocabulary" not in about:
         raise UserError(

@@ -1,6 +1,5 @@
 """What a finished run's classifier is made of, from its folder: each part checked against what the run says of it."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import optax
 
 from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary, load_tokenizer
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.parameters import Parameters
@@ -33,7 +32,7 @@ from flax_agnews.training.parallel import keep_compilations
 from flax_agnews.training.start_values import HEAD, started
 from flax_agnews.training.state import Setup, create_state, set_up
 
-_ADVICE = "Give the body as it was then: --model.name DIR (in Python: model=DIR)"
+_ADVICE = f"Give the body as it was then: {flag('model.name')} DIR (in Python: model=DIR)"
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,8 @@ def _named(run: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, no flag of the command at hand
-        raise UserError(f"{run}: what it was trained from can't be had: {fault}", _ADVICE) from error
+        # Without flags: it names settings of the run, not of the command at hand.
+        raise UserError(f"{run}: what it was trained from can't be had: {error.fault}", _ADVICE) from error
 
 
 def _without_weights(about: dict[str, Any], config: Config, on: Callable[[Base], Setup]) -> Setup | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from flax_agnews.config import ModelConfig, PretrainConfig, TrainConfig
 from flax_agnews.data.encoded import Split
-from flax_agnews.errors import Diverged
+from flax_agnews.errors import Diverged, flag
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.strategies.base import Strategy
 from flax_agnews.strategies.optim import FROZEN, Plan
@@ -81,7 +81,7 @@ class Sums:
         """
         numbers = {name: float(value) for name, value in metrics.items()}
         if numbers["skipped"]:
-            raise Diverged([f"pretrain at step {step} ({lost(numbers)})"], "Lower --pretrain.learning_rate")
+            raise Diverged([f"pretrain at step {step} ({lost(numbers)})"], f"Lower {flag('pretrain.learning_rate')}")
         self.loss, self.weight = self.loss + numbers["loss"], self.weight + numbers["weight"]
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import thread as pools
 
 from flax_agnews.config import CheckpointConfig
-from flax_agnews.errors import UserError, first_line
+from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.system.text import count, words_duration
 
 _FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
@@ -192,8 +192,8 @@ class Saving:
         if self._failed:
             self.wait()  # a later one, which may succeed
             raise UserError(
-                f"{self._before}{self._failed}, and --checkpoint.on_failure is stop. Other saves stay: mend that, and "
-                "run the same command to go on"
+                f"{self._before}{self._failed}, and {flag('checkpoint.on_failure')} is stop. Other saves stay: mend "
+                "that, and run the same command to go on"
             )
 
     def _start(self, save: _Save, writes: Sequence[Write]) -> _Save:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.config import Config, ModelConfig
-from flax_agnews.errors import UserError, first_line, listed, shown
+from flax_agnews.errors import UserError, first_line, flag, listed, shown
 from flax_agnews.models.pretrained import fetch_file, load_base
 from flax_agnews.models.weights import Fetch, read_safetensors, read_tensors, select
 from flax_agnews.system.files import parse_json, read_model_json
@@ -31,16 +31,20 @@ def started(setup: Setup, config: Config, classes: Sequence[str]) -> Setup:
     """
     if (name := config.model.start) is None:
         return setup
-    where, fetch = f"--model.start {name}", partial(fetch_file, name, setting="model.start")
+    where, fetch = f"{flag('model.start')} {name}", partial(fetch_file, name, setting="model.start")
     if config.pretrain.epochs:
-        raise UserError(f"{where}: was made for the body as it is, which --pretrain.epochs changes; leave out one")
+        raise UserError(
+            f"{where}: was made for the body as it is, which {flag('pretrain.epochs')} changes; leave out one"
+        )
     if fetch("adapter_config.json"):
         return replace(setup, first=adapter(setup, fetch, classes, where))
     if fetch("config.json"):
         head = _head(fetch, setup.base.config.n_embd, classes, where)
         # Under one name is one body.
         if name != setup.base.name and load_base(ModelConfig(name=name)).hash != setup.base.hash:
-            raise UserError(f"{where}: its body is another than {setup.base.name}; give --model.name {name}, too")
+            raise UserError(
+                f"{where}: its body is another than {setup.base.name}; give {flag('model.name')} {name}, too"
+            )
         return replace(setup, first={HEAD: head})
     raise UserError(f"{where}: has neither adapter_config.json (of PEFT) nor config.json (of a classifier)")
 

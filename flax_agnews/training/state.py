@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.dropout import Rates
@@ -153,8 +153,9 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, model: Mode
     prompt = _hollow(frame).prompt_tokens
     if max_length + prompt > base.config.n_positions:
         raise UserError(
-            f"--data.max_length {max_length}: with {prompt} prompt tokens above the model's {base.config.n_positions} "
-            f"positions; at most {base.config.n_positions - prompt} for strategy {strategy.name}"
+            f"{flag('data.max_length')} {max_length}: with {prompt} prompt tokens above the model's "
+            f"{base.config.n_positions} positions; at most {base.config.n_positions - prompt} for strategy "
+            f"{strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
     transforms, around = strategy.transforms(plan), strategy.around(plan)

@@ -44,7 +44,7 @@ def why_not(parts: Parts) -> str | None:
     try:
         found = parameters.split(merged(parts.model))[1]
     except UserError as error:
-        return str(error)
+        return error.message
     known = {*body_shapes(parts.setup.base.config), HEAD}
     return f"GPT-2 has no {listed(sorted(set(found) - known))}" if set(found) - known else None
 
