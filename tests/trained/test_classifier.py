@@ -158,7 +158,7 @@ def test_a_run_is_found_from_inside_its_folder(trained: Path, monkeypatch: pytes
 def _refusal(run: Path, **how: Any) -> str:
     with pytest.raises(UserError) as error:
         Classifier.load(run, **how)
-    message = str(error.value)
+    message = error.value.with_flags
     assert "\n" not in message
     return message
 

@@ -263,7 +263,7 @@ def test_too_little_memory_names_what_language_modelling_reads() -> None:
     with pytest.raises(UserError) as caught, out_of_memory(config, language=True):
         raise MemoryError
     assert "48 texts, 1 token at once" in str(caught.value)
-    assert "--train.micro_batch_tokens" in str(caught.value)
+    assert "--train.micro_batch_tokens" in caught.value.with_flags
     assert "parallel_seeds" not in str(caught.value)
 
 

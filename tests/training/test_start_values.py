@@ -227,7 +227,7 @@ def test_an_adapter_that_does_not_fit(case: str, set_up: Callable[[str], Setup],
     spoil(folder)
     with pytest.raises(UserError) as caught:
         begun(set_up(name), folder)
-    message = str(caught.value)
+    message = caught.value.with_flags
     assert told in message
     assert message.startswith(f"--model.start {folder}")
 
@@ -244,7 +244,7 @@ def test_a_method_that_peft_has_not(name: str, set_up: Callable[[str], Setup], t
 
 def test_the_body_must_stay_as_it_is(set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     written(set_up("prompt"), tmp_path)
-    with pytest.raises(UserError, match=r"--pretrain\.epochs"):
+    with pytest.raises(UserError, match=r"pretrain\.epochs"):
         begun(set_up("prompt"), tmp_path, pretrain=PretrainConfig(epochs=1))
 
 

@@ -226,7 +226,7 @@ def _refusal(run: Path, folder: Path, to: str = "hf", **how: Any) -> str:
         export_run(run, to, folder, **how)
     assert _content(folder.parent) == before
     assert "\n" not in str(error.value)
-    return str(error.value)
+    return error.value.with_flags
 
 
 def _content(folder: Path) -> dict[Path, bytes | None]:
