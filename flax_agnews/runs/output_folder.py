@@ -34,6 +34,7 @@ _WRITTEN = (
     "tokenizer",
     "wandb",
 )
+_ELSE = f"Choose another {flag('output')}, or {flag('overwrite')}"
 _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "identity.json")
 
 
@@ -114,10 +115,7 @@ class RunFolder:
             return
         changed = [name for name in identity if name not in PLANNED and known.get(name) != identity[name]]
         if changed:
-            raise UserError(
-                f"{self.path}: was begun with other {listed(changed)}. "
-                f"Choose another {flag('output')}, or {flag('overwrite')}"
-            )
+            raise UserError(f"{self.path}: was begun with other {listed(changed)}. {_ELSE}")
 
 
 class OutputFolder:
@@ -217,9 +215,7 @@ class OutputFolder:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, ValueError):
             pass
-        raise UserError(
-            f"{path}: is no configuration of this program. Choose another {flag('output')}, or {flag('overwrite')}"
-        )
+        raise UserError(f"{path}: is no configuration of this program. {_ELSE}")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         # What config.yaml lacks is newer than the folder, which was made as its default has it.
@@ -231,10 +227,7 @@ class OutputFolder:
             if name in old and not _may_follow(name, old[name], new[name])
         ]
         if changed:
-            raise UserError(
-                f"{self.path} belongs to another configuration: {listed(changed)}. "
-                f"Choose another {flag('output')}, or {flag('overwrite')}"
-            )
+            raise UserError(f"{self.path} belongs to another configuration: {listed(changed)}. {_ELSE}")
 
     def _clear(self) -> None:
         """Removes what an experiment wrote, and nothing else."""

@@ -188,9 +188,7 @@ def test_rows_know_neither_dropout_on_attention_weights_nor_a_prompt(way, name, 
 
 
 def test_cudnn_is_not_for_this_processor():
-    message = (
-        "^model.attention cudnn: needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu; choose rows or"
-    )
+    message = "^model.attention cudnn: needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu; choose rows or"
     with pytest.raises(UserError, match=message):
         setup_of("full", "cudnn", "bfloat16")
 

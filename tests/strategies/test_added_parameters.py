@@ -110,7 +110,7 @@ def test_adapters_are_behind_projections(config, placement):
     ],
 )
 def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
-    with pytest.raises(UserError, match=rf"^--{name}\.{setting} {value}: must be .*{allowed}"):
+    with pytest.raises(UserError, match=rf"^{name}\.{setting} {value}: must be .*{allowed}"):
         tiny.build(name, **{setting: value})
 
 

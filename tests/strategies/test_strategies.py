@@ -131,7 +131,7 @@ def test_partials_rates_are_base_and_multiplied():
     ],
 )
 def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
-    with pytest.raises(UserError, match=rf"^--{name}\.{setting} {value}: must be .*{allowed}"):
+    with pytest.raises(UserError, match=rf"^{name}\.{setting} {value}: must be .*{allowed}"):
         tiny.build(name, **{setting: value})
 
 
