@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from flax_agnews.data.rows import Rows, check_columns, joined, path_in, side_by_side
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.system.machine import machine_memory
 
 T = TypeVar("T")
@@ -110,7 +110,9 @@ Write = Callable[[Chunk, Added], None]
 def check_new(place: str, columns: Collection[str], added: Iterable[str]) -> None:
     """Raises a `UserError` where a new column has the name of an existing one."""
     if there := [name for name in added if name in columns]:
-        raise UserError(f"{place}: has {listed(there)} already; name the new columns otherwise: --prefix answered_")
+        raise UserError(
+            f"{place}: has {listed(there)} already; name the new columns otherwise: {flag('prefix')} answered_"
+        )
 
 
 def taken(values: Sequence[T], indices: Iterable[int]) -> list[T]:

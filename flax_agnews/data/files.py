@@ -7,7 +7,7 @@ from flax_agnews.config import DataConfig
 from flax_agnews.data import layout, splits, streams, tables
 from flax_agnews.data.chunks import Part, whole
 from flax_agnews.data.rows import MOST_CLASSES, Found, Rows
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.system.files import expanded
 
 CLASSES_FILE = "classes.txt"
@@ -37,8 +37,9 @@ def load(config: DataConfig) -> Found:
     if config.test_source is not None:
         found["test"] = _whole(config.test_source, _files(config.test_source, "test_source"), config)
     elif config.test_fraction is None:
-        share = "--data.test_fraction 0.1 holds that share of its rows out"
-        raise UserError(f"--data.source {config.source}: trains; name what tests: --data.test_source FILE, or {share}")
+        share = f"{flag('data.test_fraction')} 0.1 holds that share of its rows out"
+        ways = f"{flag('data.test_source')} FILE, or {share}"
+        raise UserError(f"{flag('data.source')} {config.source}: trains; name what tests: {ways}")
     return Found(found)
 
 
@@ -50,10 +51,12 @@ def _load_folder(folder: Path, config: DataConfig) -> Found:
         return Found({"train": _whole(str(place), parts[""], config)})
     configurations = layout.configurations(place, config.train_split) if config.train_split not in parts else []
     if configurations:
-        raise UserError(f"{place}: has several data sets; name one: --data.config {' or '.join(configurations)}")
+        raise UserError(
+            f"{place}: has several data sets; name one: {flag('data.config')} {' or '.join(configurations)}"
+        )
     if not parts:
         example = f"{config.train_split}{layout.FORMATS[0]}"
-        raise UserError(f"--data.source {place}: has no file {example}, or one that ends in {layout.allowed()}")
+        raise UserError(f"{flag('data.source')} {place}: has no file {example}, or one that ends in {layout.allowed()}")
     chosen = splits.choose(str(place), list(parts), config)
     rows = {split: _whole(f"{place} {name}", parts[name], config) for split, name in chosen.items()}
     return Found(rows, _class_names(place / CLASSES_FILE), splits.notes(chosen), chosen)
@@ -68,7 +71,7 @@ def _files(source: str, setting: str) -> Part:
         return tables.files_part(layout.matching(source))
     path = expanded(source)
     if not source or not path.exists():
-        raise UserError(f"--data.{setting} {source}: no such file or folder")
+        raise UserError(f"{flag(f'data.{setting}')} {source}: no such file or folder")
     if not path.is_file():
         raise UserError(f"{path}: must be a file that ends in {layout.allowed()}")
     return tables.files_part([path])

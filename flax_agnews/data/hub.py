@@ -9,7 +9,7 @@ from flax_agnews.data import splits
 from flax_agnews.data.arrow import dataset_part
 from flax_agnews.data.chunks import whole
 from flax_agnews.data.rows import Found, Rows
-from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.errors import UserError, flag, listed, shown
 
 
 def claims(source: str) -> bool:
@@ -38,13 +38,13 @@ def _load_dataset(name: str, config: str | None) -> Any:
         with quiet():
             return datasets.load_dataset(name, config)
     except DatasetNotFoundError as error:
-        kinds = "--data.source is a hub id, a local file or folder, or builtin"
+        kinds = f"{flag('data.source')} is a hub id, a local file or folder, or builtin"
         raise UserError(f"{name}: the hub has no such data set, or it is private ({kinds})") from error
     except (DatasetsError, HfHubHTTPError, ValueError, RuntimeError, FileNotFoundError) as error:
         _check_configuration(name, config)
         raise UserError(f"{name} can't be loaded from the hub: {shown(error, most=200)}") from error
     except (ConnectionError, HTTPError) as error:  # HTTPError: whichever HTTP client the hub's library uses
-        ways = "--data.source FILE or DIR, or --data.source builtin"
+        ways = f"{flag('data.source')} FILE or DIR, or {flag('data.source')} builtin"
         raise UserError(f"{name} is not in the cache and the hub can't be reached. {offline(ways)}") from error
     except OSError as error:
         raise UserError(f"{name} can't be stored: {shown(error, most=200)}") from error
@@ -60,9 +60,9 @@ def _check_configuration(name: str, config: str | None) -> None:
     except Exception:  # whatever else is wrong with it: the first error says so
         return
     if config not in known and (config is not None or len(known) > 1):
-        given = "" if config is None else f"--data.config {config}: "
+        given = "" if config is None else f"{flag('data.config')} {config}: "
         raise UserError(
-            f"{given}{name} has the configurations {listed(known)}: --data.config {known[0]} takes the first"
+            f"{given}{name} has the configurations {listed(known)}: {flag('data.config')} {known[0]} takes the first"
         )
 
 

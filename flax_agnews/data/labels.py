@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from flax_agnews.data.rows import MOST_CLASSES, Rows
-from flax_agnews.errors import UserError, listed, nearest, shown
+from flax_agnews.errors import UserError, flag, listed, nearest, shown
 
 NEARLY = 0.9
 """Share of 0 to n - 1 that the training labels must use to be read as positions where no names are declared."""
@@ -46,7 +46,7 @@ class Classes:
     names: Sequence[str]
     how: Literal["names", "positions", "legacy"]
     why: str = ""
-    setting: str = "--data.labels"
+    setting: str = flag("data.labels")
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -107,7 +107,7 @@ def find_classes(
         raise UserError(f"{train.place}: every label is {shown(next(iter(distinct)))}; at least 2 classes are needed")
     if len(distinct) > MOST_CLASSES:
         many = f"has {len(distinct):,} different labels, at most {MOST_CLASSES:,} are allowed"
-        raise UserError(f"{train.place}: {many}; --data.label_column names the labels")
+        raise UserError(f"{train.place}: {many}; {flag('data.label_column')} names the labels")
     if how == "legacy":
         return _legacy(distinct, declared)
     if declared:
@@ -116,7 +116,7 @@ def find_classes(
 
 
 def choose_reading(
-    splits: Iterable[Rows], names: Sequence[str], how: How = "auto", setting: str = "--data.labels"
+    splits: Iterable[Rows], names: Sequence[str], how: How = "auto", setting: str = flag("data.labels")
 ) -> Classes:
     """Chooses whether labels are read as the declared `names` or as positions among them.
 
@@ -203,7 +203,7 @@ def _undeclared(distinct: Mapping[str, str], how: How) -> Classes:
     if how == "auto" and between:
         raise UserError(
             f"{distinct[between[0]]}: label {shown(between[0])}: is a regression meant? This program fits classes. "
-            "Where such numbers are names of classes: --data.labels names"
+            f"Where such numbers are names of classes: {flag('data.labels')} names"
         )
     names = sorted(distinct, key=lambda label: (Decimal(label), label) if as_numbers else label)
     why = "labels are class names"
@@ -244,7 +244,7 @@ def _size(numbers: Mapping[str, int | None], places: Mapping[str, str]) -> int:
     """Number of classes where labels are positions."""
     for label, number in numbers.items():
         if number is None or not 0 <= number < MOST_CLASSES:
-            allowed = f"must be 0 to {MOST_CLASSES - 1}, since --data.labels positions asks for class numbers"
+            allowed = f"must be 0 to {MOST_CLASSES - 1}, since {flag('data.labels')} positions asks for class numbers"
             raise UserError(f"{places[label]}: label {shown(label)}: {allowed}")
     return 1 + max(number for number in numbers.values() if number is not None)
 

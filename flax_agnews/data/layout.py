@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flax_agnews.data.streams import COMPRESSIONS
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.system.files import expanded
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -50,7 +50,7 @@ def configured(folder: Path, config: str | None) -> Path:
         return folder
     found = [place / config for place in (folder, folder / "data") if (place / config).is_dir()]
     if not found:
-        raise UserError(f"--data.config {config}: {folder} has no such folder, but {listed(_folders(folder))}")
+        raise UserError(f"{flag('data.config')} {config}: {folder} has no such folder, but {listed(_folders(folder))}")
     return found[0]
 
 

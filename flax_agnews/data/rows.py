@@ -8,7 +8,7 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
-from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.system.machine import machine_memory
 
 MOST_CLASSES = 10_000
@@ -119,21 +119,25 @@ def check_columns(
     for setting, name in wanted:
         count = list(columns).count(name)
         if count > 1:
-            raise UserError(f"--{section}{setting} {name}: {place} has the columns {shown(name)} {count} times")
+            raise UserError(f"{flag(section + setting)} {name}: {place} has the columns {shown(name)} {count} times")
         if not count and not path_in(fields, name):
             inside = {column: [f"{column}.{inner}" for inner in fields.get(column) or ()] for column in columns}
             have = listed(shown(name) for column in columns for name in inside[column] or [column])
             other = [known for known in columns if known.strip().casefold() == name.strip().casefold()]
-            hint = f". Did you mean --{section}{setting} {quote(other[0])}?" if other else ""
+            hint = f". Did you mean {flag(section + setting)} {quote(other[0])}?" if other else ""
             if delimiter and not hint and not any(name in columns for _, name in wanted):
                 hint = _no_header(columns, [name for _, name in wanted], section, delimiter)
-            raise UserError(f"--{section}{setting} {name}: {place} has the columns {have}{hint}")
+            raise UserError(f"{flag(section + setting)} {name}: {place} has the columns {have}{hint}")
 
 
 def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, delimiter: str) -> str:
     """A hint for a CSV whose first line has none of the columns."""
     header = f". If its first line is no header, put one above it: {delimiter.join(wanted).replace(chr(9), ' (tab) ')}"
-    split = f". If other characters are between columns: --{section}delimiter CHARACTER" if len(columns) == 1 else ""
+    split = (
+        f". If other characters are between columns: {flag(section + 'delimiter')} CHARACTER"
+        if len(columns) == 1
+        else ""
+    )
     return header + split
 
 
@@ -163,7 +167,7 @@ def _checked(rows: Rows, index: int, text: object, name: str) -> str:
     if text is None:
         raise UserError(f"{rows.at(index)}: the {name} is missing (an empty one would be allowed)")
     if not isinstance(text, str):
-        raise UserError(f"{rows.at(index)}: {shown(text)} is no text; --data.text_column names the texts")
+        raise UserError(f"{rows.at(index)}: {shown(text)} is no text; {flag('data.text_column')} names the texts")
     if not text.isascii() and not _encodable(text):
         raise UserError(f"{rows.at(index)}: the {name} is no valid Unicode (half of a surrogate pair)")
     return text

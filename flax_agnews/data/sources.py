@@ -10,7 +10,7 @@ from flax_agnews.config import DataConfig
 from flax_agnews.data import builtin, files, hub, splits
 from flax_agnews.data.labels import find_classes
 from flax_agnews.data.rows import Found, Text, checked_texts
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 
 
 class Source(Protocol):
@@ -73,7 +73,9 @@ def load_corpus(config: DataConfig) -> Corpus:
     test, whatever the limits.
     """
     if config.test_source is not None and not files.is_single_file(config.source):
-        raise UserError(f"--data.test_source is for a single file as --data.source; {config.source} is none")
+        raise UserError(
+            f"{flag('data.test_source')} is for a single file as {flag('data.source')}; {config.source} is none"
+        )
     found = next(kind for kind in SOURCES if kind.claims(config.source)).load(config)
     found = splits.labelled(found, config)
     texts = {split: checked_texts(rows) for split, rows in found.splits.items()}
@@ -97,6 +99,6 @@ def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:
     held_out = math.ceil(fraction * len(rows))
     if held_out >= len(rows):
         left = f"leaves none of {len(rows)} training rows to train on; lower it, or give more rows"
-        raise UserError(f"--data.validation_fraction {fraction}: {left}")
+        raise UserError(f"{flag('data.validation_fraction')} {fraction}: {left}")
     order = np.random.default_rng(seed).permutation(len(rows))
     return rows.take(order[held_out:]), rows.take(order[:held_out])

@@ -8,7 +8,7 @@ import numpy as np
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data.rows import Found, Rows
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.system.text import counted
 
 VALIDATION = ("validation", "val", "valid", "dev")
@@ -34,18 +34,18 @@ def choose(place: str, have: Collection[str], config: DataConfig) -> dict[str, s
         found = [name for name in VALIDATION if name in have and name not in named.values()]
         if len(found) > 1:
             raise UserError(
-                f"{place}: has {listed(found)}: --data.validation_split {found[0]} says which one validates"
+                f"{place}: has {listed(found)}: {flag('data.validation_split')} {found[0]} says which one validates"
             )
         named["validation"] = found[0] if found else None
     chosen = {split: name for split, name in named.items() if name is not None}
     twice = [split for split, name in chosen.items() if list(chosen.values()).count(name) > 1]
     if twice:
-        flags = " and ".join(f"--data.{split}_split" for split in twice)
+        flags = " and ".join(f"{flag(f'data.{split}_split')}" for split in twice)
         raise UserError(f"{flags}: both are {chosen[twice[0]]}; each needs a split of its own")
     for split, name in chosen.items():
         if name not in have and (split != "test" or name != _PLAIN.test_split):
             splits = f"has the splits {listed(have)}" if have else "has no splits"
-            raise UserError(f"--data.{split}_split {name}: {place} {splits}")
+            raise UserError(f"{flag(f'data.{split}_split')} {name}: {place} {splits}")
     return {split: name for split, name in chosen.items() if name in have}
 
 
@@ -54,7 +54,7 @@ def refuse_names(config: DataConfig, what: str) -> None:
     for setting in ("config", "train_split", "validation_split", "test_split"):
         value = getattr(config, setting)
         if value != getattr(_PLAIN, setting):
-            raise UserError(f"--data.{setting} {value}: is for folders and hub data sets; {what}")
+            raise UserError(f"{flag(f'data.{setting}')} {value}: is for folders and hub data sets; {what}")
 
 
 def notes(chosen: Mapping[str, str]) -> list[str]:
@@ -77,7 +77,7 @@ def labelled(found: Found, config: DataConfig) -> Found:
             del rows[split]
             nothing = f"{part.place}: none of its {part.unlabelled:,} rows has a label"
             if split == "train" or (split == "validation" and config.validation_split):
-                other = f"--data.label_column names another column, --data.{split}_split another split"
+                other = f"{flag('data.label_column')} names another column, {flag(f'data.{split}_split')} another split"
                 raise UserError(f"{nothing}; {other}")
             said.append(f"{found.chosen.get(split, split)} has no labels")
             if split == "test" and config.test_fraction is None:
@@ -94,9 +94,9 @@ def labelled(found: Found, config: DataConfig) -> Found:
 
 def _instead(chosen: Mapping[str, str], splits: Mapping[str, Rows]) -> str:
     """Advice on which split to test on instead."""
-    share = "--data.test_fraction 0.1 holds that share of the training rows out"
+    share = f"{flag('data.test_fraction')} 0.1 holds that share of the training rows out"
     if "validation" in splits and splits["validation"].texts:
-        return f"--data.test_split {chosen['validation']} tests on that one, or {share}"
+        return f"{flag('data.test_split')} {chosen['validation']} tests on that one, or {share}"
     return share
 
 
@@ -105,6 +105,6 @@ def hold_out(rows: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     fraction = config.test_fraction or 0.0
     held_out = math.ceil(fraction * rows)
     if held_out >= rows:
-        raise UserError(f"--data.test_fraction {fraction}: leaves none of {rows} training rows; lower it")
+        raise UserError(f"{flag('data.test_fraction')} {fraction}: leaves none of {rows} training rows; lower it")
     order = np.random.default_rng([config.split_seed, _TEST]).permutation(rows)
     return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -16,7 +16,7 @@ import numpy as np
 
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
-from flax_agnews.errors import UserError, first_line
+from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.system.environment import cache_folder
 from flax_agnews.system.files import drafted, expanded, write_atomic, write_json
 
@@ -178,7 +178,7 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
     logging.set_verbosity_error()
     folder = expanded(name)
     if folder.is_dir() and not ((folder / "vocab.json").exists() or (folder / "tokenizer.json").exists()):
-        raise UserError(f"--model.tokenizer {name}: the folder has neither vocab.json nor tokenizer.json")
+        raise UserError(f"{flag('model.tokenizer')} {name}: the folder has neither vocab.json nor tokenizer.json")
     try:
         with nullcontext() if folder.is_dir() else quiet():
             tokenizer = GPT2Tokenizer.from_pretrained(str(folder) if folder.is_dir() else name)
@@ -186,14 +186,14 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
             raise ValueError("the vocabulary lacks the 256 bytes and end-of-text")
     except Exception as error:  # the client raises what it likes: OSError, ValueError, errors of its parser
         if folder.is_dir():
-            raise UserError(f"--model.tokenizer {name}: cannot be read ({first_line(error)})") from error
+            raise UserError(f"{flag('model.tokenizer')} {name}: cannot be read ({first_line(error)})") from error
         raise UserError(
             f"tokenizer {name} is not in the cache and the hub can't be reached, or has no such tokenizer",
-            offline("--model.tokenizer DIR"),
+            offline(f"{flag('model.tokenizer')} DIR"),
         ) from error
     end = tokenizer.eos_token_id
     if end is None or tokenizer.backend_tokenizer.token_to_id(str(tokenizer.eos_token)) is None:
-        raise UserError(f"--model.tokenizer {name}: has no end-of-text token ({END_OF_TEXT})")
+        raise UserError(f"{flag('model.tokenizer')} {name}: has no end-of-text token ({END_OF_TEXT})")
     return Tokenizer(tokenizer.backend_tokenizer, int(end), special_tokens)
 
 
@@ -216,7 +216,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
     if largest >= vocabulary:
         raise UserError(
             f"{where}: the tokenizer has ids up to {largest}, the model's vocabulary only {vocabulary} entries. "
-            "Choose the model's own tokenizer with --model.tokenizer"
+            f"Choose the model's own tokenizer with {flag('model.tokenizer')}"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import TrainConfig
-from flax_agnews.errors import UserError, shown
+from flax_agnews.errors import UserError, flag, shown
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.runs.results import RunResult
@@ -18,7 +18,7 @@ from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.state import Setup
 from flax_agnews.training.update_hash import behaviour
 
-_ELSE = "Choose another --output, or --overwrite"
+_ELSE = f"Choose another {flag('output')}, or {flag('overwrite')}"
 
 
 @dataclass
@@ -74,17 +74,17 @@ class Scheme:
             raise UserError(f"{place}: was begun with other {updates} are not those of then. {_ELSE}")
         if before < self.train.epochs and self._updates(self.train.epochs, before) != ours:
             raise UserError(
-                f"--train.epochs {self.train.epochs}: {place} was begun with {before}, and can't go on exactly, since "
-                f"{self._reason} depends on the number of epochs. {_ELSE}"
+                f"{flag('train.epochs')} {self.train.epochs}: {place} was begun with {before}, and can't go on "
+                f"exactly, since {self._reason} depends on the number of epochs. {_ELSE}"
             )
 
     @property
     def _reason(self) -> str:
         """The setting through which more epochs change the first ones."""
         if self.train.schedule != "constant":
-            return f"--train.schedule {self.train.schedule}"
+            return f"{flag('train.schedule')} {self.train.schedule}"
         if self.train.warmup_fraction:
-            return f"--train.warmup_fraction {self.train.warmup_fraction:g}"
+            return f"{flag('train.warmup_fraction')} {self.train.warmup_fraction:g}"
         return f"a rate of {self.name}"
 
     def _updates(self, epochs: int, seen: int) -> str:
@@ -132,8 +132,9 @@ def _check_state(run: RunFolder, result: RunResult, scheme: Scheme) -> None:
     """Raises a `UserError` where a finished run has more epochs to go, and its last state wasn't kept."""
     if max(Store(run.path / "checkpoints").steps, default=0) < result.epochs * scheme.steps_per_epoch:
         raise UserError(
-            f"--train.epochs {scheme.train.epochs}: {run.path} is finished after {result.epochs} and can't go on: its "
-            f"last state wasn't kept (--checkpoint.keep_final, --checkpoint.keep_best run). {_ELSE}"
+            f"{flag('train.epochs')} {scheme.train.epochs}: {run.path} is finished after {result.epochs} and "
+            f"can't go on: its last state wasn't kept ({flag('checkpoint.keep_final')}, "
+            f"{flag('checkpoint.keep_best')} run). {_ELSE}"
         )
 
 

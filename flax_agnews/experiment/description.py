@@ -111,6 +111,12 @@ def describe(
     return _described(chosen, body, classes, settings)
 
 
+def describe_entry(entry: Entry, config: Config) -> Description:
+    """What a registered strategy does to the configured model, with the configured settings."""
+    body, settings = _body(config.model), config.strategies.get(entry.name, entry.settings())
+    return _described(entry.build(settings, body), body, _CLASSES, config.train)
+
+
 def strategies_table(config: Config) -> Table:
     """A table of all registered strategies: what they train, how many parameters, at which rates, and their papers."""
     body, train = _body(config.model), config.train
@@ -120,8 +126,7 @@ def strategies_table(config: Config) -> Table:
         title, ["strategy", "trains", "parameters", "rates", "paper"], {"strategy", "trains", "rates", "paper"}
     )
     for entry in REGISTRY:
-        settings = config.strategies.get(entry.name, entry.settings())
-        told = _described(entry.build(settings, body), body, _CLASSES, train)
+        told = describe_entry(entry, config)
         rates = [short(rate) for rate in told.rates]
         shown = ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
         number = entry.paper.removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.results import RunResult
 from flax_agnews.system.files import expanded
@@ -55,16 +55,16 @@ def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
     """The bytes that a comparison needs at most; a `UserError` where the settings or the disk don't allow as many."""
     size, folder = need(config, setups), expanded(config.output)
-    lower = "--train.runs, --checkpoint.keep_last, or choose --checkpoint.keep_best all"
+    lower = f"{flag('train.runs')}, {flag('checkpoint.keep_last')}, or choose {flag('checkpoint.keep_best')} all"
     limit = config.checkpoint.gigabytes
     if limit is not None and size > limit * 1e9:
         raise UserError(
-            f"--checkpoint.gigabytes {limit:g}: weights and states take up to {count(size)}B. Lower {lower}"
+            f"{flag('checkpoint.gigabytes')} {limit:g}: weights and states take up to {count(size)}B. Lower {lower}"
         )
     if size > (free := _free(folder)):
         raise UserError(
-            f"--output {folder}: weights and states take up to {count(size)}B, and there is room for {count(free)}B. "
-            f"Choose another disk, or lower {lower}"
+            f"{flag('output')} {folder}: weights and states take up to {count(size)}B, and there is room for "
+            f"{count(free)}B. Choose another disk, or lower {lower}"
         )
     return size
 

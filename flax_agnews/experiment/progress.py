@@ -6,6 +6,7 @@ from statistics import fmean
 from rich.console import Console
 
 from flax_agnews.config import Config
+from flax_agnews.errors import flag
 from flax_agnews.system.display import Display, Job
 from flax_agnews.system.display import Progress as Line
 from flax_agnews.system.interrupt import Interrupt
@@ -164,7 +165,11 @@ def job_of(name: str, seeds: Sequence[int], epochs: int) -> Job:
 
 def advice(config: Config) -> str:
     """A sentence that says what to change where a run's numbers were not finite."""
-    ways = ["Lower the learning rate", "set a lower --train.clip_norm"]
-    ways += ["compute in --model.dtype float32"] if config.model.dtype != "float32" else []
-    ways += ["go on without such updates (--train.on_nonfinite skip)"] if config.train.on_nonfinite == "stop" else []
+    ways = ["Lower the learning rate", f"set a lower {flag('train.clip_norm')}"]
+    ways += [f"compute in {flag('model.dtype')} float32"] if config.model.dtype != "float32" else []
+    ways += (
+        [f"go on without such updates ({flag('train.on_nonfinite')} skip)"]
+        if config.train.on_nonfinite == "stop"
+        else []
+    )
     return f"{', '.join(ways[:-1])}, or {ways[-1]}"

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from flax_agnews.config import TrackingConfig
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.metrics.wandb_files import last_row, mend
 
 _PROJECT = "flax_agnews"
@@ -113,7 +113,7 @@ class WandbTracker:
 def check_key(config: TrackingConfig) -> None:
     """Raises a `UserError` for `online` without a key."""
     if _mode(config) == "online" and not _has_key(host := _host()):
-        raise UserError(f"--tracking.wandb online: no key for {host}. Run wandb login, or choose offline")
+        raise UserError(f"{flag('tracking.wandb')} online: no key for {host}. Run wandb login, or choose offline")
 
 
 def open_tracker(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Key
 
-from flax_agnews.errors import UserError, nearest, shown
+from flax_agnews.errors import UserError, flag, nearest, shown
 from flax_agnews.models.attention import attend, attend_last, attend_prompt
 from flax_agnews.models.dropout import Noise, Place, prompt_place
 from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
@@ -136,7 +136,7 @@ class Attention(nnx.Module):
             if forward.prefix is not None or (forward.noise is not None and forward.noise.rate(self.depth, 1)):
                 raise UserError(
                     f"layer {self.depth - 1} attends in rows, yet has something before the texts or dropout on "
-                    "attention weights; choose --model.attention blocks"
+                    f"attention weights; choose {flag('model.attention')} blocks"
                 )
             out = attend_rows(qkv, layout.rows, self.scale, forward.dtype)
         else:

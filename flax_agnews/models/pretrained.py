@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from flax_agnews.config import ModelConfig
 from flax_agnews.data.hub import offline, quiet
-from flax_agnews.errors import UserError, first_line
+from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
@@ -140,7 +140,7 @@ def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None
     if is_local(name):
         folder = expanded(name)
         if not folder.is_dir():
-            raise UserError(f"--{setting} {name}: no such directory")
+            raise UserError(f"{flag(setting)} {name}: no such directory")
         return path if (path := folder / file).is_file() else None
     return _fetch_from_hub(name, file, setting)
 
@@ -160,15 +160,15 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
     except LocalEntryNotFoundError as error:
         if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # asked for before, and it wasn't there
             return None
-        random = ", or random weights by --model.from_config FILE" if setting == "model.name" else ""
-        advice = offline(f"--{setting} DIR{random}")
+        random = f", or random weights by {flag('model.from_config')} FILE" if setting == "model.name" else ""
+        advice = offline(f"{flag(setting)} DIR{random}")
         raise UserError(f"{name} is not in the cache and the hub can't be reached", advice) from error
     except EntryNotFoundError:
         return None
     except RepositoryNotFoundError as error:
-        raise UserError(f"--{setting} {name}: the hub has no such model (or it is private)") from error
+        raise UserError(f"{flag(setting)} {name}: the hub has no such model (or it is private)") from error
     except HFValidationError as error:
-        raise UserError(f"--{setting} {name}: neither a directory nor a hub id") from error
+        raise UserError(f"{flag(setting)} {name}: neither a directory nor a hub id") from error
     except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
         raise UserError(
             f"{name}: downloading {file} failed ({first_line(error)})", "Run the same command to try again"

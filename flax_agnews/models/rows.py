@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.data.shapes import BLOCK, LEVELS
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.models.dropout import Rates
 
 Way = Literal["blocks", "rows", "cudnn"]
@@ -39,15 +39,20 @@ def check_attention(
 
     def require(ok: bool, reason: str) -> None:
         if not ok:
-            raise UserError(f"--model.attention {way}: {reason}")
+            raise UserError(f"{flag('model.attention')} {way}: {reason}")
 
     quiet = rates.attn == 0 or not any(rates.noisy[1:])
-    require(quiet, f"{strategy} drops {rates.attn} of the attention weights; set --model.dropout 0, or choose blocks")
+    require(
+        quiet,
+        f"{strategy} drops {rates.attn} of the attention weights; set {flag('model.dropout')} 0, or choose blocks",
+    )
     require(not prefix, f"{strategy} puts {prefix} tokens before every text; choose blocks")
     if way == "cudnn":
         # Limits of jax/_src/cudnn/fused_attention_stablehlo.py (check_layout, check_is_flash_attention), and for the
         # GPU of https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
-        require(dtype == "bfloat16", f"takes --model.dtype bfloat16, not {dtype}; set it, or choose rows or blocks")
+        require(
+            dtype == "bfloat16", f"takes {flag('model.dtype')} bfloat16, not {dtype}; set it, or choose rows or blocks"
+        )
         nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version
         generation = int(device.compute_capability.split(".")[0]) if nvidia else 0
         needs = "needs an NVIDIA GPU of compute capability 8.0 or newer"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.system.files import write_json
 
 
@@ -31,7 +31,8 @@ class Lock:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
-                f"{self.folder} is in use by {self._holder()}. Wait for it, or stop it, or choose another --output"
+                f"{self.folder} is in use by {self._holder()}. Wait for it, or stop it, or choose another "
+                f"{flag('output')}"
             ) from None
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from None

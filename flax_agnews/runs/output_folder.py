@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.runs.identity import changed
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
@@ -34,6 +34,7 @@ _WRITTEN = (
     "tokenizer",
     "wandb",
 )
+_ELSE = f"Choose another {flag('output')}, or {flag('overwrite')}"
 _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "identity.json")
 
 
@@ -111,7 +112,8 @@ class RunFolder:
             return
         if others := changed(known, identity):
             raise UserError(
-                f"{self.path}: was begun with other {listed(others)}. Choose another --output, or --overwrite"
+                f"{self.path}: was begun with other {listed(others)}. Choose another {flag('output')}, "
+                f"or {flag('overwrite')}"
             )
 
 
@@ -162,10 +164,10 @@ class OutputFolder:
             UserError: the folder can't be written, or was made with other settings, which are named.
         """
         if "\0" in str(self.path):
-            raise UserError(f"--output {self.path}: no folder's name holds a null character")
+            raise UserError(f"{flag('output')} {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
-            raise UserError(f"--output {self.path}: {file} is a file; name a folder")
+            raise UserError(f"{flag('output')} {self.path}: {file} is a file; name a folder")
         if self.writes:
             check_writable(self.path / "config.yaml")
         if overwrite or not (before := self._before()):
@@ -217,7 +219,7 @@ class OutputFolder:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, ValueError):
             pass
-        raise UserError(f"{path}: is no configuration of this program. Choose another --output, or --overwrite")
+        raise UserError(f"{path}: is no configuration of this program. {_ELSE}")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         # What config.yaml lacks is newer than the folder, which was made as its default has it.
@@ -229,10 +231,7 @@ class OutputFolder:
             if name in old and not _may_follow(name, old[name], new[name])
         ]
         if changed:
-            raise UserError(
-                f"{self.path} belongs to another configuration: {listed(changed)}. "
-                "Choose another --output, or --overwrite"
-            )
+            raise UserError(f"{self.path} belongs to another configuration: {listed(changed)}. {_ELSE}")
 
     def _clear(self) -> None:
         """Removes the files that an experiment writes, and nothing else."""

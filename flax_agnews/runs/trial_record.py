@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.runs.identity import changed
 from flax_agnews.system.files import read_json, settings_from
 
@@ -182,7 +182,7 @@ def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
         return Record(dict(identity))
     if other := changed(record.identity, identity):
         told = f"{path_of(folder, name)}: was begun with other {listed(other)}"
-        raise UserError(f"{told}. Choose another --output, or --overwrite")
+        raise UserError(f"{told}. Choose another {flag('output')}, or {flag('overwrite')}")
     return record
 
 

@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from flax_agnews.config import Config, TrainConfig
-from flax_agnews.errors import UserError, nearest, shown
+from flax_agnews.errors import UserError, flag, nearest, shown
 from flax_agnews.settings.ranges import check_range, check_ranges
 from flax_agnews.settings.synonyms import hint
 from flax_agnews.system.files import fits
@@ -55,14 +55,14 @@ def check_config(config: Config) -> None:
     """
     if not isinstance(config, Config):
         raise UserError(f"{shown(repr(config))}: must be a Config, such as Config(output='runs/mine')")
-    _check_types(config, "--")
+    _check_types(config, "")
     for section in fields(Config):
         value, default = getattr(config, section.name), getattr(Config(), section.name)
         if is_dataclass(default) and not isinstance(default, type):
             kind = type(default)
             if not isinstance(value, kind):
                 raise UserError(f"Config({section.name}={shown(repr(value))}): must be a {kind.__name__}")
-            _check_types(value, f"--{section.name}.")
+            _check_types(value, f"{section.name}.")
     check_ranges(config)
 
 
@@ -71,7 +71,7 @@ def _check_types(settings: Any, prefix: str) -> None:
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if not is_dataclass(kind) and not fits(value, kind):
-            raise UserError(f"{prefix}{name} {shown(repr(value))}: must be {allowed(kind)}")
+            raise UserError(f"{flag(prefix + name)} {shown(repr(value))}: must be {allowed(kind)}")
 
 
 def check_kind(where: str, value: Any, kinds: type | tuple[type, ...], words: str) -> None:

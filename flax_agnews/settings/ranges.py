@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 
 _DELIMITER = "one character, but no quote or line break, or tab"
 
@@ -74,7 +74,7 @@ def check_ranges(config: Config) -> None:
     for name in _RANGES:
         section, key = name.split(".")
         value = getattr(getattr(config, section), key)
-        check_range(name, value, f"--{name} {value}")
+        check_range(name, value, f"{flag(name)} {value}")
     if config.data.paired and config.data.max_length < 3:
         each = "a token of each text, and the separator"
-        raise UserError(f"--data.max_length {config.data.max_length}: must be 3 or more for pairs: {each}")
+        raise UserError(f"{flag('data.max_length')} {config.data.max_length}: must be 3 or more for pairs: {each}")

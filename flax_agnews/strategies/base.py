@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints
 import optax
 from jaxtyping import Array, Key
 
-from flax_agnews.errors import UserError, listed, nearest, shown
+from flax_agnews.errors import UserError, flag, listed, nearest, shown
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.settings.keywords import allowed, plain
@@ -242,7 +242,7 @@ def settings_of(settings: Any) -> dict[str, Any]:
 def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
     """Raises a `UserError` that names the setting, its value and what is allowed, unless ok."""
     if not ok:
-        raise UserError(f"--{setting} {value}: must be {allowed}")
+        raise UserError(f"{flag(setting)} {value}: must be {allowed}")
 
 
 class Registry:
@@ -262,7 +262,9 @@ class Registry:
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
-            raise UserError(f"--strategy {name}: no such strategy.{nearest(name, ['all', 'every', *self._entries])}")
+            raise UserError(
+                f"{flag('strategy')} {name}: no such strategy.{nearest(name, ['all', 'every', *self._entries])}"
+            )
         return self._entries[name]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flax_agnews.errors import UserError, shown
+from flax_agnews.errors import UserError, flag, shown
 from flax_agnews.models.gpt2 import GPT2Config
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -99,7 +99,7 @@ class Peft:
         for setting, value in theirs.items():
             if value != ours[setting]:
                 told, asked = shown(value, 100), shown(ours[setting], 100)
-                raise UserError(f"{where} has {setting} {told}, not {asked}; give --{name}.{setting} {told}")
+                raise UserError(f"{where} has {setting} {told}, not {asked}; give {flag(f'{name}.{setting}')} {told}")
         for field, value in fields.items():
             drawn = field == "init_lora_weights" and value in _INITIALIZERS
             if field not in self.fields and field not in _FREE and value not in _NOTHING and not drawn:

@@ -16,7 +16,7 @@ from flax_agnews.data import tables
 from flax_agnews.data.labels import How, choose_reading
 from flax_agnews.data.rows import Rows, checked_texts
 from flax_agnews.data.rows import Text as Text_
-from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.metrics import scores
 from flax_agnews.metrics.scores import ClassScores
 from flax_agnews.metrics.statistics import wilson_interval
@@ -106,10 +106,10 @@ def check_evaluating(
     next(tables.read(path, 1, reading, split)).rows(text_columns, label_column)
     if target is None:
         return
-    check_apart("--json", target, "--data", path)
+    check_apart(flag("json"), target, flag("data"), path)
     if target.is_dir():
-        raise UserError(f"--json {target}: is a folder; name a file")
-    check_writable(target, "--json")
+        raise UserError(f"{flag('json')} {target}: is a folder; name a file")
+    check_writable(target, flag("json"))
 
 
 def evaluate(
@@ -150,7 +150,7 @@ def evaluate(
         for chunk in tables.read(path, ROWS, reading, data.test_split):
             yield chunk.rows(text_columns, label_column), chunk.done
 
-    classes = choose_reading((rows for rows, _ in chunks()), classifier.classes, labels, "--labels")
+    classes = choose_reading((rows for rows, _ in chunks()), classifier.classes, labels, flag("labels"))
     logits, truths, worst, left_out = [], [], list[Mistake](), 0
     with display:
         progress = display.start("evaluate", path.name, 1)

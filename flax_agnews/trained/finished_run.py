@@ -7,7 +7,7 @@ from typing import Any
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data.tokens import Tokenizer
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.system.files import expanded
@@ -78,7 +78,8 @@ def best_weights_notes(store: Store, output: OutputFolder, run: RunFolder, epoch
         places = sorted(output.path.glob("*/seed-*/checkpoints/best-epoch-*"))
         kept = listed("/".join(place.parts[-4:-2]) for place in places) or "none"
         raise UserError(
-            f"{run.path}: its weights were not kept (--checkpoint.keep_best, --checkpoint.enabled); kept: {kept}"
+            f"{run.path}: its weights were not kept ({flag('checkpoint.keep_best')}, {flag('checkpoint.enabled')}); "
+            f"kept: {kept}"
         )
     if not isinstance(about.get("classes"), list) or "vocabulary" not in about:
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.tokens import Tokenizer, load_tokenizer
-from flax_agnews.errors import UserError, listed
+from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
@@ -18,7 +18,7 @@ from flax_agnews.system.files import settings_from
 from flax_agnews.training.adapted_model import NO_DROPOUT, AdaptedModel, adapt_model, trained_parameters
 from flax_agnews.training.start_values import HEAD, start_values
 
-_ADVICE = "Give the body as it was then: --model.name DIR (in Python: model=DIR)"
+_ADVICE = f"Give the body as it was then: {flag('model.name')} DIR (in Python: model=DIR)"
 
 
 @dataclass(frozen=True)

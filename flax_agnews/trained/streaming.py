@@ -9,7 +9,7 @@ from flax_agnews.data import layout, tables
 from flax_agnews.data.chunks import check_new
 from flax_agnews.data.layout import format_of
 from flax_agnews.data.rows import checked_texts
-from flax_agnews.errors import UserError, shown
+from flax_agnews.errors import UserError, flag, shown
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import check_writable, same_file
 from flax_agnews.system.text import counted
@@ -47,16 +47,16 @@ def check_answering(
         classes: names of the classifier's classes.
     """
     if tables.kind_of(source) and format_of(source)[0] != format_of(target)[0]:
-        raise UserError(f"--out {target}: must end in {format_of(source)[0]}, as --file does")
-    check_apart("--out", target, "--file", source)
+        raise UserError(f"{flag('out')} {target}: must end in {format_of(source)[0]}, as {flag('file')} does")
+    check_apart(flag("out"), target, flag("file"), source)
     first = next(tables.read(source, 1, tables.Reading(columns, delimiter=delimiter)))
     first.rows(columns)
     check_new(first.place, first.columns, _new_columns(classes, prefix))
     if target.is_dir():
-        raise UserError(f"--out {target}: is a folder; name a file")
+        raise UserError(f"{flag('out')} {target}: is a folder; name a file")
     if not target.parent.is_dir():
-        raise UserError(f"--out {target}: there is no folder {target.parent}")
-    check_writable(target, "--out")
+        raise UserError(f"{flag('out')} {target}: there is no folder {target.parent}")
+    check_writable(target, flag("out"))
 
 
 def answer_file(

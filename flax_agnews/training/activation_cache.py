@@ -17,7 +17,7 @@ import numpy as np
 from flax_agnews.config import Config
 from flax_agnews.data.batches import EvalBatches, TrainBatches
 from flax_agnews.data.encoded import Data, Split
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.text import count, counted
@@ -50,17 +50,17 @@ class Activations:
         if self.train.cache_frozen != "on":
             return
         if self.devices.several:
-            raise UserError("--train.cache_frozen on: is for one process; choose auto or off for several")
+            raise UserError(f"{flag('train.cache_frozen')} on: is for one process; choose auto or off for several")
         for setup in (stage for whole in setups for stage in (whole, *whole.stages)):
             rates, depth = setup.rates, frozen_depth(setup)
             if self.noisy and max(rates.embd, rates.attn, rates.resid) > 0:
                 raise UserError(
-                    "--train.cache_frozen on: with --model.dropout_frozen, frozen layers give something else at every "
-                    "step. Choose one of the two, or --model.dropout 0"
+                    f"{flag('train.cache_frozen')} on: with {flag('model.dropout_frozen')}, frozen layers give "
+                    f"something else at every step. Choose one of the two, or {flag('model.dropout')} 0"
                 )
             size = self._bytes(Trunk.of(setup.model, depth), self.splits) if depth else 0
             if size > self.train.cache_gigabytes * 1e9:
-                raise self._refused(setup, NoRoom(f"{count(size)}B are above --train.cache_gigabytes"))
+                raise self._refused(setup, NoRoom(f"{count(size)}B are above {flag('train.cache_gigabytes')}"))
 
     def inputs(
         self, setup: Setup, shared: Parameters, batches: TrainBatches, observer: Observer | None = None
@@ -106,13 +106,15 @@ class Activations:
             except NoRoom as reason:
                 if self.train.cache_frozen == "on":
                     raise self._refused(setup, reason) from None
-                observer.note(f"{setup.name}: frozen layers are computed in every epoch, not cached: {reason}")
+                observer.note(
+                    f"{setup.name}: frozen layers are computed in every epoch, not cached: {reason.with_flags}"
+                )
         return 0, splits
 
     def _refused(self, setup: Setup, reason: NoRoom) -> UserError:
         return UserError(
-            f"--train.cache_frozen on: strategy {setup.name}: {reason}. Raise --train.cache_gigabytes, "
-            "or choose --train.cache_dtype bfloat16, or auto"
+            f"{flag('train.cache_frozen')} on: strategy {setup.name}: {reason.message}. Raise {flag('train.cache_gigabytes')}, "
+            f"or choose {flag('train.cache_dtype')} bfloat16, or auto"
         )
 
     def _evaluated(self, splits: Mapping[str, Split]) -> dict[str, EvalBatches]:

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Rates
@@ -101,8 +101,8 @@ def adapt_model(
     prompt = hollow(frame).prompt_tokens
     if max_length + prompt > config.n_positions:
         raise UserError(
-            f"--data.max_length {max_length}: with {prompt} prompt tokens above the model's {config.n_positions} "
-            f"positions; at most {config.n_positions - prompt} for strategy {strategy.name}"
+            f"{flag('data.max_length')} {max_length}: with {prompt} prompt tokens above the model's "
+            f"{config.n_positions} positions; at most {config.n_positions - prompt} for strategy {strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
     return AdaptedModel(strategy, base, classes, frame, labels, jnp.dtype(settings.dtype), way)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flax_agnews.errors import UserError
+from flax_agnews.errors import OneLineError, UserError, flag
 from flax_agnews.system.files import draft_of, read_json, write_json
 from flax_agnews.system.machine import machine_memory
 
@@ -21,7 +21,7 @@ _SPARE = 10**9  # bytes of a disk that stay free
 _CHUNK = 1 << 24  # bytes that a checksum reads at once
 
 
-class NoRoom(Exception):
+class NoRoom(OneLineError):
     """Raised where arrays don't fit; its text says why."""
 
 
@@ -135,7 +135,7 @@ class ArrayFolder:
         free = shutil.disk_usage(self.path).free - size - _SPARE
         removable = sum(sizes[folder] for folder in others)
         if total - removable > self.limit:
-            raise NoRoom(f"at most {self.limit / 1e9:.3g} GB in {self.path} (--train.cache_gigabytes)")
+            raise NoRoom(f"at most {self.limit / 1e9:.3g} GB in {self.path} ({flag('train.cache_gigabytes')})")
         if free + removable < 0:
             raise NoRoom(f"the disk of {self.path} has no room for it and {_SPARE / 1e9:g} GB to spare")
         while total > self.limit or (free < 0 and others):
@@ -206,7 +206,7 @@ def _reserve(handle: int, size: int) -> None:
         os.truncate(handle, size)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise NoRoom(error.strerror) from None
+            raise NoRoom(str(error.strerror)) from None
         os.truncate(handle, size)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import TrainConfig
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.system.text import counted
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -58,11 +58,11 @@ def out_of_memory(train: TrainConfig, language_batch: int | None = None) -> Iter
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         language, texts = language_batch is not None, language_batch or train.batch_size
-        others = ", --train.parallel_seeds or --train.eval_batch_size"
+        others = f", {flag('train.parallel_seeds')} or {flag('train.eval_batch_size')}"
         now = f" (now {train.parallel_seeds} and {train.eval_batch_size})"
         raise UserError(
             f"out of memory{' in language modelling' if language else ''} with batches of {counted(texts, 'text')}, "
-            f"{counted(train.micro_batch_tokens, 'token')} at once. Lower --train.micro_batch_tokens "
+            f"{counted(train.micro_batch_tokens, 'token')} at once. Lower {flag('train.micro_batch_tokens')} "
             f"(the same numbers in less memory){'' if language else others + now}"
         ) from error
 

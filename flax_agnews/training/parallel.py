@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flax_agnews.config import ParallelConfig
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.files import write_atomic
 from flax_agnews.training import private_apis
@@ -83,10 +83,10 @@ class Devices:
         for device in jax.devices():
             found.setdefault(device.process_index, []).append(device)
         if config.mode == "pmap" and len(found) > 1:
-            raise UserError("--parallel.mode pmap: is for one process; choose jit for several")
+            raise UserError(f"{flag('parallel.mode')} pmap: is for one process; choose jit for several")
         least = min(map(len, found.values()))
         if config.devices is not None and config.devices > least:
-            raise UserError(f"--parallel.devices {config.devices}: there are {least} here")
+            raise UserError(f"{flag('parallel.devices')} {config.devices}: there are {least} here")
         return cls(config.mode, tuple(d for process in sorted(found) for d in found[process][: config.devices]))
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flax_agnews.errors import Diverged
+from flax_agnews.errors import Diverged, flag
 from flax_agnews.models.pretrained import BODY, Base
 from flax_agnews.strategies.base import Strategy
 from flax_agnews.strategies.optim import FROZEN, Plan
@@ -51,7 +51,7 @@ class Losses:
         """
         numbers = {name: float(value) for name, value in metrics.items()}
         if numbers["skipped"]:
-            raise Diverged([f"pretrain at step {step} ({lost(numbers)})"], "Lower --pretrain.learning_rate")
+            raise Diverged([f"pretrain at step {step} ({lost(numbers)})"], f"Lower {flag('pretrain.learning_rate')}")
         self.loss, self.weight = self.loss + numbers["loss"], self.weight + numbers["weight"]
 
     def close(self) -> None:

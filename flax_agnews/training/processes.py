@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import jax
 
 from flax_agnews.config import ParallelConfig
-from flax_agnews.errors import Lost, UserError, first_line, listed
+from flax_agnews.errors import Lost, UserError, first_line, flag, listed
 from flax_agnews.training.private_apis import key_value_store, process_count, process_number
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def start(config: ParallelConfig) -> None:
         )
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         reason = first_line(error) if found else f"JAX finds no other processes here ({first_line(error)})"
-        raise UserError(f"--parallel.coordinator {config.coordinator}: {reason}") from error
+        raise UserError(f"{flag('parallel.coordinator')} {config.coordinator}: {reason}") from error
     finally:
         timer.cancel()
 
@@ -68,7 +68,7 @@ def _give_up(config: ParallelConfig) -> None:
     print(
         f"error: --parallel.coordinator {config.coordinator}: the processes didn't find each other within "
         f"{config.start_seconds} s. Start {config.processes or 'all'} of them, numbered from 0, with an address of the "
-        "first that all can reach, or raise --parallel.start_seconds",
+        f"first that all can reach, or raise {flag('parallel.start_seconds')}",
         file=sys.stderr,
     )
     sys.stderr.flush()
@@ -81,18 +81,24 @@ def _check(config: ParallelConfig) -> None:
     if config.coordinator is None:
         for name, value in (("processes", count), ("process", number)):
             if value is not None:
-                raise UserError(f"--parallel.{name} {value}: needs --parallel.coordinator, HOST:PORT of the first")
+                raise UserError(
+                    f"{flag(f'parallel.{name}')} {value}: needs {flag('parallel.coordinator')}, HOST:PORT of the first"
+                )
     elif config.coordinator != "auto":
         place = re.fullmatch(r".+:(\d{1,5})", config.coordinator)
         if not place or not 0 < int(place.group(1)) < 2**16:
-            raise UserError(f"--parallel.coordinator {config.coordinator}: must be HOST:PORT of the first, or auto")
+            raise UserError(
+                f"{flag('parallel.coordinator')} {config.coordinator}: must be HOST:PORT of the first, or auto"
+            )
         if count is None or number is None:
             raise UserError(
-                f"--parallel.coordinator {config.coordinator}: needs --parallel.processes, how many there are, and "
-                "--parallel.process, which of them this is"
+                f"{flag('parallel.coordinator')} {config.coordinator}: needs {flag('parallel.processes')}, how many "
+                f"there are, and {flag('parallel.process')}, which of them this is"
             )
     if count is not None and number is not None and number >= count:
-        raise UserError(f"--parallel.process {number}: must be 0 to {count - 1}, of --parallel.processes {count}")
+        raise UserError(
+            f"{flag('parallel.process')} {number}: must be 0 to {count - 1}, of {flag('parallel.processes')} {count}"
+        )
 
 
 def _check_port(coordinator: str) -> None:
@@ -103,8 +109,8 @@ def _check_port(coordinator: str) -> None:
         socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
     except OSError as error:
         raise UserError(
-            f"--parallel.coordinator {coordinator}: port {port} can't be opened here ({error.strerror}); choose "
-            "another, in all processes"
+            f"{flag('parallel.coordinator')} {coordinator}: port {port} can't be opened here ({error.strerror}); "
+            "choose another, in all processes"
         ) from error
 
 

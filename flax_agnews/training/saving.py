@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from flax_agnews.config import CheckpointConfig
-from flax_agnews.errors import UserError, first_line
+from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.system.text import count, words_duration
 from flax_agnews.training.private_apis import leave_background_pools
 
@@ -196,8 +196,8 @@ class Saving:
         if self._failed:
             self.wait()  # a later one, which may succeed
             raise UserError(
-                f"{self._before}{self._failed}, and --checkpoint.on_failure is stop. Other saves stay: mend that, and "
-                "run the same command to go on"
+                f"{self._before}{self._failed}, and {flag('checkpoint.on_failure')} is stop. Other saves stay: mend "
+                "that, and run the same command to go on"
             )
 
     def _start(self, save: _Save, writes: Sequence[Write]) -> _Save:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.errors import UserError, first_line, listed, shown
+from flax_agnews.errors import UserError, first_line, flag, listed, shown
 from flax_agnews.models.pretrained import fetch_file, load_base
 from flax_agnews.models.weights import Fetch, read_safetensors, read_tensors, select
 from flax_agnews.system.files import parse_json, read_model_json
@@ -38,16 +38,18 @@ def start_values(
     Raises:
         UserError: what is named can't be read, or isn't of this body, strategy and number of classes.
     """
-    where, fetch = f"--model.start {name}", partial(fetch_file, name, setting="model.start")
+    where, fetch = f"{flag('model.start')} {name}", partial(fetch_file, name, setting="model.start")
     if changed_body:
-        raise UserError(f"{where}: was made for the body as it is, which --pretrain.epochs changes; leave out one")
+        raise UserError(
+            f"{where}: was made for the body as it is, which {flag('pretrain.epochs')} changes; leave out one"
+        )
     if fetch("adapter_config.json"):
         return read_adapter(model, trainable, fetch, classes, where)
     if fetch("config.json"):
         head, base = _head(fetch, model.base.config.n_embd, classes, where), model.base
         # Under one name is one body.
         if name != base.name and load_base(ModelConfig(name=name)).hash != base.hash:
-            raise UserError(f"{where}: its body is another than {base.name}; give --model.name {name}, too")
+            raise UserError(f"{where}: its body is another than {base.name}; give {flag('model.name')} {name}, too")
         return {HEAD: head}
     raise UserError(f"{where}: has neither adapter_config.json (of PEFT) nor config.json (of a classifier)")
 

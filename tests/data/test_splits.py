@@ -252,7 +252,7 @@ for more in json.loads(sys.argv[1]):
         c = load_corpus(DataConfig(source="nyu/glue", **more))
         told.append([c.classes, c.train.texts, c.validation.texts, c.test.texts, c.test.labels.tolist(), c.notes])
     except UserError as error:
-        told.append(str(error))
+        told.append(error.with_flags)
 print(json.dumps(told))
 """
 

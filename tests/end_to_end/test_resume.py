@@ -165,7 +165,7 @@ def test_an_edited_strategy_neither_resumes_nor_passes_for_the_one_that_ran(tmp_
     Experiment(_config(output), [Strategy.by_pattern("mine", {".*": _rate})]).run()
     assert [run["strategy"] for run in results(output)["runs"]] == ["mine", "mine"]
     edited = Strategy.by_pattern("mine", {"/wte/": "frozen", ".*": _rate})
-    with pytest.raises(UserError, match=r"begun with other strategy.*--overwrite") as caught:
+    with pytest.raises(UserError, match=r"begun with other strategy.*overwrite") as caught:
         Experiment(_config(output), [edited]).run()
     assert str(output / "mine" / "seed-42") in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

@@ -159,7 +159,7 @@ def test_a_scheme_of_ones_own_goes_on_where_its_updates_dont_depend_on_the_plan(
 
     run(2)
     if depends:
-        with pytest.raises(UserError, match=r"^--train.epochs 3: .*since a rate of mine depends on the number of epo"):
+        with pytest.raises(UserError, match=r"^train.epochs 3: .*since a rate of mine depends on the number of epo"):
             run(3)
     else:
         run(3)

@@ -89,7 +89,7 @@ def test_auto_without_a_key_is_off_and_says_how_to_have_it(clean, tmp_path):
 
 
 def test_online_without_a_key_is_one_line(clean, tmp_path):
-    with pytest.raises(UserError, match=r"^--tracking\.wandb online: no key for https://\S+\. Run wandb login"):
+    with pytest.raises(UserError, match=r"^tracking\.wandb online: no key for https://\S+\. Run wandb login"):
         _open(tmp_path, "online")
 
 
@@ -133,7 +133,7 @@ def test_wandb_disabled_is_obeyed_unless_something_is_asked_for(clean, tmp_path,
     clean.setenv("WANDB_MODE", "disabled")
     _open(tmp_path / "run", "offline")[0].finish()
     assert _begun(tmp_path / "run").display_name == "full-seed-42"
-    with pytest.raises(UserError, match=r"^--tracking\.wandb online: no key"):
+    with pytest.raises(UserError, match=r"^tracking\.wandb online: no key"):
         _open(tmp_path, "online")
 
 

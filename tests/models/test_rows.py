@@ -134,22 +134,20 @@ def test_auto_is_blocks():
 @pytest.mark.parametrize(
     ("name", "dropout", "words"),
     [
-        ("full", 0.1, ["full drops 0.1 of the attention weights", "--model.dropout 0", "choose blocks"]),
-        ("partial", 0.1, ["partial drops 0.1 of the attention weights", "--model.dropout 0", "choose blocks"]),
+        ("full", 0.1, ["full drops 0.1 of the attention weights", "model.dropout 0", "choose blocks"]),
+        ("partial", 0.1, ["partial drops 0.1 of the attention weights", "model.dropout 0", "choose blocks"]),
         ("prompt", 0.0, ["prompt puts 5 tokens before every text", "choose blocks"]),
     ],
 )
 def test_rows_know_neither_dropout_on_attention_weights_nor_a_prompt(way, name, dropout, words):
-    with pytest.raises(UserError, match=f"^--model.attention {way}: ") as error:
+    with pytest.raises(UserError, match=f"^model.attention {way}: ") as error:
         setup_of(name, way, "bfloat16", dropout)
     assert [word for word in words if word not in str(error.value)] == []
     assert "\n" not in str(error.value)
 
 
 def test_cudnn_is_not_for_this_processor():
-    message = (
-        "^--model.attention cudnn: needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu; choose rows or"
-    )
+    message = "^model.attention cudnn: needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu; choose rows or"
     with pytest.raises(UserError, match=message):
         setup_of("full", "cudnn", "bfloat16")
 
@@ -173,7 +171,7 @@ def test_cudnn_takes_heads_up_to_a_width(capability, most):
     for width in (8, 64, most):
         check(head_width=width, device=gpu(capability))
     for width in (20, most + 8):
-        with pytest.raises(UserError, match=f"^--model.attention cudnn: .* at most {most}, not {width} wide; choose"):
+        with pytest.raises(UserError, match=f"^model.attention cudnn: .* at most {most}, not {width} wide; choose"):
             check(head_width=width, device=gpu(capability))
 
 
@@ -188,7 +186,7 @@ def test_cudnn_needs_a_gpu_that_it_runs_on(device):
 
 
 def test_cudnn_takes_bfloat16_only():
-    with pytest.raises(UserError, match=r"^--model.attention cudnn: takes --model.dtype bfloat16, not float32; set it"):
+    with pytest.raises(UserError, match=r"^model.attention cudnn: takes model.dtype bfloat16, not float32; set it"):
         check(dtype="float32")
 
 
@@ -196,7 +194,7 @@ def test_a_model_that_no_check_has_seen_refuses_as_well():
     """Somebody's own classifier in rows, with dropout on attention weights in the second of three layers."""
     model = ClassifierModule(tiny.CONFIG, tiny.CLASSES, jax.random.key(0), attention="rows")
     batch, noise = mixed(), Noise(jnp.uint32(SEED), jnp.uint32(STEP), Rates(0.1, 0.1, 0.1, (False, False, True, False)))
-    with pytest.raises(UserError, match=r"^layer 1 attends in rows, yet .*; choose --model.attention blocks"):
+    with pytest.raises(UserError, match=r"^layer 1 attends in rows, yet .*; choose model.attention blocks"):
         jax.eval_shape(lambda: model(batch, noise))
     quiet = Noise(jnp.uint32(SEED), jnp.uint32(STEP), Rates(0.1, 0.0, 0.1, (True,) * 4))
     assert jax.eval_shape(lambda: model(batch, quiet)).shape == (SHAPE.slots, tiny.CLASSES)

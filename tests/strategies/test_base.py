@@ -140,11 +140,11 @@ def test_names_become_entries():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("ful", r"^--strategy ful: no such strategy\. Did you mean full\?$"),
-        ("full,promt", r"^--strategy promt: no such strategy\. Did you mean prompt"),
-        ("zzz", r"^--strategy zzz: no such strategy\. Known: .*all, .*every, .*full"),
-        ("", r"^--strategy : no such strategy\. Known: .*all, .*every, .*full"),
-        (",", r"^--strategy ,: no such strategy\. Known: .*all, .*every, .*full"),
+        ("ful", r"^strategy ful: no such strategy\. Did you mean full\?$"),
+        ("full,promt", r"^strategy promt: no such strategy\. Did you mean prompt"),
+        ("zzz", r"^strategy zzz: no such strategy\. Known: .*all, .*every, .*full"),
+        ("", r"^strategy : no such strategy\. Known: .*all, .*every, .*full"),
+        (",", r"^strategy ,: no such strategy\. Known: .*all, .*every, .*full"),
     ],
 )
 def test_an_unknown_name_gets_a_hint(names, message):

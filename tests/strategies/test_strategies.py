@@ -54,7 +54,7 @@ def test_gpt2_trains_as_many_numbers_as_the_experiment_says(name, numbers):
     ],
 )
 def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
-    with pytest.raises(UserError, match=rf"^--{name}\.{setting} {value}: must be .*{allowed}"):
+    with pytest.raises(UserError, match=rf"^{name}\.{setting} {value}: must be .*{allowed}"):
         tiny.build(name, **{setting: value})
 
 
@@ -72,7 +72,7 @@ def test_a_prompt_and_text_above_the_models_positions_is_an_error():
     base = Base("tiny", tiny.CONFIG, {})
     strategy = tiny.build("prompt", tokens=20)
     set_up(strategy, base, 4, plan, ModelConfig(), max_length=236)
-    with pytest.raises(UserError, match=r"^--data.max_length 237: .*256 positions; at most 236 for strategy prompt$"):
+    with pytest.raises(UserError, match=r"^data.max_length 237: .*256 positions; at most 236 for strategy prompt$"):
         set_up(strategy, base, 4, plan, ModelConfig(), max_length=237)
 
 

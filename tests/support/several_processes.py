@@ -130,7 +130,7 @@ def refusals(devices: Devices) -> Iterator[str]:
         try:
             act()
         except UserError as error:
-            yield str(error)
+            yield error.with_flags
 
 
 if __name__ == "__main__":

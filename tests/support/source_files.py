@@ -53,10 +53,10 @@ def load(source, **settings) -> Corpus:
 
 
 def refusal(source, **settings) -> str:
-    """The message of the error that loading raises: always one line."""
+    """The message of the error that loading raises, as commands show it: always one line."""
     with pytest.raises(UserError) as caught:
         load(source, **settings)
-    message = str(caught.value)
+    message = caught.value.with_flags
     assert len(message.splitlines()) == 1
     return message
 

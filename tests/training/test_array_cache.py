@@ -157,7 +157,7 @@ def test_a_full_disk_is_left_alone(folder, monkeypatch):
     inputs, _ = read(setup_of("partial"), told=heard)
     assert inputs.batches.data.depth == 0
     assert "the disk of" in heard.notes[0]
-    with pytest.raises(UserError, match=r"--train\.cache_frozen on: strategy partial: the disk of"):
+    with pytest.raises(UserError, match=r"^train\.cache_frozen on: strategy partial: the disk of"):
         read(setup_of("partial"), cache_frozen="on")
     assert contents(folder) == {}
 
@@ -172,10 +172,10 @@ def test_on_is_refused_before_anything_is_computed_where_it_can_not_be(folder):
     check({"cache_gigabytes": 1e-5}, names=("full", "prompt"))
     check({}, dropout_frozen=True, dropout=0.0)
     for settings, model, told in (
-        ({"cache_gigabytes": 1e-5}, {}, "strategy partial: .* above --train.cache_gigabytes"),
-        ({}, {"dropout_frozen": True, "dropout": 0.1}, "--model.dropout_frozen"),
+        ({"cache_gigabytes": 1e-5}, {}, "strategy partial: .* above train.cache_gigabytes"),
+        ({}, {"dropout_frozen": True, "dropout": 0.1}, "model.dropout_frozen"),
     ):
-        with pytest.raises(UserError, match=f"^--train.cache_frozen on: .*{told}") as caught:
+        with pytest.raises(UserError, match=f"^train.cache_frozen on: .*{told}") as caught:
             check(settings, **model)
         assert "\n" not in str(caught.value)
     assert not folder.exists()

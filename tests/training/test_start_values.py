@@ -227,7 +227,7 @@ def test_an_adapter_that_does_not_fit(case: str, set_up: Callable[[str], Setup],
     spoil(folder)
     with pytest.raises(UserError) as caught:
         begun(set_up(name), folder)
-    message = str(caught.value)
+    message = caught.value.with_flags
     assert told in message
     assert message.startswith(f"--model.start {folder}")
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from flax_agnews.data.tokens import Ragged
-from flax_agnews.errors import UserError, nearest
+from flax_agnews.errors import UserError, flag, nearest
 from flax_agnews.runs.sealed import discard
 from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.files import check_writable, draft_of, expanded, move, sync
@@ -74,7 +74,7 @@ def export_loaded(run: LoadedRun, to: str, folder: str | Path, *, overwrite: boo
 def _place(to: str, folder: str | Path, overwrite: bool) -> Path:
     """The folder for an export, checked together with the format's name before a model is loaded."""
     if to not in TARGETS:
-        raise UserError(f"--to {to}: no such format.{nearest(to, TARGETS)}")
+        raise UserError(f"{flag('to')} {to}: no such format.{nearest(to, TARGETS)}")
     place = expanded(str(folder)).resolve()
     _check_free(place, overwrite)
     return place
@@ -83,9 +83,9 @@ def _place(to: str, folder: str | Path, overwrite: bool) -> Path:
 def _export(loaded: LoadedRun, to: str, place: Path) -> Exported:
     target = TARGETS[to]
     if reason := target.why_not(loaded):
-        others = [f"--to {name}" for name, other in TARGETS.items() if not other.why_not(loaded)]
+        others = [f"{flag('to')} {name}" for name, other in TARGETS.items() if not other.why_not(loaded)]
         instead = f"; what can be done: {' or '.join(others)}" if others else ""
-        raise UserError(f"{loaded.folder.path}: can't be exported --to {to}: {reason}{instead}")
+        raise UserError(f"{loaded.folder.path}: can't be exported {flag('to')} {to}: {reason}{instead}")
     draft = draft_of(place)
     try:
         draft.mkdir(parents=True)
@@ -111,7 +111,7 @@ def _check_free(place: Path, overwrite: bool) -> None:
         raise UserError(f"{place}: is a file; an export is a folder")
     held = list(place.iterdir())
     if held and not overwrite:
-        raise UserError(f"{place}: is not empty; choose another folder, or --overwrite")
+        raise UserError(f"{place}: is not empty; choose another folder, or {flag('overwrite')}")
     if held and not ((place / "README.md").is_file() and all(path.is_file() for path in held)):
         raise UserError(f"{place}: holds other things than an export; choose another folder")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flax_agnews.data.hub import quiet
-from flax_agnews.errors import UserError, shown
+from flax_agnews.errors import UserError, flag, shown
 
 
 def check_upload(name: str) -> None:
@@ -15,11 +15,11 @@ def check_upload(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UserError(f"--upload {name}: is no OWNER/NAME of a repository ({shown(error, 200)})") from error
+        raise UserError(f"{flag('upload')} {name}: is no OWNER/NAME of a repository ({shown(error, 200)})") from error
     if name.count("/") != 1:
-        raise UserError(f"--upload {name}: must be OWNER/NAME")
+        raise UserError(f"{flag('upload')} {name}: must be OWNER/NAME")
     if get_token() is None:
-        raise UserError(f"--upload {name}: there is no token; log in by `hf auth login`, or set HF_TOKEN")
+        raise UserError(f"{flag('upload')} {name}: there is no token; log in by `hf auth login`, or set HF_TOKEN")
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
@@ -44,9 +44,9 @@ def upload(folder: Path, name: str, private: bool) -> str:
     except HfHubHTTPError as error:
         status = error.response.status_code
         why = "the token may not write there" if status in (401, 403) else f"the hub refuses ({shown(error, 200)})"
-        raise UserError(f"--upload {name}: {why}; {folder} is written") from error
+        raise UserError(f"{flag('upload')} {name}: {why}; {folder} is written") from error
     except OfflineModeIsEnabled as error:
-        raise UserError(f"--upload {name}: HF_HUB_OFFLINE is set; {folder} is written") from error
+        raise UserError(f"{flag('upload')} {name}: HF_HUB_OFFLINE is set; {folder} is written") from error
     except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
-        raise UserError(f"--upload {name}: failed ({shown(error, 200)}); {folder} is written") from error
+        raise UserError(f"{flag('upload')} {name}: failed ({shown(error, 200)}); {folder} is written") from error
     return str(address)

@@ -56,7 +56,7 @@ for name in names:
         check_upload(name)
         upload(folder, name, private=False)
     except UserError as error:
-        told.append(str(error))
+        told.append(error.with_flags)
 print(json.dumps(told))
 """
 
