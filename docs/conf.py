@@ -39,4 +39,9 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "show_toc_level": 2}
+html_theme_options = {
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+    "show_toc_level": 2,
+    "navbar_persistent": [],
+}

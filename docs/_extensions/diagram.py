@@ -11,6 +11,7 @@ _PARTS = ("ln_1", "attn/c_attn", "attn/c_proj", "ln_2", "mlp/c_fc", "mlp/c_proj"
 _WIDTH, _HEIGHT, _GAP, _LEFT = 38, 17, 3, 84  # of a cell, pixels; where cells begin
 _CELLS = len(_PARTS) * (_WIDTH + _GAP) - _GAP
 _RIGHT = _LEFT + _CELLS + 8  # where rates are written
+_BESIDE = 132  # pixels for what is written there
 _OWN = {"kernel", "bias", "scale", "embedding"}  # names of a plain GPT-2's parameters
 
 
@@ -49,7 +50,7 @@ def picture(told: Description, layers: int) -> str:
             lines.append(_text(_RIGHT, top + 12.5, said, "fa-rate"))
         top, before = top + _HEIGHT + _GAP, said
     lines += _legend(leaves, top + 8)
-    size = f'viewBox="0 0 {_RIGHT + 108} {top + 32}" width="{_RIGHT + 108}"'
+    size = f'viewBox="0 0 {_RIGHT + _BESIDE} {top + 32}" width="{_RIGHT + _BESIDE}"'
     title = f"{told.name}: {told.trained:,} of {told.total:,} parameters train"
     head = f'<svg class="fa-diagram" {size} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
     return "\n".join(['<div class="fa-picture">', head, *lines, "</svg>", "</div>"])
@@ -117,7 +118,7 @@ def _cell(x: float, y: float, width: float, name: str, inside: Sequence[Leaf], h
         left = x + 3 if before else x + width - 14
         yield f'<rect class="fa-added" x="{left:g}" width="11" rx="2" y="{y + 3}" height="{_HEIGHT - 6}"/>'
     if name:
-        style = "fa-inside" if added and not plain or trained else "fa-name"
+        style = "fa-inside" if (added and not plain) or trained else "fa-name"
         yield _text(x + width / 2, y + 12.5, name, style, "middle")
 
 

@@ -37,7 +37,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 def _rates(told: Description) -> str:
     rates = [short(rate) for rate in told.rates]
-    return ", ".join(rates) if len(rates) < 5 else f"{rates[0]} to {rates[-1]}"
+    return ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
 
 
 def _paper(url: str) -> str:
@@ -61,7 +61,6 @@ def strategy(name: str) -> str:
     built = entry.build(entry.settings(), _SMALL)
     share = 100 * told.trained / told.total
     rows = [
-        ["What trains", entry.summary],
         ["Parameters that train", f"{told.trained:,} of {told.total:,} ({share:.3g} %), GPT-2 124M with 4 classes"],
         ["Default learning rates", f"{_rates(told)} (AdamW)"],
         *([["Later epochs", _stages(told)]] if built.stages else []),
@@ -71,7 +70,8 @@ def strategy(name: str) -> str:
         ["Command", f"`flax-agnews train --strategy {name}`"],
         ["Python", f'`fa.fit("{name}", ...)` or, with settings, `fa.fit(fa.{name}(...), ...)`'],
     ]
-    return f"{picture(told, _SMALL.n_layer)}\n\n{table(('', ''), rows)}\n"
+    facts = table(("What trains", entry.summary), rows)
+    return f"{picture(told, _SMALL.n_layer)}\n\n{facts}\n"
 
 
 def _stages(told: Description) -> str:
@@ -93,8 +93,10 @@ def _measured(name: str) -> str:
     own = next((run for run in found["runs"] if run["strategy"] == name), None)
     if own is None:
         return "not yet"
-    what = f"{own['test_accuracy']:.3f} accuracy at {own['rate_factor']:.3g} times the default rates"
-    return f"{what} ({{doc}}`family </reference/generated/results/family>`, {_made(found)})"
+    body = f"a GPT-2 of {found['model']['layers']} layers on {found['data']['train']:,} AG News texts"
+    rate = "the default rates" if own["rate_factor"] == 1 else f"{own['rate_factor']:.3g} times the default rates"
+    what = f"accuracy {own['test_accuracy']:.3f}, {body}, at {rate}"
+    return f"{what} ({_page('family', 'family')}, {_made(found)})"
 
 
 def strategy_settings(name: str) -> str:
@@ -121,9 +123,9 @@ def settings_page() -> str:
     return "\n".join([*lines, table(("setting", "default", "strategy"), rows), ""])
 
 
-_SETTINGS = """Each is a flag (`--train.epochs 3`), a line of a YAML file for `--config` (`train: {epochs: 3}`), and a field of
-the section's class in Python (`fa.TrainConfig(epochs=3)`, which `fit` takes as `epochs=3`). `none` is `null` in YAML and
-`None` in Python. `--print_config` prints all of them as a command would use them.
+_SETTINGS = """Each is a flag (`--train.epochs 3`), a line of a YAML file for `--config` (`train: {epochs: 3}`), and a
+field of the section's class in Python (`fa.TrainConfig(epochs=3)`, which `fit` takes as `epochs=3`). `none` is `null`
+in YAML and `None` in Python. `--print_config` prints all of them as a command would use them.
 
 Besides these: `--strategy` (names with commas between; `all` is full, prompt and partial; `every` is the whole family),
 `--output` (the folder for all that is made), `--overwrite` (start over in a folder that is in use) and `--config`."""
@@ -155,6 +157,16 @@ def _made(found: Any) -> str:
     return f"{made['date']}, {made['processor']}, commit {made['commit']}"
 
 
+def _page(name: str, text: str) -> str:
+    """A link to a page of measurements."""
+    return f"{{doc}}`{text} </reference/generated/results/{name}>`"
+
+
+def _source(name: str) -> str:
+    """The line below a table of measurements."""
+    return f"Measured {_made(_read(name))}; {_page(name, 'all figures')}."
+
+
 def savings() -> str:
     """What each saving gains."""
     found = _read("savings")
@@ -163,7 +175,7 @@ def savings() -> str:
         measured = f"`{entry['strategy']}`, {entry['dtype']}, {entry['model']}, batches of {entry['batch_size']}"
         rows.append([f"`{name}`", entry["instead"], measured, f"{entry['gain']:.2f}"])
     head = ("saving", "without it", "measured in", "times as fast")
-    return f"{table(head, rows, right=(3,))}\n\nMeasured {_made(found)}; {{doc}}`all figures </reference/generated/results/savings>`.\n"
+    return f"{table(head, rows, right=(3,))}\n\n{_source('savings')}\n"
 
 
 def versus() -> str:
@@ -177,7 +189,7 @@ def versus() -> str:
         rows.append([f"`{strategy}`, {dtype}", *speeds])
     head = ["real tokens a second", *(way.replace("ours", "here") for way in ways)]
     numbers = table(head, rows, right=range(1, len(head)))
-    return f"{numbers}\n\nMeasured {_made(found)}; {{doc}}`all figures </reference/generated/results/vs_pytorch>`.\n"
+    return f"{numbers}\n\n{_source('vs_pytorch')}\n"
 
 
 def _speed(contender: Any) -> str:
@@ -202,7 +214,7 @@ def family() -> str:
         for run in runs
     ]
     numbers = table(("strategy", "test accuracy", "parameters that train"), rows, right=(1, 2))
-    return f"{numbers}\n\nMeasured {_made(found)}; {{doc}}`all figures </reference/generated/results/family>`.\n"
+    return f"{numbers}\n\n{_source('family')}\n"
 
 
 DIRECTIVES: dict[str, Callable[..., str]] = {
