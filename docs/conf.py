@@ -25,7 +25,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
 
 default_role = "code"  # docstrings have names in single backticks
-autodoc_typehints = "signature"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "__init__,__new__"}
 autoclass_content = "class"

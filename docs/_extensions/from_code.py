@@ -5,10 +5,12 @@ the Python reference and of the settings are written before any page is read.
 """
 
 import inspect
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import facts
+import notebooks
 from docstrings import first_paragraph
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -17,7 +19,8 @@ from sphinx.util.docutils import SphinxDirective
 import flax_agnews
 
 _KINDS = ("Functions", "Classes", "Errors", "Values", "Strategies")
-_RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+_ROOT = Path(__file__).resolve().parents[2]
+_RESULTS, _NOTEBOOK = _ROOT / "benchmarks" / "results", _ROOT / "examples" / "quickstart.ipynb"
 
 
 class Generated(SphinxDirective):
@@ -29,6 +32,7 @@ class Generated(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """The nodes of the Markdown."""
         name, *rest = self.arguments
+        self.env.note_reread()  # the code may have changed, which Sphinx doesn't see
         return self.parse_text_to_nodes(facts.DIRECTIVES[name](*rest))
 
 
@@ -51,7 +55,7 @@ def write_reference(folder: Path) -> None:
         if kind == "Strategies":
             continue
         call = {"Functions": "autofunction", "Classes": "autoclass", "Errors": "autoexception"}.get(kind, "autodata")
-        option = "   :no-value:\n" if call == "autodata" else ""
+        option = "   :no-value:\n" if call == "autodata" else _without_defaults(value)
         write(folder / f"{name}.rst", f"{name}\n{'=' * len(name)}\n\n.. {call}:: flax_agnews.{name}\n{option}")
     lines = ["# Python reference", "", facts.REFERENCE, ""]
     for kind, names in groups.items():
@@ -61,6 +65,12 @@ def write_reference(folder: Path) -> None:
     listed = "\n".join(name for kind, names in groups.items() for name in names if kind != "Strategies")
     lines += [f":::{{toctree}}\n:hidden:\n\n{listed}\n:::", ""]
     write(folder / "python.md", "\n".join(lines))
+
+
+def _without_defaults(value: Any) -> str:
+    """An option that leaves out fields of a dataclass that have a function as default: they would pass for methods."""
+    functions = [] if not is_dataclass(value) else [f.name for f in fields(value) if inspect.isfunction(f.default)]
+    return f"   :exclude-members: {', '.join(['__init__', '__new__', *functions])}\n" if functions else ""
 
 
 def told(name: str) -> str:
@@ -82,12 +92,13 @@ def write(file: Path, text: str) -> None:
 def before_reading(app: Sphinx) -> None:
     """Writes the generated pages, and drops those of names that are no longer public."""
     folder = Path(app.srcdir) / "reference" / "generated"
-    keep = {*(f"{name}.rst" for name in flax_agnews.__all__), "python.md", "settings.md"}
-    for file in folder.glob("*.*"):
+    keep = {*(f"{name}.rst" for name in flax_agnews.__all__), "python.md", "settings.md", "notebook.md"}
+    for file in [*folder.glob("*.rst"), *folder.glob("*.md")]:
         if file.name not in keep:
             file.unlink()
     write_reference(folder)
     write(folder / "settings.md", facts.settings_page())
+    write(folder / "notebook.md", notebooks.page(_NOTEBOOK, folder))
     for file in _RESULTS.glob("*.md"):
         picture = file.with_suffix(".png")
         shown = f"\n```{{image}} /../benchmarks/results/{picture.name}\n```\n" if picture.exists() else ""
