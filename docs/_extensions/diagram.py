@@ -11,7 +11,6 @@ _PARTS = ("ln_1", "attn/c_attn", "attn/c_proj", "ln_2", "mlp/c_fc", "mlp/c_proj"
 _WIDTH, _HEIGHT, _GAP, _LEFT = 38, 17, 3, 84  # of a cell, pixels; where cells begin
 _CELLS = len(_PARTS) * (_WIDTH + _GAP) - _GAP
 _RIGHT = _LEFT + _CELLS + 8  # where rates are written
-_BESIDE = 132  # pixels for what is written there
 _OWN = {"kernel", "bias", "scale", "embedding"}  # names of a plain GPT-2's parameters
 
 
@@ -40,17 +39,18 @@ def picture(told: Description, layers: int) -> str:
     leaves = list(_leaves(told))
     highest = max(leaf.rate for leaf in leaves if leaf.rate)
     rows = list(_rows(leaves, layers))
-    top, lines, before = 16, [_headings()], None
-    for label, cells in rows:
+    told_beside = [_said([leaf for *_, inside in cells for leaf in inside]) for _, cells in rows]
+    right = _RIGHT + max(72.0, 6.3 * max(map(len, told_beside)))
+    top, lines, before = 16, [_headings()], ""
+    for (label, cells), said in zip(rows, told_beside, strict=True):
         lines.append(_text(_LEFT - 8, top + 12.5, label, "fa-label", "end"))
         for x, width, name, inside in cells:
             lines += _cell(x, top, width, name, inside, highest)
-        said = _said([leaf for *_, inside in cells for leaf in inside])
         if said != before:
             lines.append(_text(_RIGHT, top + 12.5, said, "fa-rate"))
         top, before = top + _HEIGHT + _GAP, said
     lines += _legend(leaves, top + 8)
-    size = f'viewBox="0 0 {_RIGHT + _BESIDE} {top + 32}" width="{_RIGHT + _BESIDE}"'
+    size = f'viewBox="0 0 {right:g} {top + 32}" width="{right:g}"'
     title = f"{told.name}: {told.trained:,} of {told.total:,} parameters train"
     head = f'<svg class="fa-diagram" {size} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
     return "\n".join(['<div class="fa-picture">', head, *lines, "</svg>", "</div>"])
