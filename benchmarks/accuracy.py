@@ -16,6 +16,7 @@ from benchmarks.record import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainConfig
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
+from flax_agnews.runs.results import Results
 from flax_agnews.strategies import chosen
 from flax_agnews.strategies.full import FullSettings
 from flax_agnews.strategies.partial import PartialSettings
@@ -77,7 +78,7 @@ def savings(config: Config) -> str:
     return f"Savings that were on: {', '.join(parts)}."
 
 
-def table(results: dict[str, Any], made: dict[str, Any]) -> str:
+def table(results: Results, made: dict[str, Any]) -> str:
     """The measured accuracies beside plain PyTorch's, in Markdown."""
     lines = [
         "# Accuracy from a body that has learned English news",
@@ -92,12 +93,12 @@ def table(results: dict[str, Any], made: dict[str, Any]) -> str:
         "| strategy | test accuracy by seed | mean | plain PyTorch by seed | its mean |",
         "|---|---|---|---|---|",
     ]
-    summaries, order = results["summary"], STRATEGIES.split(",")
+    summaries, order = results.summary, STRATEGIES.split(",")
     for name in [*(name for name in order if name in summaries), *(name for name in summaries if name not in order)]:
-        ours = [run["test_accuracy"] for run in results["runs"] if run["strategy"] == name]
+        ours = [run.test_accuracy for run in results.runs if run.strategy == name]
         theirs = PYTORCH.get(name, [])
         lines.append(
-            f"| {name} | {', '.join(f'{a:.4f}' for a in ours)} | {summaries[name]['test_accuracy']['mean']:.4f} "
+            f"| {name} | {', '.join(f'{a:.4f}' for a in ours)} | {summaries[name].test_accuracy.mean:.4f} "
             f"| {', '.join(f'{a:.4f}' for a in theirs) or '-'} "
             f"| {f'{sum(theirs) / len(theirs):.4f}' if theirs else '-'} |"
         )
@@ -147,7 +148,7 @@ def main() -> None:
     one_origin(output, made)
     results = Experiment(config, chosen(config.strategy)).run()
     write_report(output)
-    content = json.dumps({"made": made, **results}, indent=1) + "\n"
+    content = json.dumps({"made": made, **results.json}, indent=1) + "\n"
     write_atomic(options.results / "accuracy.json", content.encode())
     write_atomic(options.results / "accuracy.md", table(results, made).encode())
     write_atomic(options.results / "accuracy.png", (output / "accuracy_curves.png").read_bytes())

@@ -16,8 +16,8 @@ from benchmarks.record import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, SearchConfig, TrainConfig
 from flax_agnews.experiment.description import short
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.metrics.statistics import by_strategy
 from flax_agnews.report import write_report
+from flax_agnews.runs.results import Results
 from flax_agnews.strategies import chosen
 
 ALONE = "head"
@@ -44,15 +44,15 @@ def configuration(options: argparse.Namespace) -> Config:
     )
 
 
-def page(results: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+def page(results: Results, made: Mapping[str, Any]) -> str:
     """The results in Markdown, the best strategy first."""
-    data, settings = results["data"], results["settings"]
+    data, settings = results.data, results.settings
     lines = [
         "# The family of strategies on real texts",
         "",
         __doc__.split("\n\n", 1)[1].strip(),
         "",
-        f"{data['train']:,} texts train, {data['validation']:,} validate; {settings['epochs']} epochs, batches of "
+        f"{data.train:,} texts train, {data.validation:,} validate; {settings['epochs']} epochs, batches of "
         f"{settings['batch_size']}, linear decay. {made['date']}, commit {made['commit']}, {made['processor']}, "
         f"JAX {made['jax']}, Python {made['python']}.",
         "",
@@ -73,44 +73,45 @@ def page(results: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rows(results: Mapping[str, Any]) -> Iterator[str]:
+def _rows(results: Results) -> Iterator[str]:
     alone = _accuracy(results, ALONE)
-    for name in sorted(results["summary"], key=lambda name: -_accuracy(results, name)):
-        runs = by_strategy(results["runs"])[name]
-        search = results["search"][name]
-        first = [trial for trial in search["trials"] if trial["updates"] == search["trials"][0]["updates"]]
-        default = next(trial["val_accuracy"] for trial in first if trial["factor"] == 1)
-        best = max(trial["val_accuracy"] or 0 for trial in first)
-        rates = sorted({short(float(f"{rate:.3g}")) for rate in search["rates"]}, key=float)
+    for name in sorted(results.summary, key=lambda name: -_accuracy(results, name)):
+        runs = results.by_strategy[name]
+        assert results.search is not None
+        search = results.search[name]
+        first = [trial for trial in search.trials if trial.updates == search.trials[0].updates]
+        default = next(trial.val_accuracy for trial in first if trial.factor == 1)
+        best = max(trial.val_accuracy or 0 for trial in first)
+        rates = sorted({short(float(f"{rate:.3g}")) for rate in search.rates}, key=float)
         cells = (
             name,
-            f"{runs[0]['trainable_parameters']:,}",
-            ", ".join(f"{run['test_accuracy']:.4f}" for run in runs),
+            f"{runs[0].trainable_parameters:,}",
+            ", ".join(f"{run.test_accuracy:.4f}" for run in runs),
             "" if name == ALONE else f"{100 * (_accuracy(results, name) - alone):+.1f} points",
             ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}",
-            f"x {search['factor']:.3g}" + (f" ({search['edge']} tried)" if search["edge"] else ""),
+            f"x {search.factor:.3g}" + (f" ({search.edge} tried)" if search.edge else ""),
             f"{default:.3f}, {best:.3f}",
         )
         yield f"| {' | '.join(cells)} |"
 
 
-def _accuracy(results: Mapping[str, Any], name: str) -> float:
-    return float(results["summary"][name]["test_accuracy"]["mean"])
+def _accuracy(results: Results, name: str) -> float:
+    return float(results.summary[name].test_accuracy.mean or 0)
 
 
-def picture(results: Mapping[str, Any]) -> bytes:
+def picture(results: Results) -> bytes:
     """Test errors, the smallest first."""
-    names = sorted(results["summary"], key=lambda name: -_accuracy(results, name))
-    title = f"Test errors on AG News, {results['data']['train']:,} training texts, by what trains"
+    names = sorted(results.summary, key=lambda name: -_accuracy(results, name))
+    title = f"Test errors on AG News, {results.data.train:,} training texts, by what trains"
     made = figure(8, 0.8 + 0.34 * len(names), title)
     draw_bars(made.subplots(), [_bar(results, name) for name in names], "% of 7,600 test texts")
     return png(made)
 
 
-def _bar(results: Mapping[str, Any], name: str) -> Bar:
-    runs = by_strategy(results["runs"])[name]
-    errors = [100 * (1 - run["test_accuracy"]) for run in runs]
-    told = f"{sum(errors) / len(errors):.1f} %, {runs[0]['trainable_parameters']:,} numbers train"
+def _bar(results: Results, name: str) -> Bar:
+    runs = results.by_strategy[name]
+    errors = [100 * (1 - run.test_accuracy) for run in runs]
+    told = f"{sum(errors) / len(errors):.1f} %, {runs[0].trainable_parameters:,} numbers train"
     return Bar(name, sum(errors) / len(errors), min(errors), max(errors), told, GREY if name == ALONE else BLUE)
 
 
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = circumstances()
     options.results.mkdir(exist_ok=True)
     file = options.results / "family"
-    file.with_suffix(".json").write_text(json.dumps({"made": made, **results}, indent=1) + "\n", "utf-8")
+    file.with_suffix(".json").write_text(json.dumps({"made": made, **results.json}, indent=1) + "\n", "utf-8")
     file.with_suffix(".md").write_text(page(results, made), "utf-8")
     file.with_suffix(".png").write_bytes(picture(results))
 

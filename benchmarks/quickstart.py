@@ -40,16 +40,16 @@ def main() -> None:
     results = experiment.run()
     seconds = time.perf_counter() - started
     write_report(experiment.folder.path)
-    made, data = circumstances(), results["data"]
+    made, data = circumstances(), results.data
     lines = [
         "# The quickstart",
         __doc__.split("\n\n", 1)[1].strip(),
         f"{made['date']}, commit {made['commit']}, {made['processor']}, JAX {made['jax']}, Python {made['python']}; "
-        f"{seconds:.0f} seconds in all, {results['pretrain']['seconds']:.0f} of them language modelling.",
+        f"{seconds:.0f} seconds in all, {results.runs[0].cost.pretrain_seconds:.0f} of them language modelling.",
         markdown_table(results),
-        f"TF-IDF (1, 2-grams) with logistic regression on the same {data['train']:,} texts: "
+        f"TF-IDF (1, 2-grams) with logistic regression on the same {data.train:,} texts: "
         f"{tfidf_accuracy(request.config.data):.3f}. Always answering the most frequent class: "
-        f"{data['majority_accuracy']:.3f}.",
+        f"{data.majority_accuracy:.3f}.",
     ]
     write_atomic(RESULTS / "quickstart.md", ("\n\n".join(lines) + "\n").encode())
     write_atomic(RESULTS / "quickstart.png", (experiment.folder.path / "accuracy_curves.png").read_bytes())

@@ -1,4 +1,6 @@
-"""Settings of every test: four simulated CPU devices, a compilation cache, no network, no writing to user folders."""
+"""Settings of every test: four simulated CPU devices, a compilation cache, no network, no writing to user folders,
+annotations of shapes checked.
+"""
 
 import os
 import tempfile
@@ -16,6 +18,12 @@ os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from jaxtyping import install_import_hook
+from support import annotations
+
+# Annotations of shapes are checked at every call; set up before these folders are imported.
+CHECKED = [f"flax_agnews.{folder}" for folder in ("models", "strategies", "training")]
+install_import_hook(CHECKED, f"{annotations.__name__}.checked")
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 

@@ -18,7 +18,7 @@ from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line
 from flax_agnews.system.environment import cache_folder
-from flax_agnews.system.files import drafted, expanded, write_atomic
+from flax_agnews.system.files import drafted, expanded, write_atomic, write_json
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -148,6 +148,11 @@ class Tokenizer:
         short = min(len(first), len(second), left // 2)
         kept = (short, left - short) if len(first) <= len(second) else (left - short, short)
         return [*first[: kept[0]], self.end_of_text, *second[: kept[1]]]
+
+    def copy_to(self, folder: Path) -> None:
+        """Writes `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
+        write_atomic(folder / "tokenizer.json", self.backend.to_str().encode())
+        write_json(folder / "tokenizer_config.json", self.settings)  # last: where it is, the other one is too
 
     def save(self, folder: Path) -> None:
         """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder, each whole, merges last."""

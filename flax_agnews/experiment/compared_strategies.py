@@ -1,6 +1,7 @@
 """What an experiment compares: the strategies that it is given, their names and settings, set up on a model."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 from flax_agnews.config import Config
@@ -41,7 +42,7 @@ def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
             told = f"Config(strategies={{'{entry.name}': {shown(repr(settings[entry.name]))}}})"
             raise UserError(f"{told}: must be a {kind}")
     return replace(
-        config,
+        deepcopy(config),  # what the caller changes later doesn't change the experiment
         strategy=",".join(strategy.name for strategy in strategies),
         strategies=settings,
         custom=sorted(strategy.name for strategy in strategies if isinstance(strategy, Strategy)),

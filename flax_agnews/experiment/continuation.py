@@ -4,7 +4,7 @@ The updates of a strategy are identified by what they do (`training/behaviour.py
 was begun with. A longer plan may go on from a run's last state where it makes the same updates in those steps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError, shown
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
+from flax_agnews.runs.results import RunResult
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.state import Setup
 from flax_agnews.training.update_hash import behaviour
@@ -98,45 +99,49 @@ class Scheme:
         return self.setup if epochs == self.train.epochs else self.planned(epochs)
 
 
-def check_begun(folder: OutputFolder, scheme: Scheme, seeds: Sequence[int], data: str) -> None:
-    """Refuses a folder in which runs, or a search, of a strategy can't be what they are to be now.
+def check_begun(folder: OutputFolder, schemes: Iterable[Scheme], seeds: Sequence[int], data: str) -> None:
+    """Refuses a folder in which runs, or searches, can't be resumed as they are asked for now; writes nothing.
 
     Args:
-        folder: the experiment's; nothing is written into it.
-        scheme: the strategy's.
+        folder: the experiment's.
+        schemes: one for each strategy.
         seeds: of the runs.
         data: the hash of the texts.
     """
-    epochs, name = folder.epochs, scheme.name
-    for seed in seeds:
-        run = folder.run(name, seed)
-        if (known := run.identity) is None:
-            continue
-        run.check({"strategy": scheme.setup.fingerprint, "data": data})
-        scheme.check(run.path, known, epochs)
-        result = run.result
-        if result is not None and epochs_left(result, scheme.train):
-            _check_state(run, result, scheme)
-    record = trial_record.read(folder.path, name)
-    if record is not None and record.identity.get("data") == data:
-        scheme.check(trial_record.path_of(folder.path, name), record.identity, epochs)
+    epochs = folder.epochs
+    for scheme in schemes:
+        for seed in seeds:
+            _check_run(folder.run(scheme.name, seed), scheme, data, epochs)
+        record = trial_record.read(folder.path, scheme.name)
+        if record is not None and record.identity.get("data") == data:
+            scheme.check(trial_record.path_of(folder.path, scheme.name), record.identity, epochs)
 
 
-def _check_state(run: RunFolder, result: Mapping[str, Any], scheme: Scheme) -> None:
+def _check_run(run: RunFolder, scheme: Scheme, data: str, epochs: int | None) -> None:
+    """Refuses a run that was begun with other texts or another strategy, or has no state for more epochs."""
+    if (known := run.identity) is None:
+        return
+    run.check({"strategy": scheme.setup.fingerprint, "data": data})
+    scheme.check(run.path, known, epochs)
+    result = run.result
+    if result is not None and epochs_left(result, scheme.train):
+        _check_state(run, result, scheme)
+
+
+def _check_state(run: RunFolder, result: RunResult, scheme: Scheme) -> None:
     """Refuses more epochs of a finished run that has nothing to go on from."""
-    done = len(result["val_accuracy"])
-    if max(Store(run.path / "checkpoints").steps, default=0) < done * scheme.steps_per_epoch:
+    if max(Store(run.path / "checkpoints").steps, default=0) < result.epochs * scheme.steps_per_epoch:
         raise UserError(
-            f"--train.epochs {scheme.train.epochs}: {run.path} is finished after {done} and can't go on: its last "
-            f"state wasn't kept (--checkpoint.keep_final, --checkpoint.keep_best run). {_ELSE}"
+            f"--train.epochs {scheme.train.epochs}: {run.path} is finished after {result.epochs} and can't go on: its "
+            f"last state wasn't kept (--checkpoint.keep_final, --checkpoint.keep_best run). {_ELSE}"
         )
 
 
-def epochs_left(result: Mapping[str, Any], train: TrainConfig) -> bool:
+def epochs_left(result: RunResult, train: TrainConfig) -> bool:
     """Whether a finished run has epochs to go: `train.epochs` has grown since, and it didn't stop early."""
-    done = len(result["val_accuracy"])
-    early = done < result.get("planned_epochs", done)
-    early |= train.early_stopping is not None and done - result["best_epoch"] >= train.early_stopping
+    done = result.epochs
+    early = result.planned_epochs is not None and done < result.planned_epochs
+    early |= train.early_stopping is not None and done - result.best_epoch >= train.early_stopping
     return done < train.epochs and not early
 
 
@@ -157,6 +162,6 @@ def to_do(folder: OutputFolder, name: str, groups: Sequence[Sequence[int]], trai
             if result is None:
                 by_epochs.setdefault(0, []).append(seed)
             elif epochs_left(result, train):
-                by_epochs.setdefault(len(result["val_accuracy"]), []).append(seed)
+                by_epochs.setdefault(result.epochs, []).append(seed)
         lists += by_epochs.values()
     return lists

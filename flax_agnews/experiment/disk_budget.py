@@ -4,7 +4,6 @@ import math
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
 from flax_agnews.runs.output_folder import OutputFolder
-from flax_agnews.runs.results import best_validation
+from flax_agnews.runs.results import RunResult
 from flax_agnews.system.files import expanded
 from flax_agnews.system.text import count
 from flax_agnews.training.checkpoint import Store
@@ -80,15 +79,15 @@ def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str
     """
     if keep == "run":
         return
-    best: dict[str, dict[str, Any]] = {}
+    best: dict[str, RunResult] = {}
     runs = folder.finished([])
     for run in runs:
-        group = run["strategy"] if keep == "strategy" else ""
-        if group not in best or best_validation(run) > best_validation(best[group]):
+        group = run.strategy if keep == "strategy" else ""
+        if group not in best or run.best_val_accuracy > best[group].best_val_accuracy:
             best[group] = run
     for run in runs:
-        if run not in best.values() and (run["strategy"], run["seed"]) not in going_on:
-            Store(folder.run(run["strategy"], run["seed"]).path / "checkpoints").clear()
+        if run not in best.values() and (run.strategy, run.seed) not in going_on:
+            Store(folder.run(run.strategy, run.seed).path / "checkpoints").clear()
 
 
 def _state_bytes(setup: Setup) -> int:

@@ -1,7 +1,8 @@
-"""The library's one call: fine-tune once, and have the classifier."""
+"""Fine-tunes once, by one call, and gives the trained classifier."""
 
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -13,9 +14,13 @@ import numpy as np
 from flax_agnews.config import Config, DataConfig, ModelConfig
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.models.classifier import Classifier
+from flax_agnews.models.classifier import Classifier as ClassifierModule
 from flax_agnews.settings.keywords import check_kind, train_settings
-from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.strategies import REGISTRY, Entry, Strategy
+from flax_agnews.trained.classifier import Classifier
+from flax_agnews.trained.exports import Exported
+from flax_agnews.trained.loading import Parts
+from flax_agnews.trained.saved_run import save_run
 from flax_agnews.training import processes
 from flax_agnews.training.history import History, Scores
 from flax_agnews.training.state import create_state
@@ -25,21 +30,43 @@ _SET_BY = {"runs": "fit is one run; call it once for each seed=..., or compare r
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished run.
+    """The result of `fit`: a finished run, and its classifier.
 
     Attributes:
-        test: loss, accuracy, macro-F1 and confusion matrix of the best-on-validation weights on the test split.
+        test: loss, accuracy, macro-F1 and confusion matrix on the test split, of the epoch with the best validation
+            accuracy.
         history: losses and accuracies by epoch.
-        model: the classifier with these weights.
-        logits: [test texts, classes] float32.
-        classes: their names.
+        logits: [test texts, classes] float32, of the test split.
+        run: the run's settings, scores and best weights.
     """
 
     test: Scores
     history: History
-    model: Classifier
     logits: np.ndarray = field(repr=False)
-    classes: list[str]
+    run: Parts = field(repr=False)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The trained classifier, with the weights of the best epoch: `result.classifier.predict(["A text."])`."""
+        return Classifier.of_run(self.run)
+
+    @property
+    def model(self) -> ClassifierModule:
+        """The Flax module with these weights, adapters and all."""
+        return self.run.model
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the logits."""
+        return self.run.classes
+
+    def save(self, folder: str | Path) -> Path:
+        """Saves the classifier, as `Classifier.save` does: `Classifier.load(folder)` reads it again."""
+        return save_run(self.run, folder)
+
+    def export(self, to: str, folder: str | Path, *, overwrite: bool = False) -> Exported:
+        """Exports the classifier to a format that other libraries load, as `Classifier.export` does."""
+        return self.classifier.export(to, folder, overwrite=overwrite)
 
 
 def fit(
@@ -91,14 +118,30 @@ def fit(
         return _fit(replace(settings, output=folder, checkpoint=kept), chosen)
 
 
-def _fit(config: Config, strategy: Any) -> Fitted:
+def _fit(config: Config, strategy: Entry | Strategy) -> Fitted:
     seed = config.train.seed
     with processes.telling(), Experiment(config, [strategy]) as experiment:
         experiment.search()
         setup = experiment.setups[0]
         with experiment.interrupt, experiment.display:
             [run] = experiment.train(experiment.compile(setup), [seed])
+        folder = experiment.folder.run(setup.strategy.name, seed)
+        result, identity = processes.first_before_others(lambda: (folder.result, folder.identity))
+    assert result is not None
     here = experiment.devices.local(experiment.shared)
     _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
-    model = setup.frame.merge({**frozen, **jax.tree.map(jnp.asarray, run.params)})
-    return Fitted(run.test, run.history, model, run.logits, experiment.data.classes)
+    if not frozen:  # everything trained: nothing needs the weights from before any more
+        setup = replace(setup, base=replace(setup.base, parameters={}))
+    parts = Parts(
+        output=experiment.folder,
+        run=folder,
+        config=experiment.config,
+        result=result,
+        setup=setup,
+        params=jax.tree.map(jnp.asarray, run.params),
+        frozen=frozen,
+        classes=experiment.data.classes,
+        tokenizer=experiment.prepare().tokenizer,
+        identity=identity or {},
+    )
+    return Fitted(run.test, run.history, run.logits, parts)

@@ -8,7 +8,8 @@ from typing import Any
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError
 from flax_agnews.metrics.tracking import Tracker, open_tracker
-from flax_agnews.runs.output_folder import PLANNED, OutputFolder, config_dict
+from flax_agnews.runs.identity import PLANNED
+from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.checkpoint import Store
@@ -42,7 +43,8 @@ class Places:
         """
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
-        held = (folder.result or {}).get("best_epoch", 0)  # of a finished run that goes on: its result stands till then
+        result = folder.result  # of a finished run that goes on: it stands till then
+        held = result.best_epoch if result else 0
         place = (folder.path / "checkpoints", chosen.keep_last, self.display.note, held)
         store = Store(*place) if chosen.enabled else None
         lasting = {key: value for key, value in identity.items() if key not in PLANNED}
@@ -87,7 +89,7 @@ class Places:
     def publish(self, figure: Path, order: Sequence[str]) -> None:
         """The final figure and table, strategies in this order, to W&B where it is on, unless it has them already."""
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
-        rows = [[run[column] for column in columns] for run in self.folder.finished(order)]
+        rows = [[getattr(run, column) for column in columns] for run in self.folder.finished(order)]
         done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])
         with suppress(UserError):  # damaged: published once more
             if read_json(done) == mark:

@@ -13,7 +13,7 @@ from flax_agnews.experiment.progress import ShownAdapting
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.system.display import Display
 from flax_agnews.system.environment import cache_folder, unwritable
-from flax_agnews.system.files import expanded, write_atomic, write_json
+from flax_agnews.system.files import expanded
 from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training import adaptation, pretrain, processes
 from flax_agnews.training.checkpoint import Store
@@ -50,8 +50,7 @@ def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
     if config.model.trains_tokenizer:
         tokenizer.save(folder)
     elif not (folder / "tokenizer_config.json").exists():
-        write_atomic(folder / "tokenizer.json", tokenizer.backend.to_str().encode())
-        write_json(folder / "tokenizer_config.json", tokenizer.settings)  # last: where it is, the other one is too
+        tokenizer.copy_to(folder)
 
 
 def adapted(

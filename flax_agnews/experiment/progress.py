@@ -14,13 +14,12 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
 from flax_agnews.metrics.scores import spread
 from flax_agnews.models.pretrained import Base
-from flax_agnews.report.tables import share_text, short_names
 from flax_agnews.system.display import Display, Job
 from flax_agnews.system.display import Progress as Line
 from flax_agnews.system.environment import not_kept
 from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
-from flax_agnews.system.text import count, counted, words_duration
+from flax_agnews.system.text import count, counted, share_text, short_names, words_duration
 from flax_agnews.training import processes
 from flax_agnews.training.activation_cache import Told
 from flax_agnews.training.history import History

@@ -1,4 +1,4 @@
-"""What results.json says of runs, data, model and machine; its fields in one place."""
+"""The results of an experiment, made from its data, model, devices and finished runs."""
 
 import os
 import platform
@@ -9,12 +9,12 @@ from typing import Any
 import jax
 
 from flax_agnews import __version__
-from flax_agnews.config import Config
+from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
-from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import by_name, config_dict
+from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunCost, RunResult
 from flax_agnews.system.text import counted
 from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.loop import Run
@@ -24,39 +24,50 @@ from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
 
 
-def run_record(program: Program, seed: int, run: Run, adaptation: Adaptation | None, config: Config) -> dict[str, Any]:
-    """A finished run; `cost` holds all that varies from machine to machine."""
+def run_result(
+    program: Program, seed: int, run: Run, adaptation: Adaptation | None, planned_epochs: int, custom: bool
+) -> RunResult:
+    """A finished run's result.
+
+    Args:
+        program: the compiled strategy.
+        seed: the run's.
+        run: what training gave.
+        adaptation: the language modelling before it, where there was any.
+        planned_epochs: `train.epochs`.
+        custom: whether the strategy is not a registered one.
+    """
     history, setup = run.history, program.setup
-    return {
-        "strategy": setup.strategy.name,
-        "seed": seed,
-        "test_accuracy": run.test.accuracy,
-        "test_loss": run.test.loss,
-        "test_macro_f1": run.test.macro_f1,
-        "test_confusion": run.test.confusion,
-        "train_accuracy": history.train_accuracy,
-        "train_loss": history.train_loss,
-        "val_accuracy": history.val_accuracy,
-        "val_loss": history.val_loss,
-        "val_macro_f1": history.val_macro_f1,
-        "best_epoch": history.best_epoch,
-        "planned_epochs": config.train.epochs,
-        "stopped_early": len(history.val_accuracy) < config.train.epochs,
-        "skipped_updates": sum(history.skipped),
-        "trainable_parameters": setup.trainable_parameters,
-        "total_parameters": setup.total_parameters,
-        "settings": dict(setup.strategy.settings),
-        **({} if setup.factor is None else {"rate_factor": setup.factor}),
-        **({"custom": True} if setup.strategy.name in config.custom else {}),
-        "cost": {
-            "train_seconds": history.train_seconds,
-            "compile_seconds": program.compile_seconds,
-            "cache_seconds": program.cache_seconds,
-            "pretrain_seconds": adaptation.seconds if adaptation else 0.0,
-            "tokens_per_second": history.tokens / max(history.train_seconds, 1e-9),
-            "peak_memory_bytes": history.peak_memory_bytes,
-        },
-    }
+    return RunResult(
+        strategy=setup.strategy.name,
+        seed=seed,
+        test_accuracy=run.test.accuracy,
+        test_loss=run.test.loss,
+        test_macro_f1=run.test.macro_f1,
+        test_confusion=run.test.confusion,
+        train_accuracy=history.train_accuracy,
+        train_loss=list(history.train_loss),
+        val_accuracy=history.val_accuracy,
+        val_loss=list(history.val_loss),
+        val_macro_f1=history.val_macro_f1,
+        best_epoch=history.best_epoch,
+        planned_epochs=planned_epochs,
+        stopped_early=len(history.val_accuracy) < planned_epochs,
+        skipped_updates=sum(history.skipped),
+        trainable_parameters=setup.trainable_parameters,
+        total_parameters=setup.total_parameters,
+        settings=dict(setup.strategy.settings),
+        rate_factor=setup.factor,
+        custom=custom,
+        cost=RunCost(
+            train_seconds=history.train_seconds,
+            compile_seconds=program.compile_seconds,
+            cache_seconds=program.cache_seconds,
+            pretrain_seconds=adaptation.seconds if adaptation else 0.0,
+            tokens_per_second=history.tokens / max(history.train_seconds, 1e-9),
+            peak_memory_bytes=history.peak_memory_bytes,
+        ),
+    )
 
 
 def header(
@@ -66,75 +77,73 @@ def header(
     base: Base,
     adaptation: Adaptation | None,
     devices: Devices,
-) -> dict[str, Any]:
-    """What stands above the runs."""
-    return {
-        "flax_agnews": __version__,
-        "data": data_record(data, batches),
-        "model": {**model_record(base, config.model.dtype), "start": config.model.start},
-        "pretrain": pretrain_record(adaptation, config.pretrain.epochs),
-        "environment": environment(devices),
-        "settings": asdict(config.train),
-    }
+) -> Results:
+    """The experiment's results before its first run: `results.json` without its `runs`."""
+    return Results(
+        flax_agnews=__version__,
+        data=data_result(data, batches),
+        model=model_result(base, config.model),
+        pretrain=PretrainResult(epochs=config.pretrain.epochs, loss=list(adaptation.loss)) if adaptation else None,
+        environment=environment(devices),
+        settings=asdict(config.train),
+        diverged=[],
+        runs=[],
+    )
 
 
-def weights_record(data: Data, tokenizer: Tokenizer, base: Base) -> dict[str, Any]:
-    """What is kept with a run's best weights, for those who use them: class names, vocabulary, the body's sizes."""
-    return {"classes": data.classes, "vocabulary": tokenizer.vocabulary, "body": asdict(base.config)}
-
-
-def data_record(data: Data, batches: TrainBatches) -> dict[str, Any]:
+def data_result(data: Data, batches: TrainBatches) -> DataResult:
     """The data set, and how it fills the batches."""
     lengths = data.train.tokens.lengths
-    return {
-        "source": data.name,
-        "notes": list(data.notes),
-        "classes": data.classes,
-        "class_texts": data.class_texts.tolist(),
-        "train": len(data.train),
-        "validation": len(data.validation),
-        "test": len(data.test),
-        "tokens_per_text": float(lengths.mean()),
-        "longest": int(lengths.max()),
-        "truncated": data.truncated,
-        "majority_accuracy": data.majority_accuracy,
-        "padding_share": batches.waste,
-        "hash": data.hash,
-    }
+    return DataResult(
+        source=data.name,
+        notes=list(data.notes),
+        classes=data.classes,
+        class_texts=data.class_texts.tolist(),
+        train=len(data.train),
+        validation=len(data.validation),
+        test=len(data.test),
+        tokens_per_text=float(lengths.mean()),
+        longest=int(lengths.max()),
+        truncated=data.truncated,
+        majority_accuracy=data.majority_accuracy,
+        padding_share=batches.waste,
+        hash=data.hash,
+    )
 
 
-def model_record(base: Base, dtype: str) -> dict[str, Any]:
+def model_result(base: Base, config: ModelConfig) -> ModelResult:
     """The body that every run starts from."""
-    return {
-        "name": base.name,
-        "layers": base.config.n_layer,
-        "width": base.config.n_embd,
-        "parameters": sum(value.size for value in base.parameters.values()),
-        "dtype": dtype,
-        "base": base.hash,
-    }
-
-
-def pretrain_record(adaptation: Adaptation | None, epochs: int) -> dict[str, Any] | None:
-    """Language-model adaptation, where there was any: loss of each epoch in nats a token."""
-    if adaptation is None:
-        return None
-    return {"epochs": epochs, "loss": adaptation.loss}
+    return ModelResult(
+        name=base.name,
+        layers=base.config.n_layer,
+        width=base.config.n_embd,
+        parameters=sum(value.size for value in base.parameters.values()),
+        dtype=config.dtype,
+        base=base.hash,
+        start=config.start,
+    )
 
 
 def facts(
     config: Config, setups: Sequence[Setup], updates: Mapping[str, str], data: Data, base: Base
 ) -> dict[str, Any]:
-    """What has to be the same in processes that train as one; `updates` is each strategy's, as a hash."""
+    """Versions, settings and hashes that must be the same in all processes of a training.
+
+    Args:
+        config: all settings.
+        setups: the strategies on the model.
+        updates: name of a strategy -> hash of the updates that it makes.
+        data, base: texts and body.
+    """
     settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
     strategies = {f"strategy {setup.strategy.name}": setup.fingerprint for setup in setups}
-    strategies |= {f"updates of {name}": what for name, what in updates.items()}
+    strategies |= {f"updates of {name}": found for name, found in updates.items()}
     versions = {"flax_agnews": __version__, "JAX": jax.__version__}
     return {**versions, **settings, **strategies, "texts": data.hash, "weights": base.hash}
 
 
 def environment(devices: Devices) -> dict[str, str]:
-    """Versions and machine, for results.json."""
+    """Versions, devices and machine, by name."""
     first, several = devices.devices[0], f" in {counted(count(), 'process')}" if devices.several else ""
     return {
         "jax": jax.__version__,

@@ -3,14 +3,17 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 from flax import nnx
 from jax import Array
 
-Parameters = dict[str, Array]
+Leaf: TypeAlias = Any
+"""A parameter's array: of JAX or NumPy, traced, or its shape alone where nothing is computed."""
+
+Parameters = dict[str, Leaf]
 """Path -> array: a pytree of its own, with paths as keys."""
 
 M = TypeVar("M", bound=nnx.Module)
@@ -23,7 +26,7 @@ class Frame(Generic[M]):
     graph: Any
     variables: tuple[tuple[tuple[Any, ...], Any], ...]
 
-    def merge(self, parameters: Mapping[str, Array]) -> M:
+    def merge(self, parameters: Mapping[str, Leaf]) -> M:
         """The module with these parameters (exactly the frame's paths); inside jit as well as outside."""
         flat = [(path, variable.replace(parameters[joined(path)])) for path, variable in self.variables]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))

@@ -2,32 +2,30 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from flax_agnews.errors import listed
 from flax_agnews.metrics.scores import confusion_cells, spread
-from flax_agnews.metrics.statistics import Run, by_strategy
-from flax_agnews.report.files import Results
-from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, share_text, short_names
-from flax_agnews.system.text import counted
+from flax_agnews.report.tables import ranked
+from flax_agnews.runs.results import DataResult, Results, RunResult
+from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, share_text, short_names
 
 _MOST_CLASSES = 20
 
 
-def classes_text(data: Mapping[str, Any]) -> str:
+def classes_text(data: DataResult) -> str:
     """`2 classes (ham, spam)`; the first names of many."""
-    return f"{counted(len(data['classes']), 'class')} ({listed(map(escape, short_names(data['classes'])))})"
+    return f"{counted(len(data.classes), 'class')} ({listed(map(escape, short_names(data.classes)))})"
 
 
 def balance(results: Results) -> Iterator[str]:
     """Lines on classes of different sizes, and on what is done about it; none where there is nothing to say."""
-    data, weighted = results["data"], results["settings"].get("class_weights") == "balanced"
-    if data.get("class_texts"):
-        found = spread(data["class_texts"])
+    data, weighted = results.data, results.settings.get("class_weights") == "balanced"
+    if data.class_texts:
+        found, names = spread(data.class_texts), short_names(data.classes)
         rarest, commonest = (
-            f"{escape(short_names(data['classes'])[number])} has {texts:,} ({share_text(texts, found.texts)})"
+            f"{escape(names[number])} has {texts:,} ({share_text(texts, found.texts)})"
             for number, texts in ((found.rarest, found.fewest), (found.commonest, found.most))
         )
         if found.uneven:
@@ -37,8 +35,7 @@ def balance(results: Results) -> Iterator[str]:
                 "texts."
             )
         if found.empty:
-            names = zip(short_names(data["classes"]), data["class_texts"], strict=True)
-            empty = listed(escape(name) for name, texts in names if not texts)
+            empty = listed(escape(name) for name, texts in zip(names, data.class_texts, strict=True) if not texts)
             have = "has" if found.empty == 1 else "have"
             yield f"{counted(found.empty, 'class')} {have} no training texts, and can't be learned: {empty}."
     if weighted:
@@ -50,8 +47,8 @@ def balance(results: Results) -> Iterator[str]:
 
 def confusions(results: Results) -> Iterator[str]:
     """The section on what the best strategy confuses: the whole matrix, or of many classes the worst of it."""
-    best, names = ranked(results)[0], short_names(results["data"]["classes"])
-    runs = by_strategy(results["runs"])[best]
+    best, names = ranked(results)[0], short_names(results.data.classes)
+    runs = results.by_strategy[best]
     cells = _summed(runs)
     yield f"## What {escape(best)} confuses"
     summed = "" if len(runs) == 1 else f", summed over {counted(len(runs), 'seed')}"
@@ -66,11 +63,11 @@ def confusions(results: Results) -> Iterator[str]:
     yield pipe_table(("true class", *names, "recall"), _rows(cells, names))
 
 
-def _summed(runs: Sequence[Run]) -> Counter[tuple[int, int]]:
+def _summed(runs: Sequence[RunResult]) -> Counter[tuple[int, int]]:
     """(true class, predicted class) -> texts, over all runs."""
     cells: Counter[tuple[int, int]] = Counter()
     for run in runs:
-        for true, predicted, texts in confusion_cells(run["test_confusion"]):
+        for true, predicted, texts in confusion_cells(run.test_confusion):
             cells[true, predicted] += texts
     return cells
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from flax_agnews.metrics.statistics import PairedDifference, by_strategy, paired_difference
-from flax_agnews.report.files import Results
-from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked
+from flax_agnews.metrics.statistics import PairedDifference, paired_difference
+from flax_agnews.report.tables import ranked
+from flax_agnews.runs.results import Results
+from flax_agnews.system.text import NOT_KNOWN, escape, pipe_table
 
 _FEW_SEEDS = 5
 
@@ -14,9 +15,7 @@ def differences(results: Results) -> Iterator[str]:
     best, *others = ranked(results)
     if not others:
         return
-    scores = {
-        name: {run["seed"]: run["test_accuracy"] for run in runs} for name, runs in by_strategy(results["runs"]).items()
-    }
+    scores = {name: {run.seed: run.test_accuracy for run in runs} for name, runs in results.by_strategy.items()}
     pairs = {name: paired_difference(scores[name], scores[best]) for name in others}
     yield f"## Differences from {escape(best)}"
     yield pipe_table(

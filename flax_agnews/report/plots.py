@@ -16,11 +16,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
-from flax_agnews.metrics.statistics import Run, by_strategy
-from flax_agnews.report.files import Results
-from flax_agnews.report.tables import model_text, one_line, seeds_text, shorten
+from flax_agnews.report.tables import model_text, seeds_text
+from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.system.files import write_atomic
-from flax_agnews.system.text import counted
+from flax_agnews.system.text import counted, one_line, shorten
 
 # Okabe and Ito's palette for the colour-blind (2008) without its yellow, too pale for lines on white; the
 # last seven extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.
@@ -75,12 +74,12 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
 
 def crowded(results: Results) -> bool:
     """Whether there are so many strategies that only their mean validation accuracy is drawn."""
-    return len(by_strategy(results["runs"])) > _MOST_BANDS
+    return len(results.by_strategy) > _MOST_BANDS
 
 
 def accuracy_curves(results: Results) -> Figure:
     """Training (dashed) and validation (solid) accuracy by epoch: mean over seeds, and its sd as a band."""
-    groups = by_strategy(results["runs"])
+    groups = results.by_strategy
     height = 6.0 + 0.15 * max(0, len(groups) - 6)
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -93,7 +92,7 @@ def accuracy_curves(results: Results) -> Figure:
         for place, (name, runs) in enumerate(groups.items(), start=1)
     }
     _frame(axes)
-    _majority(axes, results["data"]["majority_accuracy"])
+    _majority(axes, results.data.majority_accuracy)
     _name_lines(axes, ends, labels, looks)
     _legend(axes, results)
     _titles(figure, results, height)
@@ -122,13 +121,14 @@ def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray
     return placed
 
 
-def _curves(runs: Sequence[Run], key: str) -> NDArray[np.float64]:
+def _curves(runs: Sequence[RunResult], key: str) -> NDArray[np.float64]:
     """Accuracies in percent [runs, epochs]; a run that ended before the others goes on with its last one."""
-    epochs = max(len(run[key]) for run in runs)
-    return 100 * np.array([np.pad(run[key], (0, epochs - len(run[key])), mode="edge") for run in runs], np.float64)
+    curves = [getattr(run, key) for run in runs]
+    epochs = max(map(len, curves))
+    return 100 * np.array([np.pad(curve, (0, epochs - len(curve)), mode="edge") for curve in curves], np.float64)
 
 
-def _draw(axes: Axes, runs: Sequence[Run], style: Style, aside: float, alone: bool) -> Point:
+def _draw(axes: Axes, runs: Sequence[RunResult], style: Style, aside: float, alone: bool) -> Point:
     """The lines of one strategy, or the validation line `alone`; returns the end of that.
 
     A lone epoch is points, moved `aside` (-0.5 to 0.5) so that strategies don't hide each other.
@@ -183,7 +183,7 @@ def _majority(axes: Axes, share: float) -> None:
         axes.text(0.99, percent, "majority class", transform=axes.get_yaxis_transform(), **look)
 
 
-def _labels(groups: Mapping[str, Sequence[Run]]) -> dict[str, str]:
+def _labels(groups: Mapping[str, Sequence[RunResult]]) -> dict[str, str]:
     """What stands at the end of each line: the strategy and its last mean validation accuracy."""
     last = {name: _curves(runs, "val_accuracy")[:, -1].mean() for name, runs in groups.items()}
     return {name: f"{shorten(one_line(name), _MOST_CHARACTERS)}  {last[name]:.1f} %" for name in groups}
@@ -225,7 +225,7 @@ def _legend(axes: Axes, results: Results) -> None:
     kinds: list[Line2D | Patch] = [Line2D([], [], **look, **_VALIDATION, label="validation")]
     if not crowded(results):
         kinds.append(Line2D([], [], **look, **_TRAINING, linestyle="--", label="training"))
-    if not crowded(results) and any(len(runs) > 1 for runs in by_strategy(results["runs"]).values()):
+    if not crowded(results) and any(len(runs) > 1 for runs in results.by_strategy.values()):
         label = f"± sd of {seeds_text(results)} (validation)"
         kinds.append(Patch(facecolor=_FAINT, alpha=0.25, linewidth=0, label=label))
     where: dict[str, Any] = {
@@ -238,10 +238,10 @@ def _legend(axes: Axes, results: Results) -> None:
 
 
 def _titles(figure: Figure, results: Results, height: float) -> None:
-    seeds, data = seeds_text(results), results["data"]
+    seeds, data = seeds_text(results), results.data
     title = f"{'Accuracy' if seeds == '1 seed' else 'Mean accuracy'} by epoch, {seeds} a strategy"
-    texts = f"{data['train']:,} training and {counted(data['validation'], 'validation text')}"
-    subtitle = f"{shorten(one_line(data['source']), 36)}: {texts}  ·  {model_text(results['model'])}"
+    texts = f"{data.train:,} training and {counted(data.validation, 'validation text')}"
+    subtitle = f"{shorten(one_line(data.source), 36)}: {texts}  ·  {model_text(results.model)}"
     look: dict[str, Any] = {"parse_math": False, "va": "top"}
     figure.text(0.02, 1 - 0.15 / height, title, fontsize=_TITLE, weight="bold", color=_INK, **look)
     figure.text(0.02, 1 - 0.48 / height, subtitle, fontsize=_TEXT - 1, color=_FAINT, **look)

@@ -1,17 +1,17 @@
 """The report's section on how each strategy's rates were chosen, where that was by trials."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from flax_agnews.errors import listed
-from flax_agnews.report.files import Results
-from flax_agnews.report.tables import NOT_KNOWN, escape, pipe_table, ranked, seconds_text
-from flax_agnews.system.text import counted
+from flax_agnews.report.tables import ranked
+from flax_agnews.runs.results import Results
+from flax_agnews.runs.trial_record import Trial
+from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, seconds_text
 
 
 def search(results: Results) -> Iterator[str]:
     """The paragraphs of the section; none where no search was made."""
-    found: Mapping[str, Any] = results.get("search") or {}
+    found = results.search
     if not found:
         return
     yield "## How the rates were chosen"
@@ -19,22 +19,22 @@ def search(results: Results) -> Iterator[str]:
     rows = [
         (
             name,
-            _number(one["factor"]),
-            _rates(one["rates"]),
-            _scores(one["trials"]),
-            f"{one['updates']:,}",
-            seconds_text(one["cost"].get("seconds")),
+            _number(one.factor),
+            _rates(one.rates),
+            _scores(one.trials),
+            f"{one.updates:,}",
+            seconds_text(one.cost.seconds),
         )
         for name, one in sorted(found.items(), key=lambda item: place.get(item[0], len(place)))
     ]
-    texts = counted(results["data"]["validation"], "text")
+    texts = counted(results.data.validation, "text")
     yield pipe_table(("strategy", "factor", "rates", "validation accuracy, by factor", "updates", "time"), rows)
     yield (
         "Before the comparison, by trials on the validation split alone: all rates of a strategy times a factor, and "
         "the better half of the factors again for longer (→). Trials are runs in miniature, of a seed that no run has: "
         f"with {texts} and one seed, factors of like accuracy can't be told apart."
     )
-    if edges := [f"{escape(name)} ({one['edge']})" for name, one in found.items() if one["edge"]]:
+    if edges := [f"{escape(name)} ({one.edge})" for name, one in found.items() if one.edge]:
         yield f"> **At the edge of what was tried**: {listed(edges)}. Better rates may lie beyond."
 
 
@@ -43,12 +43,12 @@ def _rates(rates: Sequence[float]) -> str:
     return ", ".join(map(_number, rates)) if len(rates) < 3 else f"{_number(rates[0])} to {_number(rates[-1])}"
 
 
-def _scores(trials: Sequence[Mapping[str, Any]]) -> str:
+def _scores(trials: Sequence[Trial]) -> str:
     """`1: 0.512 → 0.634, 3.16: 0.431`."""
     by_factor: dict[float, list[str]] = {}
     for trial in trials:
-        accuracy = trial["val_accuracy"]
-        by_factor.setdefault(trial["factor"], []).append("not finite" if accuracy is None else f"{accuracy:.3f}")
+        accuracy = trial.val_accuracy
+        by_factor.setdefault(trial.factor, []).append("not finite" if accuracy is None else f"{accuracy:.3f}")
     return ", ".join(f"{_number(factor)}: {' → '.join(by_factor[factor])}" for factor in sorted(by_factor))
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, listed, shown
-from flax_agnews.metrics.statistics import COSTS, SCORES, summary
+from flax_agnews.runs.identity import changed
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
+from flax_agnews.runs.result_files import read_run, write_results
+from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.system.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
 
@@ -19,8 +21,6 @@ _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
     *("tracking.", "checkpoint.", "parallel.keep_"),
 )
-PLANNED = ("updates", "steps")
-"""What of a run's identity depends on the number of epochs, which may grow; `schemes.Scheme` compares it."""
 
 _WRITTEN = (
     "config.yaml",
@@ -76,23 +76,9 @@ class RunFolder:
     writes: bool = True
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        """The finished run's results; None where it isn't finished."""
-        path = self.path / "result.json"
-        result = read_json(path)
-        if result is not None and not self._owns(result):
-            raise UserError(f"{path}: is no result of this run; remove it to have it made anew")
-        return result
-
-    def _owns(self, result: Any) -> bool:
-        """Whether it is of this strategy and seed, and its scores and costs are numbers."""
-        if not isinstance(result, dict) or not isinstance(cost := result.get("cost"), dict):
-            return False
-        numbers = [result.get(score) for score in SCORES] + [cost.get(name) for name in COSTS]
-        named = (result.get("strategy"), f"seed-{result.get('seed')}") == (self.path.parent.name, self.path.name)
-        named &= type(result.get("best_epoch")) is int and isinstance(result.get("val_accuracy"), list)
-        named &= type(result.get("planned_epochs", 0)) is int
-        return named and all(number is None or type(number) in (int, float) for number in numbers)
+    def result(self) -> RunResult | None:
+        """The finished run's results; None where it isn't finished. UserError where they are another run's."""
+        return read_run(self.path / "result.json")
 
     @property
     def identity(self) -> dict[str, Any] | None:
@@ -112,10 +98,9 @@ class RunFolder:
         """Refuses a run that was begun as something else; what is `PLANNED` is left to `schemes.Scheme`."""
         if (known := self.identity) is None:
             return
-        changed = [name for name in identity if name not in PLANNED and known.get(name) != identity[name]]
-        if changed:
+        if others := changed(known, identity):
             raise UserError(
-                f"{self.path}: was begun with other {listed(changed)}. Choose another --output, or --overwrite"
+                f"{self.path}: was begun with other {listed(others)}. Choose another --output, or --overwrite"
             )
 
 
@@ -256,18 +241,17 @@ class OutputFolder:
         """The folder of one run."""
         return RunFolder(self.path / strategy / f"seed-{seed}", self.writes)
 
-    def finished(self, order: Sequence[str]) -> list[dict[str, Any]]:
+    def finished(self, order: Sequence[str]) -> list[RunResult]:
         """Results of all finished runs, strategies in `order` first, seeds ascending."""
         found = [result for run in self._runs() if (result := run.result)]
         place = {name: i for i, name in enumerate(order)}
-        return sorted(found, key=lambda r: (place.get(r["strategy"], len(place)), r["strategy"], r["seed"]))
+        return sorted(found, key=lambda run: (place.get(run.strategy, len(place)), run.strategy, run.seed))
 
-    def write_results(self, header: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
-        """results.json of all finished runs."""
-        runs = self.finished(order)
-        results = {"schema": 1, **header, "runs": runs, "summary": summary(runs)}
+    def write_results(self, header: Results, order: Sequence[str]) -> Results:
+        """Writes results.json: the header with all finished runs, strategies in `order` first; returns its content."""
+        results = replace(header, runs=self.finished(order))
         if self.writes:
-            write_json(self.path / "results.json", results)
+            write_results(self.path, results)
         return results
 
 

@@ -6,12 +6,12 @@ Karnin et al. 2013 (https://proceedings.mlr.press/v28/karnin13.html), for hyperp
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import UserError, listed
-from flax_agnews.runs.output_folder import PLANNED
+from flax_agnews.runs.identity import changed
 from flax_agnews.system.files import read_json, settings_from
 
 
@@ -43,7 +43,7 @@ def half(trials: int) -> int:
 
 @dataclass(frozen=True)
 class Trial:
-    """How a factor did.
+    """A trial of a learning-rate search: a short training run with all of a strategy's rates times a factor.
 
     Attributes:
         factor: on the strategy's rates.
@@ -58,10 +58,38 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Ascending from the best: by accuracy, then loss, then nearness to the default. Not finite is worst."""
+        """Sort key, the best trial first: by accuracy, then loss, then nearness to factor 1; not finite is last."""
         accuracy, loss = self.val_accuracy, self.val_loss
         scores = (math.inf, math.inf) if accuracy is None or loss is None else (-accuracy, loss)
-        return *scores, abs(math.log(self.factor)), self.factor
+        return (*scores, abs(math.log(self.factor)), self.factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchCost:
+    """Seconds that a learning-rate search took, with compiling and caching."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """A finished learning-rate search of one strategy.
+
+    Attributes:
+        factor: the chosen one, on all of the strategy's rates.
+        rates: the strategy's learning rates after the search.
+        edge: `lowest` or `highest` where the chosen factor is the first or last that was tried; else empty.
+        trials: all of them, in the order in which they ran.
+        updates: of all trials together.
+        cost: its seconds.
+    """
+
+    factor: float
+    rates: list[float]
+    edge: str
+    trials: list[Trial]
+    updates: int
+    cost: SearchCost
 
 
 @dataclass
@@ -109,16 +137,18 @@ class Record:
         return "lowest" if self.factor == min(tried) else "highest" if self.factor == max(tried) else ""
 
     @property
-    def result(self) -> dict[str, Any]:
-        """What results.json has of it."""
-        return {
-            "factor": self.factor,
-            "rates": self.rates,
-            "edge": self.edge,
-            "trials": [asdict(trial) for trial in self.trials],
-            "updates": sum(trial.updates for trial in self.trials),
-            "cost": {"seconds": self.seconds},
-        }
+    def result(self) -> SearchResult | None:
+        """The search as results.json has it; None where it isn't finished."""
+        if self.factor is None:
+            return None
+        return SearchResult(
+            factor=self.factor,
+            rates=self.rates,
+            edge=self.edge,
+            trials=self.trials,
+            updates=sum(trial.updates for trial in self.trials),
+            cost=SearchCost(seconds=self.seconds),
+        )
 
 
 def path_of(folder: Path, name: str) -> Path:
@@ -146,14 +176,14 @@ def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
     shorter = record.identity.get("steps", identity.get("steps")) != identity.get("steps")
     if record.factor is None and shorter:
         return Record(dict(identity))
-    if other := [key for key in identity if key not in PLANNED and record.identity.get(key) != identity[key]]:
+    if other := changed(record.identity, identity):
         told = f"{path_of(folder, name)}: was begun with other {listed(other)}"
         raise UserError(f"{told}. Choose another --output, or --overwrite")
     return record
 
 
-def results(folder: Path) -> dict[str, Any]:
-    """What results.json has of all searches that are finished."""
+def results(folder: Path) -> dict[str, SearchResult]:
+    """All finished searches of an output folder, by strategy."""
     names = sorted(path.stem for path in path_of(folder, "").parent.glob("*.json"))
     records = {name: read(folder, name) for name in names}
-    return {name: record.result for name, record in records.items() if record and record.factor is not None}
+    return {name: result for name, record in records.items() if record and (result := record.result)}

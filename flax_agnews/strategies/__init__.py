@@ -1,7 +1,10 @@
 """The registry of strategies: a new one is a file here and its line below."""
 
+from dataclasses import is_dataclass, replace
+
+from flax_agnews.errors import UserError, shown
 from flax_agnews.strategies.adapter import ADAPTER
-from flax_agnews.strategies.base import Entry, Registry, Stage, Strategy, layers
+from flax_agnews.strategies.base import Entry, Registry, Settings, Stage, Strategy, StrategyLike, layers
 from flax_agnews.strategies.bitfit import BITFIT
 from flax_agnews.strategies.full import FULL
 from flax_agnews.strategies.gradual import GRADUAL
@@ -46,4 +49,38 @@ def chosen(names: str) -> list[Entry]:
     return entries
 
 
-__all__ = ["ALL", "REGISTRY", "Entry", "Registry", "Stage", "Strategy", "chosen", "layers"]
+def resolve(strategy: StrategyLike) -> Entry | Strategy:
+    """The strategy that is meant: an entry, with settings of its own where there are some, or a strategy as it is.
+
+    Args:
+        strategy: a registered name (`"lora"`), an entry (`lora`, `lora(rank=4)`), settings (`LoraSettings(rank=4)`), or
+            a `Strategy`.
+
+    Raises:
+        UserError: an unknown name, with the nearest one, or something else than a strategy.
+    """
+    if isinstance(strategy, Entry | Strategy):
+        return strategy
+    if isinstance(strategy, str):
+        return REGISTRY[strategy]
+    if is_dataclass(strategy):
+        for entry in REGISTRY:
+            if entry.settings is type(strategy):
+                return replace(entry, settings_given=strategy)
+    kinds = "a registered name, an entry such as lora(rank=4), settings such as LoraSettings(rank=4), or a Strategy"
+    raise UserError(f"strategy {shown(repr(strategy))}: must be {kinds}")
+
+
+__all__ = [
+    "ALL",
+    "REGISTRY",
+    "Entry",
+    "Registry",
+    "Settings",
+    "Stage",
+    "Strategy",
+    "StrategyLike",
+    "chosen",
+    "layers",
+    "resolve",
+]

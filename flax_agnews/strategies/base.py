@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints
 
 import optax
 from jax import Array
@@ -14,8 +14,11 @@ from jax import Array
 from flax_agnews.errors import UserError, listed, nearest, shown
 from flax_agnews.models.classifier import Classifier
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.settings.keywords import allowed, plain
+from flax_agnews.settings.synonyms import hint
 from flax_agnews.strategies.optim import FROZEN, Plan, Transform
 from flax_agnews.strategies.peft import Peft
+from flax_agnews.system.files import fits
 
 Adapt = Callable[[Classifier, Array], Classifier]
 Label = Callable[[str, tuple[int, ...]], str | None]
@@ -136,16 +139,23 @@ def _compile(name: str, pattern: str) -> re.Pattern[str]:
         raise UserError(f"strategy {name}: {pattern} is no regular expression ({error})") from error
 
 
+class Settings(Protocol):
+    """Settings of a strategy: any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A strategy as the registry knows it.
+    """A registered strategy, with settings of its own where it was called: `lora(rank=4)` is an `Entry` too.
 
     Attributes:
         name: what `--strategy` calls it, and its section of settings.
-        settings: dataclass of its settings, with defaults and a documented `Args:` section.
+        settings: dataclass of its settings, with defaults and a documented `Args:` section; `settings()` has defaults.
         build: (settings, body's configuration) -> the strategy.
         summary: what trains, in a few words.
         paper: URL of the method's.
+        settings_given: settings that were chosen in a script; None where those of the configuration or defaults hold.
     """
 
     name: str
@@ -153,6 +163,29 @@ class Entry:
     build: Callable[[Any, GPT2Config], Strategy]
     summary: str
     paper: str = ""
+    settings_given: Settings | None = field(default=None, hash=False)
+
+    def __call__(self, **settings: Any) -> "Entry":
+        """The same strategy with other settings: those given by name, and for the rest this entry's.
+
+        Raises:
+            UserError: an unknown name, with the nearest one, or a value of another type.
+        """
+        hints = get_type_hints(self.settings)
+        for name, value in settings.items():
+            if name not in hints:
+                told = f"{self.name}({name}={shown(repr(value))}): no such setting."
+                raise UserError(told + (f" {said}" if (said := hint(name)) else nearest(name, hints)))
+        current: Any = self.settings_given or self.settings()
+        made = replace(current, **{name: plain(value) for name, value in settings.items()})
+        for name, value in settings.items():
+            if not fits(getattr(made, name), hints[name]):
+                raise UserError(f"{self.name}({name}={shown(repr(value))}): must be {allowed(hints[name])}")
+        return replace(self, settings_given=made)
+
+
+StrategyLike: TypeAlias = str | Entry | Strategy | Settings
+"""What says which strategy is meant: a registered name, an entry, a strategy, or the settings of a registered one."""
 
 
 def layers(first: int, end: int) -> str:
@@ -208,8 +241,10 @@ __all__ = [
     "FROZEN",
     "Entry",
     "Registry",
+    "Settings",
     "Stage",
     "Strategy",
+    "StrategyLike",
     "height",
     "layers",
     "require",

@@ -30,7 +30,8 @@ class LoraSettings:
         rank: of an update, at most the body's width.
         alpha: an update is scaled by alpha / rank.
         targets: the products that get one, with commas between: c_attn, c_fc, c_proj (attention's and MLP's), or
-            attn.c_proj and mlp.c_proj alone. PEFT's default for GPT-2, as are rank, alpha and dropout.
+            attn.c_proj and mlp.c_proj alone. A list of them, too, in a script. PEFT's default for GPT-2, as are rank,
+            alpha and dropout.
         dropout: of what enters an update, 0 to below 1.
         rslora: scale by alpha / sqrt(rank) instead (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         top_layers: only so many of the topmost layers; those below are computed once for all epochs. By default, all.
@@ -43,6 +44,10 @@ class LoraSettings:
     dropout: float = 0.0
     rslora: bool = False
     top_layers: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.targets, list | tuple):  # as PEFT's `target_modules`
+            self.targets = ",".join(map(str, self.targets))
 
 
 class Lora(Linear):

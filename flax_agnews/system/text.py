@@ -1,4 +1,14 @@
-"""Numbers and durations as people read them."""
+"""Formatting of numbers, durations, names and tables for the terminal and for Markdown."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from flax_agnews.errors import printable
+
+NOT_KNOWN = "–"
+"""Stands where a number is None."""
 
 
 def count(number: float) -> str:
@@ -32,3 +42,79 @@ def counted(number: int, noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{number:,} {noun[:-1]}ies"
     return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'tch', 'sh')) else 's'}"
+
+
+def share_text(part: int, whole: int) -> str:
+    """`100 %`, `45 %`, `0.3 %`, `0.015 %`; never rounded to all or to nothing."""
+    percent = 100 * part / max(whole, 1)
+    if 99.5 <= percent < 100:
+        return ">99 %"
+    if percent >= 9.95 or percent == 0:
+        return f"{percent:.0f} %"
+    return f"{percent:.1f} %" if percent >= 0.095 else f"{percent:.2g} %"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """`0.4 s`, `12 s`, `1 min 40 s`, `2 h 3 min`."""
+    if seconds is None:
+        return NOT_KNOWN
+    if seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds else "0 s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def short_count(count: float | None) -> str:
+    """`950`, `21 k`, `1.2 M`, `3.4 G`."""
+    if count is None:
+        return NOT_KNOWN
+    for limit, scale, unit in ((999.5, 1, ""), (999_500, 1e3, " k"), (999.5e6, 1e6, " M")):
+        if count < limit:
+            return f"{_short(count / scale) if unit else f'{count:.0f}'}{unit}"
+    return f"{_short(count / 1e9)} G"
+
+
+def bytes_text(count: float | None) -> str:
+    """`950 B`, `812 MB`, `1.2 GB`; decimal units."""
+    number, _, unit = short_count(count).partition(" ")
+    return NOT_KNOWN if count is None else f"{number} {unit}B"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def one_line(text: str) -> str:
+    """`text` with white space and control characters made single spaces: a name never breaks a table."""
+    return " ".join(printable(text).split())
+
+
+def shorten(text: str, most: int) -> str:
+    """`text`, cut to `most` characters with an ellipsis at its end."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def short_names(names: Sequence[Any], most: int = 24) -> list[str]:
+    """Names of classes for a table: each on one line, long ones without their middle, all different."""
+    whole = [one_line(str(name)) for name in names]
+    head, tail = most // 2, most - most // 2 - 1
+    short = [name if len(name) <= most else f"{name[:head]}…{name[-tail:]}" for name in whole]
+    times = Counter(short)
+    return [name if times[name] == 1 else f"{name} ({number})" for number, name in enumerate(short)]
+
+
+def escape(text: str) -> str:
+    """`text` on one line, with everything that Markdown or HTML would read as markup made plain."""
+    return re.sub(r"([\\`*_\[\]<>|#~&!$])", r"\\\1", one_line(text))
+
+
+def pipe_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table of plain text, which is escaped; columns after the first `left` are right-aligned."""
+    rule = [":---" if index < left else "---:" for index in range(len(headers))]
+    lines = [[escape(cell) for cell in headers], rule, *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

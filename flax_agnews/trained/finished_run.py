@@ -1,13 +1,15 @@
 """What is known of a finished run before its model is loaded: where it is, its data's settings, its classes."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import DataConfig
+from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, listed
+from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
-from flax_agnews.runs.results import best_validation
 from flax_agnews.system.files import expanded
 from flax_agnews.training.checkpoint import Store
 
@@ -32,8 +34,8 @@ def outline(run: str | Path) -> Outline:
     output, found = find_run(expanded(str(run)))
     result = found.result
     assert result is not None
-    about = about_weights(Store(found.path / "checkpoints"), output, found, result["best_epoch"])
-    return Outline(f"{result['strategy']}/seed-{result['seed']}", output.config.data, about["classes"])
+    about = about_weights(Store(found.path / "checkpoints"), output, found, result.best_epoch)
+    return Outline(f"{result.strategy}/seed-{result.seed}", output.config.data, about["classes"])
 
 
 def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
@@ -52,8 +54,13 @@ def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
         raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
     if not (runs := output.finished([])):
         raise UserError(f"{path}: no run is finished; run the same command again, and it goes on")
-    best = max(runs, key=best_validation)  # the first of equals, as `checkpoint.keep_best` has it
-    return output, output.run(best["strategy"], best["seed"])
+    best = max(runs, key=lambda run: run.best_val_accuracy)  # the first of equals, as `checkpoint.keep_best` has it
+    return output, output.run(best.strategy, best.seed)
+
+
+def weights_record(classes: Sequence[str], tokenizer: Tokenizer, body: GPT2Config) -> dict[str, Any]:
+    """The notes that a run's best weights are stored with: class names, vocabulary, and the body's sizes."""
+    return {"classes": list(classes), "vocabulary": tokenizer.vocabulary, "body": asdict(body)}
 
 
 def about_weights(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:

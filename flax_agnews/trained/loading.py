@@ -1,7 +1,7 @@
 """What a finished run's classifier is made of, from its folder: each part checked against what the run says of it."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +22,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY, Base, load_base
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.runs.recorded_paths import located
+from flax_agnews.runs.results import RunResult
 from flax_agnews.settings.keywords import check_kind
 from flax_agnews.strategies import REGISTRY, Entry, Strategy
 from flax_agnews.strategies.optim import Plan
@@ -51,22 +52,24 @@ class Parts:
         frozen: the other ones.
         classes: their names.
         tokenizer: of the texts.
+        identity: hashes of its strategy, updates, body and data, as its identity.json has them.
     """
 
     output: OutputFolder
     run: RunFolder
     config: Config
-    result: dict[str, Any]
+    result: RunResult
     setup: Setup
     params: Parameters
     frozen: Parameters
     classes: list[str]
     tokenizer: Tokenizer
+    identity: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         """`STRATEGY/seed-K`, for people."""
-        return f"{self.setup.strategy.name}/seed-{self.result['seed']}"
+        return f"{self.setup.strategy.name}/seed-{self.result.seed}"
 
     @cached_property
     def model(self) -> Classifier:
@@ -111,7 +114,7 @@ def _parts(
     assert result is not None
     identity = identity if isinstance(identity, dict) else {}
     store = Store(run.path / "checkpoints")
-    about = about_weights(store, output, run, result["best_epoch"])
+    about = about_weights(store, output, run, result.best_epoch)
     if config.parallel.keep_memory:
         keep_freed()
     if config.parallel.keep_compilations:
@@ -120,7 +123,7 @@ def _parts(
     way = replace(config.model, dtype="float32", attention="auto") if exact else config.model
 
     def on(base: Base) -> Setup:
-        chosen = _strategy(strategy, result["strategy"], config, base, run)
+        chosen = _strategy(strategy, result.strategy, config, base, run)
         return _set_up(chosen, base, about["classes"], replace(config, model=way))
 
     setup = _without_weights(about, config, on) if given is None else None
@@ -133,7 +136,7 @@ def _parts(
     with _named(run.path):
         check_vocabulary(tokenizer, setup.base.config.vocab_size, setup.base.name)
     params, frozen = _weights(setup, store, result)
-    return Parts(output, run, config, result, setup, params, frozen, about["classes"], tokenizer)
+    return Parts(output, run, config, result, setup, params, frozen, about["classes"], tokenizer, identity)
 
 
 @contextmanager
@@ -233,11 +236,11 @@ def _set_up(strategy: Strategy, base: Base, classes: Sequence[str], config: Conf
     return replace(set_up(strategy, base, len(classes), plan, config.model, 1), optimizer=optax.identity())
 
 
-def _weights(setup: Setup, store: Store, result: dict[str, Any]) -> tuple[Parameters, Parameters]:
+def _weights(setup: Setup, store: Store, result: RunResult) -> tuple[Parameters, Parameters]:
     """The best trained leaves, and what was frozen, on the device."""
     shapes = {path: shape for path, shape in setup.frame.shapes.items() if path in setup.trainable}
     example: Any = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
-    params = store.restore_best(example, result["best_epoch"])
+    params = store.restore_best(example, result.best_epoch)
     body = setup.base.parameters or {path: value for path, value in params.items() if path.startswith(BODY)}
     shared = {path: jnp.asarray(value) for path, value in body.items()}
-    return params, create_state(setup, shared, result["seed"])[1]
+    return params, create_state(setup, shared, result.seed)[1]

@@ -392,7 +392,7 @@ def test_kept_trials_of_an_edited_scheme_are_not_taken(tmp_path):
     with Experiment(config, [_head_at(0.1)]) as experiment:
         experiment.search()
     with pytest.raises(UserError, match=r"search/mine\.json: was begun with other updates"):
-        Experiment(config, [_head_at(0.2)])
+        Experiment(config, [_head_at(0.2)]).prepare()
 
 
 def test_rates_stay_when_epochs_grow_and_unfinished_searches_begin_anew(tmp_path):

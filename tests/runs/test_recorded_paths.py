@@ -163,6 +163,7 @@ def test_a_head_that_is_left_out_is_named(begun: Path, tmp_path: Path) -> None:
     flags = ("--model.from_config", "null", "--model.name", tmp_path / "tagger", "--strategy", "head")
     request = arguments.parse(small(tmp_path / "out", *flags))
     shown = io.StringIO()
-    with Experiment(request.config, request.entries, Display(Console(file=shown, width=400))):
+    with Experiment(request.config, request.entries, Display(Console(file=shown, width=400))) as experiment:
+        experiment.prepare()
         [line] = [line for line in shown.getvalue().splitlines() if "/tagger: " in line]
     assert line.endswith("parameters; its head classifier is left out")

@@ -244,7 +244,7 @@ def test_an_experiment_begun_before_goes_on_with_its_body(
     monkeypatch.setenv("FLAX_AGNEWS_CACHE", str(tmp_path / "empty"))
     output = Path(shutil.copytree(finished, tmp_path / "out"))
     experiment = _begun(output)
-    data, tokenizer = experiment.data, experiment.tokenizer
+    data, tokenizer = experiment.data, experiment.prepare().tokenizer
     note = json.loads((output / "base" / "adaptation.json").read_text())
     config = experiment.config
     body = load_base(config.model, config.train.seed)

@@ -1,6 +1,6 @@
 """The model card: README.md of an export, filled from the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,15 @@ import yaml
 from flax_agnews import __version__
 from flax_agnews.data import hub
 from flax_agnews.data.sources import SOURCES
-from flax_agnews.errors import listed, printable
+from flax_agnews.errors import UserError, listed, printable
 from flax_agnews.runs.output_folder import config_dict
+from flax_agnews.runs.result_files import read_results
 from flax_agnews.strategies import REGISTRY
-from flax_agnews.system.files import is_local, read_json, write_atomic
+from flax_agnews.system.files import is_local, write_atomic
 from flax_agnews.system.text import counted
 from flax_agnews.trained.loading import Parts
 
 _TRAIN = ("epochs", "batch_size", "weight_decay", "weight_decay_mask", "schedule", "warmup_fraction", "clip_norm")
-_SCORES = ("test_accuracy", "test_macro_f1", "test_loss")
 
 
 def write_card(parts: Parts, folder: Path, use: str, notes: Sequence[str], library: str = "transformers") -> None:
@@ -73,10 +73,11 @@ def _method(parts: Parts) -> str:
 
 def _data(parts: Parts) -> str:
     """Which texts, how many, and the classes."""
-    results = read_json(parts.output.path / "results.json")
-    found = results.get("data") if isinstance(results, dict) else None
-    data: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    sizes = [(data[split], word) for split, word in _SPLITS.items() if isinstance(data.get(split), int)]
+    try:
+        data = read_results(parts.output.path).data
+        sizes = [(data.train, "training"), (data.validation, "validation"), (data.test, "test")]
+    except UserError:  # the card says less
+        sizes = []
     names = listed(map(_code, parts.classes), 30)
     parted = [f"{number:,} {word}" for number, word in sizes[:-1]]
     parted += [counted(number, f"{word} text") for number, word in sizes[-1:]]
@@ -86,31 +87,26 @@ def _data(parts: Parts) -> str:
     return f"{source}{told}, by column {columns}. {counted(len(parts.classes), 'class')}: {names}."
 
 
-_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
-
-
 def _results(parts: Parts) -> str:
     """A row for every finished seed of the strategy."""
     rows = ["| seed | best epoch | validation accuracy | test accuracy | test macro-F1 | test loss |"]
     rows.append("|---:|---:|---:|---:|---:|---:|")
-    name = parts.result["strategy"]
-    for run in (run for run in parts.output.finished([]) if run["strategy"] == name):
-        this = " (this one)" if run["seed"] == parts.result["seed"] else ""
-        best, accuracies = run["best_epoch"], run["val_accuracy"]
-        validated = accuracies[best - 1] if 1 <= best <= len(accuracies) else None
-        scores = " | ".join(map(_score, (validated, *(run[score] for score in _SCORES))))
-        rows.append(f"| {run['seed']}{this} | {best} | {scores} |")
+    for run in (run for run in parts.output.finished([]) if run.strategy == parts.result.strategy):
+        this = " (this one)" if run.seed == parts.result.seed else ""
+        validated = run.val_accuracy[run.best_epoch - 1] if 1 <= run.best_epoch <= run.epochs else None
+        scores = " | ".join(map(_score, (validated, run.test_accuracy, run.test_macro_f1, run.test_loss)))
+        rows.append(f"| {run.seed}{this} | {run.best_epoch} | {scores} |")
     return "\n".join([*rows, "", "Each seed's best epoch by validation accuracy; the test split chose nothing."])
 
 
 def _settings(parts: Parts) -> str:
     """Of strategy and training, as in a configuration file."""
-    every, name = config_dict(parts.config), parts.result["strategy"]
+    every, result = config_dict(parts.config), parts.result
     known = {
-        "strategy": name,
-        name: dict(parts.setup.strategy.settings),
-        **{key: parts.result[key] for key in ("rate_factor",) if key in parts.result},
-        "train": {"seed": parts.result["seed"], **{field: every["train"][field] for field in _TRAIN}},
+        "strategy": result.strategy,
+        result.strategy: dict(parts.setup.strategy.settings),
+        **({} if result.rate_factor is None else {"rate_factor": result.rate_factor}),
+        "train": {"seed": result.seed, **{field: every["train"][field] for field in _TRAIN}},
         "data": {field: every["data"][field] for field in ("max_length", "special_tokens")},
         "model": {"dtype": parts.config.model.dtype},
     }

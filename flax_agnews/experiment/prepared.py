@@ -1,0 +1,212 @@
+"""Everything that comes before an experiment's first run: data, model and settings read, checked and put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from flax_agnews.config import Config
+from flax_agnews.data.batches import TrainBatches
+from flax_agnews.data.encoded import Data, encode_corpus
+from flax_agnews.data.sources import Corpus, load_corpus
+from flax_agnews.data.tokens import Tokenizer, check_vocabulary
+from flax_agnews.experiment.compared_strategies import built, planned
+from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left
+from flax_agnews.experiment.disk_budget import check_room, keeps_final
+from flax_agnews.experiment.outputs import Places
+from flax_agnews.experiment.preparation import choose_tokenizer, keep_tokenizer
+from flax_agnews.experiment.progress import announce, describe, silent
+from flax_agnews.experiment.results import facts, header
+from flax_agnews.metrics.tracking import check_key
+from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.runs import trial_record
+from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.results import Results
+from flax_agnews.strategies.base import Entry, Strategy
+from flax_agnews.system.display import Display
+from flax_agnews.system.files import expanded
+from flax_agnews.system.interrupt import Interrupt
+from flax_agnews.training import processes
+from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.adaptation import Adaptation
+from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.jax_setup import begin
+from flax_agnews.training.parallel import Devices
+from flax_agnews.training.program import plan_batches
+from flax_agnews.training.state import Setup
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment that is ready to compute; its output folder is claimed, and locked.
+
+    Attributes:
+        config: all settings, as config.yaml has them; labels are read as in the folder's earlier runs.
+        folder: the output folder.
+        places: where the runs' numbers and weights go.
+        display: where progress is shown; of several processes, only the first shows any.
+        interrupt: says whether SIGINT or SIGTERM has asked to stop.
+        devices: that share every batch.
+        tokenizer: of the texts.
+        data: the tokenized splits.
+        base: the body as it was loaded, before any language-model adaptation.
+        batches: which texts are in which update, of every run.
+        setups: the strategies on the model, in the order in which they run.
+        activations: the caches of frozen layers' output.
+        schemes: name of a strategy -> its updates, by which it is recognised when runs go on.
+        keeps_final: whether the last states of finished runs are kept.
+    """
+
+    config: Config
+    folder: OutputFolder
+    places: Places
+    display: Display
+    interrupt: Interrupt
+    devices: Devices
+    tokenizer: Tokenizer
+    data: Data
+    base: Base
+    batches: TrainBatches
+    setups: Sequence[Setup]
+    activations: Activations
+    schemes: Mapping[str, Scheme]
+    keeps_final: bool
+
+    def identity(self, setup: Setup, base: Base) -> dict[str, str]:
+        """Hashes that must match before a run is resumed.
+
+        Args:
+            setup: the run's strategy on the model.
+            base: the body that it starts from, adapted where language modelling was asked for.
+        """
+        rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
+        updates = self.schemes[setup.strategy.name].identity
+        return {"strategy": setup.fingerprint, **updates, "weights": base.hash, "data": self.data.hash, **rates}
+
+    def header(self, base: Base, adaptation: Adaptation | None, faults: Sequence[str]) -> Results:
+        """The content of `results.json` without its `runs`.
+
+        Args:
+            base: the body that the runs start from.
+            adaptation: how it was adapted by language modelling, if it was.
+            faults: runs that stopped because their numbers were not finite, and where.
+        """
+        found = header(self.config, self.data, self.batches, base, adaptation, self.devices)
+        search = trial_record.results(self.folder.path) if self.config.search.trials else None
+        return replace(found, search=search, diverged=list(faults))
+
+    def tidy(self, name: str, seed: int, identity: Mapping[str, str]) -> None:
+        """Refuses a run that was begun as something else; of a finished one, drops what it needs no more.
+
+        Args:
+            name: of its strategy.
+            seed: of the run.
+            identity: its hashes.
+        """
+        run = self.folder.run(name, seed)
+        if run.path.exists():
+            run.check(identity)
+            result = run.result
+            if result and run.writes and not epochs_left(result, self.config.train):
+                self.finish(Store(run.path / "checkpoints"), result.best_epoch, result.epochs)
+
+    def finish(self, store: Store, best_epoch: int, epochs: int) -> None:
+        """Keeps of a finished run what is to stay: best weights, and the state that more epochs go on from."""
+        store.finish(best_epoch, epochs * self.batches.steps_per_epoch if self.keeps_final else None)
+
+
+def prepare(
+    config: Config,
+    strategies: Sequence[Entry | Strategy],
+    seeds: Sequence[int],
+    display: Display | None = None,
+    overwrite: bool = False,
+) -> Prepared:
+    """Starts JAX, reads data and model, checks that all fits together, and then claims the output folder.
+
+    Args:
+        config: all settings.
+        strategies: what is compared.
+        seeds: of the runs of each strategy.
+        display: where progress is shown; plain lines on standard output by default.
+        overwrite: start over in a folder that is in use.
+
+    Raises:
+        UserError: bad input; nothing has been computed or written.
+    """
+    begin(config)
+    first = processes.is_first()
+    folder = OutputFolder(expanded(config.output), writes=first)
+    try:
+        return _prepare(config, strategies, seeds, folder, (display or Display()) if first else silent(), overwrite)
+    except BaseException:
+        folder.lock.release()
+        raise
+
+
+def _prepare(
+    config: Config,
+    strategies: Sequence[Entry | Strategy],
+    seeds: Sequence[int],
+    folder: OutputFolder,
+    display: Display,
+    overwrite: bool,
+) -> Prepared:
+    config = folder.check(config, overwrite)
+    if folder.writes and folder.in_use:
+        folder.lock.take()
+    if folder.writes:
+        check_key(config.tracking)
+    devices = Devices.of(config.parallel)
+    interrupt = Interrupt(processes.Vote(devices) if devices.several else None)
+    announce(display, config, devices)
+    corpus, base, tokenizer = _read(config, folder, display, overwrite)
+    own = [built(strategy, base, config) for strategy in strategies]
+    with display.busy("tokenizing"):
+        data = encode_corpus(corpus, tokenizer, config.data.max_length)
+    batches = plan_batches(data.train, config.train, seeds, devices)
+    steps = batches.steps_per_epoch
+    plans = [partial(planned, strategy, base, data, config, steps) for strategy in own]
+    setups = [plan() for plan in plans]
+    activations = Activations(config, data, devices)
+    activations.check(setups)
+    disk, final = check_room(config, setups), keeps_final(config, setups)
+    pairs = zip(setups, plans, strict=True)
+    schemes = {setup.strategy.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
+    with display.busy("checking what the strategies do"):
+        updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
+        if not overwrite:
+            check_begun(folder, schemes.values(), seeds, data.hash)
+    processes.check_same(facts(config, setups, updates, data, base))  # all is right: now it is written
+    folder.claim(config, overwrite)
+    if folder.writes:
+        keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
+    processes.meet()
+    describe(display, config, data, base, batches, len(strategies), disk)
+    return Prepared(
+        config=config,
+        folder=folder,
+        places=Places(config, folder, display),
+        display=display,
+        interrupt=interrupt,
+        devices=devices,
+        tokenizer=tokenizer,
+        data=data,
+        base=base,
+        batches=batches,
+        setups=setups,
+        activations=activations,
+        schemes=schemes,
+        keeps_final=final,
+    )
+
+
+def _read(config: Config, folder: OutputFolder, display: Display, overwrite: bool) -> tuple[Corpus, Base, Tokenizer]:
+    """The texts, the body, and a tokenizer that fits both."""
+    with display.busy(f"reading {config.data.source}"):
+        corpus = load_corpus(config.data)
+    with display.busy(f"loading {config.model.reported_name}"):
+        base = load_base(config.model, config.train.seed)
+    kept = folder.path / "tokenizer" if folder.in_use and not overwrite else None
+    tokenizer = choose_tokenizer(config, corpus, kept, display)
+    check_vocabulary(tokenizer, base.config.vocab_size, config.model.reported_name)
+    return corpus, base, tokenizer

@@ -1,0 +1,111 @@
+"""An experiment's results as pandas frames, for plots and tables of one's own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flax_agnews.errors import UserError, shown
+from flax_agnews.report.tables import run_row
+from flax_agnews.runs.result_files import read_results
+from flax_agnews.runs.results import Results
+from flax_agnews.system.files import expanded, parse_json
+
+if TYPE_CHECKING:
+    import pandas
+
+_CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1")
+_UPDATE = {"train_loss": "batch/train_loss", "grad_norm": "batch/grad_norm"}  # column -> name in metrics.jsonl
+
+
+@dataclass(frozen=True)
+class ResultFrames:
+    """An experiment's results as pandas frames; a number that isn't known or isn't finite is NaN.
+
+    Attributes:
+        folder: the output folder.
+        results: everything that results.json has, by attribute.
+    """
+
+    folder: Path
+    results: Results = field(repr=False)
+
+    @cached_property
+    def runs(self) -> "pandas.DataFrame":
+        """One row a run, with the columns of results.csv: scores, last and best value of each curve, costs."""
+        return _frame([run_row(run) for run in self.results.runs])
+
+    @cached_property
+    def epochs(self) -> "pandas.DataFrame":
+        """One row a run and epoch (from 1): losses, accuracies and macro-F1 of training and validation."""
+        return _frame(
+            {"strategy": run.strategy, "seed": run.seed, "epoch": epoch + 1}
+            | {name: values[epoch] if (values := getattr(run, name)) else None for name in _CURVES}
+            for run in self.results.runs
+            for epoch in range(run.epochs)
+        )
+
+    @cached_property
+    def updates(self) -> "pandas.DataFrame":
+        """One row a run and update (from 1), from each run's metrics.jsonl: loss and gradient norm of the batch.
+
+        `skipped` and `spike` say whether the update was left out as not finite, and whether its loss was far above
+        the usual.
+
+        Raises:
+            UserError: a run's metrics.jsonl is missing or damaged.
+        """
+        return _frame(
+            {"strategy": run.strategy, "seed": run.seed, "step": line["step"]}
+            | {column: _number(line.get(name)) for column, name in _UPDATE.items()}
+            | {mark: bool(line.get(mark)) for mark in ("skipped", "spike")}
+            for run in self.results.runs
+            for line in _lines(self.folder / run.strategy / f"seed-{run.seed}" / "metrics.jsonl")
+            if isinstance(line.get("step"), int)
+        )
+
+
+def load_results(folder: str | Path) -> ResultFrames:
+    """Reads an experiment's results for pandas: `load_results("runs/mine").epochs` has a row for each run and epoch.
+
+    Args:
+        folder: output folder of an experiment, with its results.json.
+
+    Raises:
+        UserError: results.json is missing or damaged, in one line.
+    """
+    if not isinstance(folder, str | Path):
+        raise UserError(f"load_results(folder={shown(repr(folder))}): must be the output folder of an experiment")
+    path = expanded(str(folder))
+    return ResultFrames(path, read_results(path))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file, one a line."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = parse_json(line)
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: line {number} is no JSON object")
+        yield found
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) else None
+
+
+def _frame(rows: Any) -> "pandas.DataFrame":
+    """A frame in which numbers have number types, with NaN for None."""
+    import pandas
+
+    frame = pandas.DataFrame(list(rows))
+    return frame.astype({name: float for name in frame if name != "strategy" and frame[name].dtype == object})
