@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="runs/benchmark-quickstart")
     output = parser.parse_args().output
-    request = arguments.parse(["--config", "configs/quickstart.yaml", "--output", output])
+    request = arguments.parse(["--config", "quickstart", "--output", output])
     started = time.perf_counter()
     experiment = Experiment(request.config, request.entries, overwrite=True)
     results = experiment.run()

@@ -13,17 +13,19 @@ from flax_agnews.trained.classifier import Classifier
 from flax_agnews.trained.evaluation import check_evaluating, evaluate, shown_evaluation
 from flax_agnews.trained.finished_run import outline
 
+MODULE = "python -m flax_agnews.evaluate"
+DESCRIPTION = "Measures how well a trained classifier does on labelled texts."
 DATA = "texts and labels: CSV, TSV, JSON, JSONL or Parquet, a pattern of such files, or a folder: its test split"
 
 
-def make_parser() -> common.Parser:
-    """The command's options."""
-    parser = common.Parser(prog="python -m flax_agnews.evaluate", description=__doc__)
+def make_parser(prog: str = MODULE) -> common.Parser:
+    """The parser of the command's options."""
+    parser = common.Parser(prog=prog, description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--data", type=Path, required=True, help=DATA)
     parser.add_argument("--text_column", nargs="+", help=common.TEXTS)
     parser.add_argument("--delimiter", help=common.DELIMITER)
-    parser.add_argument("--label_column", help="of the labels (default: the run's own)")
+    parser.add_argument("--label_column", help="column of the labels (default: the run's own)")
     parser.add_argument(
         "--labels",
         choices=("auto", "names", "positions"),
@@ -31,18 +33,23 @@ def make_parser() -> common.Parser:
         help="names of classes, or positions among them from 0; auto: names where each is one, positions where none is",
     )
     parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
-    parser.add_argument("--json", type=Path, help="file for all of it, for machines")
+    parser.add_argument("--json", type=Path, help="file that gets all results as JSON")
     common.add_model(parser)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    return common.exit_code(lambda: _evaluate(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
+    """Evaluates a trained classifier; returns the exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        arguments: the flags, by default those of the process.
+        prog: the command's name in its help.
+    """
+    return common.exit_code(lambda: _evaluate(sys.argv[1:] if arguments is None else arguments, prog))
 
 
-def _evaluate(arguments: Sequence[str]) -> None:
-    options = make_parser().parse_args(arguments)
+def _evaluate(arguments: Sequence[str], prog: str) -> None:
+    options = make_parser(prog).parse_args(arguments)
     display, run = common.make_display(), outline(options.run)
     texts = common.text_columns(run, options.text_column)
     label = options.label_column or run.data.label_column

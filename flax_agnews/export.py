@@ -9,30 +9,38 @@ from flax_agnews.errors import UserError
 from flax_agnews.trained.exports import TARGETS, export_run
 from flax_agnews.trained.exports.upload import check_upload, upload
 
+MODULE = "python -m flax_agnews.export"
+DESCRIPTION = "Writes a trained classifier as other libraries load it, and reads it again to compare."
 
-def make_parser() -> common.Parser:
-    """The command's options."""
-    parser = common.Parser(prog="python -m flax_agnews.export", description=__doc__)
+
+def make_parser(prog: str = MODULE) -> common.Parser:
+    """The parser of the command's options."""
+    parser = common.Parser(prog=prog, description=DESCRIPTION)
     formats = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
     parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--to", required=True, choices=TARGETS, help=formats)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="for the files; made where it is missing")
-    parser.add_argument("--overwrite", action="store_true", help="an earlier export in DIR")
-    parser.add_argument("--upload", metavar="OWNER/NAME", help="then upload DIR to this model repository of the hub")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder for the files; made if it is missing")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR")
+    parser.add_argument("--upload", metavar="OWNER/NAME", help="upload DIR to this model repository of the hub")
     parser.add_argument(
-        "--private", action="store_true", help="where --upload makes the repository, only for its owner"
+        "--private", action="store_true", help="if --upload makes the repository: visible to its owner only"
     )
     common.add_model(parser)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    return common.exit_code(lambda: _export(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
+    """Exports a trained classifier; returns the exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        arguments: the flags, by default those of the process.
+        prog: the command's name in its help.
+    """
+    return common.exit_code(lambda: _export(sys.argv[1:] if arguments is None else arguments, prog))
 
 
-def _export(arguments: Sequence[str]) -> None:
-    options = make_parser().parse_args(arguments)
+def _export(arguments: Sequence[str], prog: str) -> None:
+    options = make_parser(prog).parse_args(arguments)
     if options.private and not options.upload:
         raise UserError("--private goes with --upload OWNER/NAME")
     if options.upload:

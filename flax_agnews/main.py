@@ -14,24 +14,28 @@ from flax_agnews.system.environment import check_directory
 from flax_agnews.training.processes import count, leave
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code.
+def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
+    """Trains and compares; returns the exit code.
 
     0; 2 for bad input; 130 (SIGINT) or 143 (SIGTERM) when interrupted and saved; 1 where a run's numbers were not
     finite, or another process was lost.
+
+    Args:
+        arguments: the flags, by default those of the process.
+        prog: the command's name in its help.
     """
     try:
         check_directory()
-        request = cli.parse(sys.argv[1:] if arguments is None else arguments)
+        request = cli.parse(sys.argv[1:] if arguments is None else arguments, prog)
         if request.list_strategies:
             Display().console.print(strategies_table(request.config))
             return 0
         compare(request.config, request.entries, overwrite=request.overwrite)
     except (Diverged, UserError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.with_flags}", file=sys.stderr)
         return 1 if isinstance(error, Diverged) else 2
     except Lost as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.with_flags}", file=sys.stderr)
         return leave(1)
     except KeyboardInterrupt as interrupt:
         if interrupt.args:

@@ -12,31 +12,39 @@ from flax_agnews.trained.classifier import Classifier
 from flax_agnews.trained.finished_run import outline
 from flax_agnews.trained.streaming import ROWS, answer_file, answer_lines, check_answering
 
+MODULE = "python -m flax_agnews.predict"
+DESCRIPTION = "Prints the class and the probabilities of texts, or adds them to a file, by a trained classifier."
 
-def make_parser() -> common.Parser:
-    """The command's options."""
-    parser = common.Parser(prog="python -m flax_agnews.predict", description=__doc__)
+
+def make_parser(prog: str = MODULE) -> common.Parser:
+    """The parser of the command's options."""
+    parser = common.Parser(prog=prog, description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--text", action="append", help="a text; may be given several times")
+    parser.add_argument("--file", type=Path, help="file of texts, of any size: CSV, TSV, JSON, JSONL or Parquet")
     parser.add_argument(
-        "--file", type=Path, help="CSV, TSV, JSON, JSONL or Parquet with a column of texts, of any size"
+        "--out", type=Path, help="file for a copy of --file with the label and the probability of each class"
     )
-    parser.add_argument("--out", type=Path, help="a copy of --file with a label and a probability of each class")
     parser.add_argument("--text_column", nargs="+", help=common.TEXTS)
     parser.add_argument("--delimiter", help=common.DELIMITER)
-    parser.add_argument("--prefix", default="", help="before the names of the new columns")
+    parser.add_argument("--prefix", default="", help="put before the names of the new columns of --out")
     common.add_model(parser)
     parser.epilog = "Without --text and --file, each line of standard input is a text; of a pair, with a tab between."
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 2 for bad input, 130 when interrupted."""
-    return common.exit_code(lambda: _predict(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
+    """Classifies texts; returns the exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        arguments: the flags, by default those of the process.
+        prog: the command's name in its help.
+    """
+    return common.exit_code(lambda: _predict(sys.argv[1:] if arguments is None else arguments, prog))
 
 
-def _predict(arguments: Sequence[str]) -> None:
-    options = make_parser().parse_args(arguments)
+def _predict(arguments: Sequence[str], prog: str) -> None:
+    options = make_parser(prog).parse_args(arguments)
     if (options.file is None) != (options.out is None):
         raise UserError("--file and --out go together: what is read, and what is written")
     if options.file and options.text:
@@ -59,7 +67,7 @@ def _predict(arguments: Sequence[str]) -> None:
 
 
 def _check_bytes(text: str) -> None:
-    """An argument's bytes that the locale can't read are there as lone surrogates."""
+    """Refuses a text with bytes that the locale can't read, which are there as lone surrogates."""
     if odd := next((letter for letter in text if "\udc80" <= letter <= "\udcff"), None):
         raise UserError(
             f"--text {text}: byte 0x{ord(odd) & 0xFF:02x} is not the terminal's encoding; --file reads UTF-8"

@@ -27,6 +27,7 @@ FLOORS = [
     {"experiment"},
     {"cli"},
     {"main", "predict", "evaluate", "export"},
+    {"__main__"},
 ]
 """A folder, or a file beside the folders, imports from lower floors; within a floor, without a cycle."""
 

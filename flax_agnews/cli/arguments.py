@@ -1,4 +1,4 @@
-"""Flags and YAML -> a `Config`. Each strategy's section comes from the registry."""
+"""Reads the flags and YAML files of training into a `Config`; each strategy's section comes from the registry."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +11,17 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import SUPPRESS, ArgumentParser, get_loader, set_dumper, set_loader
 
+from flax_agnews.cli.help import help_request, training_help
+from flax_agnews.cli.named_configs import with_paths
 from flax_agnews.config import Config
-from flax_agnews.errors import UserError, nearest, shown
+from flax_agnews.errors import UserError, close_names, nearest, shown
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.settings.synonyms import hint
 from flax_agnews.strategies import REGISTRY, Entry, chosen
-from flax_agnews.system.files import Aliased, dump_yaml, expanded, parse_yaml, read_yaml, yaml_text
+from flax_agnews.system.files import Aliased, dump_yaml, parse_yaml, read_yaml, yaml_text
+
+MAIN = "python -m flax_agnews.main"
 
 
 @dataclass(frozen=True)
@@ -38,28 +42,26 @@ class Request:
 
 
 class _Parser(ArgumentParser):
-    """Which reads YAML files as UTF-8, whatever the locale."""
+    """A parser that reads YAML files as UTF-8, whatever the locale."""
 
     def parse_path(self, cfg_path: Any, *rest: Any, **how: Any) -> Any:
         """The settings of a file."""
         return self.parse_string(yaml_text(Path(cfg_path)), *rest, **how)
 
 
-def make_parser() -> ArgumentParser:
-    """The parser of `python -m flax_agnews.main`, with a section for each registered strategy."""
+def make_parser(prog: str = MAIN) -> ArgumentParser:
+    """The parser of training's flags and files, with a section for each registered strategy."""
     default = Config()
     parser = _Parser(
-        prog="python -m flax_agnews.main",
-        description="Fine-tune GPT-2 for text classification by several strategies, and compare them.",
+        prog=prog,
         exit_on_error=False,
         parser_mode=_WORDS,
     )
-    parser.add_argument("--config", action="config", help="YAML file of settings; flags after it win.")
-    names = ", ".join(entry.name for entry in REGISTRY)
-    parser.add_argument("--strategy", type=str, default=default.strategy, help=f"all, every, or of: {names} (a,b).")
-    parser.add_argument("--list_strategies", action="store_true", help="Print what each strategy trains, and stop.")
-    parser.add_argument("--output", type=str, default=default.output, help="Folder for all that is made.")
-    parser.add_argument("--overwrite", action="store_true", help="Start over in a folder that is in use.")
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--strategy", type=str, default=default.strategy)
+    parser.add_argument("--list_strategies", action="store_true")
+    parser.add_argument("--output", type=str, default=default.output)
+    parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--custom", type=list[str], default=[], help=SUPPRESS)  # what config.yaml has of a script's own
     for section in _sections():
         value = getattr(default, section)
@@ -69,20 +71,28 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def parse(arguments: Sequence[str]) -> Request:
-    """Command-line arguments -> a request.
+def parse(arguments: Sequence[str], prog: str = MAIN) -> Request:
+    """Reads training's command-line arguments and the files that they name.
+
+    Args:
+        arguments: the flags.
+        prog: the command, for its help.
 
     Raises:
         UserError: an unknown flag, key or strategy (with the nearest real ones), a wrong type or range.
         SystemExit: `--help` and `--print_config`, after printing.
     """
-    parser = make_parser()
+    if (asked := help_request(arguments)) is not None:
+        print(training_help(asked, prog, section_kinds(), [entry.name for entry in REGISTRY]), end="")
+        raise SystemExit(0)
+    arguments = with_paths(arguments)
+    parser = make_parser(prog)
     known = _known_settings()
     _check_flags(arguments, {"config", "print_config", "help", *known})
     for path in _config_files(arguments):
         _check_file(path, known)
     try:
-        values = parser.instantiate(parser.parse_args(list(arguments)))
+        values = parser.instantiate(parser.parse_args(arguments))
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # jsonargparse raises its own and argparse's
@@ -141,11 +151,11 @@ def _sections() -> list[str]:
 
 def _known_settings() -> set[str]:
     """`train.epochs` and all others, sections and plain ones included."""
-    kinds = _kinds()
+    kinds = section_kinds()
     return {*_PLAIN, *kinds} | {f"{section}.{field.name}" for section, kind in kinds.items() for field in fields(kind)}
 
 
-def _kinds() -> dict[str, type]:
+def section_kinds() -> dict[str, type]:
     """Section -> dataclass of its settings."""
     shared = {section: type(getattr(Config(), section)) for section in _sections()}
     return shared | {entry.name: entry.settings for entry in REGISTRY}
@@ -154,7 +164,7 @@ def _kinds() -> dict[str, type]:
 def _check_nulls(values: Any) -> None:
     """A file's null, which the parser lets through, is a value only where a setting may be without one."""
     nulls = [name for name in _PLAIN if getattr(values, name) is None]
-    for section, kind in _kinds().items():
+    for section, kind in section_kinds().items():
         given, hints = getattr(values, section), get_type_hints(kind)
         never = (field.name for field in fields(kind) if type(None) not in get_args(hints[field.name]))
         nulls += [f"{section}.{name}" for name in never if getattr(given, name) is None]
@@ -194,6 +204,14 @@ def _texts(content: Any) -> Iterable[str]:
 
 
 def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
+    """Raises a `UserError` with the nearest settings unless `name` is one.
+
+    Args:
+        name: a setting, as it was given.
+        known: all settings.
+        told: how and where it was given, for the error.
+        prefix: before the settings that the error names: `--` in flags, nothing in files.
+    """
     if name.startswith(_FROM_CONFIG):
         known = {_FROM_CONFIG + field.name for field in fields(GPT2Config)} | {f"{_FROM_CONFIG}model_type"}
     if name not in known:
@@ -201,23 +219,21 @@ def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
             raise UserError(f"{shown(told, 200)}: no such setting. {elsewhere}")
         section = name.split(".")[0]
         fellows = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
-        close = nearest(name, known)
-        near = close if "Did you mean" in close else nearest(name, fellows)
-        near = re.sub(r"(?<=[ ])([a-z_]+(?:\.[a-z_]+)?)(?=[,?.]| or)", rf"{prefix}\1", near)
+        near = nearest(name, known if close_names(name, known) else fellows, prefix=prefix)
         raise UserError(f"{shown(told, 200)}: no such setting.{near}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:
     files = [a.split("=", 1)[1] for a in arguments if a.startswith("--config=")]
     files += [b for a, b in pairwise(arguments) if a == "--config"]
-    return [expanded(file) for file in files]
+    return [Path(file) for file in files]
 
 
 def _check_file(path: Path, known: set[str]) -> None:
     """A YAML file's keys, before the parser sees it."""
     try:
         content = read_yaml(path)
-    except FileNotFoundError:
+    except FileNotFoundError:  # a link to nothing
         raise UserError(f"--config {path}: no such file") from None
     except OSError as error:
         raise UserError(f"--config {path}: can't be read ({_one_line(str(error))})") from None

@@ -1,4 +1,4 @@
-"""What the small commands share: their parser, and their exit codes."""
+"""Shared by the commands on trained classifiers: their parser, common options, display and exit codes."""
 
 import argparse
 import io
@@ -17,28 +17,30 @@ from flax_agnews.system.environment import check_directory, not_kept
 from flax_agnews.trained.finished_run import Outline
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
-"""What commands take that use a trained classifier."""
+"""Help for the argument RUN of the commands that use a trained classifier."""
 
-TEXTS = "of the texts, two for pairs (default: the run's own)"
-DELIMITER = "between the columns of a CSV file: one character, or tab (default: the run's own, or found in the header)"
+TEXTS = "column of the texts, two for pairs (default: the run's own)"
+DELIMITER = (
+    "what separates the columns of a CSV file: a character, or tab (default: the run's own, or found in its header)"
+)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The option for a body that isn't where it was."""
-    where = "the body that RUN was trained from, where it has moved: a directory or hub id; compared by hash"
+    """Adds the option for a body that isn't where it was."""
+    where = "where the model is that RUN was trained from, if it has moved: a directory or hub id; compared by hash"
     parser.add_argument("--model.name", dest="model", metavar="DIR", help=where)
 
 
 class Parser(argparse.ArgumentParser):
-    """Whose mistakes are a `UserError`."""
+    """A parser that raises a `UserError` for a mistake."""
 
     def error(self, message: str) -> NoReturn:
-        """Says in one line what is wrong, and where help is."""
+        """Raises the `UserError`, which also names the command's help."""
         raise UserError(f"{message}; {self.prog} --help")
 
 
 def make_display() -> Display:
-    """On standard error; says where nothing can be cached."""
+    """Makes a display on standard error, with a note where nothing can be cached."""
     display = Display(Console(stderr=True, highlight=False))
     if told := not_kept():
         display.note(told)
@@ -46,7 +48,11 @@ def make_display() -> Display:
 
 
 def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
-    """The columns that are given, or those that a run was trained on; a `UserError` unless as many as those."""
+    """The columns of the texts: those that are given, or those that the run was trained on.
+
+    Raises:
+        UserError: other than as many columns are given as the run was trained on.
+    """
     own = run.data.text_columns
     if given and len(given) != len(own):
         needed = "two: it answers pairs of texts" if run.data.paired else "one"
@@ -55,7 +61,7 @@ def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
 
 
 def delimiter(run: Outline, given: str | None) -> str | None:
-    """That is given, or that a run's texts were read with; None is found in a file's header."""
+    """The delimiter of a CSV: the one that is given, or the run's own; None leaves it to the file's header."""
     check_delimiter("--delimiter", given)
     return given or run.data.delimiter
 
@@ -72,7 +78,7 @@ def exit_code(command: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
         return 128 + signal.SIGPIPE
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.with_flags}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -18,7 +18,7 @@ from flax_agnews.models import parameters
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.settings.keywords import check_kind, train_settings
-from flax_agnews.strategies import REGISTRY, Strategy
+from flax_agnews.strategies import REGISTRY, Entry, Strategy
 from flax_agnews.strategies.optim import FROZEN, Plan
 from flax_agnews.system.files import is_local
 from flax_agnews.system.text import counted
@@ -116,6 +116,12 @@ def describe(
     return _described(strategy, body, classes, settings)
 
 
+def describe_entry(entry: Entry, config: Config) -> Description:
+    """What a registered strategy does to the configured model, with the configured settings."""
+    body, settings = _body(config.model), config.strategies.get(entry.name, entry.settings())
+    return _described(entry.build(settings, body), body, _CLASSES, config.train)
+
+
 def strategies_table(config: Config) -> Table:
     """Every registered strategy: what it trains, how many numbers of the chosen model, its rates, its paper."""
     body, train = _body(config.model), config.train
@@ -125,8 +131,7 @@ def strategies_table(config: Config) -> Table:
         title, ["strategy", "trains", "parameters", "rates", "paper"], {"strategy", "trains", "rates", "paper"}
     )
     for entry in REGISTRY:
-        settings = config.strategies.get(entry.name, entry.settings())
-        told = _described(entry.build(settings, body), body, _CLASSES, train)
+        told = describe_entry(entry, config)
         rates = [short(rate) for rate in told.rates]
         shown = ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
         number = entry.paper.removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")

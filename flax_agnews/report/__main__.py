@@ -11,10 +11,18 @@ from flax_agnews.errors import UserError
 from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.system.environment import check_directory
 
+MODULE = "python -m flax_agnews.report"
+DESCRIPTION = "Writes the report of an output folder again, and prints its table."
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the final table and the files written; returns 0, or 2 after a one-line error."""
-    parser = argparse.ArgumentParser(prog="python -m flax_agnews.report", description=__doc__)
+
+def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
+    """Prints the final table and the files written; returns 0, or 2 after a one-line error.
+
+    Args:
+        arguments: the flags, by default those of the process.
+        prog: the command's name in its help.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     parser.add_argument("folder", type=Path, help="output folder of an experiment, with its results.json")
     folder = parser.parse_args(arguments).folder
     try:
@@ -22,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths = write_report(folder)
         Console().print(final_table(read_results(folder)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.with_flags}", file=sys.stderr)
         return 2
     print(" · ".join([str(paths[0]), *(path.name for path in paths[1:])]))
     return 0

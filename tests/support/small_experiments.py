@@ -22,9 +22,9 @@ from flax_agnews.strategies import Strategy
 from flax_agnews.training.checkpoint import Store
 
 BODY = {"vocab_size": 300, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
-SMOKE = Path(__file__).resolve().parents[2] / "configs" / "smoke.yaml"
+SMOKE = Path(__file__).resolve().parents[2] / "flax_agnews" / "configs" / "smoke.yaml"
 
-# configs/smoke.yaml, shrunk further; one device and one shape, so that a strategy compiles in seconds
+# the configuration `smoke`, shrunk further; one device and one shape, so that a strategy compiles in seconds
 SMALL = (
     *("--config", str(SMOKE)),
     *("--model.from_config", json.dumps(BODY)),
