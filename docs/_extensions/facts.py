@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from diagram import picture, short
-from docstrings import Setting, first_paragraph, settings
 
 from flax_agnews import REGISTRY, Config, Description, describe
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.settings.documentation import Documented, documented, introduction
 from flax_agnews.settings.ranges import range_words
 from flax_agnews.settings.synonyms import HINTS
 
@@ -101,7 +101,7 @@ def _measured(name: str) -> str:
 
 def strategy_settings(name: str) -> str:
     """The settings of a strategy."""
-    return "\n\n".join(_setting(setting) for setting in settings(name, REGISTRY[name].settings))
+    return "\n\n".join(_setting(name, setting) for setting in documented(REGISTRY[name].settings))
 
 
 def settings_page() -> str:
@@ -112,30 +112,30 @@ def settings_page() -> str:
         section = getattr(default, field.name)
         if is_dataclass(section):
             kind = type(section)
-            lines += [f"## {field.name}", "", first_paragraph(kind), ""]
-            lines += [f"{_setting(setting)}\n" for setting in settings(field.name, kind)]
+            lines += [f"## {field.name}", "", introduction(kind), ""]
+            lines += [f"{_setting(field.name, setting)}\n" for setting in documented(kind)]
     lines += ["## Strategies", "", "Each has its section; its page says what they mean.", ""]
     rows = [
-        [f"{{confval}}`{setting.name}`", f"`{setting.default}`", f"{{doc}}`/strategies/{entry.name}`"]
+        [f"{{confval}}`{entry.name}.{setting.name}`", f"`{setting.default}`", f"{{doc}}`/strategies/{entry.name}`"]
         for entry in REGISTRY
-        for setting in settings(entry.name, entry.settings)
+        for setting in documented(entry.settings)
     ]
     return "\n".join([*lines, table(("setting", "default", "strategy"), rows), ""])
 
 
 _SETTINGS = """Each is a flag (`--train.epochs 3`), a line of a YAML file for `--config` (`train: {epochs: 3}`), and a
-field of the section's class in Python (`fa.TrainConfig(epochs=3)`, which `fit` takes as `epochs=3`). `none` is `null`
-in YAML and `None` in Python. `--print_config` prints all of them as a command would use them.
+field of the section's class in Python (`fa.TrainConfig(epochs=3)`, which `fit` takes as `epochs=3`). In Python `null`
+is `None`. `--print_config` prints all of them as a command would use them.
 
 Besides these: `--strategy` (names with commas between; `all` is full, prompt and partial; `every` is the whole family),
 `--output` (the folder for all that is made), `--overwrite` (start over in a folder that is in use) and `--config`."""
 
 
-def _setting(setting: Setting) -> str:
-    limits = range_words(setting.name)
-    kind = setting.kind + (f", {limits}" if limits else "")
-    text = re.sub(r"(?<=[^`\w/])([A-Z0-9_]{3,}_[A-Z0-9_]+)", r"`\1`", setting.text)
-    return f":::{{confval}} {setting.name}\n:type: {kind}\n:default: `{setting.default}`\n\n{text}\n:::"
+def _setting(section: str, setting: Documented) -> str:
+    name, limits = f"{section}.{setting.name}", range_words(f"{section}.{setting.name}")
+    kind = f"`{setting.values}`" + (f", {limits}" if limits else "")
+    text = re.sub(r"(?<=[^`\w/])([A-Z0-9_]{3,}_[A-Z0-9_]+)", r"`\1`", setting.text[:1].upper() + setting.text[1:])
+    return f":::{{confval}} {name}\n:type: {kind}\n:default: `{setting.default}`\n\n{text}\n:::"
 
 
 def from_trainer() -> str:

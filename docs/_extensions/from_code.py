@@ -11,7 +11,6 @@ from typing import Any
 
 import facts
 import notebooks
-from docstrings import first_paragraph
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -78,8 +77,8 @@ def told(name: str) -> str:
     value = getattr(flax_agnews, name)
     if isinstance(value, flax_agnews.Entry):
         return value.summary
-    own = kind_of(value) != "Values" or "__doc__" in vars(type(value))
-    return first_paragraph(value).replace("|", "\\|") if own else ""
+    own = kind_of(value) != "Values" or type(value).__module__.startswith("flax_agnews")
+    return " ".join((value.__doc__ or "").split("\n\n")[0].split()).replace("|", "\\|") if own else ""
 
 
 def write(file: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from flax_agnews.cli import arguments
 from flax_agnews.config import Config, DataConfig, ModelConfig
+from flax_agnews.settings.documentation import documented
 from flax_agnews.strategies import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +151,7 @@ def extension(module_monkeypatch):
 def module_monkeypatch():
     with pytest.MonkeyPatch.context() as patch:
         yield patch
-    for name in ("facts", "diagram", "docstrings"):
+    for name in ("facts", "diagram"):
         sys.modules.pop(name, None)
 
 
@@ -166,9 +167,9 @@ def test_every_setting_is_documented_with_a_sentence(extension):
     assert re.findall(r"^## (\w+)$", page, re.M) == [*sections, "Strategies"]
     kinds = {name: type(getattr(Config(), name)) for name in sections} | {e.name: e.settings for e in REGISTRY}
     for section, kind in kinds.items():
-        for setting in extension.settings(section, kind):
-            assert setting.text.endswith("."), setting.name
-            assert setting.name in page
+        for setting in documented(kind):
+            assert setting.text.endswith("."), f"{section}.{setting.name}"
+            assert f"`{section}.{setting.name}`" in page or f"{{confval}} {section}.{setting.name}\n" in page
 
 
 def test_a_picture_shows_what_trains(extension):
