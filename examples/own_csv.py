@@ -40,7 +40,7 @@ def write_tickets(file: Path) -> None:
 model = fa.ModelConfig(name="gpt2")
 if options.small:
     write_tickets(Path(options.file))
-    model = fa.ModelConfig(from_config={"vocab_size": 400, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2})
+    model = fa.ModelConfig(from_config={"vocab_size": 400, "n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2})
 
 data = fa.DataConfig(
     source=options.file,
@@ -56,6 +56,7 @@ result = fa.fit(
     output=options.output,  # kept: run again to go on, or to have the result at once
     epochs=3,
     batch_size=16,
+    shapes=1 if options.small else 6,  # of compiled batches: fewer compile faster, and pad more
     class_weights="balanced",  # no team is forgotten for being small
 )
 

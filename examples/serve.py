@@ -66,6 +66,8 @@ def make_server(classifier: fa.Classifier, port: int) -> ThreadingHTTPServer:
             """Answers a request: 200, or 400 with what is wrong."""
             try:
                 texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["texts"]
+                if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                    raise ValueError("texts: must be a list of texts")
                 code, answer = 200, {"answers": batcher.answer(texts)}
             except (KeyError, TypeError, ValueError, fa.UserError) as error:
                 code, answer = 400, {"error": str(error)}

@@ -55,10 +55,9 @@ def test_the_server_answers_waiting_requests_together(trained):
         with ThreadPoolExecutor(12) as pool:
             found = list(pool.map(lambda text: post(address, {"texts": [text]})["answers"][0]["label"], texts))
         assert found == classifier.predict(texts).labels
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            post(address, {"wrong": 1})
-        with pytest.raises(urllib.error.HTTPError, match="400"):
-            post(address, {"texts": "no list"})
+        for wrong in ({"wrong": 1}, {"texts": "no list"}, {"texts": [1]}, [], None):
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                post(address, wrong)
     finally:
         server.shutdown()
         server.server_close()
@@ -77,12 +76,14 @@ def cells(kind):
 def test_the_notebook_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = {
+        '"n_embd": 128, "n_layer": 3': '"n_embd": 16, "n_layer": 2',
         'fa.DataConfig(source="builtin", max_length=96)': (
-            'fa.DataConfig(source="builtin", max_length=32, limit_train=200, limit_test=60)'
+            'fa.DataConfig(source="builtin", max_length=32, limit_train=100, limit_test=60)'
         ),
         "epochs=4": "epochs=1",
         "from IPython.display import Image": "Image = lambda *_, **__: None",
-        "epochs=2, batch_size=32, runs=2": "epochs=1, batch_size=64, runs=1",
+        "epochs=2, batch_size=32, runs=2": "epochs=1, batch_size=32, runs=1",
+        "shapes=2": "shapes=1",
     }
     code = "\n".join(cells("code"))
     for large, less in small.items():
