@@ -62,6 +62,11 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
 }
 
 
+def range_words(name: str) -> str | None:
+    """The range of a setting (`train.epochs`) in words; None where its type and choices are all that limits it."""
+    return _RANGES[name][1] if name in _RANGES else None
+
+
 def check_range(name: str, value: Any, where: str) -> None:
     """Raises a `UserError` that begins with `where`, unless a setting's value is in its range."""
     allowed, words = _RANGES.get(name, (lambda _: True, ""))

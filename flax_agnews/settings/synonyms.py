@@ -20,8 +20,7 @@ _PROJECTION = "There is none: the keys and values of the prefix train themselves
 _HEAD = "The head always trains and is always saved; other weights train by a strategy of your own."
 _ONE_RANK = "One {lora.rank} and one {lora.alpha} hold for all of {lora.targets}."
 
-# name there: what it is here, with settings in braces
-_HINTS: Mapping[str, str] = {
+HINTS: Mapping[str, str] = {
     "output_dir": "Set {output}.",
     "overwrite_output_dir": "Set {overwrite}.",
     "resume_from_checkpoint": "Run the same command again: it goes on from the last saved state.",
@@ -124,6 +123,7 @@ _HINTS: Mapping[str, str] = {
     "num_layers": _OF_BODY,
     "num_attention_heads": _OF_BODY,
 }
+"""Name there -> what it is here, with settings in braces."""
 
 
 def hint(name: str, prefix: str = "") -> str | None:
@@ -133,5 +133,5 @@ def hint(name: str, prefix: str = "") -> str | None:
         name: as it was given: `num_train_epochs`, `train.num-train-epochs`.
         prefix: before each setting that is named, such as `--`.
     """
-    found = _HINTS.get(name.split(".")[-1].replace("-", "_"))
+    found = HINTS.get(name.split(".")[-1].replace("-", "_"))
     return found and re.sub(r"\{([\w.]+)\}", rf"{prefix}\1", found)

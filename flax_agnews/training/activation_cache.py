@@ -113,8 +113,8 @@ class Activations:
 
     def _refused(self, setup: Setup, reason: NoRoom) -> UserError:
         return UserError(
-            f"{flag('train.cache_frozen')} on: strategy {setup.name}: {reason.message}. Raise {flag('train.cache_gigabytes')}, "
-            f"or choose {flag('train.cache_dtype')} bfloat16, or auto"
+            f"{flag('train.cache_frozen')} on: strategy {setup.name}: {reason.message}. "
+            f"Raise {flag('train.cache_gigabytes')}, or choose {flag('train.cache_dtype')} bfloat16, or auto"
         )
 
     def _evaluated(self, splits: Mapping[str, Split]) -> dict[str, EvalBatches]:

@@ -11,7 +11,7 @@ import transformers
 from flax_agnews.cli import arguments
 from flax_agnews.errors import UserError
 from flax_agnews.main import main
-from flax_agnews.settings.synonyms import _HINTS, hint
+from flax_agnews.settings.synonyms import HINTS, hint
 
 # Of TrainingArguments up to transformers 4.57, not of 5 any more
 # (https://github.com/huggingface/transformers/blob/v4.57.0/src/transformers/training_args.py); people still write them.
@@ -29,12 +29,12 @@ def _theirs() -> set[str]:
 def test_every_key_is_a_setting_of_transformers_or_peft() -> None:
     theirs = _theirs()
     assert {"num_train_epochs", "lora_alpha", "num_virtual_tokens", "prefix_projection"} <= theirs
-    assert set(_HINTS) - theirs == EARLIER
+    assert set(HINTS) - theirs == EARLIER
 
 
-@pytest.mark.parametrize("name", _HINTS)
+@pytest.mark.parametrize("name", HINTS)
 def test_every_setting_that_is_named_is_one_of_ours(name: str) -> None:
-    assert set(re.findall(r"\{(.*?)\}", _HINTS[name])) <= arguments._known_settings()
+    assert set(re.findall(r"\{(.*?)\}", HINTS[name])) <= arguments._known_settings()
     told = hint(name, "--")
     assert told
     assert "{" not in told

@@ -1,0 +1,95 @@
+"""A trained classifier behind HTTP, of the standard library. Requests that wait together are answered together.
+
+python examples/serve.py runs/quickstart --port 8000
+curl -d '{"texts": ["Stocks rally as oil falls"]}' http://localhost:8000
+"""
+
+import argparse
+import json
+import queue
+import threading
+from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import flax_agnews as fa
+
+MOST_TEXTS = 128
+"""In one call of the classifier."""
+
+
+class Batcher:
+    """Answers texts of many threads by one thread, with as few calls of the classifier as possible.
+
+    A call's cost is that of its tokens, and a text's answer doesn't depend on the texts beside it.
+    """
+
+    def __init__(self, classifier: fa.Classifier) -> None:
+        self.classifier, self.calls = classifier, 0
+        self._waiting: queue.Queue[tuple[list[str], Future]] = queue.Queue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def answer(self, texts: list[str]) -> list[dict[str, object]]:
+        """Label and probabilities of each text; waits for its turn."""
+        future: Future = Future()
+        self._waiting.put((texts, future))
+        return future.result()
+
+    def _work(self) -> None:
+        while True:
+            jobs = [self._waiting.get()]
+            while sum(len(texts) for texts, _ in jobs) < MOST_TEXTS and not self._waiting.empty():
+                jobs.append(self._waiting.get())
+            self.calls += 1
+            try:
+                answers = self.classifier.predict([text for texts, _ in jobs for text in texts])
+            except Exception as error:  # each that waits is told; the next ones are answered
+                for _, future in jobs:
+                    future.set_exception(error)
+                continue
+            rows = iter(zip(answers.labels, answers.probabilities.tolist(), strict=True))
+            for texts, future in jobs:
+                found = [next(rows) for _ in texts]
+                future.set_result(
+                    [
+                        {"label": label, "probabilities": dict(zip(answers.classes, shares, strict=True))}
+                        for label, shares in found
+                    ]
+                )
+
+
+def make_server(classifier: fa.Classifier, port: int) -> ThreadingHTTPServer:
+    """A server that answers POST requests of JSON, {"texts": [...]}."""
+    batcher = Batcher(classifier)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Answers a request: 200, or 400 with what is wrong."""
+            try:
+                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["texts"]
+                if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                    raise ValueError("texts: must be a list of texts")
+                code, answer = 200, {"answers": batcher.answer(texts)}
+            except (KeyError, TypeError, ValueError, fa.UserError) as error:
+                code, answer = 400, {"error": str(error)}
+            body = json.dumps(answer).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a finished run, or an output folder: its best run")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    trained = fa.Classifier.load(options.run)
+    trained.predict(["The first call compiles."])
+    print(f"{trained.name} answers at http://127.0.0.1:{options.port}")
+    make_server(trained, options.port).serve_forever()
