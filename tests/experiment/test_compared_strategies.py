@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
 from flax_agnews.report.page import markdown_page
 from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.result_files import read_results
 from flax_agnews.strategies import REGISTRY
 from flax_agnews.trained.classifier import Classifier
 
@@ -62,8 +64,8 @@ def test_the_page_says_which_command_runs_what_again(finished: Path, capsys: pyt
 
 
 def test_the_page_of_a_script_alone_gives_no_command(finished: Path) -> None:
-    all_runs = results(finished)
-    alone = {**all_runs, "runs": [run for run in all_runs["runs"] if run["strategy"] == "mine"]}
+    all_runs = read_results(finished)
+    alone = replace(all_runs, runs=[run for run in all_runs.runs if run.strategy == "mine"])
     assert "python -m" not in markdown_page(alone)
     assert "mine is a strategy of a script" in markdown_page(alone)
 
