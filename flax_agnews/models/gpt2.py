@@ -199,8 +199,8 @@ class Block(nnx.Module):
 
     def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
         """The same of each text's pooled token: all keys and values, but one query and one MLP row a text."""
-        last = forward.layout.last
-        return self._add(x[last], self.attn.last(self.ln_1(x), forward), forward.tokens(last))
+        attended, last = self.attn.last(self.ln_1(x), forward), forward.layout.last
+        return self._add(x[last], attended, forward.tokens(last))
 
     def prompt(
         self, x: Float32[Array, "prefix width"], forward: ForwardPass
