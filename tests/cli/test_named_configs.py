@@ -57,4 +57,4 @@ def test_a_name_that_is_not_there(given, tells, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         config_path(given)
-    assert str(error.value) == f"--config {given}: {tells}"
+    assert error.value.with_flags == f"--config {given}: {tells}"

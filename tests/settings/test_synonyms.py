@@ -83,9 +83,9 @@ def test_flags_and_files_are_told(
     path.write_text(f"{section}: {{{field}: 1}}\n" if section else f"{field}: 1\n")
     with pytest.raises(UserError) as caught:
         arguments.parse(["--config", str(path)])
-    assert f"{path}: {flag}: no such setting. " in str(caught.value)
-    assert all(name.removeprefix("--") in str(caught.value) for name in names)
-    assert "--" not in str(caught.value).removeprefix(str(path))
+    assert f"{path}: {flag}: no such setting. " in caught.value.with_flags
+    assert all(name.removeprefix("--") in caught.value.with_flags for name in names)
+    assert "--" not in caught.value.with_flags.removeprefix(str(path))
 
 
 def test_names_of_a_body_are_no_settings_of_peft(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def export_refusal(run: Path, folder: Path, to: str = "hf", **how: Any) -> str:
         export_run(run, to, folder, **how)
     assert content_of(folder.parent) == before
     assert "\n" not in str(error.value)
-    return str(error.value)
+    return error.value.with_flags
 
 
 def content_of(folder: Path) -> dict[Path, bytes | None]:

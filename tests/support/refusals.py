@@ -12,4 +12,4 @@ def refused(call: Any, *arguments: Any, **named: Any) -> str:
     with pytest.raises(UserError) as caught:
         call(*arguments, **named)
     assert str(caught.value).isprintable()
-    return str(caught.value)
+    return caught.value.with_flags

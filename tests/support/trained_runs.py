@@ -19,6 +19,6 @@ TEXTS = load_corpus(DataConfig(source="builtin", limit_train=2)).test.texts[:40]
 def loading_refusal(run: Path, **how: Any) -> str:
     with pytest.raises(UserError) as error:
         Classifier.load(run, **how)
-    message = str(error.value)
+    message = error.value.with_flags
     assert "\n" not in message
     return message

@@ -17,7 +17,7 @@ def refusal(folder: Path) -> str:
     """What the error says: one line that names the folder."""
     with pytest.raises(UserError) as caught:
         load(folder)
-    message = str(caught.value)
+    message = caught.value.with_flags
     assert "\n" not in message
     assert str(folder) in message
     return message

@@ -244,7 +244,7 @@ def test_a_method_that_peft_has_not(name: str, set_up: Callable[[str], Setup], t
 
 def test_the_body_must_stay_as_it_is(set_up: Callable[[str], Setup], tmp_path: Path) -> None:
     written(set_up("prompt"), tmp_path)
-    with pytest.raises(UserError, match=r"--pretrain\.epochs"):
+    with pytest.raises(UserError, match=r"pretrain\.epochs"):
         begun(set_up("prompt"), tmp_path, changed_body=True)
 
 
