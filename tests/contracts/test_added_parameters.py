@@ -56,7 +56,7 @@ def test_gpt2_trains_as_many_numbers_as_by_hand(name, numbers):
     ],
 )
 def test_a_setting_out_of_range_is_named(name, setting, value, allowed):
-    with pytest.raises(UserError, match=rf"^--{name}\.{setting} {value}: must be .*{allowed}"):
+    with pytest.raises(UserError, match=rf"^{name}\.{setting} {value}: must be .*{allowed}"):
         tiny.build(name, **{setting: value})
 
 
