@@ -1,13 +1,16 @@
 """The snippets of README and CONTRIBUTING run, and what they say of the package is true."""
 
 import re
+import shlex
 import types
 from pathlib import Path
 
 import pytest
 
+from flax_agnews import export, predict
 from flax_agnews.cli import arguments
 from flax_agnews.config import Config, ModelConfig
+from flax_agnews.evaluate import make_parser as evaluate_parser
 from flax_agnews.experiment.description import strategies_table
 from flax_agnews.experiment.library import fit
 from flax_agnews.strategies import REGISTRY
@@ -49,11 +52,19 @@ def test_the_contributing_strategy_trains_like_any_other():
     assert 0 <= result.test.accuracy <= 1
 
 
+def test_the_readme_fits_four_screens():
+    assert len(README.splitlines()) <= 130
+
+
 def test_the_readme_commands_are_real():
-    commands = re.findall(r"^    python -m flax_agnews\.main(.*)$", README, re.M)
-    assert len(commands) >= 2
-    for command in commands:
-        arguments.parse(command.split())
+    commands = re.findall(r"python -m flax_agnews\.(\w+)([^`\n]*)", README)
+    parsers = {"predict": predict.make_parser(), "evaluate": evaluate_parser(), "export": export.make_parser()}
+    assert {name for name, _ in commands} - {"X"} == {"main", *parsers}
+    for name, flags in commands:
+        if name == "main":
+            arguments.parse(flags.split())
+        elif name in parsers:
+            parsers[name].parse_args(shlex.split(flags))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
