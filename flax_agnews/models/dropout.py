@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
+from jaxtyping import Array, Bool, Float, Integer, UInt32
 
 PROMPT_TEXT = 0xFFFFFFFF
 """The text number of a soft prompt's tokens: they belong to no text, and stand once for all of them."""
@@ -47,7 +47,7 @@ class Place:
     """
 
     text: UInt32[Array | np.ndarray, "*tokens"]
-    position: Int[Array | np.ndarray, "*tokens"]
+    position: Integer[Array | np.ndarray, "*tokens"]
 
     def __getitem__(self, index: Any) -> "Place":
         """The places of some of the tokens."""
