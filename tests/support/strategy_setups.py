@@ -41,7 +41,7 @@ def doubles(weights):
 
 def compiled_gradients(setup, where, batches):
     """A function (state, frozen, step) -> sums and gradients of a batch, over the devices, with the state's dropout."""
-    gradients = make_gradients(setup, classification_loss)
+    gradients = make_gradients(setup.model, classification_loss)
 
     def one_device(state, frozen, batch):
         learning = {path: state.params[path] for path in setup.learning}

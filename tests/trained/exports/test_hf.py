@@ -73,7 +73,7 @@ def test_pairs_stand_as_in_training_and_an_empty_one_is_pooled_where_it_ends(ful
     rows = tokenizer(*map(list, zip(*PAIRS, strict=True)), truncation=True)["input_ids"]
     tokens = parts.tokenizer.encode(PAIRS, parts.max_length)
     assert rows == [tokens[place].tolist() for place in range(len(PAIRS))]
-    ours = Inference(parts.setup, parts.params, parts.frozen).logits(tokens)
+    ours = Inference(parts.model, parts.params, parts.frozen).logits(tokens)
     for theirs in _alone_and_padded(model, rows, model.config.pad_token_id):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=BOUNDS["hugging_face"])
     # The usual padding, end-of-text, would not do: the second pair ends in it.
