@@ -161,7 +161,7 @@ class Experiment:
         self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
-        """Chooses each strategy's learning rates by trials where `search.trials` asks for it, once."""
+        """Chooses each strategy's learning rates by trials, where `search.trials` asks for it."""
         self.adapt()
         if self.config.search.trials:
             made = self.prepare()
