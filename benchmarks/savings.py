@@ -47,7 +47,7 @@ SAVINGS: Mapping[str, Saving] = {
 """Name -> saving; `benchmarks.support.without_savings.CHANGES` turns each off."""
 
 GROUPS = ("parallel_seeds", "compilation_cache")
-"""Savings that functions of their own measure."""
+"""Savings that are not a single `Change`, each measured by the function of its name."""
 
 NAMES = (*SAVINGS, *GROUPS)
 

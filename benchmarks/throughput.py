@@ -2,8 +2,8 @@
 
 By default GPT-2 124M, 32 texts per update, the strategies `full`, `prompt` and `partial` in float32 and bfloat16 (about
 six minutes on two cores). All configurations: `--models 124M mini --batch_sizes 8 32 128`. Each has its own process,
-one after the other. Writes `results/throughput.{json,md,png}`; earlier results of other configurations stay in the files if
-commit and settings are the same.
+one after the other. Writes `results/throughput.{json,md,png}`; earlier results of other configurations stay in the
+files if commit and settings are the same.
 
 `--without NAME` (or `each`: about half an hour) measures the gain of a saving instead: `results/savings.{json,md,png}`.
 """

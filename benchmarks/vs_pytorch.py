@@ -126,7 +126,7 @@ def main() -> None:
     suites = SUITES if options.suites is None else [Suite.of(name) for name in options.suites.split(",")]
     if unknown := [str(suite) for suite in suites if suite not in SUITES]:
         raise SystemExit(f"--suites {','.join(unknown)}: must be of {','.join(map(str, SUITES))}")
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured from nothing
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured with an empty cache
     made, file = made_now(), options.results / "vs_pytorch.json"
     with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
         settings = Settings(

@@ -32,7 +32,7 @@ class Needed:
             trainable: paths of the trained parameters.
             shapes: path -> shape of every parameter.
             layers: number of layers.
-            first: as the attribute.
+            first: lowest layer that is computed.
         """
 
         def lowest(end: str) -> int:

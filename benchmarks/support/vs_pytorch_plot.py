@@ -12,7 +12,7 @@ from benchmarks.support.vs_pytorch_tables import Record, model_text, ratio, spee
 
 # Okabe and Ito (2008), as in the reports: the library is blue, paler with another strategy
 _OURS, _OURS_TOO, _THEIRS = "#0072B2", "#56B4E9", "#BBBBBB"
-_BAR = 0.32  # inches of height a bar
+_BAR = 0.32  # height of a bar, in inches
 
 
 def picture(record: Record) -> bytes:

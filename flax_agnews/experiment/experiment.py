@@ -179,7 +179,7 @@ class Experiment:
     def _run(self) -> Results:
         self.search()
         made = self.prepare()
-        for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
+        for setup in self.setups:  # finished runs too: their strategy must not have been edited
             for seed in self.seeds:
                 made.tidy(setup.name, seed, made.identity(setup, self.base))
         train = self.config.train
@@ -205,7 +205,7 @@ class Experiment:
                 raise Stopped("stopped between runs", self.interrupt.asked)
             try:
                 self.train(program, seeds)
-            except Diverged as stopped:  # the others go on
+            except Diverged as stopped:  # the other runs are trained all the same
                 self._faults += stopped.faults
             if self.folder.writes:
                 left = going_on(self.folder, self.names, self.seeds, self.config.train)

@@ -142,9 +142,9 @@ def _fit(config: Config, strategy: Entry | Strategy) -> Fitted:
         result, identity = current_team().first_before_others(lambda: (folder.result, folder.identity))
     assert result is not None
     here = experiment.devices.local(experiment.shared)
-    _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
+    _, frozen = create_state(setup, here, seed)  # in float32, not the program's copies in the compute type
     model = setup.model
-    if not frozen:  # everything trained: nothing needs the weights from before any more
+    if not frozen:  # everything trained: the original weights aren't needed
         model = replace(model, base=replace(model.base, parameters={}))
     loaded = LoadedRun(
         output=experiment.folder,

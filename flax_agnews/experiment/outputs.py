@@ -107,12 +107,12 @@ class Outputs:
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
         rows = [[getattr(run, column) for column in columns] for run in self.folder.finished(order)]
         done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])
-        with suppress(UserError):  # damaged: published once more
+        with suppress(UserError):  # a damaged file: published again
             if read_json(done) == mark:
                 return
         tracker = self.tracker("comparison", "comparison", self.folder.path)
         tracker.table("results", columns, rows)
         tracker.figure("accuracy_curves", figure)
         if tracker.finish():
-            with suppress(UserError):  # a full disk: the comparison is finished all the same
+            with suppress(UserError):  # a full disk: the experiment is finished anyway
                 write_json(done, mark)

@@ -28,7 +28,7 @@ class JobObserver(Observer):
     def __init__(self, display: Display, job: Job, interrupt: Interrupt) -> None:
         self.display, self.job, self.interrupt = display, job, interrupt
         self._line: Line | None = None
-        self._done_epochs = 0.0  # by an earlier session
+        self._done_epochs = 0.0  # before this process started
 
     def start(self) -> Line:
         """Shows the line, if it isn't shown yet; the first update does so too."""
@@ -83,7 +83,7 @@ class RunsObserver(JobObserver):
         best = fmean(max(history.val_accuracy) for history in sound)
         self.start().epoch(epoch, f"val {last:.3f}  best {best:.3f}")
         for run, history in zip(self.runs, histories, strict=True):
-            if len(history.val_accuracy) < epoch:  # ended before
+            if len(history.val_accuracy) < epoch:  # the run had ended early
                 continue
             if skipped := history.skipped[-1]:
                 self.display.note(f"{run}: {counted(skipped, 'update')} of epoch {epoch} not finite and left out")

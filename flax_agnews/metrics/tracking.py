@@ -186,7 +186,7 @@ def _start_run(
     }
     known = wandb.Settings.model_fields  # an unknown setting is an error, and the x_ ones differ between releases
     settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
-    wandb.setup(wandb.Settings(silent=True))  # init says "loaded credentials" before it reads its settings
+    wandb.setup(wandb.Settings(silent=True))  # else init prints "loaded credentials" before it reads its settings
     run_id = _run_id(folder)
     mend(folder / "wandb", run_id)
     return wandb.init(
@@ -258,7 +258,7 @@ def _wandb_settings() -> dict[str, str]:
 def _run_id(folder: Path) -> str:
     """The W&B run id stored in a run's folder, or a new one, so that a resumed run resumes its W&B run."""
     path = folder / "wandb" / "run-id.txt"
-    if not (path.exists() and path.stat().st_size):  # a full disk leaves it empty
+    if not (path.exists() and path.stat().st_size):  # after a full disk it may be empty
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()

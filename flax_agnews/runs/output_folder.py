@@ -16,7 +16,7 @@ from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.system.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
 
-# Settings that may change between calls on one folder: they add runs, or don't change the results of a run.
+# Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
     *("tracking.", "checkpoint.", "parallel.keep_"),

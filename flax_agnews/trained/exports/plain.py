@@ -33,7 +33,7 @@ from flax_agnews.training.adapted_model import adapt_model
 from flax_agnews.training.inference import Inference
 
 HEAD, TOKENS = "score/kernel", "transformer/wte/embedding"
-PADDING, RARE_PADDING = "<|pad|>", "<|flax_agnews_padding|>"  # the second where texts may hold special tokens
+PADDING, RARE_PADDING = "<|pad|>", "<|flax_agnews_padding|>"  # the second where texts may contain special tokens
 
 
 def why_not(run: LoadedRun) -> str | None:
@@ -142,7 +142,7 @@ def _write_tokenizer(run: LoadedRun, folder: Path) -> int:
         "padding_side": "right",
         "truncation_side": "right",
         "model_max_length": run.max_length,
-        "split_special_tokens": split,  # in texts, as here
+        "split_special_tokens": split,  # special tokens in texts are read as in the run
     }
     write_json(folder / "tokenizer_config.json", fields)
     return padding
