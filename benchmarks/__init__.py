@@ -1,1 +1,1 @@
-"""Measurements; what they printed is kept in `benchmarks/results/`."""
+"""Benchmarks, run by `python -m benchmarks.NAME`; their results are kept in `benchmarks/results/`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.accuracy`: accuracy of the strategies from a body that has learned English news (contract 12).
+"""`python -m benchmarks.accuracy`: accuracy of the strategies, from a body that was trained on English news.
 
 Fine-tunes a small GPT-2 that was trained as a language model on AG News texts, on 18,000 real AG News texts (and 2,000
 for validation), by full fine-tuning, prompt tuning, partial fine-tuning and, for comparison, a trained head alone; two
@@ -35,7 +35,7 @@ TFIDF = 0.8991  # TF-IDF (1, 2-grams) with logistic regression, the same rows
 def configuration(
     model: str, data: str, output: str, runs: int, strategies: str = STRATEGIES, rows: int = ROWS
 ) -> Config:
-    """The comparison's settings; all others have their defaults. Everything that saves time is on."""
+    """Settings of the comparison, with every saving of time on; settings that aren't named have their defaults."""
     rates = {
         "full": FullSettings(learning_rate=5e-4),
         "prompt": PromptSettings(learning_rate=1e-2),
@@ -62,7 +62,7 @@ def configuration(
 
 
 def savings(config: Config) -> str:
-    """A sentence that lists the savings that were on."""
+    """A sentence that lists the savings that are on."""
     train, parallel = config.train, config.parallel
     parts = [
         "texts packed without padding",
@@ -79,7 +79,7 @@ def savings(config: Config) -> str:
 
 
 def table(results: Results, made: dict[str, Any]) -> str:
-    """The measured accuracies beside plain PyTorch's, in Markdown."""
+    """The page of results in Markdown: measured accuracies beside those of plain PyTorch."""
     lines = [
         "# Accuracy from a body that has learned English news",
         "",
@@ -114,7 +114,7 @@ def table(results: Results, made: dict[str, Any]) -> str:
 
 
 def measured_on() -> dict[str, str]:
-    """The device, and the precision of its products; on a GPU, float32 products aren't rounded to TF32."""
+    """Names the device and the precision of matrix products; on a GPU, sets float32 products to full precision."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return {"device": "the CPU", "precision": "float32"}
@@ -123,7 +123,7 @@ def measured_on() -> dict[str, str]:
 
 
 def one_origin(output: Path, made: dict[str, Any]) -> None:
-    """Exits with an error where a folder has runs of another commit, device or JAX; else records these in it."""
+    """Exits with an error where a folder has runs of another commit, device or JAX; else records these there."""
     path, names = output / "made.json", ("commit", "device", "jax")
     before = read_json(path) or made
     if other := [f"{name} {before[name]}, now {made[name]}" for name in names if before[name] != made[name]]:

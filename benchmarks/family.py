@@ -21,11 +21,11 @@ from flax_agnews.strategies import chosen
 from flax_agnews.training.rates import short
 
 ALONE = "head"
-"""The strategy that the others are compared with: a trained head on a frozen body."""
+"""The baseline strategy: a trained head on a frozen body."""
 
 
 def configuration(options: argparse.Namespace) -> Config:
-    """The comparison's settings; all others have their defaults."""
+    """Settings of the comparison; settings that aren't named have their defaults."""
     return Config(
         strategy=options.strategy,
         output=options.output,
@@ -45,7 +45,7 @@ def configuration(options: argparse.Namespace) -> Config:
 
 
 def page(results: Results, made: Mapping[str, Any]) -> str:
-    """The results in Markdown, the best strategy first."""
+    """The page of results in Markdown, the best strategy first."""
     data, settings = results.data, results.settings
     lines = [
         "# The family of strategies on real texts",
@@ -74,6 +74,7 @@ def page(results: Results, made: Mapping[str, Any]) -> str:
 
 
 def _rows(results: Results) -> Iterator[str]:
+    """Rows of the table, one per strategy."""
     alone = _accuracy(results, ALONE)
     for name in sorted(results.summary, key=lambda name: -_accuracy(results, name)):
         runs = results.by_strategy[name]
@@ -100,7 +101,7 @@ def _accuracy(results: Results, name: str) -> float:
 
 
 def picture(results: Results) -> bytes:
-    """Test errors, the smallest first."""
+    """The picture of results as PNG: test error of each strategy, the smallest first."""
     names = sorted(results.summary, key=lambda name: -_accuracy(results, name))
     title = f"Test errors on AG News, {results.data.train:,} training texts, by what trains"
     made = figure(8, 0.8 + 0.34 * len(names), title)
@@ -111,8 +112,8 @@ def picture(results: Results) -> bytes:
 def _bar(results: Results, name: str) -> Bar:
     runs = results.by_strategy[name]
     errors = [100 * (1 - run.test_accuracy) for run in runs]
-    told = f"{sum(errors) / len(errors):.1f} %, {runs[0].trainable_parameters:,} numbers train"
-    return Bar(name, sum(errors) / len(errors), min(errors), max(errors), told, GREY if name == ALONE else BLUE)
+    text = f"{sum(errors) / len(errors):.1f} %, {runs[0].trainable_parameters:,} numbers train"
+    return Bar(name, sum(errors) / len(errors), min(errors), max(errors), text, GREY if name == ALONE else BLUE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

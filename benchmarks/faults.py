@@ -1,7 +1,7 @@
 """`python -m benchmarks.faults`: a comparison that is killed again and again ends with the bytes of an undisturbed one.
 
-Also what saving costs while a full-size model trains. Writes `results/kills.{json,md}` after every experiment, so that
-a sitting may end anywhere and the next on the same commit goes on, and `results/faults.{json,md}`.
+Also measures what saving checkpoints costs while a full-size model trains. Writes `results/kills.{json,md}` after every
+experiment, so that the next call on the same commit continues the count, and `results/faults.{json,md}`.
 """
 
 import argparse
@@ -42,14 +42,14 @@ FLAGS = {
     "train.epochs": 3,
     "train.batch_size": 2,
     "train.shapes": 1,
-    "checkpoint.every_steps": 100,  # so that many a kill meets a save
+    "checkpoint.every_steps": 100,  # so that many kills fall into a save
     "tracking.wandb": "disabled",
 }
 PHASES = ("starting, compiling or caching", "language modelling", "training or evaluating", "in the middle of a save")
 
 
 def start(output: Path, cache: Path) -> "subprocess.Popen[bytes]":
-    """Starts the comparison in a process of its own, with a cache folder of its own."""
+    """Starts the comparison in a separate process, with its own cache folder."""
     flags = [part for name, value in FLAGS.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "flax_agnews.main", *flags, "--output", str(output)]
     environment = os.environ | {"FLAX_AGNEWS_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
@@ -57,7 +57,7 @@ def start(output: Path, cache: Path) -> "subprocess.Popen[bytes]":
 
 
 def finish(process: "subprocess.Popen[bytes]", killed: bool = False) -> str:
-    """Waits for a process and returns what it printed; exits where it failed. It may have been killed if `killed`."""
+    """Waits for a process and returns its output; exits where it failed, but not for a SIGKILL if `killed`."""
     said = process.communicate()[0].decode()
     if process.returncode and not (killed and process.returncode == -signal.SIGKILL):
         raise SystemExit(f"the command ended with {process.returncode}:\n{said}")
@@ -68,10 +68,10 @@ def phase(output: Path, process: int, started: float, said: str) -> str:
     """The phase of `PHASES` in which a process was killed.
 
     Args:
-        output: its output folder.
-        process: its process id, which is in the names of files that it was writing.
-        started: when it was started, in seconds since 1970.
-        said: everything that it printed.
+        output: output folder of the process.
+        process: process id, which is part of the names of its temporary files.
+        started: start of the process, in seconds since 1970.
+        said: everything that the process printed.
     """
     if any(f".{process}." in path.name for kind in ("draft", "gone") for path in output.rglob(f".*.{kind}")):
         return PHASES[3]
@@ -85,12 +85,12 @@ def phase(output: Path, process: int, started: float, said: str) -> str:
 
 
 def computes(output: Path, strategy: str, started: float) -> bool:
-    """Whether a strategy's runs have logged an update since a time in seconds since 1970."""
+    """Whether a strategy's runs have logged an update since `started`, in seconds since 1970."""
     return any(path.stat().st_mtime >= started for path in output.glob(f"{strategy}/seed-*/metrics.jsonl"))
 
 
 def end(output: Path) -> dict[str, Any]:
-    """Reads what must be equal with and without kills: results without costs, metrics, weights."""
+    """Reads the files that must be equal with and without kills: results without costs, metrics, weights."""
     results = json.loads((output / "results.json").read_text())
     for run in results["runs"]:
         del run["cost"]
@@ -104,17 +104,17 @@ def end(output: Path) -> dict[str, Any]:
 
 
 class Kills:
-    """Experiments, several side by side, that are killed at random moments until there have been so many kills in all.
+    """Runs experiments that are killed at random moments and restarted, until the number of kills is reached.
 
     Args:
-        most: number of kills, those of earlier sittings included.
-        before: `found` of earlier sittings.
+        most: number of kills, with those of earlier calls.
+        before: `found` of earlier calls.
         folder: folder of all files; each experiment has its own output and cache in it.
         keep: called with `found` after each experiment.
 
     Attributes:
-        found: kills by phase, restarts that went on from a state, damaged states, experiments, and how many of these
-            ended as they should.
+        found: number of kills by phase, of restarts that resumed from a checkpoint, of damaged checkpoints, of
+            experiments, and of those whose files equal the undisturbed experiment's.
     """
 
     def __init__(self, most: int, before: dict[str, Any] | None, folder: Path, keep: Callable[[Any], None]) -> None:
@@ -125,12 +125,12 @@ class Kills:
         self._stopped = False
 
     def run(self, at_once: int) -> None:
-        """Runs an undisturbed experiment, then disturbed ones, `at_once` of them side by side."""
+        """Runs an experiment without kills, then experiments with kills, `at_once` of them in parallel."""
         if self._left <= 0:
             return
         began = time.monotonic()
         finish(start(self._folder / "undisturbed", self._folder / "own-cache"))
-        self._longest = (time.monotonic() - began) / 2  # until a kill
+        self._longest = (time.monotonic() - began) / 2  # most seconds until a kill
         self._reference = end(self._folder / "undisturbed")
         with ThreadPoolExecutor(at_once) as pool:
             try:
@@ -139,12 +139,13 @@ class Kills:
                 self._stop()
 
     def _stop(self) -> None:
-        """Kills the processes that still run; their experiments don't count."""
+        """Kills the running processes; their experiments don't count."""
         self._left, self._stopped = 0, True
         for process in list(self._processes):
             process.kill()
 
     def _work(self) -> None:
+        """Runs experiments, one after the other, and adds up their counts until no kills are left."""
         while self._left > 0:
             with self._lock:
                 self._begun += 1
@@ -160,12 +161,13 @@ class Kills:
                 self._keep(self.found)
 
     def _may_kill(self) -> bool:
+        """Takes one of the kills that are left; False where there is none."""
         with self._lock:
             self._left -= 1
             return self._left >= 0
 
     def _experiment(self, number: int) -> dict[str, Any]:
-        """Runs an experiment that is killed again and again, and restarted until it ends."""
+        """Runs an experiment that is killed repeatedly, and restarted until it ends; returns its counts."""
         output, cache = self._folder / f"out-{number}", self._folder / f"cache-{number}"
         rng, counts, went_on, damaged = np.random.default_rng([SEED, number]), Counter[str](), 0, 0
         while True:
@@ -173,7 +175,7 @@ class Kills:
             process = start(output, cache)
             self._processes.add(process)
             sooner = 1
-            if sum(counts.values()) % 2:  # half of the kills fall where there are states
+            if sum(counts.values()) % 2:  # half of the kills come soon after training has begun
                 sooner = 4
                 while process.poll() is None and not computes(output, "*", started):
                     time.sleep(0.01)
@@ -236,14 +238,14 @@ def page(record: Record) -> str:
 
 
 def main() -> None:
-    """Kills, then measures what saving costs; writes after each."""
+    """Runs the experiments with kills, then measures the cost of checkpoints; writes the results after each."""
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     made.add_argument("--kills", type=int, default=200, help="in all: those on the same commit count; 0: none")
     made.add_argument("--at_once", type=int, default=1, help="experiments that are killed side by side")
     made.add_argument("--saves", type=int, default=3, help="that are measured at full size; 0: none")
     add_common(made, repeats=12, data="../shared/ag_news")
     options = made.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # its processes end with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # lets its processes end too
     if options.kills:
         files, on = ResultFiles(options.results, "kills", {}, page, None), {"backend": "cpu", "device": "cpu"}
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """`python -m benchmarks.growth`: time per real token, and memory, as data, texts and layers grow.
 
-Full fine-tuning, 32 texts an update: (a) 676, 6,764 and 67,637 training rows; (b) the same tokens cut into texts of 25,
-50, 100 and 200 on average; (c) 2, 4, 8 and 12 layers. Each in a process of its own; those of a panel take turns. By
-default on a GPT-2 of 4 layers, 256 wide (about six minutes on two cores); at full size:
+Full fine-tuning, 32 texts per update: (a) 676, 6,764 and 67,637 training rows; (b) the same tokens cut into texts of
+25, 50, 100 and 200 tokens on average; (c) 2, 4, 8 and 12 layers. Each trial has its own process; those of a panel take
+turns. By default on a GPT-2 of 4 layers, 256 wide (about six minutes on two cores); at full size:
 `--model 124M --panels data --repeats 10`. Writes `results/growth.{json,md,png}`.
 """
 
@@ -25,11 +25,11 @@ PANELS: Mapping[str, tuple[str, str]] = {
     "length": ("Longer texts", "tokens a text, on average"),
     "layers": ("More layers", "layers"),
 }
-"""Name -> title, and label of the quantity that grows."""
+"""Name of a panel -> its title, and the label of the quantity that grows."""
 
 
 def trials(panel: str, options: argparse.Namespace) -> dict[int, Trial]:
-    """A panel's trials, by the size that grows. Only with more data is the number of shapes the library's default."""
+    """A panel's trials by the size that grows; the panel `data` uses the library's default number of shapes."""
     size = options.batch_size
     default = Trial(model=options.model, batch_size=size, data=options.data, tokenizer=options.tokenizer)
     if panel == "data":
@@ -40,7 +40,7 @@ def trials(panel: str, options: argparse.Namespace) -> dict[int, Trial]:
 
 
 def entry(grown: int, trial: Trial, result: Result) -> dict[str, Any]:
-    """The entry of a measurement in the JSON file; times in microseconds a real token."""
+    """A measurement's entry in the JSON file; times in microseconds per real token."""
     times = [1e6 * sample.seconds / sample.tokens for sample in result.samples]
     spread = {"median": median(times), "least": min(times), "most": max(times)}
     return {"grown": grown, "trial": asdict(trial), "microseconds": spread, **result.record}
@@ -96,7 +96,7 @@ def picture(record: Record) -> bytes:
 
 
 def _draw(axes: Axes, title: str, label: str, points: Sequence[Record]) -> None:
-    """Time per token on the left, memory on the right."""
+    """Draws a panel: time per token on the left axis, memory on the right."""
     grown, spreads = [point["grown"] for point in points], [point["microseconds"] for point in points]
     middle = [spread["median"] for spread in spreads]
     reach = [[s["median"] - s["least"] for s in spreads], [s["most"] - s["median"] for s in spreads]]
@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measures the panels, and writes after each."""
+    """Measures the panels, and writes the files after each."""
     options = parser().parse_args()
     settings = {name: getattr(options, name) for name in ("model", "batch_size", "repeats", "data", "device")}
     files = ResultFiles(options.results, "growth", settings, page, picture)

@@ -1,8 +1,7 @@
-"""`python -m benchmarks.predict`: texts a second of `predict`, beside transformers' text-classification pipeline.
+"""`python -m benchmarks.predict`: texts per second of `predict`, beside transformers' text-classification pipeline.
 
-The same random weights and the same AG News texts on a CPU; our side and the pipeline's live in processes of their own
-and take turns. Tokenizing is measured on both sides, loading and compiling on neither. Writes
-`results/predict.{json,md}`.
+Both have the same random weights and AG News texts on a CPU, run in separate processes and take turns. Tokenizing is
+measured on both sides, loading and compiling on neither. Writes `results/predict.{json,md}`.
 """
 
 import argparse
@@ -23,10 +22,10 @@ from benchmarks.support.workers import Sample, Samples, Worker, interleave
 DTYPES = ("float32", "bfloat16")
 BATCH_SIZES = (8, 32, 128)
 TARGET = 2.0
-"""The ratio to reach: the library's speed over the pipeline's in batches of 32."""
+"""The target ratio of the library's speed to the pipeline's with batches of 32."""
 
 AGREE = {"float32": 1e-5, "bfloat16": 0.02}
-"""Dtype -> how much the two sides' probabilities may differ."""
+"""Dtype -> the largest difference allowed between the two sides' probabilities."""
 
 
 def measure(
@@ -51,7 +50,7 @@ def measure(
 
 
 def speeds(samples: list[list[float]]) -> list[float]:
-    """A contender's texts a second, in each repeat."""
+    """A contender's texts per second in each repeat."""
     return [texts / seconds for seconds, _, texts in samples]
 
 
@@ -94,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measures each dtype, and writes after each."""
+    """Measures each dtype, and writes the files after each."""
     options = parser().parse_args()
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     settings = {name: getattr(options, name) for name in ("model", "texts", "repeats", "data")}

@@ -30,7 +30,7 @@ def tfidf_accuracy(data: DataConfig) -> float:
 
 
 def main() -> None:
-    """Runs the quickstart from nothing, and writes `results/quickstart.{md,png}`."""
+    """Runs the quickstart in a fresh output folder, and writes `results/quickstart.{md,png}`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="runs/benchmark-quickstart")
     output = parser.parse_args().output

@@ -1,6 +1,6 @@
-"""What each saving gains (`python -m benchmarks.throughput --without NAME`): training with all, and without one.
+"""Measures the gain of each saving (`python -m benchmarks.throughput --without NAME`): training with and without it.
 
-Both run interleaved, in a process each, on the same batches; a row is the ratio of their medians.
+Both trainings run interleaved, in separate processes, on the same batches; the gain is the ratio of their medians.
 """
 
 import tempfile
@@ -21,9 +21,9 @@ class Saving(NamedTuple):
     """A saving that can be turned off, and how its gain is measured.
 
     Attributes:
-        instead: what happens without it, in words.
-        strategy, dtype: strategy and type that it is measured in.
-        shapes: most compiled shapes with it; None for the benchmark's.
+        instead: what happens without the saving, in words.
+        strategy, dtype: strategy and type of products in which the saving is measured.
+        shapes: most compiled shapes with the saving; None for the benchmark's setting.
     """
 
     instead: str
@@ -47,18 +47,18 @@ SAVINGS: Mapping[str, Saving] = {
 """Name -> saving; `benchmarks.support.without_savings.CHANGES` turns each off."""
 
 GROUPS = ("parallel_seeds", "compilation_cache")
-"""Savings that are measured in another way."""
+"""Savings that are not a single `Change`, each measured by the function of its name."""
 
 NAMES = (*SAVINGS, *GROUPS)
 
 Row = dict[str, Any]
 
 Keep = Callable[[str, Row, Record], None]
-"""Takes the name and row of a saving, and the device that it was measured on."""
+"""Callback with the name and row of a saving, and facts about the device that it was measured on."""
 
 
 def row(instead: str, trial: Trial, with_it: Result, without: Result, measured: str = "tokens_per_second") -> Row:
-    """A saving's row in the JSON file. `gain`: how many times as fast training is with it."""
+    """A saving's row in the JSON file; its `gain` is the speed with the saving divided by the speed without it."""
     mine, other = with_it.record, without.record
     ratio = mine[measured] / other[measured]
     return {
@@ -78,10 +78,10 @@ def run(names: Sequence[str], default: Trial, repeats: int, cpu: bool, keep: Kee
     """Measures the savings, and calls `keep` with each row as soon as it is measured.
 
     Args:
-        names: savings, of `NAMES`.
-        default: a trial with the model, batch size, shapes and texts.
+        names: savings to measure, out of `NAMES`.
+        default: trial with the model, batch size, shapes and texts to use.
         repeats: number of steps after the warm-up.
-        cpu: whether to use the CPU although there is an accelerator.
+        cpu: whether to use the CPU even where there is an accelerator.
         keep: called with each row.
     """
     bases: dict[Trial, list[str]] = {}
@@ -101,13 +101,13 @@ def run(names: Sequence[str], default: Trial, repeats: int, cpu: bool, keep: Kee
 
 
 def with_all(saving: Saving, default: Trial) -> Trial:
-    """The trial with all savings that a saving is measured against."""
+    """The trial with all savings, against which one saving is measured."""
     shapes = saving.shapes or default.shapes
     return replace(default, strategy=saving.strategy, dtype=saving.dtype, shapes=shapes)
 
 
 def parallel_seeds(default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
-    """Measures seeds that train together against one alone, on a small model; all seeds' tokens count."""
+    """Measures seeds that train together against a single one, on a small model; the tokens of all seeds count."""
     model = "mini" if default.model == "124M" else default.model
     for size in SEEDS_BATCH_SIZES:
         trials = [replace(default, model=model, batch_size=size, seeds=n, runs=max(SEEDS)) for n in SEEDS]
@@ -118,15 +118,15 @@ def parallel_seeds(default: Trial, repeats: int, cpu: bool, keep: Keep) -> None:
 
 
 def compilation_cache(default: Trial, cpu: bool, keep: Keep) -> None:
-    """Measures seconds to compile where an earlier process's programs are found, and where they aren't used."""
-    name, told = "compilation_cache", "nothing kept of what earlier processes compiled"
+    """Measures the seconds to compile with and without the compiled programs of an earlier process."""
+    name, instead = "compilation_cache", "nothing kept of what earlier processes compiled"
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         results = []
         for trial in (default, default, replace(default, without=name)):
             with started(trial, 1, cpu, folder) as worker:
                 results += take_turns([worker], 1)
     _, second, without = results
-    keep(name, row(told, default, second, without, "compile_seconds"), second.facts["on"])
+    keep(name, row(instead, default, second, without, "compile_seconds"), second.facts["on"])
 
 
 def page(record: Record) -> str:
@@ -163,7 +163,7 @@ def _value(record: Record, measured: str) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """The picture of results as PNG: how many times as fast training is with each saving."""
+    """The picture of results as PNG: the gain of each saving."""
     entries = record["entries"]
     made = record["made"]
     drawn = figure(9, 1.6 + BAR * len(entries), f"What each saving gains\n{made['processor']}, JAX {made['jax']}")

@@ -1,11 +1,11 @@
 """`python -m benchmarks.throughput`: training speed, utilisation, memory and compile time of the library.
 
-By default GPT-2 124M, 32 texts an update, every strategy in float32 and bfloat16 (about six minutes on two cores). All
-of it: `--models 124M mini --batch_sizes 8 32 128`. A configuration has a process of its own, one after the other.
-Writes `results/throughput.{json,md,png}`; configurations that the file has from the same commit and settings, and that
-are not asked for, stay.
+By default GPT-2 124M, 32 texts per update, the strategies `full`, `prompt` and `partial` in float32 and bfloat16 (about
+six minutes on two cores). All configurations: `--models 124M mini --batch_sizes 8 32 128`. Each has its own process,
+one after the other. Writes `results/throughput.{json,md,png}`; earlier results of other configurations stay in the
+files if commit and settings are the same.
 
-`--without NAME` (or `each`: about half an hour) measures what a saving gains instead: `results/savings.{json,md,png}`.
+`--without NAME` (or `each`: about half an hour) measures the gain of a saving instead: `results/savings.{json,md,png}`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ STRATEGIES, DTYPES = ("full", "prompt", "partial"), ("float32", "bfloat16")
 
 
 def peaks(record: Record) -> dict[str, float]:
-    """Dtype -> the best rate of a matrix product that any process measured, in FLOP/s."""
+    """Dtype -> the highest rate of a matrix product over all processes, in FLOP/s."""
     found: dict[str, float] = {}
     for entry in record["entries"].values():
         dtype = entry["trial"]["dtype"]
@@ -29,7 +29,7 @@ def peaks(record: Record) -> dict[str, float]:
 
 
 def utilisation(record: Record, entry: Record) -> float:
-    """The step's needed FLOP/s as a share of the best product's."""
+    """Model FLOP utilisation: FLOP/s that the step needs, as a share of the best matrix product's rate."""
     return entry["flops_per_second"] / peaks(record)[entry["trial"]["dtype"]]
 
 
@@ -70,7 +70,7 @@ def page(record: Record) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """The picture of results as PNG: real tokens a second, a panel for each model."""
+    """The picture of results as PNG: real tokens per second, a panel for each model."""
     models = list(dict.fromkeys(entry["trial"]["model"] for entry in record["entries"].values()))
     entries = [[e for e in record["entries"].values() if e["trial"]["model"] == model] for model in models]
     made, counts = record["made"], [len(panel) for panel in entries]

@@ -1,8 +1,8 @@
 """`python -m benchmarks.vs_pytorch`: training speed beside PyTorch, transformers and PEFT, in one interleaved run.
 
-A suite is a strategy in a precision; its contenders live in two processes (PyTorch's, JAX's) and take turns. Writes
-`results/vs_pytorch.{json,md,png}` after every suite; suites that the file has from the same commit and settings stay.
-On a processor without products of bfloat16 only float32 is measured, unless suites are named.
+A suite is a strategy in a precision; its contenders run in two processes (PyTorch's, JAX's) and take turns. Writes
+`results/vs_pytorch.{json,md,png}` after every suite; earlier suites of the same commit and settings stay in the files.
+On a processor without bfloat16 products only float32 is measured, unless `--suites` names suites.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in
 
 
 def run_suite(settings: Settings, suite: Suite) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measures a suite in two fresh processes; returns its record, and facts about the machine."""
+    """Measures a suite in two new processes; returns its record, and facts about the machine."""
 
     def tell(name: str, repeat: int, sample: Sample) -> None:
         speed = f"{sample.tokens / sample.seconds:.1f} real tokens/s ({sample.seconds:.2f} s)"
@@ -43,7 +43,7 @@ def run_suite(settings: Settings, suite: Suite) -> tuple[dict[str, Any], dict[st
 
 
 def environment(settings: Settings, folder: str) -> dict[str, str]:
-    """Environment variables of both processes: empty caches, and a GPU's memory shared."""
+    """Environment variables of both processes: an empty cache folder, and GPU memory that both may use."""
     chosen = {"FLAX_AGNEWS_CACHE": folder, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     return chosen | ({"JAX_PLATFORMS": "cpu"} if settings.device == "cpu" else {})
 
@@ -62,7 +62,7 @@ def suite_record(samples: Samples, ours: Mapping[str, Any], theirs: Mapping[str,
 
 
 def left_out(suites: Sequence[Suite], backend: str, text: str) -> list[Suite]:
-    """The suites in bfloat16, where a processor computes that is slower in it than in float32.
+    """The suites to leave out: those in bfloat16, on a processor that computes it more slowly than float32.
 
     Args:
         suites: suites that would be measured.
@@ -80,7 +80,7 @@ def made_now() -> dict[str, Any]:
 
 
 def kept(file: Path, made: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The suites of an earlier run of the same commit and settings, if there is one."""
+    """The suites in the file, if they were measured with the same commit and settings; else empty."""
     if not file.exists():
         return {}
     before = json.loads(file.read_text("utf-8"))
@@ -89,7 +89,7 @@ def kept(file: Path, made: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> None:
-    """Writes the JSON, the page and the picture."""
+    """Writes the JSON file, the page and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "vs_pytorch.json", (json.dumps(record, indent=1) + "\n").encode())
     write_atomic(folder / "vs_pytorch.md", page(record).encode())
@@ -97,7 +97,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def prepare_model(model: str, folder: Path) -> str:
-    """Returns a directory with weights: `model` itself, or random weights of a GPT2Config's fields in `folder`."""
+    """Returns a directory with weights: `model`, or for fields of a GPT2Config `folder`, with random weights."""
     if Path(model).is_dir():
         return model
     with Worker("benchmarks.support.pytorch_trainer:save_random", (str(folder), json.loads(model), 0), False, {}):
@@ -126,7 +126,7 @@ def main() -> None:
     suites = SUITES if options.suites is None else [Suite.of(name) for name in options.suites.split(",")]
     if unknown := [str(suite) for suite in suites if suite not in SUITES]:
         raise SystemExit(f"--suites {','.join(unknown)}: must be of {','.join(map(str, SUITES))}")
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured from nothing
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured with an empty cache
     made, file = made_now(), options.results / "vs_pytorch.json"
     with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
         settings = Settings(

@@ -144,7 +144,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker reads the imports above, and reports names that aren't there
 
     def __getattr__(name: str) -> Any:
-        """A public name, or a registered strategy by its name, imported now."""
+        """Imports and returns a public name, or a registered strategy by its name."""
         if name in _HOME:
             return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         if name in __all__ or name in _added():
@@ -153,18 +153,21 @@ if not TYPE_CHECKING:  # a type checker reads the imports above, and reports nam
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion; strategies that a script has added to the registry among them."""
+    """The public names, for completion, with the strategies that a script has added to the registry."""
     return sorted({*__all__, *_added(), "__version__"})
 
 
 def _added() -> set[str]:
-    """Names of the strategies in the registry; none as long as nothing has imported it."""
+    """Names of the strategies in the registry; empty as long as nothing has imported it."""
     strategies = sys.modules.get(f"{__name__}.strategies")
     return {entry.name for entry in getattr(strategies, "REGISTRY", ())}
 
 
 class _Face(ModuleType):
-    """Keeps `flax_agnews.evaluate` the function, though importing the command of that name would set the module."""
+    """The package as a module that keeps `flax_agnews.evaluate` a function.
+
+    Importing the command module of the same name would overwrite it.
+    """
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

@@ -1,1 +1,1 @@
-"""What the benchmarks share: worker processes, training steps of both sides, files of results."""
+"""Shared by the benchmarks: worker processes, training steps of both sides, files of results."""

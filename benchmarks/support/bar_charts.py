@@ -22,10 +22,10 @@ class Bar(NamedTuple):
     """A horizontal bar.
 
     Attributes:
-        name: label on its left.
-        value, least, most: its length, and the ends of the line across its end.
-        text: label on its right.
-        color: its colour.
+        name: label on the left.
+        value, least, most: length of the bar, and ends of its error line.
+        text: label on the right.
+        color: colour of the bar.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Bar(NamedTuple):
 
 
 def figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure; width and height in inches."""
+    """Makes an empty figure; width and height in inches."""
     made = Figure(figsize=(width, height), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(made)
     made.suptitle(title, fontsize=12)

@@ -1,4 +1,4 @@
-"""Measures what saving a checkpoint of `full` costs while GPT-2 124M trains: the copy, and slower updates meanwhile."""
+"""Measures the cost of saving checkpoints while GPT-2 124M trains with `full`: the copy, and slower updates."""
 
 import time
 from functools import partial
@@ -17,7 +17,7 @@ from flax_agnews.training.saving import Saving
 
 
 def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> Built:
-    """Trains, with a number of saves and undisturbed updates between them; returns facts, and no contenders."""
+    """Trains with `saves` checkpoints, and updates without saving between them; returns facts, and no contenders."""
     trial = Trial("full", data=data, tokenizer=tokenizer)
     steps, saving = TrialSteps(trial, folder), Saving(note=partial(print, flush=True))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(steps.state))

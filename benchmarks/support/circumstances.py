@@ -11,7 +11,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def circumstances() -> dict[str, Any]:
-    """Commit (with a mark where the tree was changed), date, processor and versions."""
+    """Commit (with `+` where the package has uncommitted changes), date, processor and versions."""
     return {
         "commit": (_git("rev-parse", "--short", "HEAD") or "unknown")
         + ("+" if _git("status", "--porcelain", "flax_agnews") else ""),

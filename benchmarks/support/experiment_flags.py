@@ -7,11 +7,11 @@ from benchmarks.support.trial import SEED, Trial
 from benchmarks.support.workers import Settings
 
 TRIAL_BATCHES = 20
-"""Batches of training texts that a trial reads, unless it names a number of rows."""
+"""Number of batches of training texts that a trial reads, unless it sets the number of rows."""
 
 
 def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[str]:
-    """The experiment's command line; a setting that isn't named has its default."""
+    """An experiment's command line; settings that aren't in it have their defaults."""
     chosen: dict[str, Any] = {
         "strategy": strategy,
         "model.name": settings.model,

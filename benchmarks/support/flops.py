@@ -1,4 +1,4 @@
-"""Counts the operations that a training step needs: matrix products of real tokens only, each once."""
+"""Counts the floating-point operations that a training step needs: matrix products of real tokens, each once."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Needed:
     """The parts of a training step that a strategy needs.
 
     Attributes:
-        first: lowest layer that is computed; those below come from a cache of frozen activations.
+        first: lowest layer that is computed; the output of those below is cached.
         gradient: lowest layer whose tokens get a gradient; the number of layers where none does.
         weights: lowest layer whose kernels train; the number of layers where none does.
         prompt: soft prompt tokens, the same for all texts: they go through the layers once.
@@ -26,7 +26,14 @@ class Needed:
 
     @classmethod
     def of(cls, trainable: Collection[str], shapes: Mapping[str, tuple[int, ...]], layers: int, first: int) -> "Needed":
-        """From the paths of the parameters that train, and the shapes of all."""
+        """Derives the parts from the paths of the trained parameters.
+
+        Args:
+            trainable: paths of the trained parameters.
+            shapes: path -> shape of every parameter.
+            layers: number of layers.
+            first: lowest layer that is computed.
+        """
 
         def lowest(end: str) -> int:
             inside = [path for path in trainable if path.startswith("transformer/h/") and path.endswith(end)]
@@ -40,14 +47,14 @@ class Needed:
 def step_flops(body: GPT2Config, classes: int, lengths: np.ndarray, needed: Needed) -> float:
     """Floating-point operations of the matrix products of a step: forward, to activations, to weights.
 
-    A multiplication and an addition are two. Causal attention counts the keys that a query sees. The last layer has all
-    keys and values, but one query and one MLP row a text. A soft prompt goes through the layers once. Norms,
-    activations, softmax and the optimizer are not counted, nor is anything that need not be computed.
+    A multiplication with an addition counts as two. Causal attention counts only the keys that a query sees. The last
+    layer has all keys and values, but one query and one MLP row per text. A soft prompt goes through the layers once.
+    Not counted are norms, activations, softmax, the optimizer, and anything that need not be computed.
 
     Args:
         body: the model.
         classes: number of classes of the head.
-        lengths: [texts] real tokens of each text of the batch.
+        lengths: [texts] number of real tokens of each text in the batch.
         needed: the parts that the strategy needs.
     """
     width, layers, prompt = body.n_embd, body.n_layer, needed.prompt
@@ -67,7 +74,7 @@ def step_flops(body: GPT2Config, classes: int, lengths: np.ndarray, needed: Need
         total += linear + own + 4 * width * (pairs + own_pairs)
         if layer >= needed.gradient:
             total += linear + own + 8 * width * (pairs + own_pairs)
-            if prompt and layer == 0:  # what enters it depends on the prompt by the prompt's keys and values only
+            if prompt and layer == 0:  # only the prompt's keys and values depend on the prompt here
                 total -= inward + 8 * width * pairs - (2 * pairs + 4 * before) * width
         if layer >= needed.weights:
             total += linear + own

@@ -1,4 +1,4 @@
-"""The library's side of `benchmarks.predict`: its classifier, on weights and texts that both sides share."""
+"""The library's side of `benchmarks.predict`: its classifier, with the weights and texts of both sides."""
 
 import time
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class PredictionTask:
     Attributes:
         model: directory of a GPT2ForSequenceClassification and its tokenizer, as transformers saves them.
         data: directory of the data set.
-        texts: how many texts are drawn from the test split.
+        texts: number of texts drawn from the test split.
         dtype: "float32" or "bfloat16".
         max_length: most tokens of a text.
         seed: seed of the draw.
@@ -48,15 +48,15 @@ class PredictionTask:
 
 
 def load(task: PredictionTask) -> Classifier:
-    """The library's classifier with these weights, as one that `full` has trained."""
+    """Loads the weights as a classifier that `full` has trained."""
     model, head = ModelConfig(name=task.model, dtype=task.dtype), load_file(f"{task.model}/model.safetensors")
     base, score = load_base(model), head["score.weight"].T
     entry = REGISTRY["full"]
     adapted = adapt_model(entry.build(entry.settings(), base.config), base, score.shape[1], model)
     params = {path: jnp.asarray(value) for path, value in {**base.parameters, "score/kernel": score}.items()}
     names = [str(number) for number in range(score.shape[1])]
-    reads = load_tokenizer(task.model)
-    return Classifier("benchmark", names, task.max_length, DataConfig(), reads, Inference(adapted, params, {}))
+    tokenizer = load_tokenizer(task.model)
+    return Classifier("benchmark", names, task.max_length, DataConfig(), tokenizer, Inference(adapted, params, {}))
 
 
 def build(task: PredictionTask) -> Built:

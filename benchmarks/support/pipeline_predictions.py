@@ -1,4 +1,4 @@
-"""The other side of `benchmarks.predict`: transformers' text-classification pipeline, in the ways it can batch."""
+"""The other side of `benchmarks.predict`: transformers' text-classification pipeline, with several batchings."""
 
 import os
 import time
@@ -17,7 +17,7 @@ CLASSES = 4
 
 
 def save_random(folder: str, fields: Mapping[str, Any], tokenizer: str, seed: int) -> Built:
-    """Writes a classifier with random weights and its tokenizer, as a pipeline loads them."""
+    """Writes a classifier with random weights, and its tokenizer, for `pipeline`."""
     logging.set_verbosity_error()
     torch.manual_seed(seed)
     words = GPT2Tokenizer.from_pretrained(tokenizer)
@@ -30,7 +30,7 @@ def save_random(folder: str, fields: Mapping[str, Any], tokenizer: str, seed: in
 
 
 def build(task: PredictionTask, batch_sizes: Sequence[int]) -> Built:
-    """The pipeline one text at a time and in batches, of texts as they come and sorted by length beforehand."""
+    """The pipeline's contenders: one text at a time, and batches of texts in random order and sorted by length."""
     logging.set_verbosity_error()
     torch.set_num_threads(os.cpu_count() or 1)
     tokenizer = AutoTokenizer.from_pretrained(task.model)

@@ -1,4 +1,4 @@
-"""The machine's best rate of a matrix product, in FLOP/s."""
+"""Measures the machine's highest rate of a matrix product, in FLOP/s."""
 
 import time
 from typing import Any
@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 
 SIZES = ((1664, 768, 3072), (2048, 2048, 2048))
-"""[rows, in, out]: an MLP's product of a batch of 32 AG News texts, and a square one."""
+"""[rows, in, out] of the products: an MLP's for a batch of 32 AG News texts, and a square one."""
 
 ON_A_GPU = ((8192, 8192, 8192),)
 _TIMES = 8
 
 
 def product_rate(dtype: str) -> float:
-    """FLOP/s of the fastest of some products, operands in `dtype`, sums in float32."""
+    """FLOP/s of the fastest of several products, with operands in `dtype` and sums in float32."""
     sizes = SIZES if jax.default_backend() == "cpu" else SIZES + ON_A_GPU
     return max(_rate(*size, jnp.dtype(dtype)) for size in sizes)
 

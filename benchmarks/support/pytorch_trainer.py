@@ -1,7 +1,7 @@
-"""PyTorch's side of `benchmarks.vs_pytorch`, in a worker process: transformers' GPT-2, PEFT, and ways to pad.
+"""PyTorch's side of `benchmarks.vs_pytorch`, in a worker process: transformers' GPT-2 and PEFT, padded in several ways.
 
-Where there is a choice, the faster or Trainer's default is taken: SDPA attention, the fused AdamW, no key/value cache,
-no gradient clipping.
+It uses the faster option, or the default of Hugging Face's Trainer: SDPA attention, fused AdamW, no key/value cache, no
+gradient clipping.
 """
 
 import os
@@ -28,21 +28,21 @@ PROMPT_TOKENS = 20
 LEARNING_RATES = {"full": 5e-5, "prompt": 5e-4, "partial": 5e-5}
 
 QUANTILES = (0.1, 0.3, 0.5, 0.2, 0.4)
-"""Of a megabatch sorted by length; each repeat takes the batches at one of them and at its mirror image."""
+"""Quantiles of a megabatch sorted by length; each repeat takes the batches at one of them and at its mirror image."""
 
 Rows = Mapping[int, Sequence[Sequence[int]]]
-"""Repeat -> numbers of the texts of each of its batches."""
+"""Repeat -> for each of its batches, the indices of the texts."""
 
 
 def load_split(settings: Settings) -> tuple[Split, Tokenizer]:
-    """The training texts, the same as the experiment's, and the tokenizer."""
+    """Reads the training texts, the same as the library's side, and the tokenizer."""
     tokenizer = load_tokenizer(settings.tokenizer)
     corpus = load_corpus(DataConfig(source=settings.data, limit_train=settings.limit_train, limit_test=1))
     return encode_corpus(corpus, tokenizer, settings.max_length).train, tokenizer
 
 
 def make_model(settings: Settings, strategy: str, classes: int, padding: int) -> torch.nn.Module:
-    """The body's weights with a new head; what the strategy doesn't train is frozen."""
+    """Loads the body's weights with a new head, and freezes the parameters that the strategy doesn't train."""
     _quiet()
     model = GPT2ForSequenceClassification.from_pretrained(
         settings.model,
@@ -67,12 +67,12 @@ def make_model(settings: Settings, strategy: str, classes: int, padding: int) ->
 
 
 class Trainer:
-    """Complete training steps of one model, which all ways of padding share.
+    """Complete training steps of one model, shared by all ways of padding.
 
     Args:
         settings: settings of the benchmark.
         suite: strategy and precision ("bfloat16" is autocast).
-        data: the texts.
+        data: the training texts.
         padding: id of the padding token.
         device: PyTorch's device.
     """
@@ -87,7 +87,7 @@ class Trainer:
         self.bfloat16 = suite.precision == "bfloat16"
 
     def collate(self, rows: Sequence[int], width: int | None) -> dict[str, torch.Tensor]:
-        """Texts padded on the right, and cut, to a width; by default to the longest of them."""
+        """A batch of texts padded on the right, or cut, to a width; by default that of the longest text."""
         texts = [self.data.tokens[row][:width] for row in rows]
         width = width or max(map(len, texts))
         ids = np.full((len(texts), width), self.padding, np.int64)
@@ -98,7 +98,7 @@ class Trainer:
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     def step(self, rows: Sequence[int], width: int | None = None, model: Any = None) -> float:
-        """Forward, backward, AdamW, loss read back. `model`: the same one, compiled."""
+        """One training step: forward, backward, AdamW, loss read back. `model` is the same model, compiled."""
         batch = self.collate(rows, width)
         with self._autocast():
             loss = (model or self.model)(**batch).loss
@@ -108,7 +108,7 @@ class Trainer:
         return loss.item()
 
     def measure(self, batches: Sequence[Sequence[int]], width: int | None = None, model: Any = None) -> Sample:
-        """Trains on the batches, one after the other, and measures the time."""
+        """Trains on batches, one after the other, and measures the time."""
         started = time.perf_counter()
         losses = [self.step(rows, width, model) for rows in batches]
         if self.device != "cpu":
@@ -124,10 +124,10 @@ class Trainer:
 
 
 def grouped(lengths: np.ndarray, batch_size: int, repeats: int, seed: int) -> dict[int, list[list[int]]]:
-    """Batches as Hugging Face's Trainer groups them by length, from one megabatch of random texts.
+    """Batches grouped by length as in Hugging Face's Trainer, from one megabatch of random texts.
 
-    A repeat has two batches, at a quantile of the megabatch and at its mirror image, so that each has about the average
-    length; the warm-up has the longest of them all.
+    A repeat has two batches, at a quantile of the megabatch and at its mirror image, so that their texts have about the
+    average length; the warm-up has the batch with the longest texts.
     """
     size = MEGABATCH * batch_size
     chosen = np.random.default_rng(seed).permutation(len(lengths))[:size]
@@ -140,11 +140,14 @@ def grouped(lengths: np.ndarray, batch_size: int, repeats: int, seed: int) -> di
 
 
 FEW = 8
-"""Texts an update where a fixed width is measured only to compute the whole experiment's time."""
+"""Texts per update where a fixed width is measured only to compute the whole experiment's time."""
 
 
 def ways(settings: Settings, suite: Suite) -> dict[str, int | None]:
-    """Name -> width of padding; None is the batch's longest text. Fixed widths take minutes a repeat, so not in all."""
+    """Name -> width of padding, None for the batch's longest text.
+
+    Fixed widths take minutes per repeat, so that they are measured in some suites only.
+    """
     widest, half = settings.max_length, settings.max_length // 2
     widths = {"full-float32": (widest, half), "prompt-float32": (widest,), "partial-float32": (widest,)}
     fixed = widths.get(str(suite), (half,) if suite.strategy == "full" else ())
@@ -155,9 +158,9 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
     """PyTorch's contenders.
 
     Args:
-        settings, suite: what is measured.
+        settings, suite: settings of the benchmark, strategy and precision.
         rows: texts of the library's batches; the first of each repeat is padded in every way.
-        backend: JAX's backend; on "gpu" PyTorch uses CUDA, and `torch.compile` joins in.
+        backend: JAX's backend; with "gpu", PyTorch uses CUDA, and `torch.compile` is measured too.
     """
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(settings.seed)
@@ -169,8 +172,8 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
     }
     contenders["length-grouped"] = _contender(trainer, by_length, None)
     if backend == "gpu":
-        compiled = torch.compile(trainer.model, dynamic=True)  # or every width would be compiled anew
-        twice = {**by_length, WARM_UP: [*by_length[WARM_UP], by_length[0][-1]]}  # two widths, to be dynamic from there
+        compiled = torch.compile(trainer.model, dynamic=True)  # else every width is compiled separately
+        twice = {**by_length, WARM_UP: [*by_length[WARM_UP], by_length[0][-1]]}  # a second width makes shapes dynamic
         contenders["length-grouped, torch.compile"] = _contender(trainer, twice, None, compiled)
     facts = {
         "on": {"threads": torch.get_num_threads()},
@@ -184,7 +187,7 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
 
 
 def _padded(rows: Rows, suite: Suite, width: int | None) -> Rows:
-    """The first batch of each repeat; only a few of its texts to warm up, and where a fixed width is in no target."""
+    """The first batch of each repeat; few of its texts for the warm-up, and for fixed widths that have no target."""
     few = width is not None and suite.strategy != "full"
     return {r: [batches[0][: FEW if few or r == WARM_UP else None]] for r, batches in rows.items()}
 
@@ -194,7 +197,7 @@ def _contender(trainer: Trainer, rows: Rows, width: int | None, model: Any = Non
 
 
 def save_random(folder: str, fields: Mapping[str, Any], seed: int) -> Built:
-    """Writes a GPT-2 with random weights as transformers saves it; both sides load it."""
+    """Saves a GPT-2 with random weights by transformers, for both sides."""
     _quiet()
     torch.manual_seed(seed)
     model = GPT2Model(GPT2Config(**fields))

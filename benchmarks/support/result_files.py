@@ -1,4 +1,4 @@
-"""Files of results that grow entry by entry: JSON, Markdown and PNG."""
+"""Writes the files of a benchmark's results, JSON, Markdown and PNG, after each measurement."""
 
 import argparse
 import json
@@ -13,14 +13,14 @@ from flax_agnews.system.files import write_atomic
 
 
 class ResultFiles:
-    """Files that are written anew whenever a result is added; results of the same commit and settings stay in them.
+    """A benchmark's files, rewritten whenever a result is added; earlier results of the same commit and settings stay.
 
     Args:
         folder: folder of the files.
-        name: their name, without suffix.
+        name: file name without suffix.
         settings: settings that all entries share.
-        page: makes Markdown of the whole record.
-        picture: makes a PNG of it; None for no picture.
+        page: makes the Markdown page of the record.
+        picture: makes the PNG picture of the record; None for no picture.
 
     Attributes:
         entries: results by name.
@@ -39,7 +39,7 @@ class ResultFiles:
         self.entries = self._kept()
 
     def add(self, name: str, entry: Any, on: Record) -> None:
-        """Adds an entry, measured on the device `on`, and writes the files."""
+        """Adds an entry, with facts `on` about the backend and device that it was measured on, and writes the files."""
         self.entries[name] = entry
         self.record = {"made": {**self._made, **on}, "settings": self._settings, "entries": self.entries}
         write_atomic(self._file.with_suffix(".json"), (json.dumps(self.record, indent=1) + "\n").encode())
@@ -57,7 +57,7 @@ class ResultFiles:
 
 
 def made_line(record: Record) -> str:
-    """The date, commit, machine and versions as a line of Markdown."""
+    """Date, commit, machine and versions as a line of Markdown."""
     made = record["made"]
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "jax", "flax", "optax", "numpy"))
     where = f"{made['backend']} ({made['device']})"
@@ -71,7 +71,7 @@ def gibibytes(size: int | None) -> str:
 
 
 def add_common(parser: argparse.ArgumentParser, repeats: int, data: str) -> None:
-    """Adds the options that all measurements of speed have."""
+    """Adds the options that all speed benchmarks have, with the defaults of `--repeats` and `--data`."""
     parser.add_argument("--repeats", type=int, default=repeats, help="steps that count")
     parser.add_argument("--data", default=data)
     parser.add_argument("--tokenizer", default=Trial.tokenizer)

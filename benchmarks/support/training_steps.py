@@ -1,4 +1,4 @@
-"""The library's training steps in a worker process, compiled as users get them, for both benchmarks of training speed.
+"""The library's training steps in a worker process, compiled as in an experiment, for benchmarks of training speed.
 
 `build_trial` is for `benchmarks.throughput` and `benchmarks.growth`, `build_suite` for `benchmarks.vs_pytorch`.
 """
@@ -31,16 +31,16 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, Program, plan_batches
 
 SUITE_BATCHES = 2
-"""Random batches a repeat of a suite."""
+"""Number of random batches per repeat of a suite."""
 
 
 class Steps(ABC):
-    """Complete training steps of a compiled strategy; its training state goes on from each to the next.
+    """Complete training steps of a compiled strategy; each starts from the training state after the previous one.
 
     Args:
         program: the compiled steps.
         seeds: the runs that train together.
-        lengths: [texts] real tokens of each training text, without padding or prompt.
+        lengths: [texts] number of real tokens of each training text, without padding or prompt.
     """
 
     def __init__(self, program: Program, seeds: Sequence[int], lengths: np.ndarray) -> None:
@@ -53,16 +53,16 @@ class Steps(ABC):
         """The (epoch, step) of each batch that a repeat trains on."""
 
     def rows_of_batches(self, repeat: int) -> list[np.ndarray]:
-        """The texts of each batch of a repeat, of all seeds."""
+        """Indices of the texts in each batch of a repeat, of all seeds."""
         places = self.places(repeat)
         return [np.concatenate([self.batches.rows(seed, *place) for seed in self.seeds]) for place in places]
 
     def rows(self, repeat: int) -> np.ndarray:
-        """The texts of all batches of a repeat."""
+        """Indices of the texts in all batches of a repeat."""
         return np.concatenate(self.rows_of_batches(repeat))
 
     def measure(self, repeat: int) -> Sample:
-        """Trains on a repeat's batches: put together, forward, backward, update, loss read back."""
+        """Measures training on a repeat's batches: batch assembly, forward, backward, update, loss read back."""
         places, rows = self.places(repeat), self.rows(repeat)
         started = time.perf_counter()
         for place in places:
@@ -75,14 +75,14 @@ class Steps(ABC):
 
 
 class SuiteSteps(Steps):
-    """A strategy beside PyTorch's: two batches a repeat, of the texts that both sides train on.
+    """Steps of a suite in `benchmarks.vs_pytorch`: two batches per repeat, of the texts that both sides train on.
 
     Shapes are planned over three runs of five epochs, as in the original experiment; only the first epoch is used.
 
     Args:
-        settings: of the benchmark.
-        strategy, precision: what is measured.
-        folder: for the experiment's files.
+        settings: settings of the benchmark.
+        strategy, precision: strategy and type of products to measure.
+        folder: folder for the experiment's files.
     """
 
     def __init__(self, settings: Settings, strategy: str, precision: str, folder: str) -> None:
@@ -96,7 +96,7 @@ class SuiteSteps(Steps):
         super().__init__(program, experiment.seeds[:1], self.tokens)
 
     def places(self, repeat: int) -> Sequence[tuple[int, int]]:
-        """Batches one after the other; the warm-up has one of every shape, in which a shape's first run is slow."""
+        """Consecutive batches; for the warm-up, one of every shape, since a shape's first run is slow."""
         every, (seed,) = range(self.batches.steps_per_epoch), self.seeds
         if repeat == WARM_UP:
             return [(0, step) for step in {self.batches.batch(seed, 0, step)[0]: step for step in every}.values()]
@@ -104,7 +104,7 @@ class SuiteSteps(Steps):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known besides speed. `cache_seconds`: of the frozen activations of `cached_tokens` tokens."""
+        """Facts besides speed; `cache_seconds` is the time to cache frozen activations of `cached_tokens` tokens."""
         return {
             "compile_seconds": self.program.compile_seconds,
             "cache_seconds": self.program.cache_seconds,
@@ -115,11 +115,11 @@ class SuiteSteps(Steps):
 
 
 class TrialSteps(Steps):
-    """A trial's strategy, with or without a saving: one full batch a repeat.
+    """Steps of a trial, with or without a saving: one full batch per repeat.
 
     Args:
-        trial: what is measured.
-        folder: for the experiment's files.
+        trial: the configuration to measure.
+        folder: folder for the experiment's files.
     """
 
     def __init__(self, trial: Trial, folder: str) -> None:
@@ -131,7 +131,7 @@ class TrialSteps(Steps):
         devices = change.devices(experiment.devices.mode, experiment.devices.devices)
         self.setup, self.body, real = experiment.setups[0], experiment.base.config, experiment.data.train
         texts = self._texts(change, real.tokens)
-        # Real tokens: those of the texts, without what a switch put before or behind them.
+        # Real tokens are those of the texts, without padding or prompt that a `Change` adds.
         lengths = texts.lengths if trial.mean_length else real.tokens.lengths
         batches = experiment.batches
         if texts is not real.tokens:
@@ -157,14 +157,14 @@ class TrialSteps(Steps):
         return change.texts(texts, self.body)
 
     def places(self, repeat: int) -> Sequence[tuple[int, int]]:
-        """A full batch: one after the other through an epoch, then the next epoch's."""
+        """One full batch per repeat, in the order of the epochs."""
         return [divmod(repeat, self.full_batches)]
 
     def warm_up(self, repeats: int) -> Sample:
-        """Trains on every shape that will be measured, whose first run is slow, and on the first epoch's longest batch.
+        """Trains on every shape that will be measured (a shape's first run is slow), and on epoch 1's longest batch.
 
         Args:
-            repeats: that will be measured.
+            repeats: number of repeats that will be measured.
         """
         first = {self.batches.joint_batch(self.seeds, *self.places(r)[0])[0]: r for r in reversed(range(repeats))}
         for repeat in first.values():
@@ -173,19 +173,19 @@ class TrialSteps(Steps):
 
     @property
     def waste(self) -> float:
-        """Share of the computed tokens, over all planned batches, that are no real text's."""
-        planned = self.batches.data.lengths.sum()  # with what a switch put into the texts
+        """Share of the computed tokens, over all planned batches, that aren't real tokens."""
+        planned = self.batches.data.lengths.sum()  # with padding or prompt that a `Change` adds
         return 1 - (1 - self.batches.waste) * float(self.lengths.sum() / planned)
 
     def flops(self, repeat: int) -> float:
-        """Operations that a repeat's step needs."""
+        """Number of floating-point operations that a repeat's step needs."""
         setup = self.setup
         needed = Needed.of(setup.trainable, setup.model.shapes, self.body.n_layer, self.batches.data.depth)
         return step_flops(self.body, setup.model.classes, self.lengths[self.rows(repeat)], needed)
 
 
 def preparation(config: Config) -> dict[str, float]:
-    """Seconds to read the texts, to tokenize them (unless that was done before), and to plan every run's batches."""
+    """Seconds to read the texts, to tokenize them (where they aren't cached), and to plan the batches of all runs."""
     tokenizer, devices = load_tokenizer(config.model.tokenizer or ""), Devices.of(config.parallel)
     times = [time.perf_counter()]
     corpus = load_corpus(config.data)
@@ -198,7 +198,7 @@ def preparation(config: Config) -> dict[str, float]:
 
 
 def build_trial(trial: Trial, folder: str, repeats: int) -> Built:
-    """The trial, warmed up, and its facts as JSON has them. Memory is the peak of a step of the largest shape."""
+    """Builds and warms up a trial; its `memory_bytes` are the peak of a step of the largest shape."""
     prepared = preparation(arguments.parse(trial_flags(trial, folder)).config) if trial.rows else {}
     steps = TrialSteps(trial, folder)
     reset_peak()
@@ -220,7 +220,7 @@ def build_trial(trial: Trial, folder: str, repeats: int) -> Built:
 
 
 def build_suite(settings: Settings, suite: Suite, folder: str) -> Built:
-    """The library's contender in a suite; beside `partial` also its own `full` in the same precision."""
+    """The library's contender in a suite; for `partial`, also its `full` in the same precision."""
     strategies = {"ours": suite.strategy}
     if suite.strategy == "partial":
         strategies["ours, full"] = "full"

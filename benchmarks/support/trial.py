@@ -1,4 +1,4 @@
-"""Trials, each a configuration that is measured in a process of its own; several processes take turns."""
+"""Trials: configurations that are measured in separate processes, which take turns."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from benchmarks.support.workers import Sample, Worker, interleave
 # Nothing here imports JAX: a worker imports its parent's modules before its environment is set.
 
 MODELS: Mapping[str, Mapping[str, int]] = {"124M": {}, "mini": {"n_layer": 4, "n_embd": 256, "n_head": 4}}
-"""Name -> fields of config.json; random weights, GPT-2's own vocabulary, so that all count the same tokens."""
+"""Name of a model -> fields of its config.json. All have random weights and GPT-2's vocabulary: tokens are the same."""
 
 SEED = 42
 """Seed of the batches, and of the order in which processes take turns."""
 
 Record = Mapping[str, Any]
-"""A result as a JSON file holds it."""
+"""The content of a JSON file of results, or a part of it."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Trial:
     Attributes:
         strategy: name of the strategy.
         model: a name in `MODELS`, or fields of config.json as JSON.
-        batch_size: texts an update.
+        batch_size: texts per update.
         dtype: type of matrix products.
         shapes: most compiled shapes.
-        without: the saving that is turned off.
+        without: name of the saving that is turned off; None for all savings.
         seeds: number of seeds that train together.
         runs: number of runs whose batches (five epochs each) are planned.
-        rows: number of rows of the training file; by default 20 batches.
-        mean_length: tokens of a text on average, where the texts are cut anew.
-        max_length: most tokens of a text as it was read.
-        data, tokenizer: directories.
+        rows: number of rows of the training file to read; by default enough for 20 batches.
+        mean_length: mean number of tokens to which texts are cut again; None leaves them as they are.
+        max_length: most tokens of a text when it is read.
+        data, tokenizer: directories of the data set and of the tokenizer.
     """
 
     strategy: str = "full"
@@ -69,10 +69,9 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """Its name among those that are measured together: every field that isn't the default."""
-        told = asdict(self)
+        """The trial's name among others: every field that doesn't have its default."""
         default = asdict(Trial())
-        changed = [f"{k} {v}" for k, v in told.items() if v != default[k] and k not in ("data", "tokenizer")]
+        changed = [f"{k} {v}" for k, v in asdict(self).items() if v != default[k] and k not in ("data", "tokenizer")]
         return ", ".join(changed) or "default"
 
 
@@ -81,8 +80,8 @@ class Result:
     """The measured steps of a trial, and facts about it.
 
     Attributes:
-        facts: what its process knows besides speed.
-        samples: a measured step for each repeat.
+        facts: facts besides speed, from the trial's process.
+        samples: the measured step of each repeat.
     """
 
     facts: dict[str, Any]
@@ -90,7 +89,7 @@ class Result:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Medians over the steps, and the facts."""
+        """Medians over the steps, and the facts, as in the JSON file."""
         rates = [sample.tokens / sample.seconds for sample in self.samples]
         return {
             "tokens_per_second": median(rates),
@@ -107,15 +106,15 @@ class Result:
 
 @contextmanager
 def started(trial: Trial, repeats: int, cpu: bool = False, folder: str | None = None) -> Iterator[Worker]:
-    """Starts a process with the trial compiled and warmed up, which measures when asked.
+    """Starts a worker process that compiles and warms up a trial, and measures on request.
 
     Args:
-        trial: what it measures.
-        repeats: number of steps that will be asked for.
-        cpu: whether to use the CPU although there is an accelerator.
-        folder: folder of its caches; by default an empty one.
+        trial: the configuration to measure.
+        repeats: number of steps that will be measured.
+        cpu: whether to use the CPU even where there is an accelerator.
+        folder: folder of caches; by default an empty one.
     """
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # which the process would inherit
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # the process would inherit it
     with tempfile.TemporaryDirectory(prefix="benchmark-") as own:
         environment = {"FLAX_AGNEWS_CACHE": folder or own, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if cpu:
@@ -140,6 +139,6 @@ def take_turns(workers: Sequence[Worker], repeats: int) -> list[Result]:
 
 
 def measure(trials: Sequence[Trial], repeats: int, cpu: bool = False) -> list[Result]:
-    """Measures trials in a process each, interleaved."""
+    """Measures trials in separate processes, interleaved."""
     with ExitStack() as stack:
         return take_turns([stack.enter_context(started(trial, repeats, cpu)) for trial in trials], repeats)

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from benchmarks.support.vs_pytorch_tables import Record, model_text, ratio, speeds
 
-# Okabe and Ito (2008), as in the reports: ours stands out, ours in another strategy is paler
+# Okabe and Ito (2008), as in the reports: the library is blue, paler with another strategy
 _OURS, _OURS_TOO, _THEIRS = "#0072B2", "#56B4E9", "#BBBBBB"
-_BAR = 0.32  # inches of height a bar
+_BAR = 0.32  # height of a bar, in inches
 
 
 def picture(record: Record) -> bytes:
-    """A PNG: real tokens a second of every contender."""
+    """The picture of results as PNG: real tokens per second of every contender."""
     names = list(record["suites"])
     columns = 2 if len(names) > 1 else 1
     rows = [names[start : start + columns] for start in range(0, len(names), columns)]
@@ -45,6 +45,7 @@ def picture(record: Record) -> bytes:
 
 
 def _panel(axes: Axes, record: Record, name: str) -> None:
+    """Draws a suite's bars, one per contender."""
     contenders: dict[str, Any] = record["suites"][name]["contenders"]
     every = {contender: speeds(measured) for contender, measured in contenders.items()}
     middle = {contender: median(values) for contender, values in every.items()}

@@ -1,8 +1,8 @@
 """The page of `benchmarks.vs_pytorch` in Markdown: a table for each suite, the targets, the whole experiment.
 
-A record is what the JSON file has: `made`, `settings`, and `suites`, by name. A suite has `mean_tokens`, `ours` (facts)
-and `contenders`: name -> `samples` ([seconds, real tokens, texts] of each repeat) and `mean_tokens` of a text as it was
-cut.
+A record is the content of the JSON file: `made`, `settings`, and `suites` by name. A suite has `mean_tokens`, `ours`
+(facts) and `contenders`: name -> `samples` ([seconds, real tokens, texts] of each repeat) and `mean_tokens` per text
+after it was cut.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Record = Mapping[str, Any]
 
 
 class Target(NamedTuple):
-    """A ratio to reach: the library's speed over another contender's, in one suite."""
+    """A target ratio of the library's speed to another contender's: `least` is required, `reach` aimed for."""
 
     suite: str
     against: str
@@ -44,31 +44,31 @@ LEAST_WHOLE, REACH_WHOLE = 8, 12
 STRATEGIES, TEXTS, EPOCHS, RUNS = ("full", "prompt", "partial"), 108_000, 5, 3
 
 THEIRS = "pad 256"
-"""The original experiment's padding."""
+"""The contender with the original experiment's padding."""
 
 
 def speeds(contender: Mapping[str, Any]) -> list[float]:
-    """A contender's real tokens a second, in each repeat."""
+    """A contender's real tokens per second in each repeat."""
     return [tokens / seconds for seconds, tokens, _ in contender["samples"]]
 
 
 def speed(record: Record, suite: str, name: str) -> float | None:
-    """Median of the real tokens a second; None where it wasn't measured."""
+    """A contender's median of real tokens per second; None where it wasn't measured."""
     contender = record["suites"].get(suite, {"contenders": {}})["contenders"].get(name)
     return median(speeds(contender)) if contender else None
 
 
 def ratio(record: Record, suite: str, name: str) -> float | None:
-    """The library's median speed over another contender's."""
+    """The library's median speed divided by another contender's; None where one wasn't measured."""
     ours, theirs = speed(record, suite, "ours"), speed(record, suite, name)
     return ours / theirs if ours and theirs else None
 
 
 def whole_experiment(record: Record) -> dict[str, dict[str, float]] | None:
-    """Hours of the original's training, computed from the measured speeds: strategy -> "theirs", "ours", its parts.
+    """Hours of the original experiment's training, computed from the measured speeds; None where a speed is missing.
 
-    Training alone: neither side's evaluations are in it. Ours includes compiling once a strategy, and building the
-    cache of frozen activations once. None where a speed is missing.
+    Strategy -> hours of "theirs" and "ours", and the parts of ours: training, compiling once per strategy, and caching
+    frozen activations once. Evaluations are left out on both sides.
     """
     hours = {}
     for strategy in STRATEGIES:
@@ -152,7 +152,7 @@ def _suite(record: Record, name: str) -> str:
 
 
 def _left_out(record: Record) -> list[str]:
-    """Why suites are missing; nothing where none is."""
+    """A paragraph on suites that were left out; empty where none was."""
     if not (names := record.get("left_out")):
         return []
     return [

@@ -1,4 +1,4 @@
-"""Turns single savings off: the same training, at the cost that it has without them."""
+"""Turns single savings off, for the same training at its cost without them."""
 
 import copy
 from collections.abc import Callable
@@ -32,16 +32,16 @@ def same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Change:
-    """What a run does differently without a saving; the defaults change nothing.
+    """The changes to a run that turn a saving off; the defaults change nothing.
 
     Attributes:
-        flags: flags after the benchmark's own.
+        flags: command-line flags added after the benchmark's own.
         strategy: replaces the registered strategy.
-        prepare: is called before anything is compiled.
-        texts: (texts, body) -> texts that train instead.
+        prepare: called before anything is compiled.
+        texts: (texts, body) -> texts to train on instead.
         batches: batches -> other batches of the same texts.
-        loss: what training minimises.
-        devices: compiles the steps.
+        loss: the training loss.
+        devices: class that compiles the steps.
     """
 
     flags: tuple[str, ...] = ()
@@ -54,20 +54,20 @@ class Change:
 
 
 def padded(width: int) -> Change:
-    """Pads: texts are cut at `width`, and shorter ones filled with zeros; the last of them is pooled."""
+    """Pads all texts: longer ones are cut at `width`, shorter ones filled with zeros; the last token is pooled."""
 
     def texts(real: Ragged, body: GPT2Config) -> Ragged:
         ids = np.zeros((len(real), width), np.int32)
         ids[np.arange(width) < real.lengths[:, None]] = real.ids
         return Ragged(ids.ravel(), np.arange(len(real) + 1) * width)
 
-    # at once, 32 texts of 256 tokens would take 27 GiB at full size; each of several parts takes its own
+    # Computed at once, 32 texts of 256 tokens would take 27 GiB at full size; micro-batches take less.
     flags = ("--data.max_length", str(width), "--train.micro_batch_tokens", "2048")
     return Change(flags=flags, texts=texts)
 
 
 def uniform(batches: TrainBatches) -> TrainBatches:
-    """Batches in whose shapes every block of attention looks back as far as the longest text."""
+    """The same batches with shapes in which every block of attention looks back as far as the longest text."""
     changed = copy.copy(batches)
     every = [s._replace(reach=tuple(s.reach[0] if blocks else 0 for blocks in s.reach)) for s in batches.shapes]
     changed.shapes = list(dict.fromkeys(cast(list[Shape], every)))
@@ -75,7 +75,7 @@ def uniform(batches: TrainBatches) -> TrainBatches:
 
 
 class Vectors(nnx.Module):
-    """An embedding table with more rows, which train; their ids follow the table's.
+    """An embedding table with additional trained rows, whose ids follow the table's.
 
     Args:
         table: [entries, embd].
@@ -86,7 +86,7 @@ class Vectors(nnx.Module):
         self.embedding, self.more = nnx.Param(table), nnx.Param(more)
 
     def __call__(self, ids: Array) -> Array:
-        """ids [tokens] -> [tokens, embd]."""
+        """Embeds ids [tokens] as [tokens, embd]."""
         table, more = self.embedding[...], self.more[...]
         known = jnp.minimum(ids, len(table) - 1)
         added = jnp.maximum(ids - len(table), 0)
@@ -112,11 +112,11 @@ PROMPT_PER_TEXT = Strategy(
     label=lambda path, shape: "prompt" if path in ("transformer/wte/more", "score/kernel") else FROZEN,
     transforms=lambda plan: {"prompt": plan.adamw(PROMPT.learning_rate)},
 )
-"""Prompt tuning with the prompt's vectors as tokens of every text: the same function, at the cost of longer texts."""
+"""Prompt tuning with the prompt's vectors as tokens of every text: the same function, with longer texts."""
 
 
 def all_tokens_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
-    """The training loss, with the last layer computed for all tokens."""
+    """The training loss with the last layer computed for all tokens."""
 
     def logits(batch: Batch, noise: Noise | None, dtype: Any) -> Array:
         return model.score(model.hidden(batch, noise, dtype)[batch.last])
@@ -125,7 +125,7 @@ def all_tokens_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, 
 
 
 def plain_product(x: Array, kernel: Array, dtype: Any) -> Array:
-    """`layers.product`, its backward pass left to autodiff."""
+    """The matrix product `layers.product` with its backward pass left to autodiff."""
     return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
 
 
@@ -135,10 +135,10 @@ def _plain_products() -> None:
 
 @dataclass(frozen=True)
 class Undonated(Devices):
-    """Devices whose steps keep their arguments."""
+    """Devices whose compiled steps don't donate their arguments."""
 
     def compile(self, function: Callable[..., Any], *examples: Any, donate: bool) -> Callable[..., Any]:
-        """As `Devices.compile`; nothing is donated."""
+        """Compiles as `Devices.compile` does, without donation."""
         return super().compile(function, *examples, donate=False)
 
 
@@ -155,10 +155,10 @@ CHANGES = {
     "compilation_cache": Change(flags=("--parallel.keep_compilations", "false")),
     "donation": Change(devices=Undonated),
 }
-"""A saving's name -> what is done without it."""
+"""Name of a saving -> the change that turns it off."""
 
 
 def resized(texts: Ragged, mean: float, most: int) -> Ragged:
-    """The same tokens in a row, cut anew into as many texts, `mean` tokens long on average (at most `most`)."""
+    """The same sequence of tokens, cut again into as many texts, `mean` tokens long on average, at most `most`."""
     lengths = np.clip(np.round(texts.lengths * (mean / texts.lengths.mean())), 1, most).astype(np.int64)
     return Ragged(np.resize(texts.ids, lengths.sum()), np.concatenate([[0], np.cumsum(lengths)]))

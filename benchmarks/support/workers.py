@@ -1,4 +1,4 @@
-"""Measures contenders in worker processes, one at a time: every repeat runs each once, in a shuffled order."""
+"""Measures contenders in worker processes, one at a time; every repeat measures each once, in a shuffled order."""
 
 import math
 import multiprocessing
@@ -16,12 +16,12 @@ from flax_agnews.config import DataConfig, TrainConfig
 from flax_agnews.training.memory import keep_freed
 
 MEGABATCH = 50
-"""Batches that Hugging Face's Trainer sorts by length at once; as many batches of texts are drawn from here."""
+"""Number of batches that Hugging Face's Trainer sorts by length at once; a benchmark reads as many."""
 
-_PATIENCE = 20  # seconds that a process has to end by itself
+_PATIENCE = 20  # seconds until a worker process that doesn't end is killed
 
 WARM_UP = -1
-"""The repeat that is not counted."""
+"""Number of the warm-up repeat, which is not counted."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Settings:
     Attributes:
         model: directory of the body's config.json and weights.
         tokenizer, data: directories of GPT-2's tokenizer and of the texts.
-        batch_size: texts an update.
+        batch_size: texts per update.
         repeats: number of repeats, without the warm-up.
         allocator: whether freed memory stays in the process.
         device: "cpu", or "auto" for the accelerator that JAX finds.
@@ -53,18 +53,18 @@ class Settings:
 
     @property
     def texts(self) -> int:
-        """Number of training texts that batches are drawn from: those of one megabatch."""
+        """Number of training texts, those of one megabatch, from which batches are drawn."""
         return MEGABATCH * self.batch_size
 
     @property
     def limit_train(self) -> int:
-        """Number of training rows, of which `texts` are left after the validation split."""
+        """Number of training rows to read, of which `texts` are left after the validation split."""
         share = DataConfig().validation_fraction
         return next(n for n in range(self.texts, 2 * self.texts) if n - math.ceil(share * n) >= self.texts)
 
 
 class Suite(NamedTuple):
-    """A strategy in a precision, whose contenders are measured interleaved."""
+    """A strategy in a precision; its contenders are measured interleaved."""
 
     strategy: str
     precision: str
@@ -83,7 +83,7 @@ class Sample(NamedTuple):
 
     Attributes:
         seconds: wall time.
-        tokens: real tokens of the texts, as far as they were processed.
+        tokens: number of real tokens that were processed.
         texts: number of texts.
     """
 
@@ -96,7 +96,7 @@ Samples = Mapping[str, Sequence[Sample]]
 """Contender -> its samples, one for each repeat."""
 
 Contenders = Mapping[str, Callable[[int], Sample]]
-"""Name -> a function of the repeat (or `WARM_UP`) that measures."""
+"""Name of a contender -> function that measures it; its argument is the repeat, or `WARM_UP`."""
 
 
 class Built(NamedTuple):
@@ -107,10 +107,10 @@ class Built(NamedTuple):
 
 
 class Worker:
-    """A process that holds contenders, and measures one when asked.
+    """A process that builds contenders, and measures one on request.
 
     Args:
-        target: `module:function`; imported in the process, after the allocator is set. Returns a `Built`.
+        target: `module:function`, imported in the process after the allocator is set; the function returns a `Built`.
         arguments: arguments of the function.
         allocator: whether freed memory stays in the process.
         environment: environment variables of the process.
@@ -133,13 +133,13 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()  # which ends it
+        self._connection.close()  # ends the process
         self._process.join(_PATIENCE)
         self._process.kill()
-        self._process.join()  # the next ones need its memory
+        self._process.join()  # the next process needs its memory
 
     def measure(self, name: str, repeat: int) -> Sample:
-        """Lets one contender run, and waits for what it measured."""
+        """Measures one contender in the process, and waits for the result."""
         self._connection.send((name, repeat))
         return Sample(*self._received())
 
@@ -158,7 +158,7 @@ class Worker:
 def _serve(
     connection: Connection, target: str, arguments: Sequence[Any], allocator: bool, environment: Mapping[str, str]
 ) -> None:
-    """Runs in the worker process: builds the contenders, then measures each that is asked for."""
+    """Runs in the worker process: builds the contenders, then measures them on request."""
     os.environ.update(environment)
     if allocator:
         keep_freed()
@@ -182,7 +182,7 @@ def interleave(workers: Sequence[Worker], repeats: int, seed: int, tell: Callabl
         workers: processes that are ready.
         repeats: number of rounds after the warm-up.
         seed: seed of the order in each round.
-        tell: called after every measurement, the warm-up's too.
+        tell: called with name, repeat and sample after every measurement, including the warm-up's.
     """
     owners = {name: worker for worker in workers for name in worker.names}
     rng = np.random.default_rng(seed)

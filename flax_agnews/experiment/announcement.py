@@ -28,7 +28,13 @@ def announce_start(display: Display, config: Config, devices: Devices) -> None:
 
 
 def slow_type(dtype: str, platform: str, text: str) -> str | None:
-    """A warning where the compute type is slower than float32 on this kind of device; `text` is of `cpuinfo`."""
+    """A warning where `dtype` computes more slowly than float32 on this device; else None.
+
+    Args:
+        dtype: `model.dtype`.
+        platform: JAX's name of the platform, such as `cpu`.
+        text: the processor's description, from `cpuinfo`.
+    """
     if dtype != "bfloat16" or platform != "cpu" or not lacks_bfloat16(text):
         return None
     return (
@@ -40,16 +46,16 @@ def slow_type(dtype: str, platform: str, text: str) -> str | None:
 def announce_plan(
     display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int, disk: int
 ) -> None:
-    """Shows data, model and plan, before anything is computed.
+    """Shows one line each on data, model and plan.
 
     Args:
-        display: where.
+        display: where the lines are shown.
         config: all settings.
-        data: the texts.
+        data: the tokenized splits.
         base: the body that every run starts from.
-        batches: that train.
-        strategies: how many are compared.
-        disk: most bytes that weights and checkpoints will take.
+        batches: the plan of training batches.
+        strategies: number of strategies.
+        disk: the most bytes that weights and checkpoints take.
     """
     lengths, body, train = data.train.tokens.lengths, base.config, config.train
     sizes = f"{len(data.train):,} train · {len(data.validation):,} validation · {len(data.test):,} test"
@@ -71,7 +77,7 @@ def announce_plan(
 
 
 def _left_out(base: Base, config: Config) -> str:
-    """Names heads in the model's files that runs don't start from, as in `; its head score is left out`."""
+    """Names unused heads in the model's files, `; its head score is left out`; empty where there are none."""
     if not base.left_out or config.model.start == config.model.name:
         return ""
     one = len(base.left_out) == 1
@@ -79,7 +85,7 @@ def _left_out(base: Base, config: Config) -> str:
 
 
 def _classes(data: Data) -> str:
-    """How many classes, as in `4 classes`; class imbalance, as in `2 classes, spam 4.1 % to ham 96 %`; empty ones."""
+    """Number of classes, class imbalance and empty classes: `4 classes`, or `2 classes, spam 4.1 % to ham 96 %`."""
     found, names = spread(data.class_texts), short_names(data.classes)
     parts = [counted(len(names), "class")]
     if found.uneven:

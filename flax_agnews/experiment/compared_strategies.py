@@ -1,4 +1,4 @@
-"""Checks the strategies that an experiment is given, and sets them up on its model."""
+"""Checks the strategies of an experiment, and sets them up on its model."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -16,10 +16,10 @@ from flax_agnews.training.state import Setup, set_up
 
 
 def compared(strategies: Sequence[StrategyLike]) -> list[Entry | Strategy]:
-    """The strategies that are meant, each by a name of its own.
+    """Resolves and checks a list of strategies.
 
     Raises:
-        UserError: there are none, one isn't a strategy, or two have one name.
+        UserError: the list is empty, an item isn't a strategy, or two strategies have the same name.
     """
     if isinstance(strategies, str) or not isinstance(strategies, Sequence):
         raise UserError(f"Experiment(strategies={shown(repr(strategies))}): must be a list of strategies")
@@ -35,16 +35,16 @@ def compared(strategies: Sequence[StrategyLike]) -> list[Entry | Strategy]:
 
 
 def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
-    """A copy of the settings that says what really runs, for config.yaml: names, settings, and which are custom.
+    """Copies the settings for config.yaml, with the names and settings of the strategies, and which are custom.
 
-    A registered strategy has the settings that it was called with, or else the configuration's, or its defaults.
+    A registered strategy's settings are those of its entry (`lora(rank=4)`), else the configuration's, else defaults.
     """
     entries, copied = [entry for entry in strategies if isinstance(entry, Entry)], deepcopy(config)
     for entry in entries:
         settings = deepcopy(entry.settings_given) or copied.strategies.get(entry.name, entry.settings())
         if not isinstance(settings, entry.settings):
-            told = f"Config(strategies={{'{entry.name}': {shown(repr(settings))}}})"
-            raise UserError(f"{told}: must be a {entry.settings.__name__}")
+            setting = f"Config(strategies={{'{entry.name}': {shown(repr(settings))}}})"
+            raise UserError(f"{setting}: must be a {entry.settings.__name__}")
         copied.strategies[entry.name] = settings
     registered = {(entry.name, entry.build) for entry in REGISTRY}
     known = {entry.name for entry in entries if (entry.name, entry.build) in registered}
@@ -53,7 +53,7 @@ def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
 
 
 def built(strategy: Entry | Strategy, base: Base, settings: Mapping[str, Any]) -> Strategy:
-    """A strategy for a body; a registered one is built with its section of the strategies' settings."""
+    """Builds a registered strategy for a body, with its section of `settings`; a `Strategy` is returned unchanged."""
     if isinstance(strategy, Strategy):
         return strategy
     return strategy.build(settings[strategy.name], base.config)

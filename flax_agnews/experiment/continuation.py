@@ -1,7 +1,7 @@
-"""Compares what was begun in an output folder with the settings of now: an edited strategy is refused.
+"""Checks whether runs in an output folder may be resumed: with the same strategy, or the same one for more epochs.
 
-The updates of a strategy are identified by what they do (`training/behaviour.py`) in the steps of the plan that a run
-was begun with. A longer plan may go on from a run's last state where it makes the same updates in those steps.
+The updates of a strategy are identified by a hash of their effect (`training/update_hash.py`) in the steps of the plan
+that a run was started with. A longer plan may resume the run where it makes the same updates in those steps.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,13 +23,13 @@ _ELSE = f"Choose another {flag('output')}, or {flag('overwrite')}"
 
 @dataclass
 class Scheme:
-    """A strategy's updates under the number of epochs of this call, and under fewer.
+    """A strategy's updates, hashed for the number of epochs of this call and for fewer.
 
     Attributes:
-        setup: the strategy on the model, at its own rates.
-        train: how it trains.
-        steps_per_epoch: updates an epoch.
-        planned: number of epochs -> the strategy set up for a plan of so many.
+        setup: the strategy on the model, at its own learning rates.
+        train: training settings.
+        steps_per_epoch: updates per epoch.
+        planned: sets the strategy up for a plan of the given number of epochs.
     """
 
     setup: Setup
@@ -45,21 +45,21 @@ class Scheme:
 
     @property
     def steps(self) -> int:
-        """Updates of the whole plan."""
+        """Number of updates in the whole plan."""
         return self.train.epochs * self.steps_per_epoch
 
     @property
     def identity(self) -> dict[str, str]:
-        """A hash of the updates, and in how many steps they were made, as a run's folder keeps them (`PLANNED`)."""
+        """The hash of the updates and the number of steps that it covers, as in identity.json (`PLANNED`)."""
         return {"updates": self._updates(self.train.epochs, self.train.epochs), "steps": str(self.steps)}
 
     def check(self, place: Path, known: Mapping[str, Any], epochs: int | None) -> None:
-        """Raises a `UserError` for a run or search of other updates, or one that can't go on for so many epochs.
+        """Raises a `UserError` where a run or search has other updates, or can't be resumed for more epochs.
 
         Args:
-            place: folder or file of the run or search that was begun, for errors.
-            known: its identity; one without `updates` is of an earlier version, and is accepted.
-            epochs: that it was planned for, where its identity doesn't say.
+            place: folder or file of the run or search, for errors.
+            known: its identity; one without `updates` was written by an earlier version, and is accepted.
+            epochs: number of epochs it was planned for, where its identity has no `steps`.
         """
         steps = known.get("steps", str((epochs or self.train.epochs) * self.steps_per_epoch))
         whole = steps.isdecimal() and int(steps) % self.steps_per_epoch == 0 if isinstance(steps, str) else False
@@ -80,7 +80,7 @@ class Scheme:
 
     @property
     def _reason(self) -> str:
-        """The setting through which more epochs change the first ones."""
+        """The setting that makes the first updates depend on the number of epochs, for the error."""
         if self.train.schedule != "constant":
             return f"{flag('train.schedule')} {self.train.schedule}"
         if self.train.warmup_fraction:
@@ -88,7 +88,7 @@ class Scheme:
         return f"a rate of {self.name}"
 
     def _updates(self, epochs: int, seen: int) -> str:
-        """A hash of the updates in the first `seen` of `epochs` epochs, of all parameters that train in those."""
+        """Hash of the updates in the first `seen` of `epochs` epochs, over all parameters that train in these."""
         if (epochs, seen) not in self._found:
             setup = self._planned(epochs)
             shapes = {path: setup.model.shapes[path] for path in self._planned(seen).trainable}
@@ -100,12 +100,12 @@ class Scheme:
 
 
 def check_begun(folder: OutputFolder, schemes: Iterable[Scheme], seeds: Sequence[int], data: str) -> None:
-    """Raises a `UserError` where runs or searches were begun otherwise and can't go on; writes nothing.
+    """Raises a `UserError` where runs or searches in a folder can't be resumed by these strategies; writes nothing.
 
     Args:
-        folder: the experiment's.
+        folder: the experiment's output folder.
         schemes: one for each strategy.
-        seeds: of the runs.
+        seeds: the seeds of each strategy's runs.
         data: the hash of the texts.
     """
     epochs = folder.epochs
@@ -118,7 +118,7 @@ def check_begun(folder: OutputFolder, schemes: Iterable[Scheme], seeds: Sequence
 
 
 def _check_run(run: RunFolder, scheme: Scheme, data: str, epochs: int | None) -> None:
-    """Raises a `UserError` where a run has other texts or another strategy, or no state for more epochs."""
+    """Raises a `UserError` where a run has other texts or another strategy, or no state to resume from."""
     if (known := run.identity) is None:
         return
     run.check({"strategy": scheme.setup.model.fingerprint, "data": data})
@@ -129,7 +129,7 @@ def _check_run(run: RunFolder, scheme: Scheme, data: str, epochs: int | None) ->
 
 
 def _check_state(run: RunFolder, result: RunResult, scheme: Scheme) -> None:
-    """Raises a `UserError` where a finished run has more epochs to go, and its last state wasn't kept."""
+    """Raises a `UserError` where the last state of a finished run, needed for more epochs, wasn't kept."""
     if max(Store(run.path / "checkpoints").steps, default=0) < result.epochs * scheme.steps_per_epoch:
         raise UserError(
             f"{flag('train.epochs')} {scheme.train.epochs}: {run.path} is finished after {result.epochs} and "
@@ -139,7 +139,7 @@ def _check_state(run: RunFolder, result: RunResult, scheme: Scheme) -> None:
 
 
 def epochs_left(result: RunResult, train: TrainConfig) -> bool:
-    """Whether a finished run has epochs to go: `train.epochs` has grown since, and it didn't stop early."""
+    """Whether a finished run has epochs left: `train.epochs` has grown since, and it didn't stop early."""
     done = result.epochs
     early = result.planned_epochs is not None and done < result.planned_epochs
     early |= train.early_stopping is not None and done - result.best_epoch >= train.early_stopping
@@ -149,12 +149,12 @@ def epochs_left(result: RunResult, train: TrainConfig) -> bool:
 def going_on(
     folder: OutputFolder, names: Sequence[str], seeds: Sequence[int], train: TrainConfig
 ) -> set[tuple[str, int]]:
-    """(strategy, seed) of every run that isn't finished, or has more epochs to go."""
+    """(strategy, seed) of every run that isn't finished, or has epochs left."""
     return {(name, seed) for name in names for [seed] in to_do(folder, name, [[seed] for seed in seeds], train)}
 
 
 def to_do(folder: OutputFolder, name: str, groups: Sequence[Sequence[int]], train: TrainConfig) -> list[list[int]]:
-    """A strategy's seeds that aren't finished, in lists of those that train together and are equally far."""
+    """A strategy's unfinished seeds, grouped: those of one list train together and have done equally many epochs."""
     lists: list[list[int]] = []
     for group in groups:
         by_epochs: dict[int, list[int]] = {}

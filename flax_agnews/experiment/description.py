@@ -1,4 +1,4 @@
-"""Tables that describe strategies on a model: which parameters train, at which rates, how many scalars they have."""
+"""Tables that describe strategies on a model: which parameters train, at which rates, and how many scalars that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ _CLASSES = 4  # AG News
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a description: a parameter, or the same one of several layers that are treated alike.
+    """A row of a description: one parameter, or the same parameter of several layers that train alike.
 
     Attributes:
-        parameter: its path; of several layers `transformer/h/0-5/ln_1/bias`.
-        numbers: how many scalars, in all.
-        label: the strategy's label for it.
+        parameter: path of the parameter; for several layers `transformer/h/0-5/ln_1/bias`.
+        numbers: number of scalars, over all of the row's layers.
+        label: the strategy's label for the parameter.
         rate: highest learning rate; None where the parameter is frozen.
-        decay: weight decay, in units of the rate.
-        epoch: first epoch in which it trains, counted from 0.
+        decay: weight decay, as a multiple of the learning rate.
+        epoch: first epoch in which the parameter trains, counted from 0.
     """
 
     parameter: str
@@ -50,9 +50,9 @@ class Description:
     """A table of a model's parameters and how a strategy trains them; `print` shows it.
 
     Attributes:
-        name: the strategy's.
-        rows: from the embeddings up.
-        trained, total: how many scalars of the model train, and how many it has.
+        name: name of the strategy.
+        rows: all parameters, from the embeddings to the head.
+        trained, total: number of scalars that train, and of all scalars of the adapted model.
     """
 
     name: str
@@ -62,11 +62,11 @@ class Description:
 
     @property
     def rates(self) -> list[float]:
-        """The different learning rates to three digits, ascending."""
+        """The distinct learning rates, rounded to three digits, ascending."""
         return different(row.rate for row in self.rows if row.rate is not None)
 
     def __rich__(self) -> Table:
-        """The table, for `rich`."""
+        """The table as a `rich` renderable."""
         headers = ["parameter", "numbers", "label", "rate", "decay", "from epoch"]
         headers = headers if any(row.epoch for row in self.rows) else headers[:-1]
         title = f"{self.name}: {self.trained:,} of {self.total:,} numbers train"
@@ -90,14 +90,17 @@ def describe(
 ) -> Description:
     """Describes which label, learning rate and weight decay a strategy gives each parameter; `print` the result.
 
+    No weights are loaded and nothing is trained.
+
     Args:
-        strategy: the name of a registered one ("lora"), an entry with settings (`lora(rank=4)`), or one of your own.
-        model: a hub id, a directory, or all model settings; of `gpt2` the sizes are known without the hub.
+        strategy: name of a registered strategy ("lora"), an entry with settings (`lora(rank=4)`), or your own
+            `Strategy`.
+        model: hub id, directory, or all model settings. The sizes of `gpt2` are known without the hub.
         classes: number of classes.
         **train: fields of `TrainConfig`, such as weight_decay_mask="matrices".
 
     Raises:
-        UserError: bad input, or a strategy that doesn't fit the model, in one line.
+        UserError: bad input, or a strategy that doesn't fit the model.
     """
     chosen = resolve(strategy)
     check_kind("describe(model=", model, (str, ModelConfig), "the name of a model, or a ModelConfig")
@@ -112,13 +115,13 @@ def describe(
 
 
 def describe_entry(entry: Entry, config: Config) -> Description:
-    """What a registered strategy does to the configured model, with the configured settings."""
+    """Describes a registered strategy on the configured model, with the configured settings."""
     body, settings = _body(config.model), config.strategies.get(entry.name, entry.settings())
     return _described(entry.build(settings, body), body, _CLASSES, config.train)
 
 
 def strategies_table(config: Config) -> Table:
-    """A table of all registered strategies: what they train, how many parameters, at which rates, and their papers."""
+    """A table of all registered strategies: trained parameters and their number, learning rates, and paper."""
     body, train = _body(config.model), config.train
     layers = counted(body.n_layer, "layer")
     title = f"GPT-2 of {layers} x {body.n_embd}, {counted(_CLASSES, 'class')}, {counted(train.epochs, 'epoch')}"
@@ -126,12 +129,12 @@ def strategies_table(config: Config) -> Table:
         title, ["strategy", "trains", "parameters", "rates", "paper"], {"strategy", "trains", "rates", "paper"}
     )
     for entry in REGISTRY:
-        told = describe_entry(entry, config)
-        rates = [short(rate) for rate in told.rates]
+        described = describe_entry(entry, config)
+        rates = [short(rate) for rate in described.rates]
         shown = ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
         number = entry.paper.removeprefix("https://").replace("arxiv.org/abs/", "arXiv:")
         paper = Text(number, style=f"link {entry.paper}" if entry.paper else "")
-        table.add_row(entry.name, entry.summary, f"{told.trained:,}", shown, paper)
+        table.add_row(entry.name, entry.summary, f"{described.trained:,}", shown, paper)
     return table
 
 
@@ -164,7 +167,7 @@ def _body(model: ModelConfig) -> GPT2Config:
 
 
 def _described(strategy: Strategy, body: GPT2Config, classes: int, train: TrainConfig) -> Description:
-    """Describes a strategy on a body of which only the sizes are known."""
+    """Describes a strategy on a body, from the body's sizes alone."""
     model, plan = (
         adapt_model(strategy, Base("shapes", body, {}), classes, ModelConfig()),
         nominal_plan(body.n_layer, train),
@@ -175,7 +178,7 @@ def _described(strategy: Strategy, body: GPT2Config, classes: int, train: TrainC
 
 
 def _rows(model: AdaptedModel, trained: Trained, rates: Mapping[str, tuple[float, float]]) -> list[Row]:
-    """The table's rows: layers whose parameters are treated alike share one."""
+    """The table's rows: layers whose parameters train alike share one."""
     begun = {path: first for first, paths in reversed(trained.stages) for path in paths}
     shapes = model.shapes
     alike: dict[Any, list[str]] = {}
@@ -191,23 +194,23 @@ def _rows(model: AdaptedModel, trained: Trained, rates: Mapping[str, tuple[float
 
 
 def _place(path: str) -> tuple[Any, ...]:
-    """Sort key of a parameter: from the embeddings up, layers by their number."""
+    """Sort key of a parameter: from the embeddings to the head, layers by number."""
     parts, order = path.split("/"), ["prompt", "wte", "wpe", "h", "ln_f"]
     first = next((i for i, name in enumerate(order) if name in parts[:2]), len(order))
     return first, [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _layerless(path: str) -> str:
-    """A path with `*` in the place of its layer's number."""
+    """A path with `*` instead of its layer's number."""
     parts = path.split("/")
     return "/".join([*parts[:2], "*", *parts[3:]]) if parts[:2] == ["transformer", "h"] else path
 
 
 def _joined(paths: Sequence[str]) -> str:
-    """Paths that differ by their layer only -> one: `transformer/h/0-5,8/ln_1/bias`."""
+    """Joins paths that differ only by layer: `transformer/h/0-5,8/ln_1/bias`."""
     if len(paths) == 1:
         return paths[0]
     layers = [int(path.split("/")[2]) for path in paths]
     runs = [[layer for _, layer in run] for _, run in groupby(enumerate(layers), lambda pair: pair[1] - pair[0])]
-    told = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-    return _layerless(paths[0]).replace("*", told)
+    numbers = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return _layerless(paths[0]).replace("*", numbers)

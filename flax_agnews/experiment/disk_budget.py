@@ -1,4 +1,4 @@
-"""Disk space of a comparison: estimated before it starts, and freed of weights that needn't stay."""
+"""Disk space of an experiment: estimates it before the start, and removes weights that needn't be kept."""
 
 import math
 import shutil
@@ -19,15 +19,15 @@ from flax_agnews.training.state import Setup
 
 
 def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> int:
-    """The most bytes that a comparison's weights and checkpoints take in the output folder at one time.
+    """The most bytes that an experiment's weights and checkpoints take in the output folder at one time.
 
-    These are the best weights that stay, with the last states beside them, the states of the runs under way with the
-    one being written, and the body where nothing else gives it again.
+    Counted are the best weights and last states of finished runs, the checkpoints of the runs that are training, with
+    the one being written, and the body where it can't be loaded or made again from elsewhere.
 
     Args:
         config: all settings.
         setups: the strategies on the model.
-        final: whether the last states of finished runs stay; by default, as `keeps_final` says.
+        final: whether the last states of finished runs are kept; by default the result of `keeps_final`.
     """
     final = keeps_final(config, setups) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
@@ -35,7 +35,7 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
     given_again = setups[0].model.base.given_again and not config.pretrain.epochs
     states = [_state_bytes(setup) for setup in setups] if config.checkpoint.enabled else [0]
     adapting = 3 * body if config.pretrain.epochs and config.checkpoint.enabled else 0  # weights and two moments
-    # beside the states stand the best weights that each of them counts on
+    # each state is saved beside the best weights that it refers to
     passing = max(state + best for state, best in zip(states, weights, strict=False)) * config.train.parallel_seeds
     stay = [weight + state for weight, state in zip(weights, states, strict=False)] if final else weights
     kept = {"run": sum(stay) * config.train.runs, "strategy": sum(stay), "all": max(stay)}
@@ -44,7 +44,7 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
 
 
 def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
-    """Whether the last states of finished runs stay: if the settings say so and there is room for them."""
+    """Whether the last states of finished runs are kept: if the settings ask for it and there is room for them."""
     chosen = config.checkpoint
     if not (chosen.enabled and chosen.keep_final):
         return False
@@ -53,7 +53,7 @@ def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:
 
 
 def check_room(config: Config, setups: Sequence[Setup]) -> int:
-    """The bytes that a comparison needs at most; a `UserError` where the settings or the disk don't allow as many."""
+    """Returns the most bytes that an experiment takes; a `UserError` where the settings or the disk have less."""
     size, folder = need(config, setups), expanded(config.output)
     lower = f"{flag('train.runs')}, {flag('checkpoint.keep_last')}, or choose {flag('checkpoint.keep_best')} all"
     limit = config.checkpoint.gigabytes
@@ -70,12 +70,12 @@ def check_room(config: Config, setups: Sequence[Setup]) -> int:
 
 
 def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str, int]] = ()) -> None:
-    """Removes the weights of finished runs that `checkpoint.keep_best` doesn't name.
+    """Removes the weights of finished runs that `checkpoint.keep_best` doesn't keep.
 
     Args:
-        folder: the experiment's.
-        keep: as `checkpoint.keep_best`.
-        going_on: (strategy, seed) of finished runs that have more epochs to go, whose weights stay.
+        folder: the experiment's output folder.
+        keep: the setting `checkpoint.keep_best`.
+        going_on: (strategy, seed) of finished runs that have epochs left, whose weights are kept.
     """
     if keep == "run":
         return
@@ -91,19 +91,19 @@ def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str
 
 
 def _state_bytes(setup: Setup) -> int:
-    """Bytes of a strategy's training state: trained leaves, and the optimizer's state of them."""
+    """Bytes of a strategy's training state: the trained leaves and their optimizer state."""
     params = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in setup.trainable_shapes.items()}
     leaves = jax.tree.leaves((params, jax.eval_shape(setup.optimizer.init, params)))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _free(folder: Path) -> int:
-    """Bytes that an output folder can take on its disk: free ones, and those that its weights take now."""
+    """Bytes that an output folder may take on its disk: the free ones, and those that its weights take now."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(place).free + _taken(folder)
 
 
 def _taken(folder: Path) -> int:
-    """Bytes of the weights and checkpoints that are in an output folder now."""
+    """Bytes of the weights and checkpoints in an output folder now."""
     places = [*folder.glob("*/seed-*/checkpoints"), folder / "base", folder / "pretrain"]
     return sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())

@@ -35,27 +35,28 @@ from flax_agnews.training.state import Setup
 
 
 class Experiment:
-    """A comparison of fine-tuning strategies on one data set and one body, with some seeds each.
+    """A comparison of fine-tuning strategies on one data set and one body, each from several seeds.
 
-    Making one checks the settings and does nothing else. `run` does everything; `adapt`, `search`, `compile` and
-    `train` do a part of it each. The first of these that is called, or the first attribute that needs it, calls
-    `prepare`. As a context manager it releases the output folder's lock at its end.
+    The constructor only checks the settings. `run` does everything: it trains, tests and writes the results, skips
+    finished runs, and resumes the others. `adapt`, `search`, `compile` and `train` are its parts. Each of these, and
+    each attribute that needs data or model, calls `prepare` first. As a context manager, an experiment releases the
+    output folder's lock on exit.
 
     Args:
-        config: all settings; a copy is taken. `config.strategy` isn't read: config.yaml gets the names of `strategies`.
-        strategies: what is compared: names of registered strategies, such as "lora"; entries, such as
-            `flax_agnews.lora(rank=4)`, or settings, such as `LoraSettings(rank=4)`; and strategies of one's own. A
-            registered one without settings has those in `config.strategies`, or its defaults.
-        display: where progress is shown; plain lines on standard output by default.
+        config: all settings, copied. `config.strategy` isn't read; config.yaml gets the names of `strategies`.
+        strategies: the strategies to compare: names of registered ones, such as "lora"; entries, such as
+            `flax_agnews.lora(rank=4)`; settings, such as `LoraSettings(rank=4)`; or your own `Strategy` objects. A
+            registered strategy without settings gets those in `config.strategies`, or else its defaults.
+        display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in an output folder that is in use.
 
     Attributes:
-        names: of the strategies.
-        seeds: of the runs of each strategy.
-        adaptation: the result of language modelling; None before it, and where there is none.
+        names: names of the strategies.
+        seeds: seeds of each strategy's runs.
+        adaptation: the result of language modelling before fine-tuning; None until it is done, and without it.
 
     Raises:
-        UserError: settings or strategies that can't be.
+        UserError: invalid settings or strategies.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Experiment:
         self.adaptation: Adaptation | None = None
         self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite)
         self._prepared: Prepared | None = None
-        self._base: Base | None = None  # once adapted
-        self._setups: Sequence[Setup] | None = None  # once adapted, and at the rates that were searched
-        self._faults: list[str] = []  # runs that stop because their numbers are not finite
+        self._base: Base | None = None  # set by `adapt`
+        self._setups: Sequence[Setup] | None = None  # set by `adapt`, then by `search` at the chosen rates
+        self._faults: list[str] = []  # runs that stopped because their numbers were not finite
 
     def prepare(self) -> Prepared:
-        """Reads data and model, checks that all fits together and claims the output folder, unless it was done before.
+        """Reads data and model, checks that all fits together, and claims the output folder; done once.
 
         Raises:
             UserError: bad input; nothing has been computed or written.
@@ -88,7 +89,7 @@ class Experiment:
 
     @property
     def config(self) -> Config:
-        """All settings, as config.yaml has them."""
+        """All settings, as written to config.yaml."""
         return self._prepared.config if self._prepared else self._config
 
     @property
@@ -103,7 +104,7 @@ class Experiment:
 
     @property
     def interrupt(self) -> Interrupt:
-        """Says whether SIGINT or SIGTERM has asked to stop."""
+        """The watcher for SIGINT and SIGTERM, which ask the experiment to stop."""
         return self.prepare().interrupt
 
     @property
@@ -118,7 +119,7 @@ class Experiment:
 
     @property
     def batches(self) -> TrainBatches:
-        """Which texts are in which update, of every run."""
+        """The plan of training batches: which texts are in which update of every run."""
         return self.prepare().batches
 
     @property
@@ -128,21 +129,21 @@ class Experiment:
 
     @property
     def setups(self) -> Sequence[Setup]:
-        """The strategies on the model; after `search`, at the rates that it chose."""
+        """The strategies on the model, in order; after `search`, at the chosen learning rates."""
         return self._setups or self.prepare().setups
 
     def run(self) -> Results:
         """Trains all runs that aren't finished, and returns the results. Releases the output folder's lock.
 
         Raises:
-            Stopped: on SIGINT or SIGTERM, after saving; the same call goes on from there.
+            Stopped: on SIGINT or SIGTERM, after saving; the same call resumes.
             Diverged: numbers of some runs were not finite; all others are finished.
         """
         with self:
             return self._run()
 
     def adapt(self) -> None:
-        """Adapts the body by language modelling, where `pretrain.epochs` asks for it, unless it was before.
+        """Adapts the body by language modelling where `pretrain.epochs` asks for it; done once.
 
         Raises:
             Stopped: on a signal, after saving.
@@ -160,7 +161,7 @@ class Experiment:
         self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
-        """Has each strategy's rates chosen, where `search.trials` asks for it, unless they were before."""
+        """Chooses each strategy's learning rates by trials, where `search.trials` asks for it."""
         self.adapt()
         if self.config.search.trials:
             made = self.prepare()
@@ -178,7 +179,7 @@ class Experiment:
     def _run(self) -> Results:
         self.search()
         made = self.prepare()
-        for setup in self.setups:  # finished runs too: an edited strategy must not pass for the one that ran
+        for setup in self.setups:  # finished runs too: their strategy must not have been edited
             for seed in self.seeds:
                 made.tidy(setup.name, seed, made.identity(setup, self.base))
         train = self.config.train
@@ -197,14 +198,14 @@ class Experiment:
         return found
 
     def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]]) -> None:
-        """Compiles a strategy once, and runs its seeds."""
+        """Compiles a strategy once, and trains its seeds."""
         program = self.compile(setup, {len(seeds) for seeds in groups})
         for seeds in groups:
             if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
             try:
                 self.train(program, seeds)
-            except Diverged as stopped:  # the others go on
+            except Diverged as stopped:  # the other runs are trained all the same
                 self._faults += stopped.faults
             if self.folder.writes:
                 left = going_on(self.folder, self.names, self.seeds, self.config.train)
@@ -212,7 +213,11 @@ class Experiment:
             self._write_results()
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
-        """Caches a strategy's frozen layers, and compiles its steps for groups of so many of the experiment's seeds.
+        """Caches the output of a strategy's frozen layers, and compiles its steps.
+
+        Args:
+            setup: the strategy on the model, from `setups`.
+            group_sizes: numbers of seeds that will train together, each of which is compiled.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.
@@ -230,11 +235,15 @@ class Experiment:
             return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
-        """Trains and tests runs that train together, from where their checkpoints left off, and writes their results.
+        """Trains and tests runs of one strategy together, resuming from their checkpoints, and writes their results.
+
+        Args:
+            program: the compiled strategy, from `compile`.
+            seeds: seeds of the runs.
 
         Raises:
             Stopped: on a signal; the runs are saved.
-            Diverged: numbers of some of them were not finite; the others are finished.
+            Diverged: numbers of some runs were not finite; the others are finished.
         """
         made, config, name = self.prepare(), self.config, program.setup.name
         steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
@@ -270,14 +279,14 @@ class Experiment:
         return [run for _, run in finished]
 
     def _write_results(self) -> Results:
-        above = self.prepare().header(self.base, self.adaptation, self._faults)
-        return self.folder.write_results(above, self.names)
+        header = self.prepare().header(self.base, self.adaptation, self._faults)
+        return self.folder.write_results(header, self.names)
 
     def publish(self, figure: Path) -> None:
-        """Sends the final figure and table to W&B, where it is on."""
+        """Sends the final figure, a picture file, and the table of results to W&B, where it is on."""
         self.prepare().outputs.publish(figure, self.names)
 
     @cached_property
     def shared(self) -> Parameters:
-        """The body's weights, placed on the devices once for all runs."""
+        """The body's weights on the devices, placed there once for all runs."""
         return self.devices.shared(dict(self.base.parameters))

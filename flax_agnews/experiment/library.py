@@ -1,4 +1,4 @@
-"""Fine-tunes once, by one call, and gives the trained classifier."""
+"""`fit`: fine-tunes one strategy from one seed in one call, and returns the trained classifier."""
 
 import tempfile
 from dataclasses import dataclass, field, fields, replace
@@ -34,10 +34,10 @@ class Fitted:
     """The result of `fit`: a finished run, and its classifier.
 
     Attributes:
-        test: loss, accuracy, macro-F1 and confusion matrix on the test split, of the epoch with the best validation
-            accuracy.
+        test: loss, accuracy, macro-F1 and confusion matrix on the test split, with the weights of the epoch that has
+            the best validation accuracy.
         history: losses and accuracies by epoch.
-        logits: [test texts, classes] float32, of the test split.
+        logits: class scores of the test texts with these weights, [test texts, classes], float32.
         run: the run's settings, scores and best weights.
     """
 
@@ -48,12 +48,12 @@ class Fitted:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The trained classifier, with the weights of the best epoch: `result.classifier.predict(["A text."])`."""
+        """The trained classifier with the best epoch's weights: `result.classifier.predict(["A text."])`."""
         return Classifier.of_run(self.run)
 
     @property
     def model(self) -> ClassifierModule:
-        """The Flax module with these weights, adapters and all."""
+        """The trained Flax module with the best epoch's weights, adapters included."""
         return self.run.module
 
     @property
@@ -62,7 +62,7 @@ class Fitted:
         return self.run.classes
 
     def save(self, folder: str | Path) -> Path:
-        """Saves the classifier, as `Classifier.save` does: `Classifier.load(folder)` reads it again."""
+        """Saves the classifier, as `Classifier.save` does; `Classifier.load(folder)` loads it."""
         return save_run(self.run, folder)
 
     def export(self, to: str, folder: str | Path, *, overwrite: bool = False) -> Exported:
@@ -79,21 +79,22 @@ def fit(
     config: Config | None = None,
     **train: Any,
 ) -> Fitted:
-    """Fine-tunes GPT-2 by one strategy from one seed.
+    """Fine-tunes GPT-2 by one strategy from one seed, and tests it.
 
     Args:
-        strategy: the name of a registered one ("lora"), an entry with settings (`lora(rank=4)`), or one of your own.
-        data: a hub data set, a local folder or file, `builtin`, or all data settings; by default `config.data`.
-        model: a hub id, a directory, or all model settings; by default `config.model`.
-        seed: decides head, adapter, batches and dropout; by default `config.train.seed`.
-        output: folder for checkpoints and metrics, from which an interrupted call resumes; a temporary one by default.
-        config: all other settings; by default those of `Config()`: AG News, GPT-2 from the hub, seed 42.
-        **train: fields of `TrainConfig`, such as epochs=3, batch_size=32; not `runs`, since this is one run.
+        strategy: name of a registered strategy ("lora"), an entry with settings (`lora(rank=4)`), or your own
+            `Strategy`.
+        data: hub data set, local folder or file, `builtin`, or all data settings; by default `config.data`.
+        model: hub id, directory, or all model settings; by default `config.model`.
+        seed: seed of the new head and adapter, the order of the texts, and dropout; by default `config.train.seed`.
+        output: folder for checkpoints and metrics, from which the same call resumes; by default a temporary folder.
+        config: all other settings; by default `Config()`: AG News, GPT-2 from the hub, seed 42.
+        **train: fields of `TrainConfig`, such as epochs=3, batch_size=32; but not `runs`, since this is one run.
 
     Raises:
-        UserError: bad input, or an argument that there isn't, with the nearest one.
-        Diverged: the run's numbers were not finite; says where, and what to do.
-        Stopped: SIGINT or SIGTERM asked to stop, and the run is saved: the same call with this `output` resumes.
+        UserError: bad input, or an unknown argument; the message names the nearest one.
+        Diverged: the run's numbers were not finite; the message says where, and what to change.
+        Stopped: SIGINT or SIGTERM asked to stop, and the run is saved; the same call with this `output` resumes.
         Lost: another process of the same training has ended or can't be reached.
     """
     chosen = resolve(strategy)
@@ -117,12 +118,12 @@ def fit(
     if settings.parallel.coordinator or current_team().count > 1:
         raise UserError("fit(output=None): several processes need a folder that all of them read; name one")
     with tempfile.TemporaryDirectory(prefix="flax_agnews-") as folder:
-        kept = replace(settings.checkpoint, keep_final=False)  # nobody can go on from a folder that is gone
+        kept = replace(settings.checkpoint, keep_final=False)  # a deleted folder can't be resumed
         return _fit(replace(settings, output=folder, checkpoint=kept), chosen)
 
 
 def _of_strategy(strategy: Entry | Strategy) -> dict[str, str]:
-    """Names of a strategy's own settings -> where they are given."""
+    """Setting of the strategy -> advice where to give it, for errors about `fit`'s keywords."""
     if isinstance(strategy, Strategy):
         return {}
     train = {setting.name for setting in fields(TrainConfig)}
@@ -141,9 +142,9 @@ def _fit(config: Config, strategy: Entry | Strategy) -> Fitted:
         result, identity = current_team().first_before_others(lambda: (folder.result, folder.identity))
     assert result is not None
     here = experiment.devices.local(experiment.shared)
-    _, frozen = create_state(setup, here, seed)  # the original weights, whatever the program read
+    _, frozen = create_state(setup, here, seed)  # in float32, not the program's copies in the compute type
     model = setup.model
-    if not frozen:  # everything trained: nothing needs the weights from before any more
+    if not frozen:  # everything trained: the original weights aren't needed
         model = replace(model, base=replace(model.base, parameters={}))
     loaded = LoadedRun(
         output=experiment.folder,

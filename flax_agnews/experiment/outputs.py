@@ -1,4 +1,4 @@
-"""Files, checkpoints and trackers into which the runs of an experiment write."""
+"""The files, checkpoint stores and trackers that the runs of an experiment write to."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,12 +20,12 @@ from flax_agnews.training.saving import Saving
 
 
 class Outputs:
-    """Makes the files, checkpoints and trackers of an experiment's runs.
+    """Opens the files, checkpoint stores and trackers of an experiment's runs.
 
     Args:
         config: all settings.
         folder: the experiment's output folder.
-        display: shows what trackers and checkpoints report.
+        display: shows messages of trackers and checkpoint stores.
     """
 
     def __init__(self, config: Config, folder: OutputFolder, display: Display) -> None:
@@ -36,21 +36,21 @@ class Outputs:
     def lane(
         self, name: str, seed: int, identity: Mapping[str, str], devices: Devices, about: Mapping[str, Any]
     ) -> Lane:
-        """A run of a strategy, with the places for its numbers and weights.
+        """A run of a strategy, with its metrics file, tracker and checkpoint store.
 
         Args:
-            name: the strategy's.
-            seed: the run's.
+            name: name of the strategy.
+            seed: seed of the run.
             identity: hashes that must match before the run is resumed.
-            devices: that compute it.
-            about: saved with its best weights.
+            devices: the devices that compute the run.
+            about: notes saved with the run's best weights.
 
         Raises:
-            UserError: its folder has a run of another identity.
+            UserError: the run's folder holds a run with another identity.
         """
         chosen, folder = self.config.checkpoint, self.folder.run(name, seed)
         folder.claim(identity)
-        result = folder.result  # of a finished run that goes on: it stands till then
+        result = folder.result  # of a finished run that gets more epochs: it stays valid until they are done
         held = result.best_epoch if result else 0
         checkpoints = folder.path / "checkpoints"
         store = Store(checkpoints, chosen.keep_last, self.display.note, held) if chosen.enabled else None
@@ -68,10 +68,10 @@ class Outputs:
         )
 
     def saving(self, name: str, final: bool) -> Saving | None:
-        """Decides when checkpoints are saved; one for all runs of a strategy, since it learns what a save costs.
+        """The schedule of checkpoints, shared by all runs of a strategy, since it measures what a save costs.
 
         Args:
-            name: the strategy's.
+            name: name of the strategy.
             final: whether the last states of finished runs are kept.
         """
         chosen = self.config.checkpoint
@@ -83,7 +83,7 @@ class Outputs:
         return self._savings[name]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
-        """Opens the trackers of a run; what one has to say is shown once in an experiment."""
+        """Opens the tracker of a run; its message for the user is shown once per experiment."""
         tracker, hint = open_tracker(
             self.config.tracking,
             name=name,
@@ -98,21 +98,21 @@ class Outputs:
         return tracker
 
     def publish(self, figure: Path, order: Sequence[str]) -> None:
-        """Sends the final figure and table to W&B, where it is on, unless it has them.
+        """Sends the final figure and table to W&B, where it is on, unless they were sent before.
 
         Args:
-            figure: the file of the figure.
-            order: of the strategies in the table.
+            figure: the picture file.
+            order: names of the strategies, in the table's order.
         """
         columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
         rows = [[getattr(run, column) for column in columns] for run in self.folder.finished(order)]
         done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])
-        with suppress(UserError):  # damaged: published once more
+        with suppress(UserError):  # a damaged file: published again
             if read_json(done) == mark:
                 return
         tracker = self.tracker("comparison", "comparison", self.folder.path)
         tracker.table("results", columns, rows)
         tracker.figure("accuracy_curves", figure)
         if tracker.finish():
-            with suppress(UserError):  # a full disk: the comparison is finished all the same
+            with suppress(UserError):  # a full disk: the experiment is finished anyway
                 write_json(done, mark)

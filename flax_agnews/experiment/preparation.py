@@ -1,4 +1,4 @@
-"""Prepares what all runs of a comparison share: the tokenizer, and the body that may be adapted first."""
+"""Prepares the tokenizer and the body that all runs of an experiment share; the body may be adapted first."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +21,12 @@ from flax_agnews.training.saving import Saving
 
 
 def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display: Display) -> Tokenizer:
-    """The tokenizer that the settings name; for random weights without one, one made from the training texts.
+    """Loads the tokenizer that the settings name; for random weights without one, trains one on the training texts.
 
     Args:
         config: all settings.
         corpus: the texts.
-        kept: folder in which such a vocabulary was kept by an earlier call, if it may be used again.
+        kept: folder of the tokenizer that an earlier call has trained, if it may be reused.
         display: where progress is shown.
     """
     model, special = config.model, config.data.special_tokens
@@ -42,9 +42,9 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
 
 
 def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
-    """Saves the tokenizer into the output folder: predictions need it when the one that is named has moved.
+    """Saves the tokenizer into the output folder, for predictions when the original is gone.
 
-    `load_tokenizer` reads the folder, and so does transformers.
+    `load_tokenizer` and transformers can load the folder.
     """
     if config.model.trains_tokenizer:
         tokenizer.save(folder)
@@ -55,18 +55,21 @@ def keep_tokenizer(config: Config, tokenizer: Tokenizer, folder: Path) -> None:
 def adapted(
     config: Config, task: AdaptationTask, display: Display, interrupt: Interrupt
 ) -> tuple[Base, adaptation.Adaptation | None]:
-    """The body after language-model adaptation, read from where it was kept, or computed now.
+    """The body after language-model adaptation, read from the output folder or the cache, or else computed now.
 
-    Where no adaptation is asked for, the body itself; the output folder keeps what nothing else can give again.
+    Without adaptation, the body is returned unchanged; it is saved where it can't be loaded again from elsewhere.
 
     Args:
         config: all settings.
-        task: what is adapted, on which texts.
+        task: the body to adapt, and the texts.
         display: where progress is shown.
-        interrupt: asked whether to stop.
+        interrupt: tells whether a signal asked to stop.
+
+    Returns:
+        The body, and how it was adapted; None without adaptation.
 
     Raises:
-        Interrupted: `interrupt` was asked for; the state is saved.
+        Interrupted: a signal asked to stop; the state is saved.
     """
     output, team, base = expanded(config.output), task.devices.team, task.base
     home, work = output / "base", output / "pretrain"
@@ -76,7 +79,7 @@ def adapted(
         return base, None
     key, cache = task.key, cache_folder() / "adapted"
     found = adaptation.kept(base, key, [home, cache / key])
-    # An experiment that was begun when language modelling took no settings of `train` goes on with the body it has.
+    # Older experiments, whose language modelling took no settings of `train`, keep the body that they have.
     found = found or adaptation.kept(base, task.key_of_settings, [home])
     everywhere = team.gathered(found[0].hash if found else None)
     if found and set(everywhere) == {found[0].hash}:
@@ -90,11 +93,11 @@ def adapted(
         try:
             if unwritable(cache_folder()) is None:
                 adaptation.keep(body, result, cache / result.key)
-        except UserError as error:  # what can't be cached is computed again another time
+        except UserError as error:  # another experiment computes it again
             display.note(f"pretrain: the body isn't cached ({error})")
         for folder in work.glob("*"):
             Store(folder).clear()
-        with suppress(OSError):  # a write that hangs may have its draft there
+        with suppress(OSError):  # a hanging write may have its temporary file there
             work.rmdir()
     return body, result
 
@@ -102,7 +105,7 @@ def adapted(
 def _computed(
     config: Config, task: AdaptationTask, folder: Path, display: Display, interrupt: Interrupt
 ) -> tuple[Base, adaptation.Adaptation]:
-    """Adapts the body now, with its checkpoints in a folder, and shows progress."""
+    """Adapts the body now, with checkpoints in `folder`, and shows progress."""
     saving = Saving.of(config.checkpoint, "pretrain", display.note)
     store = Store(folder, config.checkpoint.keep_last, lambda text: display.note(f"pretrain: {text}"))
     observer = JobObserver(display, Job("pretrain", "", config.pretrain.epochs), interrupt)

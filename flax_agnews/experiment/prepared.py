@@ -1,4 +1,4 @@
-"""Everything that comes before an experiment's first run: data, model and settings read, checked and put together."""
+"""Prepares an experiment before its first run: reads and checks data, model and settings, and claims the folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,20 +42,20 @@ class Prepared:
     """An experiment that is ready to compute; its output folder is claimed, and locked.
 
     Attributes:
-        config: all settings, as config.yaml has them; labels are read as in the folder's earlier runs.
+        config: all settings, as written to config.yaml; labels are read as in the folder's earlier runs.
         folder: the output folder.
-        team: the processes that train as one; one alone in most cases.
-        outputs: files, checkpoints and trackers into which the runs write.
-        display: where progress is shown; of several processes, only the first shows any.
-        interrupt: says whether SIGINT or SIGTERM has asked to stop.
-        devices: that share every batch.
-        tokenizer: of the texts.
+        team: the processes that train together; usually one.
+        outputs: opens the files, checkpoint stores and trackers of the runs.
+        display: where progress is shown; of several processes, only the first shows it.
+        interrupt: the watcher for SIGINT and SIGTERM.
+        devices: the devices that share every batch.
+        tokenizer: the tokenizer of the texts.
         data: the tokenized splits.
         base: the body as it was loaded, before any language-model adaptation.
-        batches: which texts are in which update, of every run.
+        batches: the plan of training batches: which texts are in which update of every run.
         setups: the strategies on the model, in the order in which they run.
         activations: the caches of frozen layers' output.
-        schemes: name of a strategy -> its updates, by which it is recognised when runs go on.
+        schemes: name of a strategy -> its updates, compared before its runs are resumed.
         keeps_final: whether the last states of finished runs are kept.
     """
 
@@ -80,7 +80,7 @@ class Prepared:
 
         Args:
             setup: the run's strategy on the model.
-            base: the body that it starts from, adapted where language modelling was asked for.
+            base: the body that it starts from, after any language modelling.
         """
         rates = {} if setup.factor is None else {"rates": repr(setup.factor)}
         strategy, updates = setup.model.fingerprint, self.schemes[setup.name].identity
@@ -91,7 +91,7 @@ class Prepared:
 
         Args:
             base: the body that the runs start from.
-            adaptation: how it was adapted by language modelling, if it was.
+            adaptation: the result of language modelling, if there was any.
             faults: runs that stopped because their numbers were not finite, and where.
         """
         found = header(self.config, self.data, self.batches, base, adaptation, self.devices)
@@ -99,12 +99,12 @@ class Prepared:
         return replace(found, search=search, diverged=list(faults))
 
     def tidy(self, name: str, seed: int, identity: Mapping[str, str]) -> None:
-        """Refuses a run that was begun as something else; of a finished one, drops what it needs no more.
+        """Checks the identity of a run that was started before; removes unneeded checkpoints of a finished one.
 
         Args:
-            name: of its strategy.
-            seed: of the run.
-            identity: its hashes.
+            name: name of the strategy.
+            seed: seed of the run.
+            identity: hashes that must match those that the run was started with.
         """
         run = self.folder.run(name, seed)
         if run.path.exists():
@@ -114,7 +114,13 @@ class Prepared:
                 self.finish(Store(run.path / "checkpoints"), result.best_epoch, result.epochs)
 
     def finish(self, store: Store, best_epoch: int, epochs: int) -> None:
-        """Keeps of a finished run what is to stay: best weights, and the state that more epochs go on from."""
+        """Removes a finished run's checkpoints, except the best weights and, where it is kept, the last state.
+
+        Args:
+            store: the run's checkpoints.
+            best_epoch: the epoch of the best weights, from 1.
+            epochs: number of epochs that the run trained for.
+        """
         store.finish(best_epoch, epochs * self.batches.steps_per_epoch if self.keeps_final else None)
 
 
@@ -129,9 +135,9 @@ def prepare(
 
     Args:
         config: all settings.
-        strategies: what is compared.
-        seeds: of the runs of each strategy.
-        display: where progress is shown; plain lines on standard output by default.
+        strategies: the strategies to compare.
+        seeds: seeds of each strategy's runs.
+        display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in a folder that is in use.
 
     Raises:
@@ -180,7 +186,7 @@ def _prepare(
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
         if not overwrite:
             check_begun(folder, schemes.values(), seeds, data.hash)
-    team.check_same(facts(config, setups, updates, data, base))  # all is right: now it is written
+    team.check_same(facts(config, setups, updates, data, base))  # everything is checked: writing begins here
     folder.claim(config, overwrite)
     if folder.writes:
         keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
@@ -206,7 +212,7 @@ def _prepare(
 
 
 def _read(config: Config, folder: OutputFolder, display: Display, overwrite: bool) -> tuple[Corpus, Base, Tokenizer]:
-    """The texts, the body, and a tokenizer that fits both."""
+    """Reads the texts, the body, and a tokenizer that fits both."""
     with display.busy(f"reading {config.data.source}"):
         corpus = load_corpus(config.data)
     with display.busy(f"loading {config.model.reported_name}"):

@@ -1,4 +1,4 @@
-"""Lines and bars on the display that follow training, language modelling, caching and trials."""
+"""Observers that show the progress of training, language modelling, caching and trials on the display."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -17,21 +17,21 @@ from flax_agnews.training.observer import Observer
 
 
 class JobObserver(Observer):
-    """Shows a job as a line with a bar: a trial of rates, say, or language modelling.
+    """Shows a job, such as language modelling or a trial of rates, as a line with a bar.
 
     Args:
-        display: where.
-        job: what it is called, and its epochs.
-        interrupt: asked whether to stop.
+        display: where it is shown.
+        job: name and number of epochs of the job.
+        interrupt: tells whether a signal asked to stop.
     """
 
     def __init__(self, display: Display, job: Job, interrupt: Interrupt) -> None:
         self.display, self.job, self.interrupt = display, job, interrupt
         self._line: Line | None = None
-        self._done_epochs = 0.0  # by an earlier session
+        self._done_epochs = 0.0  # before this process started
 
     def start(self) -> Line:
-        """Shows the line, unless it is there: from the first update on, where it isn't called before."""
+        """Shows the line, if it isn't shown yet; the first update does so too."""
         if self._line is None:
             self._line = self.display.start(self.job.name, self.job.detail, self.job.epochs, self._done_epochs)
         return self._line
@@ -45,29 +45,29 @@ class JobObserver(Observer):
         self.start().step(done, tokens_per_second)
 
     def resumed(self, step: int, inexact: str | None) -> None:
-        """Says at which step the job goes on, and whether exactly."""
+        """Shows at which step the job resumes, and why its result may differ from an uninterrupted one."""
         but = f"; {inexact}" if inexact else ""
         self.display.note(f"{f'{self.job.name} {self.job.detail}'.strip()}: goes on at step {step}{but}")
 
     def should_stop(self) -> bool:
-        """Whether SIGINT or SIGTERM came, in any process."""
+        """Whether SIGINT or SIGTERM arrived in any process."""
         return self.interrupt.check()
 
     def finish(self, text: str, whole: bool = True) -> None:
-        """Ends the line with a text; `whole` says whether the job came to its end."""
+        """Ends the line with a text; `whole` is whether the job was completed."""
         self.start().finish(text, whole)
 
 
 class RunsObserver(JobObserver):
-    """Shows a run; of runs that train together, one line with their means.
+    """Shows a run; runs that train together share one line with their means.
 
     Args:
-        display: where.
-        name: of the strategy.
-        seeds: of the runs.
-        epochs: of each.
-        steps_per_epoch: updates an epoch.
-        interrupt: asked whether to stop.
+        display: where it is shown.
+        name: name of the strategy.
+        seeds: seeds of the runs.
+        epochs: number of epochs of each run.
+        steps_per_epoch: updates per epoch.
+        interrupt: tells whether a signal asked to stop.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class RunsObserver(JobObserver):
         self.runs, self.steps_per_epoch = [f"{name} seed {seed}" for seed in seeds], steps_per_epoch
 
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
-        """Shows the validation accuracy and the best so far, and says of each run what was odd in its epoch."""
+        """Shows the last and the best validation accuracy, and reports each run's skipped updates and loss spikes."""
         sound = [history for history in histories if not history.fault]
         last = fmean(history.val_accuracy[-1] for history in sound)
         best = fmean(max(history.val_accuracy) for history in sound)
         self.start().epoch(epoch, f"val {last:.3f}  best {best:.3f}")
         for run, history in zip(self.runs, histories, strict=True):
-            if len(history.val_accuracy) < epoch:  # ended before
+            if len(history.val_accuracy) < epoch:  # the run had ended early
                 continue
             if skipped := history.skipped[-1]:
                 self.display.note(f"{run}: {counted(skipped, 'update')} of epoch {epoch} not finite and left out")
@@ -91,22 +91,22 @@ class RunsObserver(JobObserver):
                 self.display.note(f"{run}: {counted(spikes, 'loss spike')} in epoch {epoch}")
 
     def ended(self, number: int, history: History) -> None:
-        """Says that a run ends early, when, and since when it is no better."""
+        """Reports that a run ended early, with the epoch of its best validation accuracy."""
         when = f"after epoch {len(history.val_accuracy)} of {self.job.epochs}"
         best = f"epoch {history.best_epoch} ({history.val_accuracy[history.best_epoch - 1]:.3f})"
         self.display.note(f"{self.runs[number]}: ended early, {when}: validation accuracy no better since {best}")
 
     def resumed(self, step: int, inexact: str | None) -> None:
-        """Says at which step the runs go on, and whether exactly."""
+        """Shows at which step the runs resume, and why their results may differ from uninterrupted ones."""
         self._done_epochs = step / self.steps_per_epoch
         super().resumed(step, inexact)
 
     def tested(self, runs: Sequence[TrainedRun | None], faults: Sequence[str], majority: float) -> None:
-        """Ends the line with each run's accuracy on the test split; names runs that stopped or learned nothing.
+        """Ends the line with each run's test accuracy, and reports runs that stopped or learned nothing.
 
         Args:
-            runs: None for one that stopped.
-            faults: where each stopped, or nothing.
+            runs: the finished runs, None for one that stopped.
+            faults: where each run stopped and why; empty for one that didn't.
             majority: accuracy of always answering the most frequent class.
         """
         accuracies = [f"{run.test.accuracy:.3f}" if run else "stopped" for run in runs]
@@ -123,9 +123,9 @@ class CachingObserver(JobObserver):
     """Shows how the output of a strategy's frozen layers is cached: a message, and a bar under it.
 
     Args:
-        display: where.
-        name: of the strategy.
-        interrupt: asked whether to stop.
+        display: where it is shown.
+        name: name of the strategy.
+        interrupt: tells whether a signal asked to stop.
     """
 
     def __init__(self, display: Display, name: str, interrupt: Interrupt) -> None:
@@ -133,13 +133,13 @@ class CachingObserver(JobObserver):
         self._said_how_long = False
 
     def caching(self, text: str) -> None:
-        """Begins a line; a strategy may have several, one after the other."""
+        """Starts a line; a strategy may have several, one after the other."""
         self.display.note(f"{self.job.detail}: {text}")
         self._line = None
         self.start()
 
     def step(self, done: float, tokens_per_second: float) -> None:
-        """Moves the bar; where there is none, says once how long it takes, if that is minutes."""
+        """Moves the bar; without one, reports once the time left, where that is a minute or more."""
         super().step(done, tokens_per_second)
         left = self.start().seconds_left(None)
         if not self.display.live and not self._said_how_long and left is not None and done > 0.02:
@@ -153,18 +153,18 @@ class CachingObserver(JobObserver):
 
 
 def silent() -> Display:
-    """A display that shows nothing: of several processes, only the first shows progress."""
+    """A display that shows nothing, for all processes but the first."""
     return Display(Console(quiet=True, force_terminal=False))
 
 
 def job_of(name: str, seeds: Sequence[int], epochs: int) -> Job:
-    """A run, or runs that train together, as the display names them."""
+    """The job of a run, or of runs that train together, as the display names it."""
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{counted(len(seeds), 'seed')} from {seeds[0]}"
     return Job(name, which, epochs)
 
 
 def advice(config: Config) -> str:
-    """A sentence that says what to change where a run's numbers were not finite."""
+    """A sentence of advice for runs whose numbers were not finite."""
     ways = ["Lower the learning rate", f"set a lower {flag('train.clip_norm')}"]
     ways += [f"compute in {flag('model.dtype')} float32"] if config.model.dtype != "float32" else []
     ways += (

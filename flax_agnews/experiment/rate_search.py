@@ -1,8 +1,8 @@
-"""Chooses learning rates fairly: every strategy gets the same number of trials, scored on the validation split.
+"""Chooses learning rates: every strategy gets the same number of trials, scored on the validation split.
 
-A trial is a run in miniature, with all of the strategy's rates multiplied by a factor: of every epoch only the first
-updates, with stages, warm-up and decay of that length. All trials have one seed, which no run has, and read the caches
-that the runs read later.
+A trial is a short run with all of the strategy's learning rates multiplied by a factor. It makes only the first updates
+of every epoch; stages, warm-up and decay are shortened alike. All trials have one seed, which no run has, and share the
+caches of frozen layers with the runs.
 """
 
 import time
@@ -32,20 +32,20 @@ from flax_agnews.training.program import Program, plan_batches, training_loss
 from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
 
-_LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' end at half of it
-_SHAPES = 2  # compiled for trials, at most: as short as they are, padding costs less than compiling
+_LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' seeds end at half of it
+_SHAPES = 2  # most compiled shapes of a trial: it is so short that padding costs less than compiling
 
 
 class Search:
-    """Chooses the rates of an experiment's strategies.
+    """Chooses the learning rates of an experiment's strategies.
 
     Args:
         config: all settings.
-        data: the texts.
-        activations: the caches of frozen layers, on the devices that share every batch.
-        folder: the experiment's; finished trials are kept in it.
+        data: the tokenized splits.
+        activations: the caches of frozen layers' output; trials run on its devices.
+        folder: the experiment's output folder, which keeps finished trials.
         display: where progress is shown.
-        interrupt: asked whether to stop.
+        interrupt: tells whether a signal asked to stop.
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class Search:
 
     @cached_property
     def batches(self) -> TrainBatches:
-        """The batches of a whole run with the trials' seed."""
+        """The batches of a full run with the trials' seed."""
         alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
         return plan_batches(self.data.train, alone, [self.seed], self.devices)
 
     def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
-        """The strategy at its best rates, searched for now, or read from the record of an earlier call.
+        """The strategy at its best learning rates, found by trials now, or read from an earlier call's record.
 
         Args:
             setup: the strategy on the model.
             shared: the body's weights on the devices.
-            identity: hashes that must match before a run of it is resumed.
+            identity: hashes that must match before a recorded search is resumed.
 
         Raises:
             Stopped: on a signal; finished trials are kept.
-            UserError: the folder has the search of something else.
+            UserError: the folder has a search with another identity.
         """
         name, folder = setup.name, self.folder.path
         record = Record.of(self.devices.team.of_first(asdict(trial_record.read_own(folder, name, identity))))
@@ -88,12 +88,12 @@ class Search:
             except Interrupted:
                 kept = f"{counted(len(record.trials), 'trial')} kept"
                 raise Stopped(f"stopped in the search for rates of {name}, {kept}", self.interrupt.asked) from None
-        self._tell(name, record)
+        self._report(name, record)
         assert record.factor is not None
         return setup.at(record.factor)
 
     def _search(self, setup: Setup, shared: Parameters, record: Record) -> None:
-        """Runs the trials that are still to do, and takes the best factor of the last round."""
+        """Runs the missing trials, and records the best factor of the last round."""
         name, left = setup.name, trial_record.grid(self.config.search.trials)
         program = self._compiled(setup.at(1.0), shared, record)
         steps, settings = self.batches.steps_per_epoch, self.config.search
@@ -109,7 +109,7 @@ class Search:
         self._write(name, record)
 
     def _compiled(self, setup: Setup, shared: Parameters, record: Record) -> Program:
-        """Compiles the steps of all trials; no text of the test split is evaluated."""
+        """Compiles the steps of all trials; the test split is left out."""
         started, name = time.perf_counter(), setup.name
         observer = CachingObserver(self.display, name, self.interrupt)
         inputs = self.activations.inputs(setup, shared, self.batches, observer)
@@ -121,7 +121,7 @@ class Search:
         return program
 
     def _round(self, programs: Mapping[float, Program], record: Record) -> None:
-        """Runs a trial of each factor."""
+        """Runs one trial per factor, and records each as soon as it is finished."""
         [name] = {program.setup.name for program in programs.values()}
         jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
         self.display.plan(jobs)
@@ -135,6 +135,7 @@ class Search:
             self._write(name, record)
 
     def _trial(self, program: Program, factor: float, job: Job) -> Trial:
+        """Trains one trial; returns its best validation scores, None where its numbers were not finite."""
         lane = Lane(self.seed, skip=self.config.train.on_nonfinite == "skip")
         observer = JobObserver(self.display, job, self.interrupt)
         observer.start()
@@ -147,8 +148,8 @@ class Search:
         observer.finish(f"val {history.val_accuracy[best]:.3f}")
         return Trial(factor, updates, history.val_accuracy[best], history.val_loss[best])
 
-    def _tell(self, name: str, record: Record) -> None:
-        """Shows which rates were chosen, and whether better ones may lie beyond those that were tried."""
+    def _report(self, name: str, record: Record) -> None:
+        """Reports the chosen rates, and whether better ones may lie outside the range that was tried."""
         what = f"{name}: rates x {record.factor:.3g} ({listed(map(short, record.rates))})"
         best = record.best
         if best.val_accuracy is None:

@@ -1,4 +1,4 @@
-"""The results of an experiment, made from its data, model, devices and finished runs."""
+"""Makes the records of results.json from an experiment's data, model, devices and finished runs."""
 
 import os
 import platform
@@ -26,13 +26,13 @@ from flax_agnews.training.state import Setup
 def run_result(
     program: Program, seed: int, run: TrainedRun, adaptation: Adaptation | None, planned_epochs: int, custom: bool
 ) -> RunResult:
-    """A finished run's result.
+    """The content of a finished run's result.json.
 
     Args:
         program: the compiled strategy.
-        seed: the run's.
-        run: what training gave.
-        adaptation: the language modelling before it, where there was any.
+        seed: seed of the run.
+        run: history and test scores of the run.
+        adaptation: the result of language modelling before the runs, if there was any.
         planned_epochs: `train.epochs`.
         custom: whether the strategy is not a registered one.
     """
@@ -77,7 +77,7 @@ def header(
     adaptation: Adaptation | None,
     devices: Devices,
 ) -> Results:
-    """The experiment's results before its first run: `results.json` without its `runs`."""
+    """The content of `results.json` without its `runs`."""
     return Results(
         flax_agnews=__version__,
         data=data_result(data, batches),
@@ -91,7 +91,7 @@ def header(
 
 
 def data_result(data: Data, batches: TrainBatches) -> DataResult:
-    """The data set, and how it fills the batches."""
+    """The data set: sizes of its splits, classes, text lengths, and share of padding in the batches."""
     lengths = data.train.tokens.lengths
     return DataResult(
         source=data.name,
@@ -111,7 +111,7 @@ def data_result(data: Data, batches: TrainBatches) -> DataResult:
 
 
 def model_result(base: Base, config: ModelConfig) -> ModelResult:
-    """The body that every run starts from."""
+    """The body that every run starts from: name, sizes and hash."""
     return ModelResult(
         name=base.name,
         layers=base.config.n_layer,
@@ -132,7 +132,7 @@ def facts(
         config: all settings.
         setups: the strategies on the model.
         updates: name of a strategy -> hash of the updates that it makes.
-        data, base: texts and body.
+        data, base: the texts and the body, which are compared by hash.
     """
     settings = {k: v for k, v in by_name(config_dict(config)).items() if not k.startswith("tracking.")}
     strategies = {f"strategy {setup.name}": setup.model.fingerprint for setup in setups}

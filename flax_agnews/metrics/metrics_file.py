@@ -1,4 +1,4 @@
-"""The log of a run's metrics: a JSON-lines file in the run's folder."""
+"""Writes the log of a run's metrics, a JSON-lines file in the run's folder."""
 
 import json
 import math
@@ -12,12 +12,11 @@ from flax_agnews.errors import UserError
 
 
 class MetricsFile:
-    """Appends to `metrics.jsonl`, one JSON object a line, written to the file line by line; NaN becomes null.
+    """The file `metrics.jsonl` of a run: one JSON object per line, each appended at once; NaN becomes null.
 
     Args:
-        path: The file; its folder is created.
-        keep: Number of lines that stay when a run is resumed, by default all. The rest is cut off, and so is
-            everything from the first incomplete line on.
+        path: the file; its folder is created.
+        keep: number of lines to keep when a run is resumed, by default all complete ones. The rest is cut off.
     """
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
@@ -47,9 +46,9 @@ class MetricsFile:
             plain["nonfinite"] = lost
         line = json.dumps(plain, allow_nan=False, ensure_ascii=False)
         try:
-            with self.path.open("a", encoding="utf-8", newline="\n") as file:  # opened each time: nothing to close
+            with self.path.open("a", encoding="utf-8", newline="\n") as file:  # opened for each line: nothing to close
                 file.write(line + "\n")
-        except OSError as error:  # a full disk, or a folder that was deleted under way
+        except OSError as error:  # a full disk, or a folder that was deleted meanwhile
             raise UserError(
                 f"{self.path}: cannot be written ({error.strerror}); what was saved stays: mend that, and run it again"
             ) from None
@@ -57,6 +56,7 @@ class MetricsFile:
 
 
 def _whole_lines(content: bytes) -> list[bytes]:
+    """The lines up to the first that is incomplete or not a JSON object."""
     whole = []
     for line in content.splitlines(keepends=True):
         with suppress(ValueError):
@@ -68,7 +68,7 @@ def _whole_lines(content: bytes) -> list[bytes]:
 
 
 def _finite(value: Any, name: str, lost: list[str]) -> Any:
-    """`value` as plain JSON values, null for floats that are not finite; their names are appended to `lost`."""
+    """Converts to plain JSON values, null for floats that are not finite; appends the names of these to `lost`."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item, f"{name}.{key}" if name else str(key), lost) for key, item in value.items()}
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays

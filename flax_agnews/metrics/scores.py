@@ -20,8 +20,9 @@ class Spread:
     """Sizes of the classes: number of texts in the smallest, the largest, and all.
 
     Attributes:
-        rarest, commonest: class numbers of the smallest and the largest class, the first of equals.
-        fewest, most: number of texts in these two; a class without texts is not the smallest.
+        rarest, commonest: class numbers of the smallest and the largest class; of equal ones, the first. Classes
+            without texts don't count as the smallest.
+        fewest, most: number of texts in these two classes.
         texts: number of texts in all classes.
         empty: number of classes without texts.
     """
@@ -62,7 +63,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Confusion matrix, counts [classes, classes]: rows are labels, columns predictions. ValueError for other ids."""
+    """Confusion matrix, counts [classes, classes]: rows are labels, columns predictions. ValueError for invalid ids."""
     truth, guess = _ids(labels, predictions, classes)
     return np.bincount(truth * classes + guess, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
@@ -80,7 +81,7 @@ def confusion_record(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 
 
 def confusion_cells(record: Sequence[Sequence[int]] | Mapping[str, Sequence[int]]) -> Iterator[tuple[int, int, int]]:
-    """Iterates over the cells of a `confusion_record` that aren't 0: (true class, predicted class, texts)."""
+    """Iterates over the nonzero cells of a `confusion_record`: (true class, predicted class, number of texts)."""
     if isinstance(record, Mapping):
         yield from zip(record["true"], record["predicted"], record["texts"], strict=True)
         return
@@ -97,7 +98,7 @@ def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
 
 
 def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
-    """Loss weights, [texts], with which all classes weigh the same and a text 1 on average.
+    """Loss weights of the texts, [texts], that give all classes the same total weight; their mean is 1.
 
     n / (classes x texts of its class), as scikit-learn's `balanced` (King & Zeng 2001, "Logistic Regression in Rare
     Events Data"); classes without texts aren't counted.
@@ -109,7 +110,7 @@ def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def balanced_class_weights(labels: NDArray[Any], classes: int) -> NDArray[np.float32]:
-    """Loss weights by class, [classes], as in `balanced_weights`; 1 for a class without texts."""
+    """Loss weights of the classes, [classes], as in `balanced_weights`; 1 for a class without texts."""
     counts = np.bincount(labels, minlength=classes)
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 1).astype(np.float32)
@@ -150,7 +151,7 @@ def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 1
 
 
 def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Temperature, 0.01 to 100, that calibrates logits: the labels' likelihood is largest (Guo et al. 2017, 4.2).
+    """Temperature, 0.01 to 100, that calibrates logits: maximises the labels' likelihood (Guo et al. 2017, 4.2).
 
     The negative log-likelihood is convex in the inverse temperature, so that the minimum found is the global one.
     """
@@ -165,7 +166,7 @@ def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def same_texts(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Returns both as arrays [texts]. ValueError unless they are equally long and not empty."""
+    """Converts both to arrays [texts]. ValueError unless they are equally long and not empty."""
     a, b = np.asarray(first), np.asarray(second)
     if a.ndim != 1 or a.shape != b.shape or not a.size:
         raise ValueError(f"two equally long rows of values wanted, not shapes {a.shape} and {b.shape}")
@@ -173,7 +174,7 @@ def same_texts(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArr
 
 
 def _ids(labels: ArrayLike, predictions: ArrayLike, classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns both as int64 arrays, after checking that all are class numbers."""
+    """Converts both to int64 arrays [texts]. ValueError unless all are class numbers."""
     truth, guess = same_texts(labels, predictions)
     for what, ids in (("label", truth), ("prediction", guess)):
         if ids.min() < 0 or ids.max() >= classes:

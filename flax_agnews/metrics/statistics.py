@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-# Differences of accuracies that are equal on paper differ in the last bits.
+# Mathematically equal differences of accuracies differ in the last bits; this relative spread counts as none.
 _ROUNDING = 1e-12
 
 
@@ -63,7 +63,7 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDifference:
-    """Statistics of a - b over their common seeds; `a` and `b` map seeds to scores."""
+    """Statistics of a - b over the common seeds; `a` and `b` map seeds to scores."""
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         return PairedDifference(0, None, None, None, None, None)

@@ -1,4 +1,4 @@
-"""Logs metrics, pictures and tables to Weights & Biases, where that is wanted."""
+"""Logs metrics, pictures and tables to Weights & Biases, where that is turned on."""
 
 import configparser
 import netrc
@@ -18,14 +18,14 @@ _PROJECT = "flax_agnews"
 _INIT_SECONDS = 5.0  # longest wait for the server before training goes on without it
 _FINISH_SECONDS = 10.0  # longest wait for the upload at the end of a run
 _NO_KEY = "Weights & Biases is off: no key (wandb login, or --tracking.wandb offline)"
-_unreachable: dict[str, str] = {}  # host: the hint of its failure; no run of this process waits for it again
+_unreachable: dict[str, str] = {}  # host -> message of its failure; later runs of this process don't try it again
 
 
 class Tracker(Protocol):
     """Logs metrics, pictures and tables of one run."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Logs metrics by name at an update, counted from 0; updates have to ascend."""
+        """Logs metrics by name; `step` is the number of the update, from 0, and must not decrease."""
 
     def figure(self, name: str, path: Path) -> None:
         """Logs a picture file."""
@@ -55,14 +55,14 @@ class NullTracker:
 
 
 class WandbTracker:
-    """Logs to a Weights & Biases run. After its first error, reported in one line, nothing more is logged.
+    """Logs to a Weights & Biases run. After its first error, reported in one line, it logs nothing more.
 
     Args:
         run: a `wandb.Run`.
-        note: reports that line.
-        seen: the last row that W&B has of a resumed run: its step (-1 where there is none) and the names in it (None
-            where they are not known). W&B takes no step twice, so that rows up to this one are left out, and what the
-            last one lacks goes into the next one.
+        note: called with the line that reports the error.
+        seen: step (-1 without rows) and metric names (None where they are unknown) of the last row that W&B has of a
+            resumed run. W&B accepts each step only once: rows up to this step are left out, and metrics that the last
+            row lacks go into the next one.
     """
 
     def __init__(self, run: Any, note: Callable[[str], None], seen: tuple[int, set[str] | None] = (-1, None)) -> None:
@@ -72,7 +72,7 @@ class WandbTracker:
         self._step = seen[0] + 1
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Logs metrics by name at an update; those of the same update become one row."""
+        """Logs metrics by name; those with the same step become one row."""
         last, names = self._seen
         if step <= last:
             lacking = set(metrics) - names if step == last and names is not None else set()
@@ -82,20 +82,20 @@ class WandbTracker:
             self._safely(lambda run: run.log(dict(metrics), step=self._step))
 
     def figure(self, name: str, path: Path) -> None:
-        """Logs a picture file at the last update."""
+        """Logs a picture file at the last step."""
         import wandb
 
         self._safely(lambda run: run.log({name: wandb.Image(str(path))}, step=self._step))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Logs a table at the last update."""
+        """Logs a table at the last step."""
         import wandb
 
         data = [list(row) for row in rows]
         self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
 
     def finish(self) -> bool:
-        """Ends the run; data not uploaded within seconds stay on disk, for `wandb sync`."""
+        """Ends the run; data that aren't uploaded within seconds stay on disk, for `wandb sync`."""
         self._safely(lambda run: run.finish())
         kept, self._run = self._run is not None, None
         return kept
@@ -111,7 +111,7 @@ class WandbTracker:
 
 
 def check_key(config: TrackingConfig) -> None:
-    """Raises a `UserError` for `online` without a key."""
+    """Raises a `UserError` for the mode `online` without an API key."""
     if _mode(config) == "online" and not _has_key(host := _host()):
         raise UserError(f"{flag('tracking.wandb')} online: no key for {host}. Run wandb login, or choose offline")
 
@@ -125,20 +125,20 @@ def open_tracker(
     folder: Path,
     note: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> tuple[Tracker, str | None]:
-    """Opens a tracker for one run; returns it with a message for the person, empty where there is none.
+    """Opens the tracker of one run; returns it with a message for the user, or None.
 
     It never prompts, and waits for the network a few seconds at most.
 
     Args:
-        config: The mode and the project.
-        name: Name of the run, such as `full-seed-42`.
-        group: Name shared by the runs of one experiment, where WANDB_RUN_GROUP says nothing else.
-        settings: The run's settings, nested by section.
-        folder: The run's folder; W&B writes into `wandb` there. Where it has before, its run is resumed.
-        note: Reports, in one line, that W&B failed later, during the run.
+        config: the mode and the project.
+        name: name of the run, such as `full seed 42`.
+        group: name shared by the runs of one strategy; WANDB_RUN_GROUP overrides it.
+        settings: the run's settings, nested by section.
+        folder: the run's folder. W&B writes into `wandb` there; a run that is there already is resumed.
+        note: called with one line where W&B fails later, during the run.
 
     Raises:
-        UserError: `online` without a key.
+        UserError: the mode is `online` without an API key.
     """
     mode = _mode(config)
     host = _host()
@@ -165,7 +165,7 @@ def _start_run(
     project: str, name: str, group: str, config: Mapping[str, Any], folder: Path, host: str, offline: bool
 ) -> Any:
     """Starts or resumes a `wandb.Run` that prints nothing and captures nothing but the logged metrics."""
-    # its background service reports its own errors home: traffic even when offline, and a wait at exit
+    # W&B's background service sends reports of its own errors, even offline, and delays the exit
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
@@ -184,14 +184,14 @@ def _start_run(
         **dict.fromkeys(["disable_code", "disable_git"], True),
         **dict.fromkeys(["x_disable_meta", "x_disable_machine_info", "x_disable_stats"], True),
     }
-    known = wandb.Settings.model_fields  # an unknown setting is an error, and releases differ in the x_ ones
+    known = wandb.Settings.model_fields  # an unknown setting is an error, and the x_ ones differ between releases
     settings = wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
-    wandb.setup(wandb.Settings(silent=True))  # init says "loaded credentials" before it reads its settings
+    wandb.setup(wandb.Settings(silent=True))  # else init prints "loaded credentials" before it reads its settings
     run_id = _run_id(folder)
     mend(folder / "wandb", run_id)
     return wandb.init(
         project=project,
-        entity=os.environ.get("WANDB_ENTITY") or None,  # which W&B itself reads once a process
+        entity=os.environ.get("WANDB_ENTITY") or None,  # W&B itself reads it only once per process
         name=name,
         group=group,
         config=dict(config),
@@ -204,7 +204,7 @@ def _start_run(
 
 
 def _seen(run: Any, folder: Path, offline: bool) -> tuple[int, set[str] | None]:
-    """Step and names of the last row that W&B has of a resumed run; online, those on the server, which may be fewer."""
+    """Step and metric names of a resumed run's last row; online, of the server's last row, which may be earlier."""
     step, names = last_row(folder / "wandb", run.id)
     return (step, names) if offline or step == run.starting_step - 1 else (run.starting_step - 1, None)
 
@@ -219,8 +219,8 @@ def _mode(config: TrackingConfig) -> str:
     if config.wandb == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
         return "disabled"
     said = os.environ.get("WANDB_MODE") or _wandb_settings().get("mode", "")
-    obeyed = {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
-    return obeyed.get(said, "auto") if config.wandb == "auto" else config.wandb
+    modes = {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+    return modes.get(said, "auto") if config.wandb == "auto" else config.wandb
 
 
 def _host() -> str:
@@ -231,8 +231,8 @@ def _host() -> str:
 
 def _has_key(host: str) -> bool:
     """Whether W&B would find a key; checked without importing `wandb`, which takes a second."""
-    told = (os.environ.get("WANDB_API_KEY"), os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
-    if any(told) or _wandb_settings().get("api_key"):
+    keys = (os.environ.get("WANDB_API_KEY"), os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
+    if any(keys) or _wandb_settings().get("api_key"):
         return True
     names = [os.environ.get("NETRC") or "~/.netrc", "~/_netrc"]
     path = next((path for name in names if (path := Path(name).expanduser()).is_file()), None)
@@ -256,15 +256,15 @@ def _wandb_settings() -> dict[str, str]:
 
 
 def _run_id(folder: Path) -> str:
-    """The W&B id of a run folder, stored in it, so that a resumed run resumes its W&B run."""
+    """The W&B run id stored in a run's folder, or a new one, so that a resumed run resumes its W&B run."""
     path = folder / "wandb" / "run-id.txt"
-    if not (path.exists() and path.stat().st_size):  # a full disk leaves it empty
+    if not (path.exists() and path.stat().st_size):  # after a full disk it may be empty
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8").strip()
 
 
 def _off(error: Exception) -> str:
-    """A message of one short line from W&B's error."""
+    """Makes a one-line message from W&B's error."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"Weights & Biases is off: {lines[0][:160]}"

@@ -1,4 +1,4 @@
-"""Reads and repairs the local files of a W&B run, so that a resumed run continues after their last row."""
+"""Reads and repairs the local files of a W&B run, so that a resumed run continues after its last row."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from typing import Any
 
 _HEAD, _BLOCK, _CHUNK_HEAD = 7, 32768, 7  # bytes
 _WHOLE, _LAST = 1, 4  # kinds of chunks that end a record
-_SETTLES = 1.0  # seconds: a run that this process has just finished may still be written by W&B's own
+_SETTLES = 1.0  # seconds in which W&B's own process may still write a run that has just finished
 
 
 def last_row(folder: Path, run_id: str) -> tuple[int, set[str]]:
-    """Step (-1 where there is none) and metric names of the last row in the files of a run.
+    """Step (-1 where there is none) and metric names of the last row in a run's files.
 
-    Every start of a run writes a file of its own.
+    Every start of a run writes a new file.
     """
     last: tuple[int, set[str]] = -1, set()
     for path in _files(folder, run_id):
@@ -31,9 +31,9 @@ def last_row(folder: Path, run_id: str) -> tuple[int, set[str]]:
 
 
 def mend(folder: Path, run_id: str) -> None:
-    """Truncates a run's files to their complete records, since `wandb sync` stops at an incomplete one.
+    """Truncates a run's files to their complete records, since `wandb sync` stops at an incomplete record.
 
-    A file without the record of its run, which would stop the upload of all others, is removed.
+    A file without a `run` record, which would stop the upload of all others, is removed.
     """
     for path in _files(folder, run_id):
         with suppress(OSError):
@@ -58,11 +58,11 @@ def _files(folder: Path, run_id: str) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file: name of a metric -> value."""
+    """The rows of metrics in a file, each as metric name -> value."""
     with suppress(OSError):
         for record, _ in _records(path.read_bytes()):
             if record.WhichOneof("record_type") == "history":
-                items = record.history.item  # a picture has an item a field, under its own name
+                items = record.history.item  # a picture has one item per field, with a nested key
                 yield {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
 
 
@@ -80,8 +80,8 @@ def _records(content: bytes) -> Iterator[tuple[Any, int]]:
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
     """The data of complete records, each with the offset of its end.
 
-    LevelDB's log format after a header of 7 bytes: chunks of checksum, length, kind and data, none across the end of a
-    block (https://github.com/google/leveldb/blob/main/doc/log_format.md).
+    The format is LevelDB's log after a header of 7 bytes: chunks of checksum, length, kind and data, none of which
+    crosses the end of a block (https://github.com/google/leveldb/blob/main/doc/log_format.md).
     """
     at, parts = _HEAD, b""
     while at + _CHUNK_HEAD <= len(content):

@@ -1,4 +1,4 @@
-"""The report of an experiment: table, picture, page and pandas frames, made from files only, without JAX."""
+"""The report of an experiment, made from its files without JAX: tables, picture, Markdown page, pandas frames."""
 
 from flax_agnews.report.page import write_report
 from flax_agnews.report.tables import final_table

@@ -16,10 +16,10 @@ DESCRIPTION = "Writes the report of an output folder again, and prints its table
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
-    """Prints the final table and the files written; returns 0, or 2 after a one-line error.
+    """Writes the report, prints its table and the files written; returns 0, or 2 after a one-line error.
 
     Args:
-        arguments: the flags, by default those of the process.
+        arguments: the command line, by default that of the process.
         prog: the command's name in its help.
     """
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)

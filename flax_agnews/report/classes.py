@@ -1,4 +1,4 @@
-"""The report's sections on the classes: their names, class imbalance, and the confusion matrix."""
+"""The report's texts on the classes: names, class imbalance, and the confusion matrix."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +11,16 @@ from flax_agnews.report.tables import ranked
 from flax_agnews.runs.results import DataResult, Results, RunResult
 from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, share_text, short_names
 
-_MOST_CLASSES = 20
+_MOST_CLASSES = 20  # most classes of a confusion matrix that is printed
 
 
 def classes_text(data: DataResult) -> str:
-    """Number and names of the classes, `2 classes (ham, spam)`; of many classes the first names."""
+    """Number and names of the classes, `2 classes (ham, spam)`; of many classes only the first names."""
     return f"{counted(len(data.classes), 'class')} ({listed(map(escape, short_names(data.classes)))})"
 
 
 def balance(results: Results) -> Iterator[str]:
-    """Lines that report class imbalance, classes without texts, and class weights; none for even classes."""
+    """Lines on class imbalance, classes without training texts, and class weights, where there are any."""
     data, weighted = results.data, results.settings.get("class_weights") == "balanced"
     if data.class_texts:
         found, names = spread(data.class_texts), short_names(data.classes)
@@ -64,7 +64,7 @@ def confusions(results: Results) -> Iterator[str]:
 
 
 def _summed(runs: Sequence[RunResult]) -> Counter[tuple[int, int]]:
-    """Cells of the confusion matrix summed over runs: (true class, predicted class) -> number of texts."""
+    """Sums the runs' confusion matrices: (true class, predicted class) -> number of texts."""
     cells: Counter[tuple[int, int]] = Counter()
     for run in runs:
         for true, predicted, texts in confusion_cells(run.test_confusion):
@@ -73,6 +73,7 @@ def _summed(runs: Sequence[RunResult]) -> Counter[tuple[int, int]]:
 
 
 def _rows(cells: Mapping[tuple[int, int], int], names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Rows of the printed confusion matrix, with the recall of each class in the last column."""
     numbers = range(len(names))
     table = np.array([[cells[true, predicted] for predicted in numbers] for true in numbers])
     for true, row in enumerate(table):

@@ -7,11 +7,11 @@ from flax_agnews.report.tables import ranked
 from flax_agnews.runs.results import Results
 from flax_agnews.system.text import NOT_KNOWN, escape, pipe_table
 
-_FEW_SEEDS = 5
+_FEW_SEEDS = 5  # fewer are reported as too few
 
 
 def differences(results: Results) -> Iterator[str]:
-    """The paragraphs of the section; none where only one strategy ran."""
+    """The section's paragraphs; none where only one strategy ran."""
     best, *others = ranked(results)
     if not others:
         return
@@ -32,6 +32,7 @@ def differences(results: Results) -> Iterator[str]:
 
 
 def _cells(pair: PairedDifference) -> tuple[str, ...]:
+    """The table's cells of a strategy: mean difference, interval, p, and number of common seeds."""
     interval = NOT_KNOWN
     if pair.low is not None and pair.high is not None:
         interval = f"{_points(pair.low)} to {_points(pair.high)}"
@@ -49,6 +50,7 @@ def _p_text(p: float | None) -> str:
 
 
 def _caveats(pairs: Mapping[str, PairedDifference]) -> Iterator[str]:
+    """Paragraphs on what too few, or equal, differences don't show."""
     counts = {pair.n for pair in pairs.values()}
     fewest_several = min((count for count in counts if count > 1), default=_FEW_SEEDS)
     if 0 in counts:

@@ -1,4 +1,4 @@
-"""An experiment's results as pandas frames, for the reader's own plots and tables."""
+"""An experiment's results as pandas frames, for custom plots and tables."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ _UPDATE = {"train_loss": "batch/train_loss", "grad_norm": "batch/grad_norm"}  # 
 
 @dataclass(frozen=True)
 class ResultFrames:
-    """An experiment's results as pandas frames; a number that isn't known or isn't finite is NaN.
+    """An experiment's results as pandas frames; numbers that are unknown or not finite are NaN.
 
     Attributes:
         folder: the output folder.
-        results: everything that results.json has, by attribute.
+        results: the content of results.json.
     """
 
     folder: Path
@@ -33,12 +33,12 @@ class ResultFrames:
 
     @cached_property
     def runs(self) -> "pandas.DataFrame":
-        """One row a run, with the columns of results.csv: scores, last and best value of each curve, costs."""
+        """One row per run, with the columns of results.csv: scores, last and best value of each curve, costs."""
         return _frame([run_row(run) for run in self.results.runs])
 
     @cached_property
     def epochs(self) -> "pandas.DataFrame":
-        """One row a run and epoch (from 1): losses, accuracies and macro-F1 of training and validation."""
+        """One row per run and epoch (from 1): training and validation loss and accuracy, validation macro-F1."""
         return _frame(
             {"strategy": run.strategy, "seed": run.seed, "epoch": epoch + 1}
             | {name: values[epoch] if (values := getattr(run, name)) else None for name in _CURVES}
@@ -48,9 +48,9 @@ class ResultFrames:
 
     @cached_property
     def updates(self) -> "pandas.DataFrame":
-        """One row a run and update (from 1), from each run's metrics.jsonl: loss and gradient norm of the batch.
+        """One row per run and update (from 1), from each run's metrics.jsonl: loss and gradient norm of the batch.
 
-        `skipped` and `spike` say whether the update was left out as not finite, and whether its loss was far above
+        `skipped` is whether the update was left out because it was not finite; `spike`, whether its loss was far above
         the usual.
 
         Raises:
@@ -67,13 +67,13 @@ class ResultFrames:
 
 
 def load_results(folder: str | Path) -> ResultFrames:
-    """Reads an experiment's results for pandas: `load_results("runs/mine").epochs` has a row for each run and epoch.
+    """Reads an experiment's results as pandas frames: `load_results("runs/mine").epochs` has a row per run and epoch.
 
     Args:
         folder: output folder of an experiment, with its results.json.
 
     Raises:
-        UserError: results.json is missing or damaged, in one line.
+        UserError: results.json is missing or damaged.
     """
     if not isinstance(folder, str | Path):
         raise UserError(f"load_results(folder={shown(repr(folder))}): must be the output folder of an experiment")
@@ -82,7 +82,7 @@ def load_results(folder: str | Path) -> ResultFrames:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file, one a line."""
+    """Reads a JSON-lines file."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
@@ -104,7 +104,7 @@ def _number(value: Any) -> float | None:
 
 
 def _frame(rows: Any) -> "pandas.DataFrame":
-    """A frame in which numbers have number types, with NaN for None."""
+    """Makes a frame whose columns of numbers have numeric types, with NaN for None."""
     import pandas
 
     frame = pandas.DataFrame(list(rows))

@@ -29,7 +29,10 @@ _FIGURE = "accuracy_curves.png"
 
 
 def write_report(folder: str | Path) -> list[Path]:
-    """Writes results.csv, accuracy_curves.png and report.md into `folder`, and returns their paths.
+    """Writes results.csv, accuracy_curves.png and report.md into an output folder, and returns their paths.
+
+    Args:
+        folder: output folder of an experiment, with its results.json.
 
     Raises:
         UserError: results.json is missing or damaged, or the folder cannot be written.
@@ -66,6 +69,7 @@ def markdown_page(results: Results) -> str:
 
 
 def _head(results: Results) -> Iterator[str]:
+    """Title, best strategy, and warnings about random weights and runs that learned nothing."""
     count, best = len(results.by_strategy), ranked(results)[0]
     mean = mean_accuracy(results, best)
     compared = counted(count, "strategy") + ("" if count == 1 else " compared")
@@ -100,6 +104,7 @@ def _odd(results: Results) -> Iterator[str]:
 
 
 def _compared(results: Results) -> Iterator[str]:
+    """The section on strategies, data and model."""
     data, model = results.data, results.model
     yield "## What was compared"
     names = ", ".join(escape(name) for name in results.by_strategy)
@@ -139,6 +144,7 @@ def _base(model: ModelResult) -> str:
 
 
 def _accuracy(results: Results) -> Iterator[str]:
+    """The section with the final table, the accuracy's interval, and the best epochs."""
     yield f"## {table_title(results)}"
     yield markdown_table(results)
     best, texts = ranked(results)[0], results.data.test
@@ -161,12 +167,13 @@ def _accuracy(results: Results) -> Iterator[str]:
 
 
 def _ran(runs: list[RunResult]) -> str:
-    """Number of epochs that a strategy's runs trained for: one number where all are equal, else one for each seed."""
+    """Number of epochs of a strategy's runs: one number where all are equal, else one for each seed."""
     counts = [run.epochs for run in runs]
     return ", ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
 
 
 def _curves(results: Results) -> Iterator[str]:
+    """The picture and its caption."""
     repeated = any(len(runs) > 1 for runs in results.by_strategy.values())
     band = f"; bands are ± one standard deviation of the validation accuracy over {seeds_text(results)}"
     drawn = f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}."
@@ -209,6 +216,7 @@ def _settings(results: Results) -> Iterator[str]:
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flattens nested settings: (name with dots, value)."""
     for name, value in section.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -224,6 +232,7 @@ def _environment(results: Results) -> Iterator[str]:
 
 
 def _again(results: Results) -> Iterator[str]:
+    """The section on how to repeat the experiment."""
     groups = results.by_strategy
     own = [name for name in groups if any(run.custom for run in groups[name])]
     registered = [name for name in groups if name not in own]

@@ -1,4 +1,4 @@
-"""The picture of accuracy by epoch, all strategies in one figure, each with its own colour and marker."""
+"""Draws accuracy by epoch, all strategies in one figure, each with its own colour and marker."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.system.files import write_atomic
 from flax_agnews.system.text import counted, one_line, shorten
 
-# Okabe and Ito's palette for the colour-blind (2008) without its yellow, too pale for lines on white; the
-# last seven extend it, mostly from Paul Tol's "muted" scheme. Markers tell apart what is alike in grey.
+# Okabe and Ito's palette for the colour-blind (2008) without yellow, which is too pale for lines on white; the last
+# seven extend it, mostly from Paul Tol's "muted" scheme. Markers distinguish colours that look alike in grey.
 _STYLES: tuple[tuple[str, str], ...] = (
     ("#000000", "o"),
     ("#0072B2", "s"),
@@ -39,7 +39,7 @@ _STYLES: tuple[tuple[str, str], ...] = (
     ("#44AA99", "d"),
     ("#AA4499", "H"),
 )
-# The three of the original experiment: black, dark and light stay apart in grey.
+# The strategies of the original experiment have fixed styles: black, dark and light, which differ in grey too.
 _FIXED = {"full": 0, "partial": 1, "prompt": 2}
 
 Point = tuple[float, float]
@@ -47,7 +47,7 @@ Point = tuple[float, float]
 _WIDTH, _DPI = 10.0, 120  # inches; 1200 pixels, the width of a page
 _TEXT, _TITLE = 11.0, 14.0  # points
 _INK, _FAINT = "#222222", "#666666"
-_MOST_CHARACTERS = 22
+_MOST_CHARACTERS = 22  # of a strategy's name in the figure
 _MOST_BANDS = 6  # strategies; of more, bands and training lines would hide each other
 _LEAST_RANGE = 4.0  # points of accuracy; less would magnify noise
 _VALIDATION: Mapping[str, Any] = {"linewidth": 2.2, "markersize": 7, "markeredgecolor": "white"}
@@ -63,7 +63,7 @@ class Style:
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """Gives each strategy a style: `full`, `partial` and `prompt` have fixed ones, others the next free one."""
+    """Assigns each strategy a style: `full`, `partial` and `prompt` have fixed ones, others get the next free one."""
     names = list(names)
     unused = [index for name, index in _FIXED.items() if name not in names]
     free = [index for index in range(len(_STYLES)) if index not in _FIXED.values()] + unused
@@ -73,12 +73,12 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
 
 
 def crowded(results: Results) -> bool:
-    """Whether there are too many strategies to draw more than their mean validation accuracy."""
+    """Whether the strategies are so many that only their mean validation accuracy is drawn."""
     return len(results.by_strategy) > _MOST_BANDS
 
 
 def accuracy_curves(results: Results) -> Figure:
-    """The figure of training (dashed) and validation (solid) accuracy by epoch: means over seeds, sd as a band."""
+    """Draws training (dashed) and validation (solid) accuracy by epoch: means over seeds, with sd as a band."""
     groups = results.by_strategy
     height = 6.0 + 0.15 * max(0, len(groups) - 6)
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
@@ -107,14 +107,14 @@ def write(results: Results, path: Path) -> Path:
 
 
 def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
-    """Moves positions as little as possible (least squares), so that all are `gap` apart and within low..high.
+    """Moves positions as little as possible (least squares) so that all are at least `gap` apart, within low..high.
 
-    Where they can't all fit, the gap is reduced. The order of the result is that of `positions`.
+    Where they can't all fit, the gap is reduced. The result has the order of `positions`.
     """
     wanted = np.asarray(positions, dtype=np.float64)
     order = np.argsort(wanted, kind="stable")
     steps = min(gap, (high - low) / max(len(wanted) - 1, 1)) * np.arange(len(wanted))
-    # With the gaps taken away, "apart" is "not decreasing": isotonic regression.
+    # With the gaps subtracted, the positions only have to be non-decreasing: isotonic regression.
     level = isotonic_regression(wanted[order] - steps).x
     placed = np.empty_like(wanted)
     placed[order] = np.clip(level, low, high - steps[-1]) + steps
@@ -122,14 +122,14 @@ def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray
 
 
 def _curves(runs: Sequence[RunResult], key: str) -> NDArray[np.float64]:
-    """Accuracies in percent, [runs, epochs]; a run that ended before the others is extended with its last value."""
+    """Accuracies in percent, [runs, epochs]; shorter runs are extended with their last value."""
     curves = [getattr(run, key) for run in runs]
     epochs = max(map(len, curves))
     return 100 * np.array([np.pad(curve, (0, epochs - len(curve)), mode="edge") for curve in curves], np.float64)
 
 
 def _draw(axes: Axes, runs: Sequence[RunResult], style: Style, aside: float, alone: bool) -> Point:
-    """Draws the lines of one strategy, or the validation line `alone`; returns the last point of that line.
+    """Draws the lines of one strategy, only the validation line if `alone`; returns the last point of that line.
 
     A single epoch is drawn as points, shifted by `aside` (-0.5 to 0.5) so that strategies don't hide each other.
     """
@@ -156,7 +156,7 @@ def _draw(axes: Axes, runs: Sequence[RunResult], style: Style, aside: float, alo
 def _frame(axes: Axes) -> None:
     """Sets limits, ticks, labels and grid of the axes."""
     longest = max(1, int(axes.dataLim.x1))
-    # One epoch is a column of points, which needs room on both sides.
+    # A single epoch is drawn as a column of points, which needs room on both sides.
     edge = 0.5 if longest == 1 else 0.03 * (longest - 1)
     axes.set_xlim(1 - edge, longest + edge)
     low, high = axes.dataLim.y0, axes.dataLim.y1
@@ -200,7 +200,7 @@ def _widest(figure: Figure, labels: Iterable[str]) -> float:
 
 
 def _name_lines(axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str], looks: Mapping[str, Style]) -> None:
-    """Writes each line's label at its end, labels shifted apart, with a leader in the line's colour."""
+    """Writes each line's label at its end; labels are shifted apart and connected by leaders in the line's colour."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = (axes.bbox.width / _DPI, axes.bbox.height / _DPI)
     places = spread([(y - low) / (high - low) for _, y in ends.values()], 1.35 * _TEXT / 72 / height, 0.0, 1.0)
@@ -215,13 +215,13 @@ def _name_lines(axes: Axes, ends: Mapping[str, Point], labels: Mapping[str, str]
             "parse_math": False,
         }
         axes.text(1 + 0.28 / width, place, labels[name], transform=axes.transAxes, **look)
-    # The leaders end outside the axes and must not widen them.
+    # The leaders end outside the axes, which must not be widened.
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
 
 def _legend(axes: Axes, results: Results) -> None:
-    """Draws the legend of the line kinds and the band; strategies have their labels instead."""
+    """Draws the legend of the kinds of line and the band; strategies are labelled at their lines."""
     look: dict[str, Any] = {"color": _FAINT, "marker": "o"}
     kinds: list[Line2D | Patch] = [Line2D([], [], **look, **_VALIDATION, label="validation")]
     if not crowded(results):

@@ -1,4 +1,4 @@
-"""The report's section on the learning-rate search, where there was one."""
+"""The report's section on the learning-rate search."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, seco
 
 
 def search(results: Results) -> Iterator[str]:
-    """The paragraphs of the section; none without a search."""
+    """The section's paragraphs; none without a search."""
     found = results.search
     if not found:
         return
@@ -39,12 +39,12 @@ def search(results: Results) -> Iterator[str]:
 
 
 def _rates(rates: Sequence[float]) -> str:
-    """Learning rates as text, `0.0001, 0.0005`; of three or more the lowest and the highest."""
+    """Learning rates as text, `0.0001, 0.0005`; of three or more, the lowest and the highest."""
     return ", ".join(map(_number, rates)) if len(rates) < 3 else f"{_number(rates[0])} to {_number(rates[-1])}"
 
 
 def _scores(trials: Sequence[Trial]) -> str:
-    """Validation accuracies of the trials by factor, `1: 0.512 → 0.634, 3.16: 0.431`."""
+    """Validation accuracies by factor, in the order of the rounds: `1: 0.512 → 0.634, 3.16: 0.431`."""
     by_factor: dict[float, list[str]] = {}
     for trial in trials:
         accuracy = trial.val_accuracy

@@ -29,12 +29,12 @@ _BEST = {"train_accuracy": max, "val_accuracy": max, "train_loss": min, "val_los
 
 
 def ranked(results: Results) -> list[str]:
-    """The strategies by mean test accuracy, the best first; equal ones stay in the experiment's order."""
+    """The strategies sorted by mean test accuracy, the best first; equal ones stay in the experiment's order."""
     return sorted(results.summary, key=lambda name: -mean_accuracy(results, name))
 
 
 def mean_accuracy(results: Results, strategy: str) -> float:
-    """The strategy's mean test accuracy, which every finished run has."""
+    """The strategy's mean test accuracy; it isn't None, since every finished run has a test accuracy."""
     mean = results.summary[strategy].test_accuracy.mean
     assert mean is not None
     return mean
@@ -54,7 +54,7 @@ def table_title(results: Results) -> str:
 
 
 def final_rows(results: Results) -> list[tuple[str, ...]]:
-    """The rows of the final table, best strategy first: a plain text for each of `HEADERS`."""
+    """The rows of the final table, best strategy first, with a plain text for each of `HEADERS`."""
     groups, numbers, names = results.by_strategy, results.summary, ranked(results)
     costs = {name: mean_cost(groups[name]) for name in names}
     firsts = [groups[name][0] for name in names]
@@ -79,7 +79,7 @@ def final_table(results: Results) -> Table:
     for index, header in enumerate(HEADERS):
         table.add_column(header, justify="left" if index < 2 else "right", no_wrap=index > 0, overflow="fold")
     for row in final_rows(results):
-        # Text, not str: a strategy named [red] is a name and no markup.
+        # Text, not str, so that a strategy named [red] isn't read as markup.
         table.add_row(*(Text(cell) for cell in row))
     return table
 
@@ -90,7 +90,7 @@ def markdown_table(results: Results) -> str:
 
 
 def write_csv(results: Results, path: Path) -> Path:
-    """Writes results.csv: `run_row` for each run; unknown values are empty."""
+    """Writes results.csv, with the `run_row` of each run; unknown values are empty."""
     rows = [run_row(run) for run in results.runs]
     stream = io.StringIO()
     writer = csv.DictWriter(
@@ -102,7 +102,7 @@ def write_csv(results: Results, path: Path) -> Path:
 
 
 def run_row(run: RunResult) -> dict[str, Any]:
-    """One run as column -> value: scores, the last and the best value of each curve, costs."""
+    """A run's row, column -> value: scores, last and best value of each curve, costs."""
     row = {column: getattr(run, column) for column in _PLAIN_COLUMNS} | {"epochs": run.epochs}
     for curve, best in _BEST.items():
         values = getattr(run, curve)
@@ -114,7 +114,7 @@ def run_row(run: RunResult) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A CSV cell: a number unchanged; a text changed where a spreadsheet would take it for a formula."""
+    """The value of a CSV cell; a text that a spreadsheet would take for a formula gets a quote in front."""
     if not isinstance(value, str):
         return value
     text = "\n".join(printable(line) for line in value.split("\n"))
@@ -122,7 +122,7 @@ def _cell(value: Any) -> Any:
 
 
 def model_text(model: ModelResult) -> str:
-    """Name and size of the model, `gpt2, 12 x 768, 124 M parameters`; layers and width only if not in the name."""
+    """Name and size of the model, `gpt2, 12 x 768, 124 M parameters`; `12 x 768` only where the name lacks it."""
     name, size = shorten(one_line(model.name), 36), f"{model.layers} x {model.width}"
     parts = [name, *([] if size in name else [size]), f"{short_count(model.parameters)} parameters"]
     return ", ".join(parts)

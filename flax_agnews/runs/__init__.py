@@ -1,1 +1,1 @@
-"""The output folder of an experiment: its files, their contents, and the lock that one process holds on it."""
+"""The output folder of an experiment: its files, their contents, and its lock for one writing process."""

@@ -1,4 +1,4 @@
-"""A lock that lets one process at a time write into an output folder."""
+"""A lock that lets only one process at a time write into an output folder."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from flax_agnews.system.files import write_json
 
 
 class Lock:
-    """A lock on a folder, held by this process. The system releases it when the process ends, even by a crash.
+    """A lock on a folder for this process. The operating system releases it when the process ends, even by a crash.
 
     Args:
-        folder: has to exist when the lock is taken.
+        folder: the folder, which has to exist when the lock is taken.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,7 +23,7 @@ class Lock:
         self._lock: BaseFileLock | None = None
 
     def take(self) -> None:
-        """Takes the lock, or raises a `UserError` that names the process that holds it; held already, it is kept."""
+        """Takes the lock, unless this process has it; a `UserError` that names the process that has it."""
         if self._lock:
             return
         lock = FileLock(self.folder / ".lock", thread_local=False)

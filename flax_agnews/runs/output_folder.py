@@ -16,7 +16,7 @@ from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.system.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
 
-# Settings that may change between calls on one folder: they add runs, or don't touch the numbers of a sound run.
+# Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
     *("tracking.", "checkpoint.", "parallel.keep_"),
@@ -39,9 +39,9 @@ _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "iden
 
 
 def config_dict(config: Config) -> dict[str, Any]:
-    """A configuration as config.yaml has it: each strategy's settings are a section of their own.
+    """A configuration as nested dictionaries, as in config.yaml, with a section for each strategy's settings.
 
-    Number and addresses of processes are left out, since another number of them may resume the experiment.
+    Number and addresses of processes are left out, since another number of processes may resume the experiment.
     """
     fields = asdict(config)
     for name in ("coordinator", "processes", "process", "start_seconds"):
@@ -51,7 +51,7 @@ def config_dict(config: Config) -> dict[str, Any]:
 
 
 def _config_of(sections: Mapping[str, Any]) -> Config:
-    """The configuration that `config_dict` gave these sections of. TypeError for an unknown section or field."""
+    """The configuration of such sections, the inverse of `config_dict`. TypeError for an unknown section or field."""
     default, rest = Config(), dict(sections)
     known = {field.name: rest.pop(field.name) for field in fields(Config) if field.name in rest}
     made = {name: _section(getattr(default, name), value) for name, value in known.items()}
@@ -78,7 +78,7 @@ class RunFolder:
 
     @property
     def result(self) -> RunResult | None:
-        """The content of result.json; None where the run isn't finished. UserError where it is another run's."""
+        """The content of result.json; None where the run isn't finished. UserError where the file is another run's."""
         return read_run(self.path / "result.json")
 
     def write(self, result: RunResult) -> None:
@@ -95,7 +95,7 @@ class RunFolder:
         """Writes identity.json, or checks it where the run was started before.
 
         Args:
-            identity: name -> hash of what must match before the run is resumed.
+            identity: hashes by name that must match before the run is resumed.
 
         Raises:
             UserError: the run was started with other hashes.
@@ -107,7 +107,10 @@ class RunFolder:
             write_json(self.path / "identity.json", dict(identity))
 
     def check(self, identity: Mapping[str, str]) -> None:
-        """Raises a `UserError` where the run was started with other hashes; `Scheme` compares the `PLANNED` ones."""
+        """Raises a `UserError` where the run was started with other hashes.
+
+        The `PLANNED` hashes are compared by `experiment.continuation.Scheme`.
+        """
         if (known := self.identity) is None:
             return
         if others := changed(known, identity):
@@ -121,11 +124,11 @@ class OutputFolder:
     """The output folder of an experiment.
 
     Args:
-        path: the folder; created where it is missing.
+        path: the folder; `claim` creates it where it is missing.
         writes: whether this process writes files; of several processes, only the first does.
 
     Attributes:
-        lock: keeps other processes from writing; `claim` takes it where it isn't held already.
+        lock: keeps other processes from writing; `claim` takes it.
     """
 
     def __init__(self, path: Path, writes: bool = True) -> None:
@@ -138,7 +141,7 @@ class OutputFolder:
 
     @property
     def config(self) -> Config:
-        """The settings in config.yaml, from the experiment's last call; strategies' settings as plain dictionaries."""
+        """The settings in config.yaml, of the last call on this folder; strategies' settings as plain dictionaries."""
         sections = self._before()
         if sections is None:
             raise UserError(f"{self.path}: has no config.yaml; give a run where it was made, in its output folder")
@@ -149,13 +152,13 @@ class OutputFolder:
 
     @property
     def epochs(self) -> int | None:
-        """`train.epochs` in config.yaml, from the experiment's last call; None where there was none."""
+        """`train.epochs` in config.yaml, of the last call on this folder; None where there was none."""
         before = self._before()
         epochs = before["train"].get("epochs") if before else None
         return epochs if type(epochs) is int else None
 
     def check(self, config: Config, overwrite: bool = False) -> Config:
-        """Checks that these settings may continue what is in the folder; writes nothing.
+        """Checks that an experiment with these settings may resume in the folder; writes nothing.
 
         Returns:
             The settings; `data.labels` is `legacy` where the folder was made before that setting existed.
@@ -211,7 +214,7 @@ class OutputFolder:
         try:
             content = read_yaml(path)
             if isinstance(content["strategy"], str) and isinstance(content["train"]["runs"], int):
-                content["data"].setdefault("labels", "legacy")  # made before there was a choice
+                content["data"].setdefault("labels", "legacy")  # the folder is older than this setting
                 return content
         except FileNotFoundError:
             return None
@@ -222,7 +225,7 @@ class OutputFolder:
         raise UserError(f"{path}: is no configuration of this program. {_ELSE}")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        # What config.yaml lacks is newer than the folder, which was made as its default has it.
+        # A setting that config.yaml lacks is newer than the folder, whose runs were made with its default.
         old = {**by_name(compared(config_dict(Config()))), **by_name(compared(before))}
         new = by_name(compared(now))
         changed = [
@@ -249,7 +252,7 @@ class OutputFolder:
                 draft.unlink(missing_ok=True)
 
     def _runs(self) -> list[RunFolder]:
-        """All runs that were started here, by this call or earlier ones."""
+        """The folders of all runs that were started here, by this call or earlier ones."""
         return [RunFolder(path.parent) for path in self.path.glob("*/seed-*/identity.json")]
 
     def run(self, strategy: str, seed: int) -> RunFolder:
@@ -257,13 +260,13 @@ class OutputFolder:
         return RunFolder(self.path / strategy / f"seed-{seed}", self.writes)
 
     def finished(self, order: Sequence[str]) -> list[RunResult]:
-        """Results of all finished runs, strategies in `order` first, seeds ascending."""
+        """Results of all finished runs: strategies in `order` first, then others by name; seeds ascending."""
         found = [result for run in self._runs() if (result := run.result)]
         place = {name: i for i, name in enumerate(order)}
         return sorted(found, key=lambda run: (place.get(run.strategy, len(place)), run.strategy, run.seed))
 
     def write_results(self, header: Results, order: Sequence[str]) -> Results:
-        """Writes results.json: the header with all finished runs, strategies in `order` first; returns its content."""
+        """Writes results.json and returns its content: `header` with all finished runs, sorted as in `finished`."""
         results = replace(header, runs=self.finished(order))
         if self.writes:
             write_results(self.path, results)
@@ -287,7 +290,7 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
 
 
 def by_name(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their full names: `section.field` -> value."""
+    """Flattens settings in sections: `section.field` -> value."""
     return {
         f"{section}.{name}": value
         for section, fields in sections.items()

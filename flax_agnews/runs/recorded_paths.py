@@ -1,4 +1,4 @@
-"""Local paths in settings, made absolute for config.yaml, so that a run is usable from any working directory."""
+"""Makes local paths in settings absolute for config.yaml, so that a run is usable from any working directory."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,22 +10,22 @@ from flax_agnews.system.files import absolute, expanded, is_local
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, as `output_folder.config_dict` gives them, with absolute paths, for config.yaml."""
+    """Settings for config.yaml: those of `output_folder.config_dict`, with absolute paths."""
     return _with_paths(settings, absolute)
 
 
 def compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with one spelling of each path, symbolic links resolved, to be compared with others."""
+    """Settings for comparison: with absolute paths, and symbolic links resolved."""
     return _with_paths(settings, lambda name: os.path.realpath(absolute(name)) if "\0" not in name else name)
 
 
 def located(name: str) -> str:
-    """The name of a model or tokenizer: a directory as an absolute path, a hub id unchanged."""
+    """The name of a model or tokenizer with a directory made absolute; a hub id is unchanged."""
     return absolute(name) if name and is_local(name) else name
 
 
 def _with_paths(settings: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
-    """Settings with `place` applied to every local path; other values, and hub ids, are unchanged."""
+    """Settings with the function `place` applied to every local path; hub ids and other values are unchanged."""
     kinds: dict[str, dict[str, Callable[[str], bool]]] = {
         "model": {"name": is_local, "from_config": _is_local_config, "tokenizer": is_local, "start": is_local},
         "data": {"source": _is_local_data, "test_source": lambda name: True},
@@ -42,7 +42,7 @@ def _with_paths(settings: Mapping[str, Any], place: Callable[[str], str]) -> dic
 
 
 def _is_local_config(name: str) -> bool:
-    """Whether a `model.from_config`, a directory, config.json or hub id, is a local path."""
+    """Whether a `model.from_config` (directory, JSON file or hub id) is a local path."""
     return is_local(str(Path(name).parent) if name.endswith(".json") else name) or expanded(name).is_file()
 
 

@@ -1,4 +1,4 @@
-"""Reads and writes `result.json` and `results.json`; a damaged or foreign file is an error in one line."""
+"""Reads and writes `result.json` and `results.json`; checks their fields and types when reading."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -26,11 +26,11 @@ _CURVES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss")
 
 
 class Fault(ValueError):
-    """The content of a results file is not as it should be; the message names the field."""
+    """A results file has invalid content; the message names the field."""
 
 
 def write_run(path: Path, run: RunResult) -> None:
-    """Writes `result.json`."""
+    """Writes a run's `result.json`."""
     write_json(path, json_of(run))
 
 
@@ -38,7 +38,7 @@ def read_run(path: Path) -> RunResult | None:
     """Reads a run's `STRATEGY/seed-K/result.json`; None where there is none.
 
     Raises:
-        UserError: it is damaged, or of another strategy or seed than its path says.
+        UserError: the file is damaged, or its strategy or seed isn't that of its path.
     """
     content = read_json(path)
     if content is None:
@@ -58,10 +58,10 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def read_results(folder: Path) -> Results:
-    """Reads and checks `folder`/results.json. UserError, in one line, for a missing or broken file."""
+    """Reads and checks `folder`/results.json. UserError for a missing or damaged file."""
     path = folder / "results.json"
     try:
-        # NaN and Infinity are no JSON, but a diverged loss may have been written so: null says the same.
+        # NaN and Infinity are not valid JSON, but may have been written for a diverged loss; they are read as null.
         content = parse_json(path.read_text(encoding="utf-8"), parse_constant=lambda _: None, parse_float=_finite)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Give the output folder of an experiment with a finished run") from None
@@ -76,12 +76,12 @@ def read_results(folder: Path) -> Results:
 
 
 def run_from(content: Any, place: str = "run") -> RunResult:
-    """A run from the content of `result.json`. A `Fault`, beginning with `place`, for a field of another type."""
+    """Makes a run from the content of `result.json`; a `Fault`, beginning with `place`, for a field of a wrong type."""
     return _read(RunResult, place, content)
 
 
 def results_from(content: Any) -> Results:
-    """Results from the content of results.json. A `Fault` for fields of another type, or that contradict each other."""
+    """Makes results from the content of results.json; a `Fault` for fields of a wrong type, or in contradiction."""
     if not isinstance(content, dict):
         raise Fault("holds no JSON object")
     if content.get("schema") != SCHEMA:
@@ -171,10 +171,10 @@ def _read(kind: type[T], place: str, content: Any) -> T:
 
 
 def _typed(hint: Any, place: str, value: Any) -> Any:
-    """Returns the value if its type fits, with dataclasses made from JSON objects; else raises a `Fault`."""
+    """Returns a value of the type `hint`, with dataclasses made from JSON objects; a `Fault` for another type."""
     if is_dataclass(hint) and isinstance(hint, type):
         return _read(hint, place, value)
-    large = isinstance(value, int) and abs(value) >= 2**63  # NumPy has no such numbers
+    large = isinstance(value, int) and abs(value) >= 2**63  # beyond NumPy's int64
     if large or not fits(value, hint):
         raise Fault(f"{place} is missing or of the wrong type")
     item = next(iter(get_args(hint)), None)
@@ -184,7 +184,7 @@ def _typed(hint: Any, place: str, value: Any) -> Any:
 
 
 def _is_confusion(table: list[list[int]] | dict[str, list[int]], classes: int) -> bool:
-    """Whether a table has the form that `scores.confusion_record` gives for so many classes."""
+    """Whether a table has the form of a `scores.confusion_record` for this number of classes."""
     if isinstance(table, dict):
         lists: list[Any] = [table.get(name) for name in ("true", "predicted", "texts")]
         if not all(map(_is_counts, lists)):

@@ -1,8 +1,8 @@
 """The contents of `result.json` (one finished run) and `results.json` (an experiment), as dataclasses.
 
 Their fields are the files' fields, in the files' order. A field without a default is always written, as null where it
-is None; a field with one is left out of the file where it has that value, since older files don't have it, or since it
-concerns few runs. `runs/result_files.py` reads and writes them.
+is None. A field that has its default value is left out of the file: older files lack it, or it concerns few runs.
+`runs/result_files.py` reads and writes the files.
 """
 
 import math
@@ -15,11 +15,11 @@ from flax_agnews.metrics.statistics import summarize
 from flax_agnews.runs.trial_record import SearchResult
 
 SCHEMA = 1
-"""Version of the format of results.json; another one is refused."""
+"""Version of the format of results.json; files of another version aren't read."""
 
 
 def json_of(value: Any) -> Any:
-    """A dataclass of this file, or lists and dictionaries of them, as plain JSON values."""
+    """Converts a dataclass of this file, or lists and dictionaries of them, to plain JSON values."""
     if is_dataclass(value):
         items = ((field, getattr(value, field.name)) for field in fields(value))
         return {f.name: json_of(item) for f, item in items if f.default is MISSING or item != f.default}
@@ -30,13 +30,14 @@ def json_of(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunCost:
-    """All of a run's numbers that vary from machine to machine; None where one was not measured.
+    """Time, speed and memory of a run, which vary from machine to machine; None where one was not measured.
 
     Attributes:
-        train_seconds: spent on updates, without compilation and evaluation.
-        compile_seconds, cache_seconds: spent once for all runs of the strategy: compiling, computing frozen layers.
-        pretrain_seconds: spent once for all runs on language modelling.
-        tokens_per_second: real tokens trained on, padding excluded.
+        train_seconds: time of the updates, without compilation and evaluation.
+        compile_seconds, cache_seconds: time to compile, and to compute and cache the frozen layers' output; once for
+            all runs of the strategy.
+        pretrain_seconds: time of language modelling, once for all runs.
+        tokens_per_second: real tokens trained on per second, padding excluded.
         peak_memory_bytes: the most memory in use during training.
     """
 
@@ -49,27 +50,30 @@ class RunCost:
 
 
 COSTS = tuple(field.name for field in fields(RunCost))
+"""Names of the fields of `RunCost`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """A finished run, as `result.json` has it. Accuracies and F1 are shares, 0 to 1; losses are in nats.
+    """A finished run, the content of `result.json`. Accuracies and F1 are shares, 0 to 1; losses are in nats.
+
+    A loss that isn't finite is None.
 
     Attributes:
-        strategy, seed: which run.
-        test_accuracy, test_loss, test_macro_f1, test_confusion: of the weights of `best_epoch` on the test split;
-            the confusion matrix as `metrics.scores.confusion_record` gives it. A loss that isn't finite is None.
-        train_accuracy, train_loss: of each epoch's batches during training.
-        val_accuracy, val_loss, val_macro_f1: on the validation split after each epoch.
+        strategy, seed: name of the strategy, and seed of the run.
+        test_accuracy, test_loss, test_macro_f1, test_confusion: scores on the test split with the weights of
+            `best_epoch`; the confusion matrix in the form of `metrics.scores.confusion_record`.
+        train_accuracy, train_loss: means over each epoch's batches during training.
+        val_accuracy, val_loss, val_macro_f1: scores on the validation split after each epoch.
         best_epoch: the epoch, from 1, with the best validation accuracy.
         planned_epochs: `train.epochs` of the call that finished the run.
         stopped_early: whether early stopping ended it before that.
-        skipped_updates: updates left out because their numbers were not finite.
-        trainable_parameters, total_parameters: numbers that train, and all numbers of the adapted model.
-        settings: the strategy's.
-        rate_factor: the factor on its learning rates that a search chose.
-        custom: whether the strategy is a script's own, not a registered one.
-        cost: seconds, speed, memory.
+        skipped_updates: number of updates left out because their numbers were not finite.
+        trainable_parameters, total_parameters: number of scalars that train, and of all in the adapted model.
+        settings: settings of the strategy.
+        rate_factor: factor on the strategy's learning rates that a search chose; None without a search.
+        custom: whether the strategy is defined by a script, not registered.
+        cost: time, speed and memory.
     """
 
     strategy: str
@@ -96,7 +100,7 @@ class RunResult:
 
     @property
     def epochs(self) -> int:
-        """Epochs that the run trained for."""
+        """Number of epochs that the run trained for."""
         return len(self.val_accuracy)
 
     @property
@@ -107,19 +111,19 @@ class RunResult:
 
 @dataclass(frozen=True, kw_only=True)
 class DataResult:
-    """The data set of an experiment; what older files don't say is None.
+    """The data set of an experiment; fields that an older file lacks are None.
 
     Attributes:
         source: name of the data set.
-        notes: remarks on how it was read.
-        classes: their names.
+        notes: remarks on how the data were read.
+        classes: names of the classes.
         class_texts: number of training texts of each class.
         train, validation, test: number of texts in each split.
         tokens_per_text, longest: mean and largest number of tokens of a training text.
         truncated: number of texts that were cut at `data.max_length`.
         majority_accuracy: test accuracy of always answering the most frequent class.
-        padding_share: of the tokens computed in training.
-        hash: of texts and labels.
+        padding_share: share of padding in the tokens computed in training.
+        hash: hash of the texts and labels.
     """
 
     source: str
@@ -142,11 +146,11 @@ class ModelResult:
     """The GPT-2 body that every run of an experiment starts from.
 
     Attributes:
-        name: hub id, folder, or the sizes of a random one.
-        layers, width, parameters: its sizes.
-        dtype: the type that it computes in.
-        base: hash of its weights.
-        start: `model.start`: a model whose head or adapter gives first values.
+        name: hub id or directory; for random weights, the sizes.
+        layers, width, parameters: number of layers, hidden size, and number of parameters.
+        dtype: type that the model computes in.
+        base: hash of the weights.
+        start: `model.start`, the model whose head or adapter gives start values.
     """
 
     name: str
@@ -160,7 +164,7 @@ class ModelResult:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
-    """Language modelling on the training texts before the comparison: epochs, and each one's loss in nats a token."""
+    """Language modelling on the training texts before the runs: number of epochs, and each one's loss, nats a token."""
 
     epochs: int
     loss: list[float | None]
@@ -168,9 +172,9 @@ class PretrainResult:
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean of a score over a strategy's runs, its sd, and its 95 % t-interval, as `statistics.Summary` has them.
+    """Mean of a score over a strategy's runs, with sd and 95 % t-interval, as in `statistics.Summary`.
 
-    All are None where one run lacks the score: a mean over the runs that didn't diverge would flatter the strategy.
+    All are None where a run lacks the score: a mean over the runs that didn't diverge would flatter the strategy.
     """
 
     mean: float | None
@@ -180,7 +184,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> "Mean":
-        """Of one value a run; None, NaN and infinity are values that the run lacks."""
+        """Computes the mean of one value per run; None, NaN and infinity count as missing."""
         every = list(values)
         known = [float(value) for value in every if value is not None and math.isfinite(value)]
         if len(known) < len(every):
@@ -191,7 +195,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class StrategySummary:
-    """Scores of a strategy over its `n` runs."""
+    """Mean scores of a strategy over its `n` runs."""
 
     n: int
     test_accuracy: Mean
@@ -201,15 +205,15 @@ class StrategySummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """An experiment, as `results.json` has it; the file has the `summary` besides, which follows from the runs.
+    """The results of an experiment, the content of `results.json`.
 
     Attributes:
         flax_agnews: version of the program.
-        data, model, pretrain: what the runs have in common; `pretrain` is None without language modelling.
+        data, model, pretrain: data set, body and language modelling of all runs; `pretrain` is None without any.
         environment, settings: versions and machine, and the training settings, by name.
-        search: each strategy's learning-rate search, where there was any.
+        search: name of a strategy -> its learning-rate search; None without searches.
         diverged: runs that stopped because their numbers were not finite, and where.
-        runs: the finished ones, by strategy and seed.
+        runs: the finished runs, sorted by strategy and seed.
     """
 
     flax_agnews: str | None
@@ -229,7 +233,7 @@ class Results:
 
     @cached_property
     def summary(self) -> dict[str, StrategySummary]:
-        """The scores of each strategy over its runs."""
+        """The mean scores of each strategy over its runs; results.json has them too."""
         return summary(self.runs)
 
     @cached_property
@@ -239,7 +243,7 @@ class Results:
 
 
 def by_strategy(runs: Iterable[RunResult]) -> dict[str, list[RunResult]]:
-    """The runs of each strategy, both in their given order."""
+    """Groups runs by strategy, in the given order."""
     groups: dict[str, list[RunResult]] = {}
     for run in runs:
         groups.setdefault(run.strategy, []).append(run)
@@ -247,7 +251,7 @@ def by_strategy(runs: Iterable[RunResult]) -> dict[str, list[RunResult]]:
 
 
 def summary(runs: Iterable[RunResult]) -> dict[str, StrategySummary]:
-    """The scores of each strategy over its runs."""
+    """The mean scores of each strategy over its runs."""
     return {
         name: StrategySummary(
             n=len(group),

@@ -1,7 +1,7 @@
 """Folders with a manifest of every file's size and SHA-256, so that damage is detected when they are read.
 
-A folder is written under a temporary name, gets its manifest last, and is then renamed, so that nobody sees half of it.
-The manifest's text has one form only, so that a changed byte in it is detected as well.
+A folder is written under a temporary name, gets its manifest last, and is then renamed, so that it is never seen
+incomplete. The manifest's text has one canonical form, so that a changed byte in it is detected as well.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ NAME = "manifest.json"
 
 
 def seal(draft: Path, folder: Path, sign: Callable[[], None] = lambda: None) -> None:
-    """Syncs a folder to the disk, writes its manifest, and renames it to its final name, replacing what is there.
+    """Syncs a folder to the disk, writes its manifest, and renames it to its final path, replacing a folder there.
 
     Args:
         draft: the folder under its temporary name.
-        folder: its final name.
-        sign: called between files, and before `folder` is replaced; an exception that it raises cancels the rest.
+        folder: its final path.
+        sign: called between files, and before `folder` is replaced; an exception from it cancels the rest.
     """
     described = {}
     for path in _files(draft):
@@ -47,7 +47,7 @@ def sealed(folder: Path) -> bool:
 
 
 def damage(folder: Path) -> str | None:
-    """The first difference between a folder and its manifest, in a few words; None where there is none."""
+    """Describes the first difference between a folder and its manifest; None where there is none."""
     try:
         content = (folder / NAME).read_bytes()
         listed = json.loads(content)["files"]
@@ -67,7 +67,7 @@ def damage(folder: Path) -> str | None:
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder: renames it first, so that a crash can't leave half of it under its name."""
+    """Removes a folder; renames it first, so that a crash can't leave an incomplete folder under its name."""
     gone = folder.with_name(f".{folder.name}.{os.getpid()}.gone")
     with suppress(FileNotFoundError):
         os.replace(folder, gone)
@@ -75,7 +75,7 @@ def discard(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Renames a damaged folder to `NAME.damaged`, or with a number behind it, and returns the new path."""
+    """Renames a damaged folder to `FOLDER.damaged`, with a number behind where that exists; returns the new path."""
     taken = (folder.with_name(f"{folder.name}.damaged{number or ''}") for number in range(10_000))
     aside = next(path for path in taken if not path.exists())
     os.replace(folder, aside)
@@ -83,13 +83,13 @@ def set_aside(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> list[str]:
-    """Relative paths of all files in a folder, with slashes; links, sockets and the like count as files."""
+    """Relative paths of all files in a folder, with `/` as separator; links and sockets count as files."""
     paths = sorted(folder.rglob("*"))
     return [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
 
 
 def _described(path: Path) -> list[Any]:
-    """[size, SHA-256] of a file, as in the manifest; of a link [], which is never correct."""
+    """[size, SHA-256] of a file, as in the manifest; [] for a link, which never matches."""
     if path.is_symlink():
         return []
     with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """Learning-rate search by successive halving: its rounds, and its record in the output folder.
 
-Karnin et al. 2013 (https://proceedings.mlr.press/v28/karnin13.html), for hyperparameters Jamieson & Talwalkar 2016
-(https://arxiv.org/abs/1502.07943): every round costs the same; the better half of its trials goes on to the next
-round, in which trials are longer.
+Every round has the same total cost; the better half of its trials goes on to the next round, in which trials are longer
+(Karnin et al. 2013, https://proceedings.mlr.press/v28/karnin13.html; for hyperparameters Jamieson & Talwalkar 2016,
+https://arxiv.org/abs/1502.07943).
 """
 
 import math
@@ -17,20 +17,20 @@ from flax_agnews.system.files import read_json, settings_from
 
 
 def grid(trials: int) -> list[float]:
-    """Factors on the default learning rates to be tried, ascending in steps of 10^(1/2).
+    """The factors on the default learning rates that are tried, ascending in steps of 10^(1/2).
 
-    Factor 1 is in the middle; of an even number of factors, one more is above it than below.
+    Factor 1 is in the middle; with an even number of factors, one more is above 1 than below.
     """
     below = (trials - 1) // 2
     return [10 ** (step / 2) for step in range(-below, trials - below)]
 
 
 def halving(trials: int, steps: int, budget: float) -> list[int]:
-    """Updates per epoch of each trial, for each round: all updates of an epoch, or a half, a third, and so on.
+    """Updates per epoch of the trials in each round: all updates of an epoch, or a half, a third, and so on.
 
     Args:
-        trials: number of factors; half of them, rounded up, are left after each round, until one is.
-        steps: updates of an epoch; a trial makes at least one of them.
+        trials: number of factors; each round leaves half of them, rounded up, until one is left.
+        steps: updates per epoch of a full run; a trial makes at least one per epoch.
         budget: cost of the whole search, in full training runs; each round gets the same share.
     """
     rounds, each = math.ceil(math.log2(trials)), []
@@ -47,12 +47,13 @@ def half(trials: int) -> int:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of a learning-rate search: a short training run with all of a strategy's rates times a factor.
+    """A trial of a learning-rate search: a short training run with all of a strategy's learning rates times a factor.
 
     Attributes:
-        factor: multiplies the strategy's rates.
+        factor: factor on the strategy's learning rates.
         updates: number of updates of the trial.
-        val_accuracy, val_loss: on the validation split after its best epoch; None where its numbers were not finite.
+        val_accuracy, val_loss: scores on the validation split after the trial's best epoch; None where its numbers
+            were not finite.
     """
 
     factor: float
@@ -62,7 +63,7 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Sort key, the best trial first: by accuracy, then loss, then nearness to factor 1; not finite is last."""
+        """Sort key, the best trial first: by accuracy, loss, nearness of the factor to 1; diverged trials are last."""
         accuracy, loss = self.val_accuracy, self.val_loss
         scores = (math.inf, math.inf) if accuracy is None or loss is None else (-accuracy, loss)
         return (*scores, abs(math.log(self.factor)), self.factor)
@@ -70,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCost:
-    """Seconds that a learning-rate search took, with compiling and caching."""
+    """Duration of a learning-rate search in seconds, with compiling and caching."""
 
     seconds: float | None
 
@@ -80,12 +81,12 @@ class SearchResult:
     """A finished learning-rate search of one strategy.
 
     Attributes:
-        factor: the chosen one, on all of the strategy's rates.
-        rates: the strategy's learning rates after the search.
-        edge: `lowest` or `highest` where the chosen factor is the first or last that was tried; else empty.
-        trials: all of them, in the order in which they ran.
-        updates: of all trials together.
-        cost: its seconds.
+        factor: the chosen factor on all of the strategy's learning rates.
+        rates: the learning rates with this factor.
+        edge: `lowest` or `highest` where the chosen factor is the lowest or highest that was tried; else empty.
+        trials: all trials, in the order in which they ran.
+        updates: number of updates of all trials together.
+        cost: duration of the search.
     """
 
     factor: float
@@ -98,12 +99,12 @@ class SearchResult:
 
 @dataclass
 class Record:
-    """The learning-rate search of a strategy, as `search/STRATEGY.json` has it.
+    """The learning-rate search of a strategy, the content of `search/STRATEGY.json`.
 
     Attributes:
-        identity: name -> hash of what must match before the search is resumed.
-        trials: the finished ones, in order.
-        factor, rates: the chosen factor, and the strategy's rates with it; None and empty until the search is over.
+        identity: hashes by name that must match before the search is resumed.
+        trials: the finished trials, in the order in which they ran.
+        factor, rates: the chosen factor, and the learning rates with it; None and empty until the search is finished.
         seconds: duration so far, with compiling and caching.
     """
 
@@ -115,7 +116,7 @@ class Record:
 
     @classmethod
     def of(cls, content: Any) -> "Record":
-        """A record from the content of its file. TypeError where that is no record."""
+        """Makes a record from the content of its file; a TypeError where that isn't a record."""
         record = settings_from(cls, content)
         record.trials = [settings_from(Trial, trial) for trial in record.trials]
         factors = {trial.factor for trial in record.trials}
@@ -125,7 +126,7 @@ class Record:
         return record
 
     def ranked(self, factors: Sequence[float], updates: int) -> list[float]:
-        """Sorts factors by their trials with that many updates, the best first."""
+        """Sorts factors by their trials of `updates` updates, the best first."""
         ranks = {trial.factor: trial.rank for trial in self.trials if trial.updates == updates}
         return sorted(factors, key=lambda factor: ranks[factor])
 
@@ -136,13 +137,13 @@ class Record:
 
     @property
     def edge(self) -> str:
-        """`lowest` or `highest` where the chosen factor is the first or last that was tried; else empty."""
+        """`lowest` or `highest` where the chosen factor is the lowest or highest that was tried; else empty."""
         tried = [trial.factor for trial in self.trials]
         return "lowest" if self.factor == min(tried) else "highest" if self.factor == max(tried) else ""
 
     @property
     def result(self) -> SearchResult | None:
-        """The search as results.json has it; None where it isn't finished."""
+        """The search's entry in results.json; None where it isn't finished."""
         if self.factor is None:
             return None
         return SearchResult(
@@ -161,7 +162,7 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def read(folder: Path, name: str) -> Record | None:
-    """Reads a strategy's record; None where there is none. UserError where the file is no record."""
+    """Reads a strategy's record; None where there is none. UserError where the file isn't a record."""
     path = path_of(folder, name)
     content = read_json(path)
     try:
@@ -173,16 +174,16 @@ def read(folder: Path, name: str) -> Record | None:
 def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
     """Reads a strategy's record, or makes a new one. UserError where it has other hashes than `identity`.
 
-    `PLANNED` hashes are compared by `experiment.continuation.Scheme`. Chosen rates stay when the number of epochs
-    grows; an unfinished search starts again then, since its trials would have other lengths.
+    `PLANNED` hashes are compared by `experiment.continuation.Scheme`. When the number of epochs grows, a finished
+    search is kept; an unfinished one starts again, since its trials would have other lengths.
     """
     record = read(folder, name) or Record(dict(identity))
     shorter = record.identity.get("steps", identity.get("steps")) != identity.get("steps")
     if record.factor is None and shorter:
         return Record(dict(identity))
     if other := changed(record.identity, identity):
-        told = f"{path_of(folder, name)}: was begun with other {listed(other)}"
-        raise UserError(f"{told}. Choose another {flag('output')}, or {flag('overwrite')}")
+        fault = f"{path_of(folder, name)}: was begun with other {listed(other)}"
+        raise UserError(f"{fault}. Choose another {flag('output')}, or {flag('overwrite')}")
     return record
 
 

@@ -1,1 +1,1 @@
-"""Finished runs as classifiers: loads them, answers texts, measures them on labelled texts, exports them."""
+"""Finished runs as classifiers: loads them, classifies texts, evaluates on labelled texts, saves and exports."""

@@ -1,4 +1,4 @@
-"""A trained classifier: answers texts with classes and their probabilities; can be loaded, saved and exported."""
+"""A trained classifier: predicts classes and probabilities of texts; can be loaded, saved and exported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from flax_agnews.training.inference import Inference
 
 @dataclass(frozen=True)
 class Answers:
-    """A classifier's answers to texts, in the order of the texts.
+    """A classifier's predictions for texts, in the order of the texts.
 
     Attributes:
         classes: names of all classes, in the order of the logits.
-        logits: class scores of each text, before the softmax.
+        logits: class scores of each text before the softmax, float32.
     """
 
     classes: list[str]
@@ -37,17 +37,17 @@ class Answers:
 
     @cached_property
     def probabilities(self) -> Float[np.ndarray, "texts classes"]:
-        """Probability of each class for each text, float32, computed in float64; a text's add up to 1."""
+        """Probability of each class for each text: the softmax of the logits, computed in float64, as float32."""
         return softmax(self.logits.astype(np.float64), axis=1).astype(np.float32)
 
     @cached_property
     def numbers(self) -> Int[np.ndarray, "texts"]:
-        """Position among `classes` of each text's most probable class."""
+        """Index in `classes` of each text's most probable class."""
         return self.logits.argmax(axis=1)
 
     @property
     def labels(self) -> list[str]:
-        """The name of the most probable class of each text."""
+        """Name of each text's most probable class."""
         return [self.classes[number] for number in self.numbers]
 
 
@@ -55,10 +55,10 @@ class Classifier:
     """A trained classifier: `Classifier.load(run).predict(texts)`, or `fit(...).classifier.predict(texts)`.
 
     Attributes:
-        name: of the run that trained it, `STRATEGY/seed-K`.
-        classes: names of the classes, in the order of the probabilities.
-        max_length: most tokens of a text that are read; longer texts are cut, as in training.
-        data: settings of the data that it was trained on; with two text columns, it answers pairs of texts.
+        name: name of the run that trained it, `STRATEGY/seed-K`.
+        classes: names of the classes, in the order of the logits.
+        max_length: most tokens of a text; longer texts are cut, as in training.
+        data: settings of the training data; with two text columns, the classifier takes pairs of texts.
     """
 
     def __init__(
@@ -78,39 +78,39 @@ class Classifier:
     def load(
         cls, run: str | Path, strategy: StrategyLike | None = None, model: str | Path | None = None
     ) -> "Classifier":
-        """Loads the best weights of a finished run, with its body and its tokenizer.
+        """Loads a finished run: the weights of its best epoch, its body and its tokenizer.
 
         Args:
-            run: folder of a run, `OUTPUT/STRATEGY/seed-K`, or of an experiment, OUTPUT: then its run with the best
-                validation accuracy.
-            strategy: the strategy that trained it, where it isn't a registered one.
-            model: the body that it was trained from, hub id or directory, where it has moved; compared by hash.
+            run: folder of a run, `OUTPUT/STRATEGY/seed-K`; or of an experiment, OUTPUT, whose run with the best
+                validation accuracy is loaded.
+            strategy: the strategy that trained the run, where it isn't a registered one.
+            model: hub id or directory of the body that the run started from, where it has moved; checked by hash.
 
         Raises:
-            UserError: there is no such run, it isn't finished, or its body, tokenizer or strategy is missing or isn't
-                the one of then.
+            UserError: there is no such run, it isn't finished, or its body, tokenizer or strategy is missing or has
+                changed since.
         """
         return cls.of_run(load_run(run, strategy, model=model))
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> "Classifier":
-        """The classifier of a finished run that is in memory."""
+        """Makes the classifier of a finished run that is in memory."""
         inference = Inference(run.model, run.params, run.frozen)
         return cls(run.name, run.classes, run.max_length, run.config.data, run.tokenizer, inference, run)
 
     @property
     def pairs(self) -> bool:
-        """Whether it answers pairs of texts, instead of texts."""
+        """Whether the classifier takes pairs of texts instead of single texts."""
         return self.data.paired
 
     def predict(self, texts: Sequence[Text]) -> Answers:
-        """Answers texts with their classes and probabilities; an answer doesn't depend on the other texts.
+        """Predicts the classes of texts with their probabilities; a text's result doesn't depend on the other texts.
 
         Args:
-            texts: a list of texts; for a classifier of pairs, of tuples of two texts.
+            texts: list of texts; for a classifier of pairs, list of tuples of two texts.
 
         Raises:
-            UserError: one of them isn't a text (or pair of texts), or isn't valid Unicode.
+            UserError: an item isn't a text (or a pair of texts), or isn't valid Unicode.
         """
         if isinstance(texts, str):
             raise UserError("predict takes a list of texts, not one: predict([text])")
@@ -124,26 +124,26 @@ class Classifier:
         """Saves the classifier; `Classifier.load(folder)` and the commands predict, evaluate and export read it.
 
         Args:
-            folder: where to; it must be empty, or is made.
+            folder: an empty folder; created where it is missing.
 
         Returns:
             The folder, as an absolute path.
 
         Raises:
-            UserError: the folder holds something, or can't be written.
+            UserError: the folder isn't empty, or can't be written.
         """
         return save_run(self._known_run, folder)
 
     def export(self, to: str, folder: str | Path, *, overwrite: bool = False) -> Exported:
-        """Exports the classifier to a format that other libraries load; the export is read again and compared.
+        """Exports the classifier to a format that other libraries load, and checks that its logits are the same.
 
         Args:
             to: `hf` (transformers), `peft` or `flaxgpt2`.
-            folder: for its files; made where it is missing.
-            overwrite: replace an earlier export in it.
+            folder: folder for the files; created where it is missing.
+            overwrite: replace an earlier export in the folder.
 
         Raises:
-            UserError: the format can't hold it, or the folder holds something; then nothing is written.
+            UserError: the format can't hold this classifier, or the folder isn't empty; nothing is written then.
         """
         return export_loaded(self._known_run, to, folder, overwrite=overwrite)
 

@@ -1,4 +1,4 @@
-"""Measures a trained classifier on labelled texts: accuracy, scores by class, calibration, worst mistakes."""
+"""Evaluates a trained classifier on labelled texts: accuracy, scores by class, calibration, worst mistakes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,19 +31,19 @@ BINS = 15
 """Number of bins of the calibration error, as in Guo et al. 2017."""
 
 MOST_CLASSES = 30
-"""Number of classes up to which each is shown."""
+"""Most classes that the printed table shows; of more, those with the lowest F1."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A text that the classifier gives another class than its label.
+    """A misclassified text.
 
     Attributes:
-        place: where in the file it is.
+        place: position of the text in the file, such as its row.
         label: the true class.
-        answer: the classifier's class.
-        probability: of the answer.
-        text: the text's beginning, on one line.
+        answer: the predicted class.
+        probability: probability of the predicted class.
+        text: beginning of the text, on one line.
     """
 
     place: str
@@ -59,16 +59,16 @@ class Evaluation:
 
     Attributes:
         texts: number of texts.
-        accuracy, low, high: share of right answers, and its 95 % Wilson interval.
-        macro_f1: unweighted mean of the classes' F1.
-        loss: mean cross-entropy, nats.
-        by_class: class -> its scores.
-        confusion: [true class][answered class] counts; for many classes in the form of `scores.confusion_record`.
+        accuracy, low, high: share of correct predictions, and its 95 % Wilson interval.
+        macro_f1: unweighted mean F1 of the classes that occur.
+        loss: mean cross-entropy, in nats.
+        by_class: name of a class -> its scores.
+        confusion: counts by [true class][predicted class]; above 100 classes, only the cells that aren't 0.
         calibration_error: expected calibration error, over 15 bins.
-        temperature: divisor of the logits that gives the lowest loss, fitted on all of these texts.
-        calibration_error_mended: with a temperature for each half of the texts that is fitted on the other half; None
-            for a single text.
-        mistakes: the most confident ones, the worst first.
+        temperature: the divisor of the logits that gives the lowest loss on these texts.
+        calibration_error_mended: calibration error where each half of the texts is scaled with the temperature fitted
+            on the other half; None for a single text.
+        mistakes: the most confident mistakes, the most confident first.
         labels: how the labels were read, in words.
     """
 
@@ -95,12 +95,12 @@ def check_evaluating(
     split: str,
     target: Path | None,
 ) -> None:
-    """Raises a `UserError` where a file can't be evaluated, or its result not be written, before a model is loaded.
+    """Raises a `UserError` where `evaluate` couldn't read a file or write the result, before a model is loaded.
 
     Args:
         path, text_columns, label_column, delimiter: as in `evaluate`.
-        split: that is taken of a folder.
-        target: file for the result, if any.
+        split: the split that is read where `path` is a folder.
+        target: JSON file for the result, if any.
     """
     reading = tables.Reading([*text_columns, label_column], only=True, delimiter=delimiter)
     next(tables.read(path, 1, reading, split)).rows(text_columns, label_column)
@@ -122,22 +122,23 @@ def evaluate(
     labels: How = "auto",
     delimiter: str | None = None,
 ) -> Evaluation:
-    """Evaluates a classifier on a file's texts and labels, which are names of classes or positions among them.
+    """Evaluates a classifier on a file of texts and labels, in constant memory but for the logits.
 
-    The file is read twice, first for its labels alone: which of the two they are depends on all of them.
+    Labels are names of classes or class numbers from 0. Which of the two is decided by all of them, so that the file is
+    read twice.
 
     Args:
-        classifier: that answers the texts.
-        path: CSV, TSV, JSON, JSONL or Parquet; a pattern of several; or a folder, of which the test split is taken.
-        text_columns, label_column: of the file, two text columns for pairs; by default those of the training data.
-        display: where progress is shown; by default it isn't.
-        mistakes: how many of the most confident mistakes are kept.
-        labels: how they are read; a run that was made before there was a choice reads them as it did.
-        delimiter: of a CSV file; by default that of the training data, or found in the header.
+        classifier: the classifier to evaluate.
+        path: CSV, TSV, JSON, JSONL or Parquet file; a pattern of several; or a folder, whose test split is read.
+        text_columns, label_column: columns of the file, two text columns for pairs; by default those of the training
+            data.
+        display: where progress is shown; by default nowhere.
+        mistakes: number of the most confident mistakes to keep.
+        labels: how labels are read, as in `data.labels`; by default as in training for runs older than that setting.
+        delimiter: delimiter of a CSV file; by default that of the training data, or else found in the header.
 
     Raises:
-        UserError: the file can't be read, has no row with a label, or has a label that is none of the classifier's
-            classes or may be either of two.
+        UserError: the file can't be read, has no labelled row, or has a label that matches no class or two classes.
     """
     path, data = expanded(str(path)), classifier.data
     text_columns, label_column = text_columns or data.text_columns, label_column or data.label_column
@@ -179,7 +180,14 @@ def measure(
     labels: Int[np.ndarray, "texts"],
     mistakes: list[Mistake],
 ) -> Evaluation:
-    """The scores of logits against labels, which are positions among the classes' `names`."""
+    """Computes the scores of logits against labels, which are indices into the class names.
+
+    Args:
+        names: names of the classes.
+        logits: class scores of each text.
+        labels: index of each text's true class.
+        mistakes: the mistakes to report.
+    """
     found, texts = score(logits, labels), len(labels)
     low, high = wilson_interval(found.accuracy, texts)
     by_class = scores.by_class(labels, logits.argmax(axis=1), len(names))
@@ -200,7 +208,7 @@ def measure(
 
 
 def _mended(logits: Float[np.ndarray, "texts classes"], labels: Int[np.ndarray, "texts"]) -> float | None:
-    """The calibration error when each half of the texts has the temperature that was fitted on the other half."""
+    """Calibration error where each half of the texts is scaled with the temperature fitted on the other half."""
     if len(labels) < 2:
         return None
     halves = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
@@ -218,7 +226,7 @@ def _calibration_error(logits: Float[np.ndarray, "texts classes"], labels: Int[n
 def _mistakes(
     rows: Rows, texts: Sequence[Text_], truth: Int[np.ndarray, "texts"], answers: Answers, file: str
 ) -> Iterator[Mistake]:
-    """The mistakes among some rows of a file, in the rows' order."""
+    """Iterates over the misclassified texts among rows of a file, in the rows' order."""
     for place in np.flatnonzero(answers.numbers != truth).tolist():
         label, answer = answers.classes[truth[place]], answers.classes[answers.numbers[place]]
         probability = float(answers.probabilities[place].max())
@@ -227,7 +235,7 @@ def _mistakes(
 
 
 def shown_evaluation(found: Evaluation) -> Group:
-    """An evaluation for the terminal. Names and texts are shown as they are, without markup."""
+    """Renders an evaluation for the terminal. Markup in names and texts is not interpreted."""
     mended = found.calibration_error_mended
     cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
     lines = [
@@ -253,7 +261,7 @@ def shown_evaluation(found: Evaluation) -> Group:
 
 
 def _classes_table(by_class: Mapping[str, ClassScores]) -> Table:
-    """A table of the scores of all classes; of many, the worst."""
+    """A table of the classes' scores; above `MOST_CLASSES`, of the classes with the lowest F1."""
     names, head = list(by_class), "class"
     if len(names) > MOST_CLASSES:
         names = sorted(names, key=lambda name: by_class[name].f1)[:MOST_CLASSES]

@@ -16,11 +16,11 @@ from flax_agnews.training.checkpoint import Store
 
 @dataclass(frozen=True)
 class Outline:
-    """A finished run's name, data settings and classes, which are read without loading its model.
+    """A finished run's name, data settings and classes, read without loading its model.
 
     Attributes:
-        name: `STRATEGY/seed-K`, for people.
-        data: settings of the data that it was trained on.
+        name: name of the run, `STRATEGY/seed-K`.
+        data: settings of the training data.
         classes: names of the classes, in the order of the logits.
     """
 
@@ -33,7 +33,7 @@ def outline(run: str | Path) -> Outline:
     """Reads the outline of a run, or of the best run of an output folder.
 
     Raises:
-        UserError: no such run, it isn't finished, or its weights weren't kept.
+        UserError: there is no such run, it isn't finished, or its weights weren't kept.
     """
     output, found = find_run(expanded(str(run)))
     result = found.result
@@ -43,10 +43,12 @@ def outline(run: str | Path) -> Outline:
 
 
 def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
-    """The output folder and the run of a path: a run's own folder, or an output folder's best by validation accuracy.
+    """Finds the output folder and the run at a path, which is a run's folder, or an output folder: then its best run.
+
+    The best run is the one with the highest validation accuracy.
 
     Raises:
-        UserError: it is neither, or nothing in it is finished.
+        UserError: the path is neither, or has no finished run.
     """
     if (path / "identity.json").is_file():
         run = RunFolder(path.resolve())
@@ -58,17 +60,17 @@ def find_run(path: Path) -> tuple[OutputFolder, RunFolder]:
         raise UserError(f"{path}: is neither an output folder nor a run in one (OUTPUT/STRATEGY/seed-K)")
     if not (runs := output.finished([])):
         raise UserError(f"{path}: no run is finished; run the same command again, and it goes on")
-    best = max(runs, key=lambda run: run.best_val_accuracy)  # the first of equals, as `checkpoint.keep_best` has it
+    best = max(runs, key=lambda run: run.best_val_accuracy)  # of equal runs the first, as for `checkpoint.keep_best`
     return output, output.run(best.strategy, best.seed)
 
 
 def weights_record(classes: Sequence[str], tokenizer: Tokenizer, body: GPT2Config) -> dict[str, Any]:
-    """The notes that a run's best weights are stored with: class names, vocabulary, and the body's sizes."""
+    """Makes the notes that are stored with a run's best weights: class names, vocabulary hash, and the body's sizes."""
     return {"classes": list(classes), "vocabulary": tokenizer.vocabulary, "body": asdict(body)}
 
 
 def best_weights_notes(store: Store, output: OutputFolder, run: RunFolder, epoch: int) -> dict[str, Any]:
-    """The notes kept with a run's best weights: names of the classes, hash of the vocabulary, sizes of the body.
+    """Reads the notes that are stored with a run's best weights, as `weights_record` makes them.
 
     Raises:
         UserError: the weights weren't kept, or have no such notes.

@@ -1,4 +1,4 @@
-"""Loads a finished run from its folder: weights, body, tokenizer and settings, checked against the run's records."""
+"""Loads a finished run from its folder: weights, body, tokenizer and settings, checked against the run's hashes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,17 +32,17 @@ class LoadedRun:
     """A finished run with its best weights.
 
     Attributes:
-        output: the output folder of its experiment.
-        folder: the run's own folder.
+        output: the output folder of the experiment.
+        folder: the run's folder.
         config: all settings of the experiment.
-        result: what its result.json says.
-        model: the adapted model; `model.base` is the body that it was trained from, without its parameters where all
-            of them trained.
-        params: path -> array, the trained leaves.
-        frozen: path -> array, the other ones.
+        result: the content of the run's result.json.
+        model: the adapted model; `model.base` is the body that the run started from, without parameters where all of
+            them trained.
+        params: path -> array of every trained leaf.
+        frozen: path -> array of every frozen leaf.
         classes: names of the classes, in the order of the logits.
-        tokenizer: of the texts.
-        identity: hashes of its strategy, updates, body and data, as its identity.json has them.
+        tokenizer: the tokenizer of the texts.
+        identity: the content of identity.json: hashes of strategy, updates, body and data.
     """
 
     output: OutputFolder
@@ -58,12 +58,12 @@ class LoadedRun:
 
     @property
     def name(self) -> str:
-        """The run's name for people: `STRATEGY/seed-K`."""
+        """The run's name in messages: `STRATEGY/seed-K`."""
         return f"{self.model.strategy.name}/seed-{self.result.seed}"
 
     @cached_property
     def module(self) -> ClassifierModule:
-        """The adapted classifier with these weights."""
+        """The adapted Flax module with these weights."""
         return self.model.frame.merge({**self.frozen, **self.params})
 
     @property
@@ -73,18 +73,18 @@ class LoadedRun:
 
     @property
     def max_length(self) -> int:
-        """Most tokens of a text that are read; longer texts are cut."""
+        """Most tokens of a text; longer texts are cut."""
         return min(self.config.data.max_length, self.model.base.config.n_positions - self.module.prompt_tokens)
 
     def exact(self) -> "LoadedRun":
-        """The same run, computing in float32 whatever it trained in."""
+        """The same run with its model computing in float32, whichever type it trained in."""
         settings = replace(self.config.model, dtype="float32", attention="auto")
         model = adapt_model(self.model.strategy, self.model.base, self.model.classes, settings)
         return replace(self, model=replace(model, start_values=self.model.start_values))
 
     @property
     def paired(self) -> bool:
-        """Whether each text is a pair."""
+        """Whether the run classifies pairs of texts."""
         return self.config.data.paired
 
 
@@ -94,14 +94,15 @@ def load_run(
     """Loads a run, or the best run of an output folder.
 
     Args:
-        run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT.
-        strategy: that trained it, where it is none of the registered ones.
-        exact: compute in float32, whatever the run computed in.
-        model: the body that it was trained from, hub id or directory, where it isn't where it was; compared by hash.
-            A run in which everything trained needs none.
+        run: folder of a run, `OUTPUT/STRATEGY/seed-K`, or of an experiment, OUTPUT.
+        strategy: the strategy that trained the run, where it isn't a registered one.
+        exact: compute in float32, whichever type the run computed in.
+        model: hub id or directory of the body that the run started from, where it has moved; checked by hash. Not
+            needed for a run in which all parameters trained.
 
     Raises:
-        UserError: no such run, it isn't finished, or what it was trained with isn't there or isn't the same.
+        UserError: there is no such run, it isn't finished, or its body, tokenizer or strategy is missing or has
+            changed since.
     """
     if strategy is not None:
         strategy = resolve(strategy)
@@ -134,7 +135,7 @@ def load_run(
 
 
 def _prepare_process(settings: ParallelConfig) -> None:
-    """Keeps freed memory and compilations, as training did."""
+    """Applies the training's settings of freed memory and the compilation cache to this process."""
     if settings.keep_memory:
         keep_freed()
     if settings.keep_compilations:
@@ -144,7 +145,7 @@ def _prepare_process(settings: ParallelConfig) -> None:
 def _weights(
     model: AdaptedModel, trained: frozenset[str], store: Store, result: RunResult
 ) -> tuple[Parameters, Parameters]:
-    """The best trained leaves, and the frozen ones, on the device."""
+    """The best weights of the trained leaves, and the frozen leaves, on the device."""
     example: Any = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in model.shapes.items() if p in trained}
     params = store.restore_best(example, result.best_epoch)
     body = model.base.parameters or {path: value for path, value in params.items() if path.startswith(BODY)}

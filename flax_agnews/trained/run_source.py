@@ -1,4 +1,4 @@
-"""Finds the strategy, body, start values and tokenizer of a finished run, and checks that they are the same as then."""
+"""Finds the strategy, body, start values and tokenizer of a finished run, and checks that they haven't changed."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +26,10 @@ class RunSource:
     """Finds strategy, body, start values and tokenizer of one finished run, and checks each.
 
     Attributes:
-        output: the output folder of its experiment.
-        folder: the run's own folder.
+        output: the output folder of the experiment.
+        folder: the run's folder.
         config: all settings of the experiment.
-        body: the body that the caller names, hub id or directory; None to look where it was.
+        body: hub id or directory of the body, given by the caller; None: where it was in training.
     """
 
     output: OutputFolder
@@ -39,23 +39,23 @@ class RunSource:
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
-        """Names the run in errors about its body or tokenizer, and leaves out the advice about training's flags."""
+        """Rewrites errors about the body or tokenizer: names the run, without the advice about training's flags."""
         try:
             yield
         except UserError as error:
-            fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, no flag of the command at hand
+            fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, not a flag of this command
             raise UserError(f"{self.folder.path}: what it was trained from can't be had: {fault}", _ADVICE) from error
 
     def model(
         self, strategy: StrategyLike | None, about: Mapping[str, Any], weights: str, exact: bool
     ) -> tuple[AdaptedModel, frozenset[str]]:
-        """The adapted model, and the paths that trained in it.
+        """The adapted model, and the paths of its trained parameters.
 
-        Its body is loaded only where the best weights aren't all of the model's.
+        The body is loaded only where the best weights lack some of the model's parameters.
 
         Args:
-            strategy: that trained it, where it is none of the registered ones.
-            about: notes of its best weights.
+            strategy: the strategy that trained the run, where it isn't a registered one.
+            about: notes stored with the best weights.
             weights: hash of the body's weights.
             exact: compute in float32.
         """
@@ -97,15 +97,15 @@ class RunSource:
         return entry.build(settings, body)
 
     def load_body(self, weights: str) -> Base:
-        """The body that the run was trained from: the named one, the output folder's copy, or where it was.
+        """Loads the body that the run started from: the caller's, the output folder's copy, or the original.
 
         Raises:
-            UserError: it can't be had, or has other weights than those of hash `weights`.
+            UserError: it can't be loaded, or the hash of its weights isn't `weights`.
         """
         config = self.config
         name = ModelConfig(name=self.body) if self.body else config.model
         if not self.body and (config.model.from_config is not None or config.pretrain.epochs):
-            name = ModelConfig(name=str(self.output.path / "base"))  # nothing else gives it again
+            name = ModelConfig(name=str(self.output.path / "base"))  # the only copy
         with nullcontext() if self.body else self.named_errors():
             base = load_base(name, config.train.seed)
         if base.hash != weights:
@@ -116,9 +116,9 @@ class RunSource:
     def with_start_values(
         self, model: AdaptedModel, trained: frozenset[str], classes: Sequence[str], fingerprint: str
     ) -> AdaptedModel:
-        """The model with the start values that never trained, checked by the run's fingerprint.
+        """The model with the frozen start values; a `UserError` where its fingerprint isn't the run's.
 
-        Those that train were given to the first update only: a finished run does without what it started from.
+        Start values of trained parameters aren't needed: the best weights replace them.
         """
         if (name := self.config.model.start) and HEAD not in trained:
             shapes = {path: shape for path, shape in model.shapes.items() if path in trained}
@@ -133,10 +133,13 @@ class RunSource:
         return model
 
     def tokenizer(self, vocabulary: str) -> Tokenizer:
-        """The tokenizer with this vocabulary: the output folder's copy, beside the named body, or where it was.
+        """Loads the run's tokenizer: the output folder's copy, the one beside the caller's body, or the original.
+
+        Args:
+            vocabulary: hash of its vocabulary.
 
         Raises:
-            UserError: none of them is there, or none has it.
+            UserError: none of them exists, or none has this vocabulary.
         """
         kept, config = self.output.path / "tokenizer", self.config.model
         places = [str(kept)] if kept.is_dir() else []
@@ -153,7 +156,7 @@ class RunSource:
                 return tokenizer
             others.append(place)
         if others:
-            told = f"was trained with another tokenizer than there is now ({listed(others)})"
-            raise UserError(f"{self.folder.path}: {told}")
+            fault = f"was trained with another tokenizer than there is now ({listed(others)})"
+            raise UserError(f"{self.folder.path}: {fault}")
         with self.named_errors():
             raise faults[0]

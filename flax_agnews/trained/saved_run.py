@@ -1,4 +1,4 @@
-"""Saves one run's classifier as an output folder of its own, which `Classifier.load` and the commands read."""
+"""Saves one run's classifier as a separate output folder, which `Classifier.load` and the commands read."""
 
 import shutil
 from dataclasses import replace
@@ -18,18 +18,18 @@ from flax_agnews.training.checkpoint import Store
 def save_run(run: LoadedRun, folder: str | Path) -> Path:
     """Writes an output folder with this run alone: settings, tokenizer, best weights, scores.
 
-    The body is in it where nothing else gives its weights again: where they began at random, or were adapted by
-    language modelling. A body of a hub id or directory is loaded from there again, unless all of its weights trained.
+    The body is saved too where it has frozen weights that started at random or were adapted by language modelling. An
+    unchanged body from the hub or a directory is not: loading reads it from there.
 
     Args:
         run: a finished run.
-        folder: where to; it must be empty, or is made.
+        folder: an empty folder; created where it is missing.
 
     Returns:
         The folder, as an absolute path.
 
     Raises:
-        UserError: the folder holds something, or can't be written.
+        UserError: the folder isn't empty, or can't be written.
     """
     place = expanded(str(folder)).resolve()
     check_writable(place)
@@ -49,7 +49,7 @@ def save_run(run: LoadedRun, folder: str | Path) -> Path:
 
 
 def _write(run: LoadedRun, draft: Path, place: Path) -> None:
-    """The folder's files into `draft`, which becomes `place`."""
+    """Writes the folder's files into `draft`, which will be renamed to `place`."""
     result, name, base = run.result, run.result.strategy, run.model.base
     strategies = {key: value for key, value in run.config.strategies.items() if key == name}
     custom = [key for key in run.config.custom if key == name]

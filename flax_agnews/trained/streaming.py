@@ -1,4 +1,4 @@
-"""Classifies files of any size, and lines as they come, in constant memory."""
+"""Classifies files of any size, and lines of an input stream, in constant memory."""
 
 import itertools
 import time
@@ -16,7 +16,7 @@ from flax_agnews.system.text import counted
 from flax_agnews.trained.classifier import Answers, Classifier
 
 ROWS = 4096
-"""Number of texts that are in memory at once: enough to batch like lengths together."""
+"""Number of texts in memory at once: enough to batch texts of similar length together."""
 
 
 def check_apart(target_flag: str, target: Path, source_flag: str, source: Path) -> None:
@@ -68,18 +68,18 @@ def answer_file(
     display: Display,
     delimiter: str | None = None,
 ) -> int:
-    """Copies a file's rows with the answers to their texts; returns the number of rows.
+    """Copies a file's rows with the predictions for their texts added; returns the number of rows.
 
-    The files have been checked by `check_answering`.
+    `check_answering` has checked the files.
 
     Args:
-        classifier: that answers.
-        source: CSV, TSV, JSON, JSONL or Parquet.
-        target: of the same kind, compressed as its suffix says; takes its name when it is whole.
-        columns: of the texts; two for pairs.
-        prefix: before the names of the new columns: `label`, and `p_CLASS` for each class's probability.
+        classifier: the classifier.
+        source: CSV, TSV, JSON, JSONL or Parquet file.
+        target: output file of the same format, compressed as its suffix says; it appears when it is complete.
+        columns: text column, or two for pairs.
+        prefix: prefix of the new columns' names: `label`, and `p_CLASS` for each class's probability.
         display: where progress is shown.
-        delimiter: of a CSV file; None finds it in the header.
+        delimiter: delimiter of a CSV file; None finds it in the header.
     """
     rows, started = 0, time.perf_counter()
     with tables.writing(target) as write, display:
@@ -96,24 +96,24 @@ def answer_file(
 
 
 def added(answers: Answers, prefix: str = "") -> tables.Added:
-    """The columns that are added to a table: the label, and a probability for each class."""
+    """The columns that predictions add to a table: the label, and a probability for each class."""
     columns = [answers.labels, *answers.probabilities.T]
     return dict(zip(_new_columns(answers.classes, prefix), columns, strict=True))
 
 
 def _new_columns(classes: Sequence[str], prefix: str) -> list[str]:
-    """Names of the columns that are added to a table."""
+    """Names of the columns that predictions add to a table."""
     return [f"{prefix}label", *(f"{prefix}p_{name}" for name in classes)]
 
 
 def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[str], None], at_once: int) -> None:
-    """Classifies each line, and gives `tell` a line of label, its probability and text, with tabs between.
+    """Classifies lines, and passes label, its probability and the text, separated by tabs, to `tell` for each.
 
     Args:
-        classifier: that answers.
-        lines: texts; for a classifier of pairs, two texts with a tab between.
-        tell: called with each answer, such as `print`.
-        at_once: number of lines that are read before they are answered.
+        classifier: the classifier.
+        lines: one text each; for a classifier of pairs, two texts separated by a tab.
+        tell: called with each result, such as `print`.
+        at_once: number of lines that are read and classified at a time.
     """
     waiting = iter(lines)
     while texts := list(itertools.islice(waiting, at_once)):
@@ -123,7 +123,7 @@ def answer_lines(classifier: Classifier, lines: Iterable[str], tell: Callable[[s
 
 
 def _pair(line: str) -> tuple[str, str]:
-    """The two texts of a line."""
+    """Splits a line into the two texts of a pair."""
     first, tab, second = line.partition("\t")
     if not tab or "\t" in second:
         raise UserError(f"{shown(line, 80)}: the classifier answers pairs: two texts with a tab between")

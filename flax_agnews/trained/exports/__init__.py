@@ -1,4 +1,4 @@
-"""Exports a finished run to other libraries' formats; each export is read again and compared before it is kept."""
+"""Exports finished runs to other libraries' formats; each export is read back and its logits compared first."""
 
 import shutil
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from flax_agnews.trained.loading import LoadedRun, load_run
 from flax_agnews.training.inference import Inference
 
 TARGETS: dict[str, Target] = {"hf": HF, "peft": PEFT, "flaxgpt2": FLAX_GPT2}
-"""Name of a format in `--to` -> the format."""
+"""Name of an export format, as in `--to` -> the format."""
 
-_BOUND = 2e-5  # of logits, in units of the largest where that is above 1
+_BOUND = 2e-5  # largest difference of logits; relative to the largest logit where that is above 1
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Exported:
     """A finished export.
 
     Attributes:
-        name: of the run, `STRATEGY/seed-K`.
-        folder: that the files are in.
-        difference: the largest difference between the run's logits and those that the files compute.
+        name: name of the run, `STRATEGY/seed-K`.
+        folder: folder with the files.
+        difference: largest absolute difference between the run's logits and those of the export.
     """
 
     name: str
@@ -49,30 +49,31 @@ def export_run(
     strategy: StrategyLike | None = None,
     model: str | Path | None = None,
 ) -> Exported:
-    """Exports a finished run to a format that other libraries load.
+    """Exports a finished run to a format that other libraries load, and checks that its logits are the same.
 
     Args:
-        run: `OUTPUT/STRATEGY/seed-K`, or OUTPUT: of its runs the one with the best validation accuracy.
-        to: `hf`, `peft` or `flaxgpt2`.
-        folder: for its files; made where it is missing.
-        overwrite: an earlier export that is in it.
-        strategy: that trained the run, where it is none of the registered ones.
-        model: the body that it was trained from, hub id or directory, where it has moved; compared by hash.
+        run: folder of a run, `OUTPUT/STRATEGY/seed-K`; or of an experiment, OUTPUT, whose run with the best validation
+            accuracy is exported.
+        to: `hf` (transformers), `peft` or `flaxgpt2`.
+        folder: folder for the files; created where it is missing.
+        overwrite: replace an earlier export in the folder.
+        strategy: the strategy that trained the run, where it isn't a registered one.
+        model: hub id or directory of the body that the run started from, where it has moved; checked by hash.
 
     Raises:
-        UserError: no such run, the format can't hold it, or the folder holds something; then nothing is written.
+        UserError: there is no such run, the format can't hold it, or the folder isn't empty; nothing is written then.
     """
     place = _place(to, folder, overwrite)
     return _export(load_run(run, strategy, exact=True, model=model), to, place)
 
 
 def export_loaded(run: LoadedRun, to: str, folder: str | Path, *, overwrite: bool = False) -> Exported:
-    """Exports a run that is in memory; otherwise as `export_run`."""
+    """Exports a run that is in memory, as `export_run` does."""
     return _export(run.exact(), to, _place(to, folder, overwrite))
 
 
 def _place(to: str, folder: str | Path, overwrite: bool) -> Path:
-    """The folder for an export, checked together with the format's name before a model is loaded."""
+    """Checks an export's format and folder before a model is loaded; returns the folder's absolute path."""
     if to not in TARGETS:
         raise UserError(f"{flag('to')} {to}: no such format.{nearest(to, TARGETS)}")
     place = expanded(str(folder)).resolve()
@@ -117,7 +118,7 @@ def _check_free(place: Path, overwrite: bool) -> None:
 
 
 def _compared(run: LoadedRun, target: Target, folder: Path) -> float:
-    """The largest difference between the logits of the run and of the files; a `UserError` where it is too large."""
+    """The largest difference between the logits of the run and of the export; a `UserError` where it is too large."""
     rng, most = np.random.default_rng(0), run.max_length
     lengths = [length for length in (1, 2, 5, 8, most) if length <= most]
     rows = [rng.integers(0, run.tokenizer.largest_id + 1, length).tolist() for length in lengths]
@@ -127,6 +128,6 @@ def _compared(run: LoadedRun, target: Target, folder: Path) -> float:
         theirs = target.read(folder, run)(tokens)
     difference = float(np.abs(ours - theirs).max())
     if not difference <= _BOUND * max(1.0, float(np.abs(ours).max())):  # NaN fails this, too
-        told = f"its logits differ by {difference:.2g} from the run's; nothing was written"
-        raise UserError(f"{run.folder.path}: what was exported is not the same: {told}")
+        fault = f"its logits differ by {difference:.2g} from the run's; nothing was written"
+        raise UserError(f"{run.folder.path}: what was exported is not the same: {fault}")
     return difference

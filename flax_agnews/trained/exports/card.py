@@ -26,19 +26,19 @@ def write_card(run: LoadedRun, folder: Path, use: str, notes: Sequence[str], lib
 
     Args:
         run: the loaded run.
-        folder: of the export; it exists.
+        folder: the export's folder, which exists.
         use: Python code that loads the export from DIR.
-        notes: sentences about using it, shown as a list.
-        library: that loads it, by its name on the hub.
+        notes: sentences about using the export, shown as a list.
+        library: the library that loads the export, by its name on the hub.
     """
     head = yaml.safe_dump(_metadata(run, library), sort_keys=False, allow_unicode=True)
-    told = "\n".join(f"- {note}" for note in notes)
+    hints = "\n".join(f"- {note}" for note in notes)
     made = f"Made by flax_agnews {__version__} from its run `{run.name}`; read again, it gave that run's logits."
     sections = [
         f"---\n{head}---",
         f"# GPT-2 for text classification, fine-tuned by `{run.model.strategy.name}`",
         _method(run),
-        f"## Use\n\n```python\n{use}```\n\n`DIR` is this folder, or the name of this repository.\n\n{told}",
+        f"## Use\n\n```python\n{use}```\n\n`DIR` is this folder, or the name of this repository.\n\n{hints}",
         f"## Data\n\n{_data(run)}",
         f"## Results\n\n{_results(run)}",
         f"## Settings\n\n```yaml\n{_settings(run)}```",
@@ -48,7 +48,7 @@ def write_card(run: LoadedRun, folder: Path, use: str, notes: Sequence[str], lib
 
 
 def _metadata(run: LoadedRun, library: str) -> dict[str, Any]:
-    """The card's metadata fields, which the hub reads."""
+    """The card's metadata for the hub."""
     model, source = run.config.model, run.config.data.source
     on_hub = next(kind for kind in SOURCES if kind.claims(source)) is hub
     tags = ["gpt2", "flax_agnews", run.model.strategy.name]
@@ -74,19 +74,19 @@ def _method(run: LoadedRun) -> str:
 
 
 def _data(run: LoadedRun) -> str:
-    """A paragraph on the texts: their source, how many in each split, and their classes."""
+    """A paragraph on the texts: source, number in each split, and classes."""
     try:
         data = read_results(run.output.path).data
         sizes = [(data.train, "training"), (data.validation, "validation"), (data.test, "test")]
-    except UserError:  # the card says less
+    except UserError:  # the results are gone: leave the sizes out
         sizes = []
     names = listed(map(_code, run.classes), 30)
     parted = [f"{number:,} {word}" for number, word in sizes[:-1]]
     parted += [counted(number, f"{word} text") for number, word in sizes[-1:]]
-    told = f": {', '.join(parted)}" if parted else ""
+    numbers = f": {', '.join(parted)}" if parted else ""
     columns = " and ".join(map(_code, run.config.data.text_columns))
     source = _code(_short(run.config.data.source))
-    return f"{source}{told}, by column {columns}. {counted(len(run.classes), 'class')}: {names}."
+    return f"{source}{numbers}, by column {columns}. {counted(len(run.classes), 'class')}: {names}."
 
 
 def _results(run: LoadedRun) -> str:
@@ -94,7 +94,7 @@ def _results(run: LoadedRun) -> str:
     rows = ["| seed | best epoch | validation accuracy | test accuracy | test macro-F1 | test loss |"]
     rows.append("|---:|---:|---:|---:|---:|---:|")
     finished = [result for result in run.output.finished([]) if result.strategy == run.result.strategy]
-    for result in finished or [run.result]:  # its folder may be gone
+    for result in finished or [run.result]:  # the run's folder may be gone
         this = " (this one)" if result.seed == run.result.seed else ""
         validated = result.val_accuracy[result.best_epoch - 1] if 1 <= result.best_epoch <= result.epochs else None
         scores = " | ".join(map(_score, (validated, result.test_accuracy, result.test_macro_f1, result.test_loss)))

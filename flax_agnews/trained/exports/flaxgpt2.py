@@ -42,7 +42,7 @@ def write(run: LoadedRun, folder: Path) -> None:
 
 
 def read(folder: Path, run: LoadedRun) -> Logits:
-    """Reads the export again; returns the function that computes its logits."""
+    """Reads the export back; returns a function that computes its logits."""
     restore = serialization.msgpack_restore
     return read_plain(folder, run, lambda: restore((folder / _FILE).read_bytes())["score"]["kernel"])
 

@@ -31,7 +31,7 @@ def write(run: LoadedRun, folder: Path) -> None:
 
 
 def read(folder: Path, run: LoadedRun) -> Logits:
-    """Reads the export again; returns the function that computes its logits."""
+    """Reads the export back; returns a function that computes its logits."""
     return read_plain(folder, run, lambda: load_file(folder / _FILE)[_SCORE].T)
 
 

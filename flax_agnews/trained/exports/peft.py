@@ -34,7 +34,7 @@ logits = model(input_ids=ids).logits
 
 
 def why_not(run: LoadedRun) -> str | None:
-    """Why the run can't be exported, in a few words; None where PEFT has its method."""
+    """Why the run can't be exported, in a few words; None where it can, since PEFT has the strategy's method."""
     return None if run.model.strategy.peft else _lacking(run.model.strategy)
 
 
@@ -56,10 +56,10 @@ def write_adapter(
     """Writes adapter_config.json and adapter_model.safetensors, whose header names body and classes.
 
     Args:
-        folder: that they are written to; it exists.
-        strategy: that trained the adapter.
-        base: the body that it was trained on.
-        trained: path -> array, the trained leaves.
+        folder: folder for the files, which exists.
+        strategy: the strategy that trained the adapter.
+        base: the body that the adapter was trained on.
+        trained: path -> array of every trained leaf.
         classes: names of the classes, in the order of the logits.
 
     Raises:
@@ -79,7 +79,7 @@ def write_adapter(
 
 
 def _notes(run: LoadedRun) -> list[str]:
-    """Sentences for the card about using the adapter."""
+    """Sentences for the model card about using the adapter."""
     peft, end = run.model.strategy.peft, run.tokenizer.end_of_text
     assert peft is not None
     pair = f"**Pairs**: the ids of the first text, {end} (end-of-text), the ids of the second one."
@@ -94,7 +94,7 @@ def _notes(run: LoadedRun) -> list[str]:
 
 
 def read(folder: Path, run: LoadedRun) -> Logits:
-    """Reads the adapter again; returns the function that computes its logits on the run's body."""
+    """Reads the adapter back; returns a function that computes its logits on the run's body."""
     found = read_adapter(run.model, run.trained_shapes, partial(fetch_file, str(folder)), run.classes, str(folder))
     return Inference(run.model, {path: jnp.asarray(value) for path, value in found.items()}, run.frozen).logits
 

@@ -1,10 +1,10 @@
-"""Turns a run into a plain GPT-2 with a head: adapters merged, a padding token of its own, tokenizer, config.json.
+"""Turns a run into a plain GPT-2 with a head: merged adapters, an added padding token, tokenizer and config.json.
 
-GPT2ForSequenceClassification pools the last token that isn't the padding token. GPT-2 has none, and the usual stand-in,
-end-of-text, is what an empty text and the place between a pair's texts are here: a pair whose second text is empty
-would be pooled at the end of its first one. So the vocabulary gets one more entry, which no text contains. Where the
-run reads special tokens in texts as tokens, the name of that entry would be read as one, too: it is one that nobody
-writes.
+GPT2ForSequenceClassification pools the last token that isn't the padding token. GPT-2 has no padding token, and the
+usual substitute, end-of-text, has other uses here: it is the only token of an empty text, and it separates the texts of
+a pair, so that a pair with an empty second text would be pooled at the end of the first one. So the vocabulary gets one
+more entry, for padding, which no text contains. Where the run reads special tokens in texts as tokens, a text that
+contains that entry's name would be read as padding, so that the name is one that nobody writes.
 """
 
 import itertools
@@ -33,11 +33,11 @@ from flax_agnews.training.adapted_model import adapt_model
 from flax_agnews.training.inference import Inference
 
 HEAD, TOKENS = "score/kernel", "transformer/wte/embedding"
-PADDING, RARE_PADDING = "<|pad|>", "<|flax_agnews_padding|>"  # the second where texts may hold special tokens
+PADDING, RARE_PADDING = "<|pad|>", "<|flax_agnews_padding|>"  # the second where texts may contain special tokens
 
 
 def why_not(run: LoadedRun) -> str | None:
-    """Why the run can't be made a plain GPT-2, in a few words; None where it can."""
+    """Why the run can't be turned into a plain GPT-2, in a few words; None where it can."""
     if count := run.module.prompt_tokens:
         return f"the {count} positions before every text can't be merged into a GPT-2"
     try:
@@ -53,11 +53,11 @@ def write_plain(run: LoadedRun, folder: Path, architecture: str) -> dict[str, np
 
     Args:
         run: the loaded run.
-        folder: of the export; it exists.
-        architecture: the model's class in `transformers`.
+        folder: the export's folder, which exists.
+        architecture: name of the model's class in `transformers`.
 
     Returns:
-        Path -> array of body and head, which the caller writes.
+        Path -> array of body and head, for the caller to write.
     """
     found = {path: np.asarray(value) for path, value in parameters.split(merged(run.module))[1].items()}
     padding = _write_tokenizer(run, folder)
@@ -80,10 +80,10 @@ def write_plain(run: LoadedRun, folder: Path, architecture: str) -> dict[str, np
 
 
 def read_plain(folder: Path, run: LoadedRun, read_head: Callable[[], np.ndarray]) -> Logits:
-    """Reads an export again, config and tokenizer included; returns the function that computes its logits.
+    """Reads an export back, with config and tokenizer; returns a function that computes its logits.
 
     Args:
-        folder: of the export.
+        folder: the export's folder.
         run: the loaded run.
         read_head: reads the head's weights, [width, classes].
 
@@ -99,7 +99,7 @@ def read_plain(folder: Path, run: LoadedRun, read_head: Callable[[], np.ndarray]
 
 
 def notes(run: LoadedRun) -> list[str]:
-    """Sentences for the card about using the export."""
+    """Sentences for the model card about using the export."""
     most, end = run.max_length, run.tokenizer.end_of_text
     pair = (
         "Each text is a pair: its two texts with end-of-text between them, which the tokenizer puts there where it is "
@@ -121,7 +121,7 @@ def notes(run: LoadedRun) -> list[str]:
 
 
 def _write_tokenizer(run: LoadedRun, folder: Path) -> int:
-    """Writes tokenizer.json and tokenizer_config.json; returns the id of padding, which the tokenizer gives no text."""
+    """Writes tokenizer.json and tokenizer_config.json; returns the id of the padding token, which no text contains."""
     own, end = run.tokenizer, run.tokenizer.end_of_text
     backend: Any = Backend.from_str(own.backend.to_str())
     ordinary: Mapping[str, int] = backend.get_vocab(with_added_tokens=False)
@@ -142,7 +142,7 @@ def _write_tokenizer(run: LoadedRun, folder: Path) -> int:
         "padding_side": "right",
         "truncation_side": "right",
         "model_max_length": run.max_length,
-        "split_special_tokens": split,  # in texts, as here
+        "split_special_tokens": split,  # special tokens in texts are read as in the run
     }
     write_json(folder / "tokenizer_config.json", fields)
     return padding

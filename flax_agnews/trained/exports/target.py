@@ -11,19 +11,19 @@ from flax_agnews.data.tokens import Ragged
 from flax_agnews.trained.loading import LoadedRun
 
 Logits = Callable[[Ragged], Float[np.ndarray, "texts classes"]]
-"""A function: token ids of texts -> their logits."""
+"""A function from the token ids of texts to their logits."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A format to export to.
+    """An export format.
 
     Attributes:
-        summary: what loads it, in a few words.
-        why_not: gives the reason, in a few words, why the format can't hold a run; None where it can.
+        summary: what loads the format, in a few words.
+        why_not: returns the reason, in a few words, why the format can't hold a run; None where it can.
         write: writes a run's files into an existing, empty folder.
-        read: reads the written files, and of the run only what they don't hold; returns the function that computes
-            logits from them.
+        read: reads the written files back, with parts that they lack taken from the run; returns a function that
+            computes their logits.
     """
 
     summary: str

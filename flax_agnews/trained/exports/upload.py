@@ -1,4 +1,4 @@
-"""Uploads an export to the Hugging Face hub, through its own client."""
+"""Uploads an export to the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from flax_agnews.errors import UserError, flag, shown
 
 
 def check_upload(name: str) -> None:
-    """Raises a `UserError` where the repository's name is impossible, or there is no token."""
+    """Raises a `UserError` where the repository's name is invalid, or no token is set."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -23,7 +23,7 @@ def check_upload(name: str) -> None:
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
-    """Uploads a folder as a model repository, which is made where it is missing; returns its address.
+    """Uploads a folder as a model repository, created where it is missing; returns the repository's URL.
 
     Args:
         folder: the finished export.
@@ -31,7 +31,7 @@ def upload(folder: Path, name: str, private: bool) -> str:
         private: whether a new repository is private.
 
     Raises:
-        UserError: the hub refuses, or can't be reached; what it said.
+        UserError: the hub refuses or can't be reached; the message has the hub's.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
