@@ -53,7 +53,7 @@ def _windows(
 
 @dataclass(frozen=True)
 class Layout:
-    """Which tokens attend to which in one device's micro-batch.
+    """The arrangement of one device's micro-batch: which tokens attend to which, and where texts end.
 
     Attributes:
         place: coordinates of the tokens; positions start after the soft prompt, if there is one.

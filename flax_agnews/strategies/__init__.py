@@ -35,7 +35,7 @@ REGISTRY = Registry(
 )
 
 ALL = ("full", "prompt", "partial")
-"""What `--strategy all` runs: the original experiment's three."""
+"""The strategies that `--strategy all` runs: the original experiment's three."""
 
 
 def chosen(names: str) -> list[Entry]:

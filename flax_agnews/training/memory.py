@@ -29,7 +29,7 @@ def keep_freed() -> bool:
     """Keeps freed memory in the process, on Linux with glibc: a step's temporaries then cause no page faults.
 
     XLA allocates a step's temporaries as one block, which glibc gives back to the system at the end of every step and
-    faults in anew at the next. Measured on a small GPT-2: 17,700 page faults a step without, 300 to 600 with, and a
+    faults in anew at the next. Measured on a small GPT-2: 17,700 page faults per step without, 300 to 600 with, and a
     quarter of the processor time. Best before JAX starts its threads, which have arenas of their own otherwise.
 
     Returns:
@@ -50,7 +50,7 @@ def out_of_memory(train: TrainConfig, language_batch: int | None = None) -> Iter
         train: settings of training.
         language_batch: texts per batch of language modelling; None if a strategy trains.
     """
-    from jax.errors import JaxRuntimeError  # here, since this module is imported before JAX, for `keep_freed`
+    from jax.errors import JaxRuntimeError  # here, so that `keep_freed` can be imported without JAX
 
     try:
         yield
