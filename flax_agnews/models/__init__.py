@@ -1,1 +1,1 @@
-"""GPT-2, the classifier on it, and their weights on disk."""
+"""GPT-2, the text classifier built on it, and the files of their weights."""

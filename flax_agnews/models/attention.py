@@ -1,4 +1,4 @@
-"""Causal attention within texts that stand one behind the other on a flat token axis, the longest first."""
+"""Causal attention within each text of a batch whose texts are packed on one flat token axis, the longest first."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax_agnews.models import dropout
 from flax_agnews.models.dropout import Noise, Place
 from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
 
-_NOTHING = -1e30  # a score that no weight survives; finite, so that a row without any key stays finite
+_NOTHING = -1e30  # score of a masked key: its weight is zero; finite, so that a row without any key stays finite
 
 
 def attend(
@@ -23,10 +23,11 @@ def attend(
     """Softmax attention of every token, scores and weights in float32.
 
     Args:
-        q, k, v: queries, keys and values. They are cast to the type of products late: XLA on a CPU fuses the gradient
-            of a cast with that of the windows into one loop that takes 60 ms a layer at 124M, a sixth of a step.
-        forward: the pass of the batch.
-        scale: what scores are multiplied by.
+        q, k, v: queries, keys and values. Keys and values are cast to the compute type only after the windows are
+            taken: XLA on a CPU fuses the gradient of an earlier cast with that of the windows into one loop that takes
+            60 ms per layer at 124M, a sixth of a step.
+        forward: context of the pass: layout, prefix, dropout and compute type.
+        scale: factor of the scores.
         depth: number of the layer, from 1.
     """
     layout, dtype, prefix = forward.layout, forward.dtype, forward.before(depth)
@@ -58,7 +59,7 @@ def attend_last(
     scale: float,
     depth: int,
 ) -> Float[Array, "texts heads head_width"]:
-    """Softmax attention of the pooled tokens only; a text's last token sees all of its text.
+    """Softmax attention of each text's last token only, which is the pooled one and sees the whole text.
 
     Args:
         q: queries of the pooled tokens.
@@ -66,7 +67,7 @@ def attend_last(
         forward, scale, depth: as in `attend`.
 
     Returns:
-        What the pooled tokens get, of v's type.
+        Attention output of the pooled tokens, of v's type.
     """
     layout, prefix = forward.layout, forward.before(depth)
     if layout.apart:
@@ -90,7 +91,7 @@ def _attend_last_apart(
     prefix: KeysValues | None,
     scale: float,
 ) -> Float[Array, "texts heads head_width"]:
-    """`attend_last` where texts stand apart: each looks at its own keys only. In evaluation, without dropout."""
+    """`attend_last` where texts lie a fixed stride apart: each sees its own keys. Evaluation only: no dropout."""
     q = q * jnp.asarray(scale, q.dtype)
     k, v = (a.reshape(len(q), -1, *a.shape[1:]) for a in (k, v))
     scores = jnp.where(pooled, _product("shd,skhd->hsk", q, k), _NOTHING)
@@ -112,7 +113,7 @@ def attend_prompt(
     scale: float,
     depth: int,
 ) -> Float[Array, "prefix heads head_width"]:
-    """A soft prompt's own causal attention, of v's type; arguments as in `attend`."""
+    """Causal attention among a soft prompt's own tokens, of v's type; arguments as in `attend`."""
     p = len(q)
     scores = _product("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k)
     weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((p, p), bool)), scores, _NOTHING), axis=-1)
@@ -123,7 +124,7 @@ def attend_prompt(
 def _after(
     prefix: KeysValues | None, positions: Int[Array | np.ndarray, "n keys"]
 ) -> Int[Array | np.ndarray, "n all_keys"]:
-    """Positions of a prefix and of the keys behind it."""
+    """Positions of the keys, with those of the prefix in front."""
     if not prefix:
         return positions
     before = jnp.broadcast_to(jnp.arange(len(prefix[0])), (len(positions), len(prefix[0])))
@@ -137,7 +138,7 @@ def _drop(
     noise: Noise | None,
     depth: int,
 ) -> Float[Array, "*some heads queries keys"]:
-    """Dropout on attention weights; a unit is (head, the key's position)."""
+    """Dropout of attention weights; the hash's unit is (head, position of the key)."""
     if noise is None or not (rate := noise.rate(depth, 1)):
         return weights
     rows = noise.rows(depth, 1, queries)[..., None, :, None]
@@ -146,10 +147,11 @@ def _drop(
 
 
 def _units(heads: int, positions: Int[Array | np.ndarray, "*shape"]) -> UInt32[Array, "heads *shape"]:
-    """Numbers for (head, key position); positions stay below 2^16."""
+    """A different number for every (head, key position), for positions below 2^16."""
     head = jnp.arange(heads, dtype=jnp.uint32).reshape(-1, *[1] * positions.ndim)
     return head * jnp.uint32(2**16) + positions.astype(jnp.uint32)
 
 
 def _product(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
+    """An einsum with sums in float32."""
     return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)

@@ -17,21 +17,21 @@ from flax_agnews.models.token_layout import Layout
 
 
 class Before(Protocol):
-    """The interface of what stands before every text: the classifier's submodule `prompt`."""
+    """Interface of the classifier's submodule `prompt`: a soft prompt or a prefix before every text."""
 
     @property
     def tokens(self) -> int:
-        """Positions that it takes before every text."""
+        """Number of positions that it takes before every text."""
 
     def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
-        """The keys and values of each layer that every text sees."""
+        """Its keys and values in each layer, to which the tokens of every text attend."""
 
 
 class Prompt(nnx.Module):
     """Soft prompt vectors before every text (Lester et al. 2021, https://arxiv.org/abs/2104.08691).
 
     Args:
-        embedding: first values of the vectors.
+        embedding: initial values of the vectors.
     """
 
     def __init__(self, embedding: Float32[Array, "tokens width"]) -> None:
@@ -43,7 +43,7 @@ class Prompt(nnx.Module):
         return self.embedding.shape[0]
 
     def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
-        """The keys and values of each layer that every text sees: those that the body computes from the vectors."""
+        """The keys and values that the body computes from the vectors, by layer."""
         return body.prompt(self.embedding[...], noise, dtype)
 
 
@@ -51,10 +51,10 @@ class ClassifierModule(nnx.Module):
     """GPT-2 with a classification head, as transformers' GPT2ForSequenceClassification: `score` has no bias.
 
     Args:
-        config: of the body.
+        config: configuration of the body.
         classes: number of classes.
-        key: for random weights.
-        attention: how tokens attend, in blocks or rows.
+        key: random key of the initial weights.
+        attention: implementation of attention: blocks, rows or cudnn.
     """
 
     def __init__(self, config: GPT2Config, classes: int, key: Key[Array, ""], attention: Way = "blocks") -> None:
@@ -75,7 +75,7 @@ class ClassifierModule(nnx.Module):
         return 0 if self.prompt is None else self.prompt.tokens
 
     def prefix(self, noise: Noise | None = None, dtype: Any = jnp.float32) -> list[KeysValues] | None:
-        """The keys and values of each layer that every text sees first, computed once for all texts; None without."""
+        """Keys and values of the prompt by layer, computed once for all texts; None without a prompt."""
         return None if self.prompt is None else self.prompt.seen(self.transformer, noise, dtype)
 
     def hidden(
@@ -87,14 +87,14 @@ class ClassifierModule(nnx.Module):
         prefix: list[KeysValues] | None = None,
         pooled: bool = False,
     ) -> Float32[Array, "tokens_or_texts width"]:
-        """Hidden states of every token, or of each text's last one.
+        """Hidden states of every token, or only of each text's last token.
 
         Args:
-            batch: token ids, or what enters layer `batch.depth`.
+            batch: token ids, or the input of layer `batch.depth`.
             noise: source of dropout in training; None in evaluation.
-            dtype: of the operands of matrix products.
-            prefix: of `self.prefix`, where it is computed already.
-            pooled: whether only each text's last token is asked for; the last layer is then computed for it alone.
+            dtype: type of the operands of matrix products.
+            prefix: result of `self.prefix`, if it has been computed already.
+            pooled: whether to return only each text's last token; the last layer is then computed for it alone.
         """
         body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, self.attention)
         x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
@@ -108,5 +108,5 @@ class ClassifierModule(nnx.Module):
         dtype: Any = jnp.float32,
         prefix: list[KeysValues] | None = None,
     ) -> Float32[Array, "texts classes"]:
-        """Class scores of each text, from the hidden state of its last token; arguments as in `hidden`."""
+        """Logits of each text, from the hidden state of its last token; arguments as in `hidden`."""
         return self.score(self.hidden(batch, noise, dtype, prefix=prefix, pooled=True))

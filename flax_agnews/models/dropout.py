@@ -14,21 +14,21 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, UInt32
 
 PROMPT_TEXT = 0xFFFFFFFF
-"""The text number of a soft prompt's tokens: they belong to no text, and stand once for all of them."""
+"""Text number of a soft prompt's tokens, which are computed once for all texts."""
 
 SITES = 4  # a layer's sites: 0 embedding (or unused), 1 attention weights, 2 attention output, 3 MLP output
 
 ADDED_SITES = 2**16
-"""What is added to a layer numbers its sites from here on: no layer's own reach so far."""
+"""First site number for modules that a strategy adds to a layer, above the numbers of all layers' own sites."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Dropout rates of GPT-2's three kinds of site, 0 to 1, and the depths that are noisy.
+    """Dropout rates of GPT-2's three kinds of site, 0 to 1, and the layers in which they hold.
 
     Attributes:
         embd, attn, resid: `embd_pdrop`, `attn_pdrop`, `resid_pdrop` of config.json.
-        noisy: [layers + 1] whether the embedding (0) and each layer (1, 2, ...) draw dropout in training.
+        noisy: [layers + 1] whether the embedding (0) and each layer (1, 2, ...) have dropout in training.
     """
 
     embd: float
@@ -39,27 +39,27 @@ class Rates:
 
 @dataclass(frozen=True)
 class Place:
-    """Token coordinates that seed dropout: where tokens stand, whatever the arrangement.
+    """Token coordinates that seed dropout, which don't depend on how the batch is arranged.
 
     Attributes:
-        text: number of each token's text in the whole batch; `PROMPT_TEXT` in a soft prompt.
-        position: place in the text, a soft prompt counted.
+        text: number of each token's text in the whole batch; `PROMPT_TEXT` for tokens of a soft prompt.
+        position: position of each token in its text, counted from the beginning of the prompt if there is one.
     """
 
     text: UInt32[Array | np.ndarray, "*tokens"]
     position: Integer[Array | np.ndarray, "*tokens"]
 
     def __getitem__(self, index: Any) -> "Place":
-        """The places of some of the tokens."""
+        """The coordinates of some of the tokens."""
         return Place(self.text[index], self.position[index])
 
     def blocks(self, size: int) -> "Place":
-        """The places of all tokens, in blocks of `size` tokens: an axis of blocks, and one of the tokens in a block."""
+        """The coordinates reshaped to [blocks, size]."""
         return Place(self.text.reshape(-1, size), self.position.reshape(-1, size))
 
 
 def prompt_place(tokens: int) -> Place:
-    """The place of a soft prompt's tokens: in no text, before every one."""
+    """The coordinates of a soft prompt's tokens."""
     return Place(jnp.full(tokens, PROMPT_TEXT, jnp.uint32), jnp.arange(tokens))
 
 
@@ -68,8 +68,8 @@ class Noise:
     """The source of dropout masks in one step of training.
 
     Attributes:
-        seed, step: of the run; traced.
-        rates: of dropout, by kind of site; static.
+        seed, step: seed of the run and number of the update; traced.
+        rates: dropout rates; static.
     """
 
     seed: Integer[Array, ""]
@@ -77,26 +77,26 @@ class Noise:
     rates: Rates
 
     def rate(self, depth: int, site: int) -> float:
-        """The rate of a site; 0 where the depth is not noisy."""
+        """The dropout rate of a site (0 to 3) at a depth (0: embedding); 0 where the layer has none."""
         if not self.rates.noisy[depth]:
             return 0.0
         return (self.rates.embd, self.rates.attn, self.rates.resid, self.rates.resid)[site]
 
     def rows(self, depth: int, site: int, place: Place) -> UInt32[Array, "*tokens"]:
-        """A 32-bit key for each token, in the shape of `place`."""
+        """A 32-bit hash of seed, step, site and coordinates for each token, in the shape of `place`."""
         key = fold(fold(jnp.uint32(depth * SITES + site), self.seed), self.step)
         return fold(fold(key, place.text.astype(jnp.uint32)), place.position.astype(jnp.uint32))
 
     def __call__(
         self, x: Float[Array, "tokens width"], depth: int, site: int, place: Place
     ) -> Float[Array, "tokens width"]:
-        """Drops units of x at a site, at the body's rate: each is zero, or scaled by 1 / (1 - rate)."""
+        """Dropout of x at the body's rate for the site: each unit becomes zero, or is scaled by 1 / (1 - rate)."""
         return self.drop(x, self.rate(depth, site), depth, site, place)
 
     def drop(
         self, x: Float[Array, "tokens width"], rate: float, depth: int, site: int, place: Place
     ) -> Float[Array, "tokens width"]:
-        """Drops units of x as a call does, at any rate."""
+        """Dropout of x as by `__call__`, at a given rate."""
         if rate == 0:
             return x
         units = jnp.arange(x.shape[-1], dtype=jnp.uint32)
@@ -111,21 +111,21 @@ def mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
 
 
 def fold(h: UInt32[Array, "*some"], value: Integer[Array | np.ndarray, "*others"]) -> UInt32[Array, "*all"]:
-    """Folds one more coordinate into a hash; the shapes are broadcast."""
+    """Combines a hash with one more coordinate; the shapes are broadcast."""
     return mix(h * jnp.uint32(5) + jnp.uint32(0xE6546B64) ^ value * jnp.uint32(0x9E3779B1))
 
 
 def keep(rows: UInt32[Array, "*some"], units: UInt32[Array, "*others"], rate: float) -> Bool[Array, "*all"]:
-    """Which units stay: true with probability 1 - rate.
+    """The dropout mask: true (kept) with probability 1 - rate.
 
     Args:
-        rows: keys of tokens (`Noise.rows`).
-        units: numbers of units; broadcast with `rows`.
-        rate: share that is dropped, 0 to 1.
+        rows: hashes of tokens (`Noise.rows`).
+        units: numbers of the units; broadcast with `rows`.
+        rate: share of units to drop, 0 to 1.
     """
     return mix(rows ^ (units * jnp.uint32(0x9E3779B1))) >= jnp.uint32(min(rate * 2**32, 2**32 - 1))
 
 
 def apply(x: Float[Array, "*shape"], kept: Bool[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:
-    """x where kept, scaled so that its mean stays; zero elsewhere."""
+    """x / (1 - rate) where kept, zero elsewhere."""
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))

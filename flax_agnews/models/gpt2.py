@@ -21,7 +21,7 @@ from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
 from flax_agnews.models.layers import Embed, LayerNorm, Linear
 from flax_agnews.models.rows import attend_rows
 
-# config.json's names -> functions, as transformers.activations.ACT2FN has them.
+# Names in config.json -> the functions that transformers.activations.ACT2FN has for them.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu_new": partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
@@ -47,9 +47,9 @@ _RATE = (_number(0, 1), "a number, at least 0 and below 1")
 _SIZE = (_number(0, math.inf), "a number, 0 or more")
 _FLAG = (lambda value: type(value) is bool, "true or false")
 
-# config.json's field -> (whether a value is possible, which ones are).
+# Field of config.json -> (check of a value, description of the allowed values).
 _POSSIBLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    # Far beyond any GPT-2: what is built by such a number would never end.
+    # Limits far beyond any GPT-2: a larger number would only exhaust memory or time.
     **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_head", "n_inner"), _whole(10_000_000)),
     "n_layer": _whole(1000),
     **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), _RATE),
@@ -61,7 +61,7 @@ _POSSIBLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """The fields of a body's config.json that change what it computes, under their own names."""
+    """Configuration of a body: the fields of config.json that change what it computes, with its names and defaults."""
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -84,17 +84,20 @@ class GPT2Config:
         return self.n_inner or 4 * self.n_embd
 
     def scale(self, layer: int) -> float:
-        """The factor of attention scores in a layer; 0 is the first."""
+        """The factor of attention scores in a layer, from 0."""
         scale = (self.n_embd // self.n_head) ** -0.5 if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], where: str = "config.json") -> "GPT2Config":
-        """Reads config.json's fields; unknown ones are left out, impossible ones are a `UserError`.
+        """Makes a configuration from the fields of a config.json; ignores unknown fields.
 
         Args:
-            fields: by name.
+            fields: name -> value.
             where: the file's name, for errors.
+
+        Raises:
+            UserError: a value is invalid or not supported.
         """
         if (kind := fields.get("model_type", "gpt2")) != "gpt2":
             raise UserError(f"{where}: model_type is {shown(kind)}; only gpt2 is supported")
@@ -114,21 +117,22 @@ class GPT2Config:
 
 
 class Attention(nnx.Module):
-    """Causal self-attention; `c_attn` gives queries, keys and values side by side."""
+    """Causal self-attention; the outputs of `c_attn` are queries, keys and values, side by side."""
 
     def __init__(self, config: GPT2Config, key: Key[Array, ""], layer: int) -> None:
         c_attn, c_proj = jax.random.split(key)
         width, std = config.n_embd, config.initializer_range
         self.c_attn = Linear.random(c_attn, width, 3 * width, std)
-        # GPT-2 scales the layers that write to the residual stream by their number, 1 / sqrt(2 L).
+        # GPT-2 scales the initial weights of the 2 L layers that write to the residual stream by 1 / sqrt(2 L).
         self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale, self.depth = config.n_head, config.scale(layer), layer + 1
 
     def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
-        """What every token gets from those that it sees.
+        """Attention output of every token.
 
         Raises:
-            UserError: in rows, a prefix or dropout on attention weights, by a model that `check_attention` hasn't seen.
+            UserError: attention is computed in rows, with a prefix or dropout on attention weights; happens only where
+                `check_attention` was not called for the model.
         """
         layout = forward.layout
         qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
@@ -145,7 +149,7 @@ class Attention(nnx.Module):
         return self.c_proj(out.reshape(x.shape), forward)
 
     def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
-        """What each text's pooled token gets."""
+        """Attention output of each text's pooled token only."""
         width, last = x.shape[1], forward.layout.last
         pooled = forward.tokens(last)
         q = self._heads(self.c_attn(x[last], pooled, slice(width)), forward.dtype)
@@ -157,7 +161,7 @@ class Attention(nnx.Module):
     def prompt(
         self, x: Float32[Array, "prefix width"], forward: ForwardPass
     ) -> tuple[KeysValues, Float32[Array, "prefix width"]]:
-        """The keys and values of a soft prompt, which texts see, and what its own tokens get."""
+        """The keys and values of a soft prompt's tokens, and their attention output."""
         qkv = self.c_attn(x, forward)
         q, k, v = (self._heads(a, forward.dtype) for a in jnp.split(qkv, 3, axis=-1))
         out = attend_prompt(q, k, v, forward, self.scale, self.depth)
@@ -194,30 +198,31 @@ class Block(nnx.Module):
         self.depth = layer + 1
 
     def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
-        """The residual stream behind the layer."""
+        """The residual stream after the layer."""
         return self._add(x, self.attn(self.ln_1(x), forward), forward)
 
     def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
-        """The same of each text's pooled token: all keys and values, but one query and one MLP row a text."""
+        """As `__call__`, for each text's pooled token only: one query and one row of the MLP per text."""
         attended, last = self.attn.last(self.ln_1(x), forward), forward.layout.last
         return self._add(x[last], attended, forward.tokens(last))
 
     def prompt(
         self, x: Float32[Array, "prefix width"], forward: ForwardPass
     ) -> tuple[KeysValues, Float32[Array, "prefix width"]]:
-        """The keys and values of a soft prompt, which texts see, and its own residual stream behind the layer."""
+        """The keys and values of a soft prompt's tokens, and their residual stream after the layer."""
         seen, attended = self.attn.prompt(self.ln_1(x), forward)
         return seen, self._add(x, attended, forward)
 
     def _add(
         self, x: Float32[Array, "tokens width"], attended: Float32[Array, "tokens width"], forward: ForwardPass
     ) -> Float32[Array, "tokens width"]:
+        """Adds the attention output and then the MLP's to the residual stream, both with dropout."""
         x = x + forward.drop(attended, self.depth, 2)
         return x + forward.drop(self.mlp(self.ln_2(x), forward), self.depth, 3)
 
 
 class GPT2(nnx.Module):
-    """The body: embeddings, layers, final layer norm. No language-model head of its own (it is `wte`, tied)."""
+    """The body: embeddings, layers and final layer norm. The language-model head is `wte`, tied."""
 
     def __init__(self, config: GPT2Config, key: Key[Array, ""]) -> None:
         wte, wpe, *layers = jax.random.split(key, 2 + config.n_layer)
@@ -230,17 +235,17 @@ class GPT2(nnx.Module):
     def embed(
         self, vectors: Float32[Array, "tokens width"], place: Place, noise: Noise | None
     ) -> Float32[Array, "tokens width"]:
-        """What enters the first layer: token vectors with those of their positions, after dropout."""
+        """Input of the first layer: token vectors plus position vectors, with dropout."""
         x = vectors + self.wpe(place.position)
         return x if noise is None else noise(x, 0, 0, place)
 
     def prompt(self, vectors: Float[Array, "prefix width"], noise: Noise | None, dtype: Any) -> list[KeysValues]:
-        """The keys and values of a soft prompt in each layer, which every text sees: computed once for all texts.
+        """Keys and values of a soft prompt by layer, computed once for all texts.
 
         Args:
-            vectors: of the prompt's tokens, as `wte` has them.
+            vectors: embeddings of the prompt's tokens, before position embeddings.
             noise: source of dropout in training; None in evaluation.
-            dtype: of the operands of matrix products.
+            dtype: type of the operands of matrix products.
         """
         forward = ForwardPass.of_prompt(len(vectors), noise, dtype)
         x, seen = self.embed(vectors, prompt_place(len(vectors)), noise), []
@@ -252,13 +257,13 @@ class GPT2(nnx.Module):
     def __call__(
         self, x: Float32[Array, "tokens width"], forward: BatchPass, *, first: int = 0, pooled: bool = False
     ) -> Float32[Array, "tokens_or_texts width"]:
-        """Hidden states after the final layer norm, of every token or of each text's pooled one.
+        """Hidden states after the final layer norm, of every token or of each text's pooled token.
 
         Args:
-            x: what enters layer `first`.
-            forward: the pass of the batch.
-            first: layers below it have been computed.
-            pooled: whether only each text's last token is asked for.
+            x: input of layer `first`.
+            forward: context of the pass.
+            first: first layer to compute, from 0.
+            pooled: whether to return only each text's last token.
         """
         x = self.layers(x, forward, first=first, end=len(self.h) - pooled)
         if pooled and first < len(self.h):
@@ -270,7 +275,7 @@ class GPT2(nnx.Module):
     def layers(
         self, x: Float32[Array, "tokens width"], forward: BatchPass, *, first: int = 0, end: int
     ) -> Float32[Array, "tokens width"]:
-        """The residual stream behind layers `first` to `end` (without it)."""
+        """The residual stream after layers `first` to `end` - 1."""
         for i in range(first, end):
             x = self.h[i](x, forward)
         return x

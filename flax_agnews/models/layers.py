@@ -1,4 +1,4 @@
-"""Linear layers, embedding tables and layer norm, the modules that a body is made of."""
+"""The basic modules of a body: linear layers, embedding tables and layer norm."""
 
 from functools import partial
 from typing import Any
@@ -18,8 +18,8 @@ def product(
 ) -> Float32[Array, "tokens outputs"]:
     """The matrix product x @ kernel; operands in `dtype`, sums in float32.
 
-    Autodiff would multiply the float32 cotangent by operands in `dtype`, which no processor does fast; here the
-    cotangent is cast as well, so that all three products have operands of one type.
+    Autodiff would multiply the float32 cotangent by operands in `dtype`, which no processor does fast; the custom
+    gradient casts the cotangent too, so that all three products have operands of one type.
     """
     return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
 
@@ -50,7 +50,7 @@ product.defvjp(_forward, _backward)
 class Linear(nnx.Module):
     """A linear layer, x @ kernel + bias; products accumulate in float32.
 
-    A strategy may replace one by a subclass that does more (`models.linear_replacement`).
+    A strategy may replace it by a subclass with an adapter (see `models.linear_replacement`).
 
     Args:
         kernel: [inputs, outputs], as in GPT-2's Conv1D.
@@ -73,36 +73,36 @@ class Linear(nnx.Module):
 
         Args:
             x: inputs.
-            forward: type of products, and dropout for subclasses that draw it.
-            columns: of the outputs, the only ones that are computed.
+            forward: context of the pass: compute type, and dropout for subclasses that have it.
+            columns: the outputs to compute; by default all.
         """
         y = product(x, self.kernel[...][:, columns], forward.dtype)
         return y if self.bias is None else y + self.bias[...][columns]
 
     def merged(self) -> "Linear":
-        """The plain linear layer that computes the same."""
+        """The plain linear layer that computes the same: in subclasses, with the adapter in its weights."""
         return self
 
     def unmerged(self, plain: "Linear") -> "Linear":
-        """Undoes `merged`: the layer with this one's adapter of which `plain` is the merged one."""
+        """Undoes `merged`: takes this layer's adapter out of the weights of `plain`, and gives the layer with both."""
         return plain
 
 
 class Embed(nnx.Module):
-    """A table of vectors: of the vocabulary, or of positions.
+    """An embedding table, of the vocabulary or of positions.
 
     Args:
-        key: for random vectors.
-        entries: how many.
-        width: of each.
-        std: standard deviation of the first values.
+        key: random key of the initial values.
+        entries: number of vectors.
+        width: length of each vector.
+        std: standard deviation of the initial values.
     """
 
     def __init__(self, key: Key[Array, ""], entries: int, width: int, std: float) -> None:
         self.embedding = nnx.Param(std * jax.random.normal(key, (entries, width)))
 
     def __call__(self, ids: Int[Array | np.ndarray, " tokens"]) -> Float[Array, "tokens width"]:
-        """The vectors of ids, which are checked against the table before anything is compiled."""
+        """The vectors of ids, which must be in bounds: the data is checked before anything is compiled."""
         return self.embedding[...].at[ids].get(mode="promise_in_bounds")
 
 

@@ -1,4 +1,4 @@
-"""Replaces linear layers of a body by ones with adapters, and merges adapters into plain linear layers again."""
+"""Replaces linear layers of a body by layers with adapters, and merges adapters back into plain linear layers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,16 +9,16 @@ from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.layers import Linear
 
 LINEAR_LAYERS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-"""Names of a transformer layer's linear layers, in the order of computing, as PEFT's target modules call them."""
+"""Names of a transformer layer's linear layers, as in PEFT's target modules, in the order in which they compute."""
 
 
 def replaced(model: ClassifierModule, change: Callable[[int, str, Linear], Linear]) -> ClassifierModule:
-    """A copy of the model, with the same arrays, in which some linear layers are replaced.
+    """Makes a copy of the model in which some linear layers are replaced; arrays are shared.
 
     Args:
-        model: stays as it is.
-        change: (number of the layer, name in `LINEAR_LAYERS`, linear layer) -> what takes its place; the same linear
-            layer where it stays.
+        model: the classifier; not changed.
+        change: (number of the transformer layer, name in `LINEAR_LAYERS`, linear layer) -> its replacement, or the same
+            linear layer.
     """
     copied = nnx.clone(model)
     for layer, name, owner, leaf in _linear_layers(copied):
@@ -27,27 +27,27 @@ def replaced(model: ClassifierModule, change: Callable[[int, str, Linear], Linea
 
 
 def merged(model: ClassifierModule) -> ClassifierModule:
-    """A classifier that computes the same by plain linear layers; the given one stays as it is.
+    """Makes a classifier of plain linear layers that computes the same; the given one is not changed.
 
     Raises:
-        UserError: an adapter is no linear function.
+        UserError: an adapter isn't linear, or can't be merged for another reason.
     """
     return replaced(model, lambda layer, name, linear: linear.merged())
 
 
 def unmerged(plain: ClassifierModule, adapted: ClassifierModule) -> ClassifierModule:
-    """Undoes `merged`: the classifier with the adapters of `adapted` of which `plain` is the merged one.
+    """Undoes `merged`: takes the adapters of `adapted` out of the weights of `plain`; gives the classifier with both.
 
     Args:
-        plain: a classifier with plain linear layers.
-        adapted: one with adapters.
+        plain: a merged classifier, with plain linear layers.
+        adapted: a classifier with the adapters to take out.
     """
     adapters = {(layer, name): getattr(owner, leaf) for layer, name, owner, leaf in _linear_layers(adapted)}
     return replaced(plain, lambda layer, name, linear: adapters[layer, name].unmerged(linear))
 
 
 def _linear_layers(model: ClassifierModule) -> Iterator[tuple[int, str, Any, str]]:
-    """(number of the layer, name, module that has it, attribute of that module) of every linear layer of the body."""
+    """(number of the transformer layer, name, owning module, attribute in it) of every linear layer of the body."""
     for layer, block in enumerate(model.transformer.h):
         for name in LINEAR_LAYERS:
             part, leaf = name.split(".")

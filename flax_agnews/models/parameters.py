@@ -1,4 +1,4 @@
-"""Splits a module into its parameters, a flat dictionary by path (`transformer/h/6/mlp/c_fc/kernel`), and the rest."""
+"""Splits a module into a flat dictionary of its parameters by path (`transformer/h/6/mlp/c_fc/kernel`) and a frame."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,17 +11,17 @@ from flax import nnx
 from jaxtyping import Array
 
 Leaf: TypeAlias = Any
-"""A parameter's array: of JAX or NumPy, traced, or its shape alone where nothing is computed."""
+"""A parameter's value: an array of JAX or NumPy, a tracer, or a `jax.ShapeDtypeStruct`."""
 
 Parameters = dict[str, Leaf]
-"""Path -> array: a pytree of its own, with paths as keys."""
+"""Path -> array; a pytree."""
 
 M = TypeVar("M", bound=nnx.Module)
 
 
 @dataclass(frozen=True)
 class Frame(Generic[M]):
-    """A module without its parameters, from which `merge` makes the module again.
+    """A module without its parameters; `merge` puts the two together again.
 
     Attributes:
         graph: Flax's static description of the module.
@@ -32,17 +32,17 @@ class Frame(Generic[M]):
     variables: tuple[tuple[tuple[Any, ...], Any], ...]
 
     def merge(self, parameters: Mapping[str, Leaf]) -> M:
-        """Makes the module with these parameters, inside jit as well as outside.
+        """Makes the module with these parameters, inside jit or outside.
 
         Args:
-            parameters: by path; exactly the frame's paths.
+            parameters: path -> value, for exactly the frame's paths.
         """
         flat = [(path, variable.replace(parameters[joined(path)])) for path, variable in self.variables]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The parameters' shapes, by path and sorted by it."""
+        """Path -> shape of each parameter, sorted by path."""
         return {joined(path): variable.get_value().shape for path, variable in self.variables}
 
 
@@ -60,7 +60,7 @@ def abstract(make: Callable[[], M]) -> Frame[M]:
     """Makes the frame of a module without computing its parameters.
 
     Args:
-        make: builds the module.
+        make: function that builds the module.
     """
     graph, state = nnx.split(nnx.eval_shape(make))
     return Frame(graph, tuple(nnx.to_flat_state(state)))
@@ -72,7 +72,7 @@ def joined(path: tuple[Any, ...]) -> str:
 
 
 def count_numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many numbers arrays of these shapes hold together."""
+    """Number of scalars in arrays of these shapes together."""
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 

@@ -24,6 +24,7 @@ from flax_agnews.system.files import expanded, is_local, read_model_json, write_
 from flax_agnews.system.machine import machine_memory
 
 BODY = "transformer/"
+"""Beginning of the paths of all parameters of the body."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Base:
     """The pretrained weights, float32 on the host, from which every run of a comparison starts.
 
     Attributes:
-        name: where they come from: a hub id, a directory, or a description of random weights.
-        config: of the body.
+        name: source of the weights: a hub id, a directory, or a description of random weights.
+        config: configuration of the body.
         parameters: path -> array, all under `transformer/`.
-        given_again: whether the name gives these weights again; otherwise the output folder keeps a copy.
-        left_out: names of heads that the files have beside the body.
+        given_again: whether loading `name` gives the same weights again; if not, the output folder keeps a copy.
+        left_out: names of heads in the files, which are not loaded.
     """
 
     name: str
@@ -54,8 +55,9 @@ class Base:
 
         Args:
             classes: number of classes.
-            key: for the head's weights.
-            body: the same weights where they are on a device already; the classifier then shares them.
+            key: random key of the head's weights.
+            body: the same weights as arrays on a device, which the classifier then shares; by default they are copied
+                there.
         """
         if body is None:
             body = {path: jnp.asarray(value) for path, value in self.parameters.items()}
@@ -67,18 +69,18 @@ class Base:
         """Writes config.json and model.safetensors, as transformers' GPT2Model has them."""
         kind = {"model_type": "gpt2", "architectures": ["GPT2Model"]}
         write_json(folder / "config.json", {**kind, **asdict(self.config)})
-        write_safetensors(folder / "model.safetensors", self.parameters)  # last: where it is, the other one is too
+        write_safetensors(folder / "model.safetensors", self.parameters)  # last: where it is, config.json is too
 
 
 def load_base(config: ModelConfig, seed: int = 0) -> Base:
     """Loads the body that the settings name.
 
     Args:
-        config: names it: a hub id, a directory, or sizes for random weights.
-        seed: decides random weights.
+        config: settings that name the body: a hub id, a directory, or sizes for random weights.
+        seed: seed of random weights.
 
     Raises:
-        UserError: there is no such body, or it isn't a GPT-2.
+        UserError: there is no such model, or it isn't a GPT-2.
     """
     check_kind("load_base(config=", config, ModelConfig, 'a ModelConfig, such as ModelConfig(name="gpt2")')
     if config.from_config is not None:
@@ -98,7 +100,7 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
     """Reads a body's configuration.
 
     Args:
-        source: the fields of a config.json, or the path of one, a directory that has one, or a hub id.
+        source: the fields of a config.json, the path of one, a directory with one, or a hub id.
     """
     if not isinstance(source, str):
         return GPT2Config.from_dict(source, "model.from_config")
@@ -109,7 +111,7 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
 
 
 def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """The shapes of a body's parameters, by path."""
+    """Path -> shape of each parameter of a body."""
     shapes = parameters.abstract(lambda: ClassifierModule(config, 2, jax.random.key(0))).shapes
     return {path: shape for path, shape in shapes.items() if path.startswith(BODY)}
 
@@ -130,12 +132,12 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
 
 
 def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None:
-    """Fetches a file of a local directory, or of a hub repository through its cache; None where there is none.
+    """Fetches a file of a local directory, or of a hub repository through the hub's cache; None if it doesn't exist.
 
     Args:
-        name: of the directory or repository.
-        file: name of the file.
-        setting: the setting that names the directory, for errors.
+        name: the directory, or the repository's hub id.
+        file: name of the file in it.
+        setting: the setting that named the directory, for errors.
     """
     if is_local(name):
         folder = expanded(name)
@@ -158,7 +160,7 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
         with quiet():
             return Path(hf_hub_download(name, file))
     except LocalEntryNotFoundError as error:
-        if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # asked for before, and it wasn't there
+        if try_to_load_from_cache(name, file) is _CACHED_NO_EXIST:  # the cache knows that the repository lacks it
             return None
         random = f", or random weights by {flag('model.from_config')} FILE" if setting == "model.name" else ""
         advice = offline(f"{flag(setting)} DIR{random}")
@@ -169,7 +171,7 @@ def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:
         raise UserError(f"{flag(setting)} {name}: the hub has no such model (or it is private)") from error
     except HFValidationError as error:
         raise UserError(f"{flag(setting)} {name}: neither a directory nor a hub id") from error
-    except Exception as error:  # the client lets through errors of its HTTP library, which it has changed before
+    except Exception as error:  # errors of the client's HTTP library, which differs between versions
         raise UserError(
             f"{name}: downloading {file} failed ({first_line(error)})", "Run the same command to try again"
         ) from error

@@ -1,4 +1,4 @@
-"""Causal attention over rows of one text each, padded to the longest: the form that XLA and cuDNN have a function for.
+"""Causal attention over rows of one padded text each, by `jax.nn.dot_product_attention` (XLA or cuDNN).
 
 Not measured on a GPU yet, and cuDNN's not run on one; `auto` is therefore the blocks of `models.attention` everywhere.
 """
@@ -17,22 +17,22 @@ from flax_agnews.errors import UserError, flag
 from flax_agnews.models.dropout import Rates
 
 Way = Literal["blocks", "rows", "cudnn"]
-"""The way in which tokens attend: in local blocks of the token axis, or in rows of a text each by XLA or cuDNN."""
+"""Implementation of attention: in blocks of the packed token axis, or in rows of one text each, by XLA or cuDNN."""
 
 
 def check_attention(
     way: Way, strategy: str, dtype: str, *, head_width: int, rates: Rates, prefix: int, device: Any
 ) -> None:
-    """Raises a `UserError` before anything is compiled where a way to attend doesn't go with the rest.
+    """Raises a `UserError`, before anything is compiled, where an implementation of attention can't be used.
 
     Args:
-        way: what `model.attention` asks for.
-        strategy: its name.
-        dtype: of matrix products.
-        head_width: of the body.
-        rates: of dropout, and where.
-        prefix: tokens that the strategy puts before every text.
-        device: one of those that compute.
+        way: the implementation that `model.attention` chooses.
+        strategy: name of the strategy.
+        dtype: type of matrix products.
+        head_width: width of an attention head.
+        rates: dropout rates.
+        prefix: number of tokens that the strategy puts before every text.
+        device: one of the devices that compute.
     """
     if way == "blocks":
         return
@@ -63,10 +63,10 @@ def check_attention(
 
 
 def longest(reach: tuple[int, ...]) -> int:
-    """The most tokens that a text has in a batch.
+    """Upper bound of the tokens of a text in a batch, a multiple of the block's.
 
     Args:
-        reach: of the batch's shape (`Shape.reach`), from which follows how many blocks a text stands in.
+        reach: `Shape.reach` of the batch, from which follows how many blocks a text can span.
     """
     lookback = max(level for level, blocks in zip(LEVELS, reach, strict=True) if blocks)
     return min(lookback + 1, reach[0]) * BLOCK
@@ -74,16 +74,16 @@ def longest(reach: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True)
 class TextRows:
-    """Indices from the flat token axis to rows of one text each, and back.
+    """Gather indices from the flat token axis to rows of one text each, and back.
 
     Attributes:
-        implementation: of the attention.
-        lengths: tokens of each row; 1, not 0, where there is no text.
-        tokens: where on the token axis each token of a row is.
-        places: where in the rows, one behind the other, each token is.
+        implementation: implementation of `jax.nn.dot_product_attention`.
+        lengths: number of tokens of each row; 1, not 0, for an empty slot.
+        tokens: index on the token axis of each position of a row.
+        places: index in the flattened rows of each token.
 
-    Where there is none, `tokens` and `places` point beyond the end, each time to another place: what is read from there
-    is zero, what is written there is lost, and no index occurs twice.
+    For padding, `tokens` and `places` point beyond the end, each to a different index: reads from there give zero,
+    gradients are dropped, and no index occurs twice.
     """
 
     implementation: Literal["xla", "cudnn"]
@@ -93,7 +93,7 @@ class TextRows:
 
     @classmethod
     def of(cls, batch: Batch, implementation: Literal["xla", "cudnn"]) -> "TextRows":
-        """The rows of one device's micro-batch, a batch without leading axes."""
+        """Makes the indices for one device's micro-batch, a batch without leading axes."""
         tokens, slots, width = batch.text.size, len(batch.last), longest(batch.reach)
         lengths = batch.position[batch.last] + 1
         order = jnp.arange(width)
@@ -120,15 +120,15 @@ def attend_rows(
 
     Args:
         qkv: queries, keys and values.
-        rows: of the batch.
-        scale: what scores are multiplied by.
-        dtype: of the operands of products, and of the result.
+        rows: indices of the batch's rows.
+        scale: factor of the scores.
+        dtype: type of the operands of products, and of the result.
 
     Returns:
-        What each token gets; zero for padding.
+        Attention output of each token; zero for padding.
     """
     q, k, v = jnp.moveaxis(_take(qkv.astype(dtype), rows.tokens), 2, 0)
-    # Lengths and `is_causal` only: a mask would be turned into a bias, which has a gradient of its own.
+    # Not by a mask: that would be turned into a bias, whose gradient would be computed too.
     out = jax.nn.dot_product_attention(
         q,
         k,
@@ -143,5 +143,5 @@ def attend_rows(
 
 
 def _take(x: Float[Array, "entries *_"], index: Int[Array, "*shape"]) -> Float[Array, "*shape_and_rest"]:
-    """x[index], zero beyond the end; from there nothing comes back in the backward pass, whatever cuDNN left there."""
+    """x[index], zero beyond the end; gradients of padding are dropped, whatever cuDNN left there."""
     return x.at[index].get(mode="fill", fill_value=0, unique_indices=True)

@@ -1,4 +1,4 @@
-"""Which tokens of a batch attend to which, and where each token stands: computed once a batch, used by every layer."""
+"""Computes, once per batch for all layers, which tokens attend to which, and each token's coordinates."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +15,14 @@ from flax_agnews.models.rows import TextRows, Way
 
 @dataclass(frozen=True)
 class Region:
-    """Consecutive blocks of queries that look back equally far.
+    """Consecutive blocks of queries that look back equally many blocks.
 
     Attributes:
-        start, blocks, lookback: in blocks (static); block b sees blocks b - lookback to b.
+        start: number of the first block (static).
+        blocks: number of blocks (static).
+        lookback: number of earlier blocks that each block sees (static): block b sees b - lookback to b, its window.
         mask: true where a query of a block may see a key of its window.
-        key_position: place in its text of each key that a block sees.
+        key_position: position in its text of each key of a window.
     """
 
     start: int
@@ -30,11 +32,11 @@ class Region:
     key_position: Int[Array, "blocks window"]
 
     def windows(self, x: Shaped[Array, "all_blocks *_"], axis: int) -> Shaped[Array, "blocks *_"]:
-        """Collects the keys that each of the region's blocks sees; zeros before the first block.
+        """Collects the keys or values of each block's window; zeros before the first block of the batch.
 
         Args:
-            x: keys or values, block by block, with the BLOCK tokens of a block on `axis`.
-            axis: of the tokens; in the result it has those of the whole window.
+            x: keys or values, with the BLOCK tokens of a block on `axis`.
+            axis: axis of the tokens; in the result it has those of the whole window.
         """
         return _windows(x, self.start, self.blocks, self.lookback, axis)
 
@@ -51,17 +53,16 @@ def _windows(
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of one device's micro-batch.
+    """The arrangement of one device's micro-batch: which tokens attend to which, and where texts end.
 
     Attributes:
-        place: of the tokens; positions count a soft prompt.
-        regions: of the token axis, in order.
+        place: coordinates of the tokens; positions start after the soft prompt, if there is one.
+        regions: parts of the token axis with equal lookback, in order.
         last: index on the token axis of each text's pooled token.
-        pooled: true where a key belongs to the text; the keys are all tokens, or the text's own where texts stand
-            apart.
-        block: tokens of a block (static).
+        pooled: true where a key belongs to the text; the keys are all tokens, or if `apart` those of the text's block.
+        block: number of tokens per block (static).
         apart: whether each text has a block to itself (static).
-        rows: the rows to attend in, instead of the regions.
+        rows: indices for attention in rows, which is then used instead of the regions; None for blocks.
     """
 
     place: Place
@@ -74,12 +75,12 @@ class Layout:
 
     @classmethod
     def of(cls, batch: Batch, prefix: int, way: Way = "blocks") -> "Layout":
-        """Lays out a batch.
+        """Computes the layout of a batch.
 
         Args:
-            batch: of one device's micro-batch: without leading axes.
-            prefix: tokens before every text.
-            way: how tokens attend.
+            batch: one device's micro-batch, without leading axes.
+            prefix: number of tokens before every text.
+            way: implementation of attention.
         """
         block, slots = batch.stride or BLOCK, len(batch.last)
         blocks = batch.text.reshape(-1, block)
@@ -89,7 +90,7 @@ class Layout:
         for start, count, lookback in [(0, slots, 0)] if batch.stride else regions_of(batch.reach):
             window = partial(_windows, start=start, blocks=count, lookback=lookback, axis=1)
             queries = slice(start, start + count)
-            # One more than the order, so that what stands before the first block comes out as nothing.
+            # Shifted by one, so that the zeros before the first block become -1.
             keys, key_order = window(blocks), window(order + 1) - 1
             mask = (
                 (blocks[queries, :, None] == keys[:, None])
@@ -110,7 +111,7 @@ class Layout:
 
 
 def regions_of(reach: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """(start, blocks, lookback) of each region, from how many leading blocks look back so far (`Shape.reach`)."""
+    """(start, blocks, lookback) of each region, from `Shape.reach`: per level, the blocks that look back so far."""
     found, start = [], 0
     for level, end in sorted(zip(LEVELS, reach, strict=True), reverse=True):
         if end > start:

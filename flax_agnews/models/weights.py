@@ -1,6 +1,6 @@
 """Reads and writes weight files: safetensors (sharded too) as on the hub, and FlaxGPT2's msgpack. Never unpickles.
 
-Files come from anywhere: a file is read exactly as it says or refused, and takes no more memory than itself and its
+Files are not trusted: a damaged or inconsistent file is refused, and reading takes no more memory than the file and its
 numbers as float32.
 """
 
@@ -14,20 +14,20 @@ import numpy as np
 from flax_agnews.errors import UserError, first_line, listed, shown
 from flax_agnews.system.files import drafted, read_model_json
 
-# Leaf names of ours -> of PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
+# Leaf names here -> in PyTorch's files. Conv1D weights are [in, out] there too, so kernels need no transpose.
 _TORCH_LEAF = {"embedding": "weight", "scale": "weight", "kernel": "weight", "bias": "bias"}
 
-# Keys that GPT-2 files may carry and a body doesn't need: attention's constant buffers, and the heads of transformers'
+# Keys that GPT-2 files may have and a body doesn't need: attention's constant buffers, and the heads of transformers'
 # GPT2LMHeadModel, GPT2DoubleHeadsModel, and GPT2For{SequenceClassification, TokenClassification, QuestionAnswering}.
 _BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _HEAD = re.compile(r"(lm_head|score|multiple_choice_head)[./].*|(classifier|qa_outputs)\.(weight|bias)")
 
-_FLOATS = ("float16", "bfloat16", "float32", "float64")  # whole numbers would need a scale that no file of these has
+_FLOATS = ("float16", "bfloat16", "float32", "float64")  # integers would need a scale, which these files don't have
 _MOST_LISTED = 100
 _CHUNKED = "__msgpack_chunked_array__"
 
 Fetch = Callable[[str], Path | None]
-"""A file's name in a model's repository -> the local file, or None where the repository has no such file."""
+"""Name of a file in a model's directory or repository -> the local file, or None if it doesn't exist."""
 
 
 def hub_key(path: str) -> str:
@@ -37,12 +37,12 @@ def hub_key(path: str) -> str:
 
 
 def flax_key(path: str) -> str:
-    """`transformer/h/0/ln_1/scale` -> `h/0/ln_1/scale`, the place in FlaxGPT2Model's files."""
+    """`transformer/h/0/ln_1/scale` -> `h/0/ln_1/scale`, the key in FlaxGPT2Model's files."""
     return path.removeprefix("transformer/")
 
 
 Naming = tuple[Callable[[str], str], str]
-"""Path -> the key in a file, and what may stand before every key."""
+"""How a file names parameters: function path -> key, and a prefix that all keys may have."""
 
 _HUB: Naming = (hub_key, "transformer.")
 _FLAX: Naming = (flax_key, "transformer/")
@@ -51,15 +51,15 @@ _FLAX: Naming = (flax_key, "transformer/")
 def read_weights(
     fetch: Fetch, shapes: Mapping[str, tuple[int, ...]], where: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Reads the body's parameters from a model's weights file: safetensors if there are some, or else msgpack.
+    """Reads the body's parameters from a model's weight files: safetensors if it has them, or else msgpack.
 
     Args:
-        fetch: gives the model's files by name.
-        shapes: path -> shape of each parameter that is needed.
+        fetch: name -> file of the model.
+        shapes: path -> shape of each parameter to read.
         where: the model's name, for errors.
 
     Returns:
-        Path -> float32 array; and the names of heads that are in the file beside the body, and are left out.
+        Path -> float32 array; and the names of heads in the file, which are not read.
     """
     if file := _hub_file(fetch):
         tensors, naming = read_tensors(fetch, where), _HUB
@@ -79,12 +79,12 @@ def read_weights(
 
 
 def write_safetensors(file: Path, parameters: Mapping[str, Any]) -> None:
-    """Writes a body as GPT2Model's `model.safetensors`, which transformers loads; whole, or not at all."""
+    """Writes a body as transformers' GPT2Model has it in `model.safetensors`; atomically."""
     write_tensors(file, {hub_key(path): value for path, value in parameters.items()})
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
-    """Writes tensors by key, as float32, with notes in the header; whole, or not at all."""
+    """Writes a safetensors file of float32 tensors, with notes in its header; atomically."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -103,14 +103,14 @@ def select(
     where: str,
     measure: str = "its config.json",
 ) -> dict[str, np.ndarray]:
-    """Selects the tensors that parameters need, as float32; missing, misshapen and unknown ones are a `UserError`.
+    """Selects parameters from a file's tensors, as float32; a missing, misshapen or unknown one is a `UserError`.
 
     Args:
-        tensors: of a file, by key.
-        shapes: path -> shape of each parameter that is needed.
-        naming: of the file's keys.
+        tensors: key -> tensor of a file.
+        shapes: path -> shape of each parameter to select.
+        naming: how the file names parameters.
         where: the file's name, for errors.
-        measure: what decides the shapes, for errors.
+        measure: what the shapes come from, for errors.
     """
     key_of, before = naming
     found = {name.removeprefix(before): value for name, value in tensors.items()}
@@ -136,7 +136,7 @@ def select(
 
 
 def read_tensors(fetch: Fetch, where: str) -> dict[str, np.ndarray]:
-    """Reads all tensors of a model's safetensors, by key; none where it has none. Arguments as in `read_weights`."""
+    """Reads all tensors of a model's safetensors by key; empty if it has none. Arguments as in `read_weights`."""
     file = _hub_file(fetch)
     if file is None:
         return {}
@@ -144,7 +144,7 @@ def read_tensors(fetch: Fetch, where: str) -> dict[str, np.ndarray]:
 
 
 def _hub_file(fetch: Fetch) -> Path | None:
-    """The file of a model's tensors, or the index of several."""
+    """The safetensors file of a model, or the index of its shards."""
     return fetch("model.safetensors") or fetch("model.safetensors.index.json")
 
 
@@ -152,7 +152,7 @@ def read_safetensors(file: Path, where: str) -> tuple[dict[str, np.ndarray], dic
     """Reads a file's tensors by key, and the notes in its header.
 
     Args:
-        file: in the format safetensors.
+        file: a safetensors file.
         where: the model's name, for errors.
     """
     from safetensors import SafetensorError, safe_open
@@ -186,11 +186,11 @@ def _read_shards(fetch: Fetch, index: Path, where: str) -> dict[str, np.ndarray]
 
 
 def _read_msgpack(file: Path, where: str) -> dict[str, np.ndarray]:
-    """FlaxGPT2's file, as flax.serialization writes it, by place; its Conv1D kernels are [out, in]."""
+    """Reads the tensors of a FlaxGPT2 file (written by flax.serialization) by key; its kernels are [out, in]."""
     import ml_dtypes
     import msgpack
 
-    # Lists are made as long as a header says before their items are read: the limits are for that.
+    # msgpack allocates a list as long as its header says before reading the items, so lengths are limited.
     limits = {"max_array_len": 32, "max_map_len": 10_000}
 
     def array(code: int, data: bytes) -> np.ndarray:
@@ -208,7 +208,7 @@ def _read_msgpack(file: Path, where: str) -> dict[str, np.ndarray]:
 
 
 def _map(pairs: Sequence[tuple[Any, Any]]) -> Any:
-    """A map of names, each there once; where it is one of flax's that hold a large array in chunks, that array."""
+    """Makes a dictionary, whose names must be unique; or an array, where flax wrote a large one as a map of chunks."""
     found = dict(pairs)
     if len(found) < len(pairs) or not all(isinstance(key, str) and "/" not in key for key in found):
         raise ValueError("a name is there twice, or is none")
@@ -219,14 +219,14 @@ def _map(pairs: Sequence[tuple[Any, Any]]) -> Any:
 
 
 def _shaped(values: np.ndarray, shape: Any) -> np.ndarray:
-    """The values in a shape; ValueError unless it is of whole numbers and holds just as many."""
+    """Reshapes the values; raises a ValueError for an invalid shape, or one of another size."""
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"the shape {shown(shape)}")
     return values.reshape(shape)
 
 
 def _leaves(nested: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """(`h/0/ln_1/scale`, array) of each array."""
+    """(key such as `h/0/ln_1/scale`, array) of each array in nested maps."""
     for key, value in nested.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{before}{key}/")

@@ -1,4 +1,4 @@
-"""The registry of strategies: a new one is a file here and its line below."""
+"""The registry of strategies. To add one, write a file in this folder and list its entry in `REGISTRY`."""
 
 from dataclasses import is_dataclass, replace
 
@@ -35,11 +35,11 @@ REGISTRY = Registry(
 )
 
 ALL = ("full", "prompt", "partial")
-"""What `--strategy all` runs: the original experiment's three."""
+"""The strategies that `--strategy all` runs: the original experiment's three."""
 
 
 def chosen(names: str) -> list[Entry]:
-    """`all`, `every`, or names with commas between -> entries, in that order, each once."""
+    """The entries that `--strategy` names: `all`, `every`, or names separated by commas; in that order, each once."""
     groups = {"all": ALL, "every": tuple(entry.name for entry in REGISTRY)}
     wanted = [part.strip() for part in names.split(",") if part.strip()]
     expanded = [name for part in wanted for name in groups.get(part, (part,))]
@@ -50,14 +50,14 @@ def chosen(names: str) -> list[Entry]:
 
 
 def resolve(strategy: StrategyLike) -> Entry | Strategy:
-    """The strategy that is meant: an entry, with settings of its own where there are some, or a strategy as it is.
+    """Turns anything that names a strategy into an `Entry`, with the given settings if there are any, or a `Strategy`.
 
     Args:
         strategy: a registered name (`"lora"`), an entry (`lora`, `lora(rank=4)`), settings (`LoraSettings(rank=4)`), or
             a `Strategy`.
 
     Raises:
-        UserError: an unknown name, with the nearest one, or something else than a strategy.
+        UserError: the name is unknown (the nearest one is suggested), or the value is of another type.
     """
     if isinstance(strategy, Entry | Strategy):
         return strategy

@@ -1,9 +1,9 @@
-"""Adapters: small bottlenecks within the layers, and the head.
+"""Adapters: small bottleneck networks inside the layers and the head train.
 
-`houlsby` (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751): one behind attention's projection and one behind the
-MLP's, before the result is added to the residual stream; the body's layer norms train too. `pfeiffer` (Pfeiffer et al.
-2021, https://arxiv.org/abs/2005.00247): the one behind the MLP only, layer norms frozen. Neither has a norm of its own.
-Dropout is drawn behind the bottleneck, as it is behind the projection alone.
+`houlsby` (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751): a bottleneck after attention's projection and one
+after the MLP's, before the result is added to the residual stream; the body's layer norms train too. `pfeiffer`
+(Pfeiffer et al. 2021, https://arxiv.org/abs/2005.00247): only the bottleneck after the MLP; layer norms are frozen.
+Bottlenecks have no layer norm inside. The body's dropout comes after the bottleneck instead of after the projection.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,16 @@ from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, r
 
 @dataclass
 class AdapterSettings:
-    """Adapters.
+    """Adapters: bottleneck networks inside the layers and the head train.
 
     Args:
-        learning_rate: of all that trains; one of the three that Houlsby et al. try on GLUE (3e-5, 3e-4, 3e-3).
-        placement: `houlsby`, or `pfeiffer`.
-        reduction: the body's width in bottleneck widths (rounded down to a whole number of units); 16 is Pfeiffer et
-            al.'s.
-        top_layers: only so many of the topmost layers; those below are computed once for all epochs. By default, all.
+        learning_rate: Learning rate of all trained parameters; one of the three that Houlsby et al. try on GLUE (3e-5,
+            3e-4, 3e-3).
+        placement: `houlsby`: a bottleneck after attention and one after the MLP, and the layer norms train too;
+            `pfeiffer`: only the bottleneck after the MLP, and the layer norms are frozen.
+        reduction: Width of the body divided by that of a bottleneck, which is rounded down; 16 is Pfeiffer et al.'s.
+        top_layers: Number of layers with adapters, counted from the top; the frozen layers below are computed once for
+            all epochs. By default all.
     """
 
     learning_rate: float = 3e-4
@@ -48,10 +50,10 @@ _STD = 1e-2
 
 
 class Bottleneck(Linear):
-    """A linear layer with a bottleneck behind it: y + up(activation(down(y))), where y is the layer's output.
+    """A linear layer followed by a bottleneck: y + up(activation(down(y))), where y is the linear layer's output.
 
     Args:
-        plain: the linear layer.
+        plain: the linear layer of the body.
         down, up: linear layers of the bottleneck.
         activation: name of the activation between them, as in config.json.
     """
@@ -78,13 +80,13 @@ class Bottleneck(Linear):
 
 
 def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
-    """Adds bottlenecks that change little at first; they and the head train, with `houlsby` the layer norms as well."""
+    """Adds bottlenecks, at first nearly the identity; they and the head train, with `houlsby` the layer norms too."""
     width, top, layers = config.n_embd, settings.top_layers, config.n_layer
     require(1 <= settings.reduction <= width, "adapter.reduction", settings.reduction, f"1 to {width}, the width")
     require(top is None or 1 <= top <= layers, "adapter.top_layers", top, f"1 to {layers}, the model's layers")
     bottom = 0 if top is None else layers - top
     houlsby = settings.placement == "houlsby"
-    # BERT's own activation in Houlsby's code, the rectifier in Pfeiffer's.
+    # Houlsby's code uses the body's activation, Pfeiffer's ReLU.
     activation = config.activation_function if houlsby else "relu"
 
     def adapt(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
@@ -107,6 +109,7 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
 
 
 def _first(key: Key[Array, ""], n_in: int, n_out: int) -> Linear:
+    """A linear layer of a new bottleneck: small random kernel, bias of zero."""
     kernel = _STD * jax.random.truncated_normal(key, -2, 2, (n_in, n_out))
     return Linear(nnx.Param(kernel), nnx.Param(jnp.zeros(n_out)))
 

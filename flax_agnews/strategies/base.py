@@ -1,4 +1,4 @@
-"""Fine-tuning strategies as values: what is added to the model, what trains, by which optimizer; and their registry."""
+"""Defines a fine-tuning strategy (what it adds to the model, what trains, with which optimizers) and the registry."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ from flax_agnews.strategies.peft import Peft
 from flax_agnews.system.files import fits
 
 Adapt = Callable[[ClassifierModule, Key[Array, ""]], ClassifierModule]
-"""(classifier, random key) -> the classifier that trains."""
+"""(classifier, random key) -> the classifier with what the strategy adds, such as LoRA updates."""
 
 Label = Callable[[str, tuple[int, ...]], str | None]
-"""(path, shape) of a parameter -> its label; None where the strategy has none for it."""
+"""(path, shape) of a parameter -> its label, which chooses its optimizer; None (an error) where no label fits."""
 
 Transforms = Callable[[Plan], Mapping[str, Transform]]
-"""Plan -> what each label does."""
+"""Plan -> (label -> optax transformation, or "frozen")."""
 
 
 def unchanged(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
@@ -38,11 +38,11 @@ def unchanged(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training in which only some labels train: from an epoch on, until the next stage begins.
+    """A range of epochs in which only some labels train; it ends where the next stage begins.
 
     Attributes:
-        epoch: the first of the stage, from 0.
-        labels: what trains; the others' parameters and optimizer states stay as they are.
+        epoch: first epoch of the stage, from 0.
+        labels: labels that train; parameters and optimizer states of the others stay as they are.
     """
 
     epoch: int
@@ -51,18 +51,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A fine-tuning strategy.
+    """A fine-tuning strategy: how it adapts the model, which parameters train, and with which optimizers.
 
     Attributes:
-        name: for folders, tables and pictures; it must be possible as a folder's name.
+        name: names its output folder, table rows and curves; must be valid as a folder's name.
         label: (path, shape) of a parameter -> "frozen", or a key of `transforms(plan)`.
-        transforms: plan -> what each label does: label -> an optax transformation, or "frozen".
-        adapt: (classifier, random key) -> the classifier that trains; must leave the given one as it is.
-        around: plan -> a transformation of all trained gradients before the labels' own; clipping by default.
+        transforms: plan -> (label -> optax transformation, or "frozen").
+        adapt: (classifier, random key) -> the classifier with what the strategy adds; must not change the given one.
+        around: plan -> optax transformation of all trained gradients, before those of the labels; clipping by default.
         settings: values that the strategy was made from; a run is only resumed with the same ones.
-        stages: where not everything trains from first to last; the first begins at epoch 0. A transformation counts
-            only the updates in which its label trains (`begun` of `Plan.schedule` is the number of those before).
-        peft: the same method in PEFT; None where PEFT has none.
+        stages: ranges of epochs in which only some labels train, the first from epoch 0; empty if all train throughout.
+            A transformation counts only the updates in which its label trains (`Plan.schedule` has `begun` for those
+            before).
+        peft: how the method is written as a PEFT adapter; None where PEFT has no such method.
     """
 
     name: str
@@ -89,10 +90,10 @@ class Strategy:
         around: Callable[[Plan], optax.GradientTransformation] = Plan.clip,
         stages: Sequence[Stage] = (),
     ) -> "Strategy":
-        """A strategy from an ordered mapping of regular expressions over parameter paths; the first match wins.
+        """Makes a strategy from an ordered mapping of regular expressions over parameter paths; the first match wins.
 
         Args:
-            name: for folders, tables and pictures.
+            name: as in `Strategy`.
             patterns: expression (`layers(6, 12)` is one) -> "frozen", an optax transformation, or a function that makes
                 one from the plan. Every parameter must match one, and every expression must be the first match of some
                 parameter.
@@ -112,11 +113,11 @@ class Strategy:
         """The stages that a run reaches; none where everything trains from first to last.
 
         Args:
-            transforms: of the strategy, by label.
-            epochs: of the run.
+            transforms: label -> transformation, of the strategy.
+            epochs: number of epochs of the run.
 
         Raises:
-            UserError: stages that are out of order, or name a label that has nothing to train, or leave one out.
+            UserError: stages are out of order, name a label that doesn't train, or leave out one that does.
         """
         trained = [label for label, transform in transforms.items() if transform != FROZEN]
         named = {label for stage in self.stages for label in stage.labels}
@@ -135,7 +136,7 @@ class Strategy:
         return [stage for stage in self.stages if stage.epoch < epochs]
 
     def fingerprint(self, labels: Mapping[str, str | None]) -> str:
-        """SHA-256 of labels by path, settings and stages, by which a run with an edited strategy isn't resumed.
+        """SHA-256 of name, labels, settings and stages; a run is only resumed if it is unchanged.
 
         Args:
             labels: path -> label of every parameter of the model.
@@ -154,22 +155,22 @@ def _compile(name: str, pattern: str) -> re.Pattern[str]:
 
 
 class Settings(Protocol):
-    """Settings of a strategy: any dataclass."""
+    """The type of a strategy's settings: any dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered strategy, with settings of its own where it was called: `lora(rank=4)` is an `Entry` too.
+    """A registered strategy. Calling it gives an entry with other settings: `lora(rank=4)`.
 
     Attributes:
-        name: what `--strategy` calls it, and its section of settings.
-        settings: dataclass of its settings, with defaults and a documented `Args:` section; `settings()` has defaults.
+        name: its name in `--strategy`, and of its section of settings.
+        settings: dataclass of its settings; every field has a default, and a text in the docstring's `Args:` for help.
         build: (settings, body's configuration) -> the strategy.
         summary: what trains, in a few words.
-        paper: URL of the method's.
-        settings_given: settings that were chosen in a script; None where those of the configuration or defaults hold.
+        paper: URL of the method's paper.
+        settings_given: settings chosen by calling the entry; None for those of the configuration, or the defaults.
     """
 
     name: str
@@ -180,16 +181,16 @@ class Entry:
     settings_given: Settings | None = field(default=None, hash=False)
 
     def __call__(self, **settings: Any) -> "Entry":
-        """The same strategy with other settings: those given by name, and for the rest this entry's.
+        """Returns the entry with some settings replaced, given by name.
 
         Raises:
-            UserError: an unknown name, with the nearest one, or a value of another type.
+            UserError: a name is unknown (the nearest one is suggested), or a value has the wrong type.
         """
         hints = get_type_hints(self.settings)
         for name, value in settings.items():
             if name not in hints:
-                told = f"{self.name}({name}={shown(repr(value))}): no such setting."
-                raise UserError(told + (f" {said}" if (said := hint(name)) else nearest(name, hints)))
+                message = f"{self.name}({name}={shown(repr(value))}): no such setting."
+                raise UserError(message + (f" {advice}" if (advice := hint(name)) else nearest(name, hints)))
         current: Any = self.settings_given or self.settings()
         made = replace(current, **{name: plain(value) for name, value in settings.items()})
         for name, value in settings.items():
@@ -199,7 +200,7 @@ class Entry:
 
 
 StrategyLike: TypeAlias = str | Entry | Strategy | Settings
-"""What says which strategy is meant: a registered name, an entry, a strategy, or the settings of a registered one."""
+"""A strategy as functions accept it: a registered name, an entry, a `Strategy`, or settings of a registered one."""
 
 
 def at_one_rate(
@@ -212,14 +213,14 @@ def at_one_rate(
     adapt: Adapt = unchanged,
     peft: Peft | None = None,
 ) -> Strategy:
-    """A strategy whose trained parameters all have AdamW at `settings.learning_rate`; the others are frozen.
+    """Makes a strategy that trains some parameters, all with AdamW at `settings.learning_rate`, and freezes the others.
 
     Args:
-        name: of the strategy.
-        settings: the dataclass that it is made from.
-        trains: whether the parameter of a path trains.
-        label: of what trains; by default the name.
-        section: of the settings, for errors; by default the name.
+        name: name of the strategy.
+        settings: its settings dataclass, with a `learning_rate`.
+        trains: path -> whether the parameter trains.
+        label: label of the trained parameters; by default the name.
+        section: section of the settings, named in errors; by default the name.
         adapt, peft: as in `Strategy`.
     """
     rate, label = settings.learning_rate, label or name
@@ -235,24 +236,24 @@ def at_one_rate(
 
 
 def settings_of(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as a plain mapping."""
+    """A settings dataclass as a dictionary by name, for `Strategy.settings`."""
     return asdict(settings)
 
 
 def require(ok: bool, setting: str, value: Any, allowed: str) -> None:
-    """Raises a `UserError` that names the setting, its value and what is allowed, unless ok."""
+    """Raises a `UserError` that names the setting, its value and the allowed values, unless `ok`."""
     if not ok:
         raise UserError(f"{flag(setting)} {value}: must be {allowed}")
 
 
 class Registry:
-    """The registered strategies, by name: known to the command line, the contract tests and the library."""
+    """The strategies that can be chosen by name on the command line and in the library; the contract tests run all."""
 
     def __init__(self, *entries: Entry) -> None:
         self._entries = {entry.name: entry for entry in entries}
 
     def add(self, entry: Entry) -> None:
-        """Registers a strategy; a name that another one has is a `UserError`."""
+        """Registers a strategy; raises a `UserError` if its name is taken."""
         if entry.name in self._entries:
             raise UserError(f"strategy {entry.name}: the name is taken")
         self._entries[entry.name] = entry

@@ -8,17 +8,17 @@ from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 
 @dataclass
 class BitfitSettings:
-    """BitFit.
+    """BitFit: the biases and the head train.
 
     Args:
-        learning_rate: of biases and head; the default is that of the authors' program.
+        learning_rate: Learning rate of the biases and the head; the default is that of the authors' program.
     """
 
     learning_rate: float = 1e-3
 
 
 def build(settings: BitfitSettings, config: GPT2Config) -> Strategy:
-    """Trains the biases of linear layers and layer norms, and the head, which has none."""
+    """Trains the biases of linear layers and layer norms, and the head, which has no bias."""
     return at_one_rate("bitfit", settings, lambda path: path.endswith("/bias") or in_head(path), label="biases")
 
 

@@ -8,10 +8,10 @@ from flax_agnews.strategies.base import Entry, Strategy, at_one_rate
 
 @dataclass
 class FullSettings:
-    """Full fine-tuning.
+    """Full fine-tuning: all parameters train.
 
     Args:
-        learning_rate: of everything.
+        learning_rate: Learning rate of all parameters.
     """
 
     learning_rate: float = 5e-5

@@ -10,14 +10,15 @@ from flax_agnews.strategies.optim import Plan, Transform
 
 @dataclass
 class GradualSettings:
-    """Gradual unfreezing, from the top.
+    """Gradual unfreezing: the head trains first, then groups of layers join it from the top down.
 
     Args:
-        learning_rate: of the first group, the head and the final layer norm.
-        factor: a group's rate is that of the group above, divided by this (ULMFiT's).
-        layers: in each further group; the lowest has the embeddings too. By default a third of all, rounded up: the
-            body of ULMFiT has three layers.
-        epochs: from one group to the next; a group that the run doesn't reach stays frozen.
+        learning_rate: Learning rate of the first group, the head and the final layer norm.
+        factor: Each group's learning rate is that of the group above divided by this number, 1 or more; 2.6 is
+            ULMFiT's.
+        layers: Number of layers in each further group; the lowest group has the embeddings too. By default a third of
+            all layers, rounded up, since ULMFiT's body has three layers.
+        epochs: Epochs until the next group joins; a group that the run doesn't reach stays frozen.
     """
 
     learning_rate: float = 1e-3
@@ -27,7 +28,7 @@ class GradualSettings:
 
 
 def build(settings: GradualSettings, config: GPT2Config) -> Strategy:
-    """Trains the head first; every so many epochs the next group of layers joins, at a lower rate."""
+    """Trains the head first; every `settings.epochs` epochs the next group of layers joins, at a lower rate."""
     layers = config.n_layer
     each = math.ceil(layers / 3) if settings.layers is None else settings.layers
     require(settings.learning_rate > 0, "gradual.learning_rate", settings.learning_rate, "above 0")
@@ -37,7 +38,7 @@ def build(settings: GradualSettings, config: GPT2Config) -> Strategy:
     groups = [f"group {number}" for number in range(1 + math.ceil(layers / each))]
 
     def label(path: str, shape: tuple[int, ...]) -> str:
-        above = layers - max(height(path, layers), 1)  # layers above the parameter's own; -1 where it's above them all
+        above = layers - max(height(path, layers), 1)  # layers above the parameter's; -1 for the head and ln_f
         return groups[above // each + 1]
 
     def transforms(plan: Plan) -> dict[str, Transform]:

@@ -8,17 +8,17 @@ from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 
 @dataclass
 class HeadSettings:
-    """A trained head on a frozen body.
+    """Linear probe: only the head trains, on a frozen body.
 
     Args:
-        learning_rate: of the head.
+        learning_rate: Learning rate of the head.
     """
 
     learning_rate: float = 1e-2
 
 
 def build(settings: HeadSettings, config: GPT2Config) -> Strategy:
-    """Trains the head alone; all of GPT-2 is frozen, so that an epoch on its cached activations takes seconds."""
+    """Trains only the head; GPT-2 is frozen, so its output can be cached and an epoch takes seconds."""
     return at_one_rate("head", settings, in_head)
 
 

@@ -1,7 +1,7 @@
 """(IA)^3: learned scales of activations, and the head (Liu et al. 2022, https://arxiv.org/abs/2205.05638).
 
-Where PEFT has them on GPT-2: on what comes out of attention's c_attn (queries too, where the paper has keys and values
-only) and on what enters the MLP's c_proj.
+The scales are where PEFT has them on GPT-2: on the output of attention's c_attn (queries too; the paper scales only
+keys and values) and on the input of the MLP's c_proj.
 """
 
 from dataclasses import dataclass
@@ -23,25 +23,25 @@ from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 @dataclass
 class IA3Settings:
-    """(IA)^3.
+    """(IA)^3: scales of activations and the head train.
 
     Args:
-        learning_rate: of the scales and the head; 3e-3 is the paper's (section 3.3).
+        learning_rate: Learning rate of the scales and the head; 3e-3 is the paper's (section 3.3).
     """
 
     learning_rate: float = 3e-3
 
 
 TARGETS, FEEDFORWARD = ("attn.c_attn", "mlp.c_proj"), ("mlp.c_proj",)
-"""PEFT's default modules for GPT-2, and those of them whose input is scaled."""
+"""PEFT's default target modules for GPT-2, and those among them whose input, not output, is scaled."""
 
 
 class Scaled(Linear):
-    """A linear layer whose output (or input) is scaled, unit by unit.
+    """A linear layer whose outputs (or inputs) are multiplied by learned scales, one per unit.
 
     Args:
         plain: the linear layer.
-        scales: first values, one for each output, or for each input where feedforward.
+        scales: initial scales, one per output, or one per input if `feedforward`.
         feedforward: whether the input is scaled, as in PEFT's feedforward modules.
     """
 
@@ -59,17 +59,18 @@ class Scaled(Linear):
         return super().__call__(x, forward, columns) * scales[columns]
 
     def merged(self) -> Linear:
-        """The plain linear layer that computes the same."""
+        """The plain linear layer that computes the same, with the scales multiplied into its weights."""
         return self._times(self, self.ia3_l[...])
 
     def unmerged(self, plain: Linear) -> "Scaled":
-        """Undoes `merged`: the layer with these scales of which `plain` is the merged one."""
+        """Undoes `merged`: divides the weights of `plain` by this layer's scales, and gives the layer with both."""
         scales = self.ia3_l[...]
         if not scales.all():
             raise UserError("a scale of (IA)^3 is zero: what was merged can't be taken apart again")
         return Scaled(self._times(plain, 1 / scales), scales, self.feedforward)
 
     def _times(self, linear: Linear, scales: Float32[Array, " units"]) -> Linear:
+        """A linear layer's weights multiplied by scales."""
         if self.feedforward:
             return Linear(nnx.Param(linear.kernel[...] * scales[:, None]), linear.bias)
         bias = None if linear.bias is None else nnx.Param(linear.bias[...] * scales)
@@ -92,7 +93,7 @@ def build(settings: IA3Settings, config: GPT2Config) -> Strategy:
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of a trained parameter: scales in a column, or in a row where feedforward; the head transposed."""
+    """(key, array) in PEFT: scales as a column, or as a row if they scale the input; the head transposed."""
     *parts, leaf = path.split("/")
     key = ".".join(["base_model.model", *parts])
     if leaf != "ia3_l":

@@ -1,7 +1,7 @@
-"""Layer-wise learning-rate decay: everything trains, the lower the slower.
+"""Layer-wise learning-rate decay: everything trains, lower layers at lower learning rates.
 
 Sun et al. 2019, section 5.3.3 (https://arxiv.org/abs/1905.05583), whose decay is the default; Zhang et al. 2021
-(https://arxiv.org/abs/2006.05987) compare it with other ways to steady fine-tuning.
+(https://arxiv.org/abs/2006.05987) compare it with other ways to stabilise fine-tuning.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from flax_agnews.strategies.base import Entry, Strategy, height, require, settin
 
 @dataclass
 class LlrdSettings:
-    """Layer-wise learning-rate decay.
+    """Layer-wise learning-rate decay: everything trains, lower layers at lower learning rates.
 
     Args:
-        learning_rate: of the topmost layer, the final layer norm and the head.
-        decay: each layer's rate, in rates of the layer above it; the embeddings are one more layer.
+        learning_rate: Learning rate of the topmost layer, the final layer norm and the head.
+        decay: Each layer's learning rate is that of the layer above times this number, above 0 and at most 1; the
+            embeddings count as one more layer at the bottom.
     """
 
     learning_rate: float = 5e-5
@@ -24,7 +25,7 @@ class LlrdSettings:
 
 
 def build(settings: LlrdSettings, config: GPT2Config) -> Strategy:
-    """Trains each layer at its own rate; the embeddings are below the lowest, the head is with the topmost layer."""
+    """Trains each layer at its own rate; the embeddings count as the lowest, the head as part of the topmost layer."""
     require(settings.learning_rate > 0, "llrd.learning_rate", settings.learning_rate, "above 0")
     require(0 < settings.decay <= 1, "llrd.decay", settings.decay, "above 0, at most 1")
     layers = config.n_layer

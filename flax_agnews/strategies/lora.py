@@ -23,19 +23,21 @@ from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
 @dataclass
 class LoraSettings:
-    """LoRA.
+    """LoRA: low-rank updates of linear layers and the head train.
 
     Args:
-        learning_rate: of the updates and the head. Hu et al. (table 9, RoBERTa base) have 4e-4 to 5e-4 for this rank
-            and alpha; ten times full fine-tuning's is what Schulman et al. 2025 ("LoRA Without Regret") find best.
-        rank: of an update, at most the body's width.
-        alpha: an update is scaled by alpha / rank.
-        targets: the linear layers that get one, with commas between: c_attn, c_fc, c_proj (attention's and MLP's), or
-            attn.c_proj and mlp.c_proj alone. A list of them, too, in a script. PEFT's default for GPT-2, as are rank,
-            alpha and dropout.
-        dropout: of what enters an update, 0 to below 1.
-        rslora: scale by alpha / sqrt(rank) instead (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
-        top_layers: only so many of the topmost layers; those below are computed once for all epochs. By default, all.
+        learning_rate: Learning rate of the updates and the head. Hu et al. (table 9, RoBERTa base) use 4e-4 to 5e-4 for
+            this rank and alpha; Schulman et al. 2025 ("LoRA Without Regret") find ten times the rate of full
+            fine-tuning best.
+        rank: Rank of each update, 1 to the body's width.
+        alpha: Each update is multiplied by alpha / rank.
+        targets: Linear layers that get an update, separated by commas: c_attn, c_fc, c_proj (attention's and the
+            MLP's), or only one of the latter as attn.c_proj or mlp.c_proj; in a script also a list. The default is
+            PEFT's for GPT-2, as are those of rank, alpha and dropout.
+        dropout: Dropout rate on the input of each update, 0 to below 1.
+        rslora: Multiply by alpha / sqrt(rank) instead (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
+        top_layers: Number of layers with updates, counted from the top; the frozen layers below are computed once for
+            all epochs. By default all.
     """
 
     learning_rate: float = 5e-4
@@ -55,11 +57,11 @@ class Lora(Linear):
     """A linear layer with a low-rank update: x @ lora_a @ lora_b, scaled, is added to its output.
 
     Args:
-        plain: the linear layer.
-        a, b: first values of lora_a and lora_b.
-        scale: of the update.
-        rate: of dropout on what enters the update.
-        depth, site: of that dropout, as in `ForwardPass.drop`.
+        plain: the linear layer of the body.
+        a, b: initial values of lora_a and lora_b.
+        scale: factor of the update, alpha / rank.
+        rate: dropout rate on the input of the update.
+        depth, site: coordinates of that dropout, as in `ForwardPass.drop`.
     """
 
     def __init__(
@@ -91,21 +93,23 @@ class Lora(Linear):
         return self.scale * jnp.matmul(self.lora_a[...], self.lora_b[...], precision="highest")
 
     def merged(self) -> Linear:
-        """The plain linear layer that computes the same, but for dropout."""
+        """The plain linear layer that computes the same (without dropout): the update is added to its kernel."""
         return Linear(nnx.Param(self.kernel[...] + self.update), self.bias)
 
     def unmerged(self, plain: Linear) -> "Lora":
-        """Undoes `merged`: the layer with this one's update of which `plain` is the merged one."""
+        """Undoes `merged`: subtracts this layer's update from the kernel of `plain`, and gives the layer with both."""
         base = Linear(nnx.Param(plain.kernel[...] - self.update), plain.bias)
         a, b = self.lora_a[...], self.lora_b[...]
         return Lora(base, a, b, scale=self.scale, rate=self.rate, depth=self.depth, site=self.site)
 
 
 def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> Strategy:
-    """Adds updates that are zero at first; they and the head train, all of GPT-2 is frozen.
+    """Adds low-rank updates, at first zero; they and the head train, GPT-2 is frozen.
 
     Args:
-        section: of the settings, for errors.
+        settings: settings of LoRA.
+        config: configuration of the body.
+        section: section of the settings, named in errors.
     """
     targets = _checked(settings, config, section)
     bottom = 0 if settings.top_layers is None else config.n_layer - settings.top_layers
@@ -117,7 +121,7 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
                 return plain
             number = LINEAR_LAYERS.index(name)
             n_in, n_out = plain.kernel.shape
-            # PEFT's and loralib's: kaiming_uniform_ with a = sqrt(5), which is this bound, and zero
+            # As in PEFT and loralib: A by kaiming_uniform_ with a = sqrt(5), which gives this bound, and B zero
             # (https://github.com/microsoft/LoRA/blob/main/loralib/layers.py, `reset_parameters`).
             own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + number)
             a = jax.random.uniform(own, (n_in, settings.rank), minval=-1, maxval=1) / n_in**0.5
@@ -134,7 +138,7 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
 
 
 def _checked(settings: LoraSettings, config: GPT2Config, section: str) -> set[str]:
-    """Checks the settings, and gives the full names of the target layers (`attn.c_attn`)."""
+    """Checks the settings; returns the full names of the target layers (`attn.c_attn`)."""
     require(1 <= settings.rank <= config.n_embd, f"{section}.rank", settings.rank, f"1 to {config.n_embd}, the width")
     require(settings.alpha > 0, f"{section}.alpha", settings.alpha, "above 0")
     require(0 <= settings.dropout < 1, f"{section}.dropout", settings.dropout, "at least 0 and below 1")
@@ -158,6 +162,7 @@ _UPDATED = re.compile(
 
 
 def _peft(settings: LoraSettings, config: GPT2Config) -> Peft:
+    """LoRA as a PEFT adapter."""
     top, layers = settings.top_layers, config.n_layer
 
     def tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""LoRA and prompt tuning together: a soft prompt before every text of a body with low-rank updates, and the head."""
+"""LoRA and prompt tuning together: low-rank updates, a soft prompt before every text and the head train."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,12 +14,12 @@ from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settin
 
 @dataclass
 class LoraPromptSettings(lora.LoraSettings):
-    """LoRA and prompt tuning, with the settings of LoRA and of the prompt.
+    """LoRA and prompt tuning together: low-rank updates, a soft prompt and the head train.
 
     Args:
-        prompt_learning_rate: of the prompt, as in prompt tuning; `learning_rate` is of the updates and the head.
-        tokens: soft vectors before every text.
-        initializer: their first values, as in prompt tuning.
+        prompt_learning_rate: Learning rate of the prompt; `learning_rate` is that of the updates and the head.
+        tokens: Number of soft prompt vectors before every text.
+        initializer: Initial values of these vectors, as in `prompt.initializer`.
     """
 
     prompt_learning_rate: float = 5e-4
@@ -49,7 +49,7 @@ def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
         label=label,
         transforms=lambda plan: {**updates.transforms(plan), **vectors.transforms(plan)},
         settings=settings_of(settings),
-        peft=None,  # which has one method at a time
+        peft=None,  # a PEFT adapter has one method
     )
 
 

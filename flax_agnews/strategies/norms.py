@@ -8,10 +8,10 @@ from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 
 @dataclass
 class NormsSettings:
-    """Layer norms.
+    """LN-tuning: the layer norms and the head train.
 
     Args:
-        learning_rate: of layer norms and head.
+        learning_rate: Learning rate of the layer norms and the head.
     """
 
     learning_rate: float = 1e-3

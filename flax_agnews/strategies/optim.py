@@ -1,4 +1,4 @@
-"""The optimizer of a strategy: one optax transformation over what trains, and learning rates that follow the plan."""
+"""Makes a strategy's optimizer: one optax transformation over the trained parameters, and learning-rate schedules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError, close_names, listed, nearest
 
 FROZEN: Literal["frozen"] = "frozen"
+"""The transformation, and the label, of parameters that don't train."""
 
 Transform: TypeAlias = optax.GradientTransformation | Literal["frozen"]
 
@@ -21,10 +22,10 @@ class Plan:
     """The length of a run and its shared settings, from which a strategy makes its optax transformations.
 
     Attributes:
-        steps: updates of the whole run.
-        steps_per_epoch: updates an epoch.
-        batch_size: texts an update.
-        layers: of the body.
+        steps: number of updates in the whole run.
+        steps_per_epoch: number of updates per epoch.
+        batch_size: texts per update.
+        layers: number of layers of the body.
         train: the shared settings (weight decay, schedule, clipping).
     """
 
@@ -36,15 +37,15 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run."""
+        """Number of epochs of the whole run."""
         return -(-self.steps // self.steps_per_epoch)
 
     def schedule(self, peak: float, begun: int = 0) -> optax.Schedule:
-        """The learning rate by step: warm-up from 0 to `peak`, then constant, or down to 0 as `train.schedule` says.
+        """Learning-rate schedule: warm-up from 0 to `peak`, then constant or falling to 0, by `train.schedule`.
 
         Args:
-            peak: the highest rate.
-            begun: updates of the run before the first one of this rate, for a label that trains from a later stage on.
+            peak: the highest learning rate.
+            begun: updates of the run before the schedule is first used, for a label that trains from a later stage on.
         """
         warmup = round(self.train.warmup_fraction * self.steps)
         rest = max(1, self.steps - warmup)
@@ -62,13 +63,13 @@ class Plan:
         """AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101) with torch's defaults.
 
         Args:
-            peak, begun: of its learning rate, as in `schedule`; weight decay is `train.weight_decay`.
+            peak, begun: as in `schedule`; weight decay is `train.weight_decay`.
         """
         mask = decays if self.train.weight_decay_mask == "matrices" else None
         return optax.adamw(self.schedule(peak, begun), weight_decay=self.train.weight_decay, mask=mask)
 
     def clip(self) -> optax.GradientTransformation:
-        """Clips the global norm of all trained gradients at `train.clip_norm`; leaves them alone where that is None."""
+        """Clips the global norm of all trained gradients at `train.clip_norm`; the identity if that is None."""
         norm = self.train.clip_norm
         return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
 
@@ -86,13 +87,13 @@ def trainable_labels(
     """Path -> label of every parameter whose label has a transformation.
 
     Args:
-        name: the strategy's, for errors.
+        name: name of the strategy, for errors.
         labels: path -> label of every parameter of the model.
         transforms: label -> optax transformation, or `FROZEN`. The label `frozen` needs no entry.
 
     Raises:
-        UserError: a parameter without label, a label without transformation or with something else, a transformation
-            that no parameter gets, or nothing that trains; each with the names.
+        UserError: a parameter has no label, a label has no valid transformation, a transformation has no parameter, or
+            nothing trains; the message has the names.
     """
     if unlabelled := [path for path, label in labels.items() if label is None]:
         raise UserError(f"strategy {name}: no label for {listed(unlabelled)}")
@@ -120,15 +121,15 @@ def make_optimizer(
     transforms: Mapping[str, Transform],
     around: optax.GradientTransformation | None = None,
 ) -> tuple[frozenset[str], optax.GradientTransformation]:
-    """One transformation from labels and what each label does.
+    """Combines the labels' transformations into one over all trained parameters.
 
     Args:
         name, labels, transforms: as in `trainable_labels`, which checks them.
-        around: applied to all trained gradients before the labels' own.
+        around: applied to all trained gradients, before the transformations of the labels.
 
     Returns:
-        The trainable paths, and the transformation over the dictionary of just these leaves. It may be given the
-        gradients of some labels only: the others' leaves get no update, and their states stay as they are.
+        The trainable paths, and the transformation over a dictionary of these leaves by path. It also accepts the
+        gradients of only some labels: leaves of the others get no update, and their states stay as they are.
     """
     trainable = trainable_labels(name, labels, transforms)
     inner = _partitioned({label: transforms[label] for label in dict.fromkeys(trainable.values())}, trainable)
@@ -136,15 +137,15 @@ def make_optimizer(
 
 
 def paced(transformation: optax.GradientTransformation, factor: float, stride: int) -> optax.GradientTransformation:
-    """A transformation with all learning rates multiplied by a factor, and schedules of several steps an update.
+    """Multiplies a transformation's learning rates, and makes its schedules advance several steps per update.
 
-    Both are part of its state, so that one compiled update serves any. An update is proportional to its rate, decoupled
-    decay included.
+    Both numbers are in its state, so that one compiled update serves all values. Multiplying the updates is enough:
+    they are proportional to the learning rate, decoupled weight decay included.
 
     Args:
-        transformation: what is changed.
-        factor: of the rates.
-        stride: steps of the schedules an update.
+        transformation: the transformation to change.
+        factor: factor of the learning rates.
+        stride: steps of the schedules per update.
     """
 
     def init(params: Any) -> tuple[Any, jax.Array, jax.Array]:
@@ -168,7 +169,7 @@ def _is_schedule(state: Any) -> bool:
 
 
 def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> optax.GradientTransformation:
-    """Applies each label's transformation to its own leaves; unlike optax's, it skips labels that get no gradients."""
+    """Applies each label's transformation to its leaves; unlike `optax.partition`, skips labels without gradients."""
 
     def own(label: str, tree: Mapping[str, Any]) -> dict[str, Any]:
         return {path: leaf for path, leaf in tree.items() if labels[path] == label}
@@ -188,7 +189,7 @@ def _partitioned(transforms: Mapping[str, Any], labels: Mapping[str, str]) -> op
 
 
 def _paths_like(label: str, paths: Mapping[str, Any]) -> str:
-    """A hint for a label that no parameter has: parameters with nearly this name, or some of all."""
+    """A hint for a label that no parameter has: parameters with similar names, or else some of all."""
     if close_names(label, paths):
         return nearest(label, paths)
     return f" Parameters are called {listed(sorted(paths), 3)}"

@@ -1,6 +1,6 @@
-"""Partial fine-tuning: the upper layers train, the topmost of them faster.
+"""Partial fine-tuning: the upper layers train, the topmost of them at a higher learning rate.
 
-That the lower layers can stay frozen is Lee et al. 2019 (https://arxiv.org/abs/1911.03090).
+Lee et al. 2019 (https://arxiv.org/abs/1911.03090) show that the lower layers can stay frozen.
 """
 
 import math
@@ -12,14 +12,15 @@ from flax_agnews.strategies.base import FROZEN, Entry, Strategy, height, require
 
 @dataclass
 class PartialSettings:
-    """Partial fine-tuning.
+    """Partial fine-tuning: the upper layers train, the topmost of them at a higher learning rate.
 
     Args:
-        learning_rate: of the base group, the lower ones of the layers that train.
-        frozen_fraction: share of the layers, from below and rounded down, that is frozen with the embeddings.
-        top_layers: layers of the top group, which the final layer norm and the head are in too; by default a
-            quarter of all layers, rounded up. At most those that train.
-        top_multiplier: the top group's rate, in base rates.
+        learning_rate: Learning rate of the base group: the trained layers below the top group.
+        frozen_fraction: Share of the layers that is frozen, 0 to 1, from the lowest up and rounded down; the embeddings
+            are always frozen.
+        top_layers: Number of layers in the top group, which also has the final layer norm and the head; by default a
+            quarter of all layers, rounded up. Frozen layers are never in it.
+        top_multiplier: The top group's learning rate is `learning_rate` times this number.
     """
 
     learning_rate: float = 5e-5
@@ -29,7 +30,7 @@ class PartialSettings:
 
 
 def build(settings: PartialSettings, config: GPT2Config) -> Strategy:
-    """Freezes embeddings and lower layers; what trains is a base group, which may be empty, and a top group."""
+    """Freezes the embeddings and the lower layers; trains a base group, which may be empty, and a top group."""
     require(settings.learning_rate > 0, "partial.learning_rate", settings.learning_rate, "above 0")
     require(0 <= settings.frozen_fraction <= 1, "partial.frozen_fraction", settings.frozen_fraction, "0 to 1")
     require(settings.top_multiplier > 0, "partial.top_multiplier", settings.top_multiplier, "above 0")

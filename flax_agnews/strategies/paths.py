@@ -1,10 +1,10 @@
-"""Which part of the model a parameter belongs to, by its path (`transformer/h/6/mlp/c_fc/kernel`)."""
+"""Tells from a parameter's path (`transformer/h/6/mlp/c_fc/kernel`) which part of the model it belongs to."""
 
 from flax_agnews.errors import UserError, shown
 
 
 def layers(first: int, end: int) -> str:
-    """The pattern of all parameters of layers `first` to `end` (without it), for `Strategy.by_pattern`."""
+    """Regular expression of the parameters of layers `first` to `end` - 1, from 0, for `Strategy.by_pattern`."""
     if type(first) is not int or type(end) is not int:
         raise UserError(f"layers({shown(repr(first))}, {shown(repr(end))}): must be two whole numbers")
     if not 0 <= first < end:
@@ -13,16 +13,16 @@ def layers(first: int, end: int) -> str:
 
 
 def in_head(path: str) -> bool:
-    """Whether a parameter is the classification head's."""
+    """Whether a parameter belongs to the classification head."""
     return path.startswith("score/")
 
 
 def height(path: str, layers: int) -> int:
-    """The height of a parameter in the model: 0 for embeddings, 1 to `layers` in a layer, `layers` + 1 above them.
+    """A parameter's height in the model: 0 in the embeddings, 1 to `layers` in a layer, `layers` + 1 elsewhere.
 
     Args:
-        path: of the parameter.
-        layers: of the body.
+        path: path of the parameter.
+        layers: number of layers of the body.
     """
     parts = path.split("/")
     if parts[:2] == ["transformer", "h"]:

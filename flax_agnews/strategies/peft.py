@@ -1,6 +1,6 @@
-"""Translates a strategy's trained parameters and settings to and from PEFT's adapters of GPT-2.
+"""Converts a strategy's trained parameters and settings to and from adapters of PEFT for GPT-2.
 
-PEFT is https://github.com/huggingface/peft; its adapters have the same numbers under other names.
+PEFT is https://github.com/huggingface/peft; its adapters hold the same numbers under other names.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,6 +13,7 @@ from flax_agnews.errors import UserError, flag, shown
 from flax_agnews.models.gpt2 import GPT2Config
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""Path -> shape of each trained parameter."""
 
 # Fields of adapter_config.json that don't change what an adapter computes, or that its tensors' names and shapes show.
 _FREE = {
@@ -21,27 +22,27 @@ _FREE = {
     *("tokenizer_kwargs", "tokenizer_name_or_path", "init_ia3_weights", "megatron_core", "qalora_group_size"),
     *("modules_to_save", "exclude_modules", "layers_pattern", "fan_in_fan_out"),
 }
-_NOTHING: tuple[Any, ...] = (None, False, "none", [], {}, "")
-_INITIALIZERS = (True, "gaussian", "orthogonal")  # of LoRA's updates; the others change the body as well
+_NOTHING: tuple[Any, ...] = (None, False, "none", [], {}, "")  # values by which a field switches nothing on
+_INITIALIZERS = (True, "gaussian", "orthogonal")  # those of PEFT's LoRA that leave the body as it is
 
 PADDED_RIGHT = (
     "In a batch of texts of several lengths, PEFT gives each the logits that it has alone if the padding is on the "
     "right and is the model's `pad_token_id`. On the left it changes them: GPT-2 counts positions from the padding on."
 )
-"""How PEFT treats padding where a method leaves positions and pooling to GPT-2, for the model card."""
+"""Text for the model card: how PEFT treats padding with methods that leave positions and pooling to GPT-2."""
 
 
 @dataclass(frozen=True)
 class Peft:
-    """PEFT's form of a strategy: the adapter's configuration, and the names and shapes of its tensors.
+    """How a strategy is written as a PEFT adapter: its configuration, and the names and shapes of its tensors.
 
     Attributes:
-        fields: of adapter_config.json.
-        tensor: (path, array) of a trained parameter -> (key, array) in adapter_model.safetensors: the same numbers, in
-            another shape or order.
-        settings: (fields of any adapter_config.json of the method, keys of its tensors) -> the strategy's settings that
-            the adapter decides.
-        padded: how PEFT treats texts of several lengths in one batch, for the model card.
+        fields: fields of adapter_config.json.
+        tensor: (path, array) of a trained parameter -> (key, array) in adapter_model.safetensors; it may only rename,
+            reshape and reorder.
+        settings: (fields of an adapter_config.json of this method, keys of its tensors) -> the settings of the strategy
+            that the adapter implies, by name.
+        padded: text for the model card: how PEFT treats texts of several lengths in one batch.
     """
 
     fields: Mapping[str, Any]
@@ -59,37 +60,37 @@ class Peft:
         return {key: np.ascontiguousarray(value) for key, value in moved}
 
     def keys(self, shapes: Shapes) -> dict[str, str]:
-        """The keys of the parameters' tensors, by path."""
+        """Path -> key of the parameter's tensor in adapter_model.safetensors."""
         return {path: self.tensor(path, np.empty(shape, bool))[0] for path, shape in shapes.items()}
 
     def shapes(self, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-        """The shapes of the parameters' tensors, by path."""
+        """Path -> shape of the parameter's tensor in adapter_model.safetensors."""
         return {path: self.tensor(path, np.empty(shape, bool))[1].shape for path, shape in shapes.items()}
 
     def values(self, tensors: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
-        """The trained parameters of an adapter, by path.
+        """Converts an adapter's tensors to trained parameters, by path.
 
         Args:
-            tensors: path -> the parameter's tensor.
+            tensors: path -> tensor of the parameter, as it is in adapter_model.safetensors.
             shapes: path -> shape of the parameter.
         """
         found = {}
         for path, shape in shapes.items():
-            # `tensor` is undone by following where it moves the number of each place.
-            places = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-            value = np.empty(places.size, np.float32)
-            value[self.tensor(path, places)[1].ravel()] = tensors[path].ravel()
+            # Inverts `tensor`: applied to the index of each number, it shows where each number went.
+            indices = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+            value = np.empty(indices.size, np.float32)
+            value[self.tensor(path, indices)[1].ravel()] = tensors[path].ravel()
             found[path] = value.reshape(shape)
         return found
 
     def check(self, fields: Mapping[str, Any], given: Collection[str], shapes: Shapes, name: str, where: str) -> None:
-        """Raises a `UserError` for an adapter that computes something else than the strategy does.
+        """Raises a `UserError` where an adapter doesn't compute what the strategy does with its settings.
 
         Args:
-            fields: of its adapter_config.json.
+            fields: fields of its adapter_config.json.
             given: keys of its tensors.
             shapes: path -> shape of each trained parameter.
-            name: of the strategy.
+            name: name of the strategy.
             where: the adapter's name, for errors.
         """
         if fields.get("peft_type") != self.fields["peft_type"]:
@@ -98,22 +99,22 @@ class Peft:
         ours, theirs = self.settings(self.fields, list(self.keys(shapes).values())), self.settings(fields, given)
         for setting, value in theirs.items():
             if value != ours[setting]:
-                told, asked = shown(value, 100), shown(ours[setting], 100)
-                raise UserError(f"{where} has {setting} {told}, not {asked}; give {flag(f'{name}.{setting}')} {told}")
+                has, wanted = shown(value, 100), shown(ours[setting], 100)
+                raise UserError(f"{where} has {setting} {has}, not {wanted}; give {flag(f'{name}.{setting}')} {has}")
         for field, value in fields.items():
-            drawn = field == "init_lora_weights" and value in _INITIALIZERS
-            if field not in self.fields and field not in _FREE and value not in _NOTHING and not drawn:
-                told = f"{shown(field)}: {shown(value)} in its adapter_config.json"
-                raise UserError(f"{where} has {told}, which strategy {name} doesn't do")
+            harmless = field == "init_lora_weights" and value in _INITIALIZERS
+            if field not in self.fields and field not in _FREE and value not in _NOTHING and not harmless:
+                unknown = f"{shown(field)}: {shown(value)} in its adapter_config.json"
+                raise UserError(f"{where} has {unknown}, which strategy {name} doesn't do")
 
 
 def virtual_tokens(method: str, tokens: int, config: GPT2Config) -> dict[str, Any]:
     """The fields of adapter_config.json of a method with virtual tokens.
 
     Args:
-        method: PEFT's name of it.
+        method: PEFT's name of the method (`peft_type`).
         tokens: number of virtual tokens.
-        config: of the body.
+        config: configuration of the body.
     """
     return {
         "peft_type": method,

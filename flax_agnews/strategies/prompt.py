@@ -1,4 +1,4 @@
-"""Prompt tuning: soft vectors before every text, and the head (Lester et al. 2021, https://arxiv.org/abs/2104.08691)."""
+"""Prompt tuning: soft prompt vectors and the head train (Lester et al. 2021, https://arxiv.org/abs/2104.08691)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from flax_agnews.strategies.peft import Peft, tokens_setting, virtual_tokens
 
 @dataclass
 class PromptSettings:
-    """Prompt tuning.
+    """Prompt tuning: soft prompt vectors before every text, and the head, train.
 
     Args:
-        learning_rate: of the prompt and the head.
-        tokens: soft vectors before every text.
-        initializer: their first values: rows of the vocabulary drawn without replacement (Lester et al., section
-            3.2.1), `normal` with the body's initializer range, `uniform` in [-0.5, 0.5] (Lester et al.), or
-            `unit_normal`, the original experiment's N(0, 1).
+        learning_rate: Learning rate of the prompt and the head.
+        tokens: Number of soft prompt vectors before every text.
+        initializer: Initial values of these vectors: `vocabulary`, embeddings of vocabulary entries drawn without
+            replacement (Lester et al., section 3.2.1), `normal` with the body's initializer range, `uniform` in
+            [-0.5, 0.5] (Lester et al.), or `unit_normal`, the original experiment's N(0, 1).
     """
 
     learning_rate: float = 5e-4
@@ -33,7 +33,7 @@ class PromptSettings:
 
 
 Initializer = Callable[[ClassifierModule, Key[Array, ""], int], Float32[Array, "tokens width"]]
-"""(model, random key, number of tokens) -> first values of a soft prompt."""
+"""(model, random key, number of tokens) -> initial values of a soft prompt."""
 
 
 def _from_vocabulary(model: ClassifierModule, key: Key[Array, ""], tokens: int) -> Float32[Array, "tokens width"]:
@@ -50,10 +50,12 @@ INITIALIZERS: Mapping[str, Initializer] = {
 
 
 def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt") -> Strategy:
-    """Adds a prompt; it and the head train, all of GPT-2 is frozen.
+    """Adds a soft prompt; it and the head train, GPT-2 is frozen.
 
     Args:
-        section: of the settings, for errors.
+        settings: settings of prompt tuning.
+        config: configuration of the body.
+        section: section of the settings, named in errors.
     """
 
     def prompt(model: ClassifierModule, key: Key[Array, ""]) -> Prompt:
@@ -70,15 +72,15 @@ def before_texts(
     peft: Peft,
     section: str = "",
 ) -> Strategy:
-    """A strategy that puts a module before every text; it and the head train.
+    """Makes a strategy that puts a prompt or a prefix before every text; it and the head train.
 
     Args:
-        name: of the strategy.
-        settings: with the number of `tokens`, and the `learning_rate`.
-        config: of the body.
-        make: (classifier, random key) -> the module with its first values.
-        peft: the same method in PEFT.
-        section: of the settings, for errors; by default the name.
+        name: name of the strategy.
+        settings: its settings, with `tokens` and `learning_rate`.
+        config: configuration of the body.
+        make: (classifier, random key) -> the classifier's submodule `prompt` with its initial values.
+        peft: how the method is written as a PEFT adapter.
+        section: section of the settings, named in errors; by default the name.
     """
     most = min(config.n_positions - 1, config.vocab_size)
     require(1 <= settings.tokens <= most, f"{section or name}.tokens", settings.tokens, f"1 to {most} with this model")
@@ -102,11 +104,12 @@ _PADDED = (
 
 
 def _tensor(path: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    """PEFT's tensor of a trained parameter: the prompt as it is, the head transposed."""
+    """(key, array) in PEFT: the prompt unchanged, the head transposed."""
     return ("prompt_embeddings", value) if path == "prompt/embedding" else ("base_model.score.weight", value.T)
 
 
 def _peft(settings: PromptSettings, config: GPT2Config) -> Peft:
+    """Prompt tuning as a PEFT adapter."""
     fields = virtual_tokens("PROMPT_TUNING", settings.tokens, config)
     return Peft({**fields, "prompt_tuning_init": "RANDOM"}, _tensor, tokens_setting, padded=_PADDED)
 

@@ -1,1 +1,1 @@
-"""Trains strategies: compiled steps, the loop over updates, checkpoints, caches, devices and processes."""
+"""Training of strategies: compiled steps, the loop over updates, checkpoints, caches, devices and processes."""

@@ -1,7 +1,7 @@
 """Caches the output of frozen lower layers for all epochs, seeds, strategies and later experiments.
 
-A program whose strategy leaves the embeddings and the first layers as they are reads their output instead of token ids
-(`Ragged.depth`). The numbers are those of computing it anew (contract 4), but for a bfloat16 cache.
+A strategy that leaves the embeddings and the first layers unchanged trains on their cached output instead of token ids
+(`Ragged.depth`). Results are the same as without the cache, unless it stores bfloat16.
 """
 
 import copy
@@ -30,12 +30,12 @@ from flax_agnews.training.state import Setup
 
 
 class Activations:
-    """Plans what strategies read of an experiment's texts, and caches the output of their frozen layers.
+    """Plans the batches that strategies read, and caches the output of their frozen layers.
 
     Args:
         config: all settings.
-        data: the texts.
-        devices: that share every batch.
+        data: the experiment's texts.
+        devices: the devices that share every batch.
     """
 
     def __init__(self, config: Config, data: Data, devices: Devices) -> None:
@@ -43,10 +43,10 @@ class Activations:
         self.splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self.dtype = np.dtype(jnp.dtype(config.train.cache_dtype))
         self._arrays: Arrays | None = None
-        self._reads: list[str] = []  # keys of what the program at hand reads: they stay, whatever else needs room
+        self._reads: list[str] = []  # keys that the current program reads, and that must not be removed
 
     def check(self, setups: Sequence[Setup]) -> None:
-        """Raises a `UserError`, before anything is computed, where `train.cache_frozen` is `on` and can't be."""
+        """Raises a `UserError`, before anything is computed, if `train.cache_frozen` is `on` but can't be done."""
         if self.train.cache_frozen != "on":
             return
         if self.devices.several:
@@ -65,13 +65,13 @@ class Activations:
     def inputs(
         self, setup: Setup, shared: Parameters, batches: TrainBatches, observer: Observer | None = None
     ) -> Inputs:
-        """The batches that a strategy's program reads, of cached output where that is possible and pays.
+        """The batches that a strategy's program reads: of cached output where that is possible and saves time.
 
         Args:
-            setup: the strategy on the model.
+            setup: the adapted model and how it trains.
             shared: the body's weights on the devices.
-            batches: of the token ids.
-            observer: for displays and interruption.
+            batches: training batches of token ids.
+            observer: receives progress, and may interrupt.
 
         Raises:
             UserError: `train.cache_frozen` is `on`, and there is no room.
@@ -82,10 +82,10 @@ class Activations:
         depth, splits = self._through(setup, shared, self.splits, observer)
         whole = self._trained(batches, splits["train"])
         by_stage, train = [whole] * len(setup.stages), {"train": self.splits["train"]}
-        # What is cached decides the last digits: so it must not depend on how many epochs, and stages, a run comes to.
+        # Caching changes the last digits, so it must not depend on how many epochs, and stages, a run reaches.
         ends = [*(stage.epoch for stage in setup.model.strategy.stages[1:]), math.inf]
         for number, span in enumerate(setup.spans):
-            # The pass that fills the cache costs what the cache saves in one epoch of one run.
+            # Filling the cache costs as much as it saves in one epoch of one run.
             if (ends[number] - span.first) * self.train.runs > 1 or self.train.cache_frozen == "on":
                 deeper, texts = self._through(setup.stages[number], shared, train, observer, above=depth)
                 by_stage[number] = self._trained(batches, texts["train"]) if deeper else whole
@@ -95,8 +95,8 @@ class Activations:
     def _through(
         self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], observer: Observer, above: int = 0
     ) -> tuple[int, Mapping[str, Split]]:
-        """How many layers are cached, if more than `above` can be, and the splits as the next layer reads them."""
-        # processes could differ in what they have or have room for, and would wait for each other for ever
+        """Number of cached layers, and the splits as the next layer reads them; 0 if not more than `above`."""
+        # Several processes might differ in what they have cached or have room for, and would deadlock.
         never = self.train.cache_frozen == "off" or self.devices.several
         depth = 0 if never else frozen_depth(setup, shared)
         if depth > above:
@@ -121,7 +121,7 @@ class Activations:
         return {name: plan_evaluation(splits[name], self.train, self.devices) for name in ("validation", "test")}
 
     def _trained(self, batches: TrainBatches, split: Split) -> TrainBatches:
-        """The same batches of cached output; planned anew where a text has another length there."""
+        """The same batches of cached output; planned anew where its lengths differ (pooled: one row per text)."""
         if split.tokens is batches.data:
             return batches
         if np.array_equal(split.tokens.lengths, batches.data.lengths):
@@ -133,7 +133,7 @@ class Activations:
     def _cached(
         self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], observer: Observer
     ) -> dict[str, Split]:
-        """The splits as the layers above the trunk read them, from where they are kept or computed now."""
+        """The splits as the layers above the trunk read them, from the cache or computed now."""
         arrays = self._place(observer)
         keys = {name: trunk.key(split.tokens, self.dtype) for name, split in splits.items()}
         opened = {n: arrays.open(keys[n], trunk.shape(s.tokens), self.dtype) for n, s in splits.items()}
@@ -174,7 +174,7 @@ class Activations:
         return sum(int(np.prod(trunk.shape(split.tokens))) * self.dtype.itemsize for split in splits.values())
 
     def _place(self, observer: Observer) -> Arrays:
-        """The storage of caches, in files or in memory: the same for all strategies."""
+        """The cache's storage, in files or in memory, which all strategies share."""
         if self._arrays is None:
             limit, folder = int(self.train.cache_gigabytes * 1e9), cache_folder() / "activations"
             self._arrays = ArrayMemory(limit)
@@ -182,7 +182,7 @@ class Activations:
                 try:
                     self._arrays = ArrayFolder(folder, limit, observer.note)
                 except OSError as error:
-                    if unwritable(cache_folder()) is None:  # otherwise that is said for all caches together
+                    if unwritable(cache_folder()) is None:  # otherwise reported for all caches together
                         observer.note(
                             f"{folder} can't be written ({error.strerror}): frozen layers are cached in memory"
                         )

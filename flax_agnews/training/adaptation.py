@@ -1,4 +1,4 @@
-"""Bodies that were adapted by language modelling, kept under a hash of the texts, weights and settings behind them."""
+"""Stores bodies adapted by language modelling, under a hash of the texts, weights and settings that they come from."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import plan_batches
 
-_SHAPES = 2  # compiled, at most: as short as it is, more would compile longer than their padding costs
+_SHAPES = 2  # most compiled shapes: adaptation is so short that compiling more takes longer than padding
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The result of language-model adaptation, beside the weights.
+    """The record of a language-model adaptation, without the weights.
 
     Attributes:
-        key: SHA-256 of texts, weights and settings: the same key, the same result.
-        hash: of the adapted weights.
-        loss: mean of each epoch, nats a token.
-        seconds: that it took when it was computed, compilation included.
+        key: SHA-256 of texts, weights and settings; the same key means the same result.
+        hash: SHA-256 of the adapted weights.
+        loss: mean loss of each epoch, in nats per token.
+        seconds: time that it took, compilation included.
     """
 
     key: str
@@ -39,17 +39,17 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class AdaptationTask:
-    """All that decides an adapted body.
+    """Everything that determines an adapted body.
 
     Attributes:
-        base: the body to start from; left as it is.
+        base: the body to start from; not changed.
         train: the training texts; labels aren't read.
-        end_of_text: id that ends every text.
+        end_of_text: id of the token that ends every text.
         config: settings of language modelling.
-        model: settings of the model, of which dtype and dropout count.
-        shared: settings of strategies' training, of which `settings` says what holds in language modelling.
-        devices: that share every batch.
-        seed: of batches and dropout.
+        model: settings of the model; only dtype and dropout are used.
+        shared: settings of strategies' training, of which the function `settings` takes some.
+        devices: the devices that share every batch.
+        seed: seed of batches and dropout.
     """
 
     base: Base
@@ -63,24 +63,24 @@ class AdaptationTask:
 
     @classmethod
     def of(cls, config: Config, base: Base, train: Split, end_of_text: int, devices: Devices) -> "AdaptationTask":
-        """The task that an experiment's settings ask for."""
+        """Makes the task of an experiment's settings."""
         return cls(base, train, end_of_text, config.pretrain, config.model, config.train, devices, config.train.seed)
 
     @property
     def settings(self) -> TrainConfig:
-        """How language modelling trains."""
+        """The training settings of language modelling."""
         return settings(self.config, self.shared)
 
     def batches(self, how: TrainConfig) -> TrainBatches:
-        """The batches under these settings of training."""
+        """The training batches under given training settings."""
         return plan_batches(self.train, how, [self.seed], self.devices)
 
     @property
     def key(self) -> str:
-        """SHA-256 of all that decides the adapted weights.
+        """SHA-256 of everything that determines the adapted weights.
 
-        Compiled shapes count where they differ from those of the default settings: batches that are split or padded
-        otherwise are summed in another order.
+        Includes the compiled shapes where they differ from those of the default settings: batches that are split or
+        padded differently are summed in another order.
         """
         usual = settings(self.config, TrainConfig())
         if self.settings == usual:
@@ -90,7 +90,7 @@ class AdaptationTask:
 
     @property
     def key_of_settings(self) -> str:
-        """The same whatever the compiled shapes are, as earlier versions had it."""
+        """The key without compiled shapes, as earlier versions computed it."""
         return self._key("")
 
     def _key(self, shapes: str) -> str:
@@ -106,9 +106,9 @@ class AdaptationTask:
 def settings(config: PretrainConfig, shared: TrainConfig) -> TrainConfig:
     """The training settings of language modelling.
 
-    Of `train`, what says how a step is computed holds here too. What says how strategies learn doesn't (decay,
-    schedule, clipping, what is done about numbers that aren't finite): language modelling has its own recipe, so that
-    the body stays the same, and needn't be adapted anew, while settings of the comparison are tried.
+    Settings in `train` of how a step is computed apply here too. Those of how strategies learn don't (decay, schedule,
+    clipping, what to do about non-finite numbers): language modelling has its own recipe, so that the adapted body
+    stays the same, and isn't computed again, while a user tries settings of the comparison.
     """
     return TrainConfig(
         epochs=config.epochs,
@@ -122,7 +122,7 @@ def settings(config: PretrainConfig, shared: TrainConfig) -> TrainConfig:
 
 
 def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptation] | None:
-    """The adapted body of a key, read from the first folder that holds it undamaged; None where none does."""
+    """Reads the adapted body of a key from the first folder that has it undamaged; None if none has."""
     for folder in folders:
         try:
             adaptation = Adaptation(**json.loads((folder / "adaptation.json").read_text("utf-8")))
@@ -137,7 +137,7 @@ def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptatio
 
 
 def keep(base: Base, adaptation: Adaptation, folder: Path) -> None:
-    """Writes an adapted body into a folder; the JSON last, so that `kept` never takes half a copy."""
+    """Writes an adapted body into a folder; the JSON last, so that `kept` never reads an incomplete copy."""
     note = folder / "adaptation.json"
     if not note.is_file() or read_json(note) != asdict(adaptation):
         note.unlink(missing_ok=True)
@@ -146,5 +146,5 @@ def keep(base: Base, adaptation: Adaptation, folder: Path) -> None:
 
 
 def renewed(base: Base, body: Mapping[str, np.ndarray]) -> Base:
-    """The body with adapted weights."""
+    """Makes a `Base` of adapted weights."""
     return Base(f"{base.name}, adapted", base.config, body, given_again=False)

@@ -1,4 +1,4 @@
-"""A classifier with what a strategy adds to it: its structure, what trains in it, and the parameters of a new run."""
+"""A classifier adapted by a strategy: its structure, which parameters train, and their initial values in a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,24 +23,24 @@ from flax_agnews.strategies.base import Strategy
 from flax_agnews.strategies.optim import Plan, trainable_labels
 
 NO_DROPOUT = Rates(0.0, 0.0, 0.0, ())
-"""For what only evaluates."""
+"""The rates of a model that is only evaluated."""
 
 _HEAD, _ADAPT = 1, 2  # purposes of random keys
 
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """A classifier as a strategy has adapted it, without the values of its parameters: the same for every seed.
+    """A classifier adapted by a strategy, without the values of its parameters; the same for every seed.
 
     Attributes:
-        strategy: that adapted it.
-        base: the body that every run starts from.
+        strategy: the strategy that adapted it.
+        base: the pretrained body that every run starts from.
         classes: number of classes.
         frame: the adapted classifier's module, with the shapes of its parameters.
         labels: path of a parameter -> the strategy's label for it.
-        dtype: of matrix products.
-        attention: how tokens attend.
-        start_values: path -> array, of parameters that start from given values instead of random ones, in every run.
+        dtype: type of matrix products.
+        attention: implementation of attention.
+        start_values: path -> array of parameters that start from given values (`model.start`) instead of random ones.
     """
 
     strategy: Strategy
@@ -64,12 +64,12 @@ class AdaptedModel:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of labels, settings and start values: a run is resumed only where it is the same."""
+        """Hash of labels, settings and start values; a run is only resumed if it is unchanged."""
         own = self.strategy.fingerprint(self.labels)
         return f"{own} from {parameters.content_hash(self.start_values)}" if self.start_values else own
 
     def check_attention(self, rates: Rates) -> None:
-        """A `UserError` where this machine, or dropout at these rates, rules out the chosen attention."""
+        """Raises a `UserError` where the chosen attention doesn't work on this machine or with these dropout rates."""
         config = self.base.config
         check_attention(
             self.attention,
@@ -88,11 +88,11 @@ def adapt_model(
     """Adapts a classifier on a body abstractly, and labels its parameters; nothing is computed.
 
     Args:
-        strategy: that adapts it.
+        strategy: the strategy that adapts it.
         base: the body; its weights aren't read.
         classes: number of classes.
-        settings: how it computes (`dtype`, `attention`).
-        max_length: most tokens of a text, which must fit the body's positions together with the prompt.
+        settings: settings of the model, of which `dtype` and `attention` are used.
+        max_length: largest number of tokens of a text, which together with the prompt must fit the body's positions.
     """
     way: Way = "blocks" if settings.attention == "auto" else settings.attention
     config = base.config
@@ -110,12 +110,12 @@ def adapt_model(
 
 @dataclass(frozen=True)
 class Trained:
-    """The parameters of an adapted model that train in a plan, stage by stage.
+    """The parameters of an adapted model that train under a plan, stage by stage.
 
     Attributes:
-        ever: paths that train in any stage of the strategy, also in one that the plan doesn't come to.
-        stages: first epoch and trained paths of each stage that the plan comes to; none where all of `ever` trains
-            from first to last.
+        ever: paths that train in any stage of the strategy, also in one that the plan doesn't reach.
+        stages: (first epoch, trained paths) of each stage that the plan reaches; empty where all of `ever` trains
+            throughout.
     """
 
     ever: frozenset[str]
@@ -128,10 +128,10 @@ class Trained:
 
 
 def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
-    """Finds which parameters train in a plan, and from which epoch on.
+    """Finds which parameters train under a plan, and from which epoch on.
 
     Raises:
-        UserError: labels, transformations and stages that don't fit each other.
+        UserError: the strategy's labels, transformations and stages don't fit each other.
     """
     strategy, labels, transforms = model.strategy, model.labels, model.strategy.transforms(plan)
     ever = frozenset(trainable_labels(strategy.name, labels, transforms))
@@ -146,7 +146,7 @@ def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
 
 
 def _check_around(name: str, around: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuses an `around` whose state mirrors all parameters: a stage has the gradients of some of them only."""
+    """Refuses an `around` with a state per parameter, since a stage only has the gradients of some parameters."""
     leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
     if any(leaf.ndim for leaf in jax.tree.leaves(jax.eval_shape(around.init, leaves))):
         raise UserError(
@@ -159,10 +159,10 @@ def first_parameters(model: AdaptedModel, shared: Mapping[str, Array], seed: int
     """All parameters of a run before its first update.
 
     Args:
-        model: whose parameters they are.
-        shared: the body's weights on the device; they are returned as these very arrays, unless the strategy changes
+        model: the adapted model.
+        shared: the body's weights on the device; the result has these same arrays, except where the strategy changes
             them.
-        seed: of the run; decides head and adapter.
+        seed: seed of the run, for head and adapter.
     """
     head = jax.random.fold_in(jax.random.key(seed), _HEAD)
     classifier = model.base.classifier(model.classes, head, shared)
@@ -171,13 +171,13 @@ def first_parameters(model: AdaptedModel, shared: Mapping[str, Array], seed: int
 
 
 def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]:
-    """Paths of first parameters that aren't the body's own arrays: the head, and what the strategy adds or changes."""
+    """Paths of initial parameters that aren't arrays of the body: the head, and what the strategy adds or changes."""
     first = first_parameters(model, shared, seed=0)
     return frozenset(path for path, value in first.items() if value is not shared.get(path))
 
 
 def hollow(frame: Frame[ClassifierModule]) -> ClassifierModule:
-    """The module of a frame, with shapes in the place of its parameters."""
+    """The module of a frame, with shapes instead of arrays as its parameters."""
     shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in frame.shapes.items()}
     return frame.merge(shapes)
 

@@ -1,4 +1,4 @@
-"""A cache of large arrays within a size limit: in files that are memory-mapped and checked, or in memory."""
+"""A size-limited cache of large arrays: in memory-mapped files with checksums, or in memory."""
 
 import errno
 import os
@@ -17,51 +17,51 @@ from flax_agnews.system.files import draft_of, read_json, write_json
 from flax_agnews.system.machine import machine_memory
 
 _VALUES, _ABOUT = "values", "about.json"
-_SPARE = 10**9  # bytes of a disk that stay free
-_CHUNK = 1 << 24  # bytes that a checksum reads at once
+_SPARE = 10**9  # bytes to leave free on the disk
+_CHUNK = 1 << 24  # bytes per call in computing a checksum
 
 
 class NoRoom(OneLineError):
-    """Raised where arrays don't fit; its text says why."""
+    """Raised when arrays don't fit into a cache; the message says why."""
 
 
 class Arrays(Protocol):
     """A cache of arrays.
 
     Attributes:
-        place: where the arrays are, in words.
+        place: where the arrays are, for messages: a folder's path, or `memory`.
     """
 
     place: str
 
     def open(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
-        """Opens a cached array, read-only; None where there is none.
+        """Opens a cached array, read-only; None if it isn't cached.
 
         Args:
-            key: of the array.
-            shape, dtype: that it must have.
+            key: key of the array.
+            shape, dtype: its shape and type.
         """
 
     def make_room(self, keys: Collection[str], size: int) -> None:
         """Removes the least recently used arrays until there is room.
 
         Args:
-            keys: of arrays that stay.
-            size: bytes that are needed beside those.
+            keys: keys of arrays that must stay.
+            size: bytes needed in addition to these arrays.
 
         Raises:
-            NoRoom: it can't be made.
+            NoRoom: there isn't enough room even then.
         """
 
     def create(self, key: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A context that gives an array to fill, and caches it if it ends without an error; may raise `NoRoom`."""
+        """A context manager that gives an array to fill, and caches it if no error is raised; may raise `NoRoom`."""
 
 
 class ArrayMemory:
-    """A cache in memory, of at most half of the machine's.
+    """A cache in memory, limited also to half of the machine's memory.
 
     Args:
-        limit: most bytes of all arrays.
+        limit: largest size of all arrays together, in bytes.
     """
 
     place = "memory"
@@ -73,7 +73,7 @@ class ArrayMemory:
     def open(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
         """As `Arrays`."""
         if key in self._kept:
-            self._kept[key] = self._kept.pop(key)  # the most recent
+            self._kept[key] = self._kept.pop(key)  # moved to the end: most recently used
         return self._kept.get(key)
 
     def make_room(self, keys: Collection[str], size: int) -> None:
@@ -95,15 +95,15 @@ class ArrayMemory:
 
 
 class ArrayFolder:
-    """A cache in files, which processes share; an array is there whole or not at all, and is checked when opened.
+    """A cache in files, shared between processes; arrays are written atomically and checked when opened.
 
     Args:
-        path: the folder; each array has a folder in it, with its values, and shape, type and checksum as JSON.
-        limit: most bytes of all arrays.
-        note: called with a line of text about each damaged array, which is removed.
+        path: folder of the cache, with a folder for each array: its values, and a JSON of shape, type and checksum.
+        limit: largest size of all arrays together, in bytes.
+        note: called with a message about each damaged array, which is removed.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the folder can't be written.
     """
 
     def __init__(self, path: Path, limit: int, note: Callable[[str], None]) -> None:
@@ -113,7 +113,7 @@ class ArrayFolder:
         self._opened: dict[str, np.ndarray] = {}
 
     def open(self, key: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
-        """As `Arrays`; the checksum is compared once a process."""
+        """As `Arrays`; each array's checksum is verified once per process."""
         values, about = self.path / key / _VALUES, self.path / key / _ABOUT
         if key not in self._opened and (values.exists() or about.exists()):
             try:
@@ -127,7 +127,7 @@ class ArrayFolder:
         return self._opened.get(key)
 
     def make_room(self, keys: Collection[str], size: int) -> None:
-        """As `Arrays`; a gigabyte of the disk stays free."""
+        """As `Arrays`; leaves a gigabyte of the disk free."""
         folders = [folder for folder in self.path.iterdir() if folder.is_dir()]
         others = sorted((folder for folder in folders if folder.name not in keys), key=_last_use)
         sizes = {folder: _size(folder) for folder in folders}
@@ -163,23 +163,23 @@ class ArrayFolder:
             draft.unlink(missing_ok=True)
 
     def _keep(self, draft: Path, folder: Path, values: np.ndarray) -> None:
-        """Moves a written array to its place; where that fails, it is removed and serves this process alone."""
+        """Moves a written array to its place; if that fails, removes it, and only this process can use it."""
         try:
             os.replace(draft, folder / _VALUES)
             write_json(folder / _ABOUT, {**_facts(values.shape, values.dtype), "crc32": _checksum(values)})
         except FileNotFoundError:
-            pass  # another process made room
+            pass  # another process has removed the folder to make room
         except (OSError, UserError):
             (folder / _VALUES).unlink(missing_ok=True)
 
 
 def _facts(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
-    """Shape and type as JSON has them."""
+    """Shape and type of an array, for the JSON file."""
     return {"shape": list(shape), "dtype": np.dtype(dtype).name}
 
 
 def _checked(values: Path, about: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Opens an array's file; a ValueError where its size, shape, type or checksum is wrong."""
+    """Opens an array's file; raises a ValueError if its size, shape, type or checksum is wrong."""
     facts = read_json(about)
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if not isinstance(facts, dict) or values.stat().st_size != size:
@@ -191,7 +191,7 @@ def _checked(values: Path, about: Path, shape: tuple[int, ...], dtype: Any) -> n
 
 
 def _checksum(array: np.ndarray) -> int:
-    """CRC-32 of the bytes."""
+    """CRC-32 of an array's bytes."""
     data, crc = memoryview(array.view(np.uint8).reshape(-1)), 0
     for start in range(0, len(data), _CHUNK):
         crc = zlib.crc32(data[start : start + _CHUNK], crc)
@@ -199,10 +199,10 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _reserve(handle: int, size: int) -> None:
-    """Allocates a file's space at once, since writing to a mapped file on a full disk would kill the process."""
+    """Allocates a file's disk space now: writing to a mapped file on a full disk would kill the process."""
     try:
         os.posix_fallocate(handle, 0, size)
-    except AttributeError:  # not on this system
+    except AttributeError:  # not available on this system
         os.truncate(handle, size)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -211,7 +211,7 @@ def _reserve(handle: int, size: int) -> None:
 
 
 def _last_use(folder: Path) -> float:
-    """Time of an array's last use, or of its beginning, in seconds."""
+    """Time of an array's last use, or of its creation, in seconds since the epoch."""
     for path in (folder / _ABOUT, folder):
         with suppress(OSError):
             return path.stat().st_mtime
@@ -219,7 +219,7 @@ def _last_use(folder: Path) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of an array's files, without those that another process removes meanwhile."""
+    """Size of an array's files in bytes; files that another process removes meanwhile are ignored."""
     total = 0
     with suppress(OSError):
         for path in folder.iterdir():

@@ -1,8 +1,8 @@
 """Checkpoints on disk, written and read by Orbax; the only file that calls Orbax.
 
-A folder `step-N` holds the state after N updates, `best-epoch-N` the trainable leaves of the best epoch so far. Each
-has Orbax's arrays, a JSON file (the leaves' paths and shapes, and what the host knows) and, written last, a manifest of
-both. Orbax sees numbered leaves, since a path may hold what no file name can (a user's label).
+A folder `step-N` has the state after N updates, `best-epoch-N` the trainable leaves of the best epoch so far. Each has
+Orbax's arrays, a JSON file (paths and shapes of the leaves, and notes) and, written last, a manifest of both. Orbax
+gets numbers instead of the leaves' paths, which may have characters that file names can't (in a user's label).
 """
 
 import itertools
@@ -30,17 +30,17 @@ from flax_agnews.training.saving import Sign
 T = TypeVar("T")
 
 _numbers = itertools.count()
-_drafts: set[Path] = set()  # that threads of this process write, those included that hang
+_drafts: set[Path] = set()  # folders that threads of this process are writing, hanging ones included
 
 
 class Store:
-    """Checkpoints of one run.
+    """The checkpoints of one run.
 
     Args:
         folder: `STRATEGY/seed-K/checkpoints`.
-        keep: how many states stay. With one alone, there is nothing to fall back to.
-        note: called with a message for people where something is damaged.
-        held: epoch of best weights that stay until the run is finished (again), even if no state needs them; 0: none.
+        keep: number of newest states to keep; with only one, there is none to fall back to if it is damaged.
+        note: called with a message about each damaged checkpoint.
+        held: epoch of best weights to keep until `finish`, even if no state refers to them; 0 for none.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Store:
         self._sound: dict[Path, bool] = {}
 
     def save(self, step: int, state: Any, notes: dict[str, Any], sign: Sign = lambda: None) -> None:
-        """Saves a state (a pytree of arrays) and JSON notes; drops older ones, and best weights that none needs."""
+        """Saves a state (a pytree of arrays) with JSON notes; removes older ones, and best weights without a state."""
         self._write(self._step(step), state, notes, sign)
         kept = self.steps[-self.keep :]
         counted_on = {_notes(self._step(saved)).get("best_epoch", 0) for saved in kept}
@@ -63,18 +63,18 @@ class Store:
     def save_best(
         self, params: Any, epoch: int, about: Mapping[str, Any] | None = None, sign: Sign = lambda: None
     ) -> None:
-        """Saves the trainable leaves of an epoch, the best so far, with JSON notes for those who load them."""
+        """Saves the trainable leaves of the best epoch so far, with JSON notes that loading them needs."""
         self._write(self._best(epoch), params, dict(about or {}), sign)
 
     @property
     def steps(self) -> list[int]:
-        """The steps after which a state is saved, ascending; damaged ones are among them."""
+        """The steps of the saved states, ascending, damaged ones included."""
         return [int(path.name[5:]) for path in self._folders("step-")]
 
     def sound(self, step: int) -> bool:
-        """Whether every byte of a saved state, and of the best weights that it needs, is as it was written.
+        """Whether a saved state, and the best weights that it refers to, are undamaged, by hashes of all bytes.
 
-        What isn't is reported and set aside.
+        Reports a damaged one and sets it aside.
         """
         if not self._intact(self._step(step)):
             return False
@@ -82,18 +82,18 @@ class Store:
         return not best or self._intact(self._best(best))
 
     def restore(self, step: int, example: T, later: Collection[str] = ()) -> tuple[T, dict[str, Any]]:
-        """One of the saved states, in the form of `example`, and its notes.
+        """Reads a saved state, in the form of `example`, and its notes.
 
         Args:
-            step: after which it was saved.
-            example: of the state.
-            later: parameters that train in a later stage only: where the saved state hasn't any of them yet, what
-                belongs to them stays as in the example.
+            step: the step of the state.
+            example: a state with the same structure, shapes and types.
+            later: paths of parameters that only train in a later stage; where the saved state lacks leaves of them,
+                the example's are taken.
         """
         return _load(self._step(step), example, later)
 
     def restore_best(self, example: T, epoch: int, later: Collection[str] = ()) -> T:
-        """The trainable leaves of the best epoch (`later` as in `restore`); a `UserError` where they are damaged."""
+        """Reads the trainable leaves of the best epoch, as `restore`; raises a `UserError` if they are damaged."""
         folder = self._best(epoch)
         if reason := sealed.damage(folder):
             raise UserError(f"{folder}: the weights are damaged ({reason}). Remove {self.folder.parent} to train anew")
@@ -104,18 +104,18 @@ class Store:
         return (read_json(self._best(epoch) / _JSON) or {}).get("leaves", {}).keys() >= _described(example).keys()
 
     def drop_after(self, step: int) -> None:
-        """Drops the states after a step: only some of the runs that train together have them."""
+        """Removes the states after a step, which only some of the runs that train together have."""
         for later in self.steps:
             if later > step:
                 sealed.discard(self._step(later))
 
     def about_best(self, epoch: int) -> dict[str, Any] | None:
-        """The notes of the best weights, unchecked (`restore_best` checks all); None where there are none."""
+        """The notes of an epoch's best weights, not verified (`restore_best` does that); None if there are none."""
         folder = self._best(epoch)
         return _notes(folder) if folder.exists() else None
 
     def finish(self, epoch: int, step: int | None = None) -> None:
-        """Drops what only an unfinished run needs: all but the best weights and, where a step is given, its state."""
+        """Removes what only an unfinished run needs: all but the best weights and, if a step is given, its state."""
         stays = {self._best(epoch), *([] if step is None else [self._step(step)])}
         for folder in [*self._folders("step-"), *self._folders("best-epoch-")]:
             if folder not in stays:
@@ -123,9 +123,9 @@ class Store:
         self._sweep()
 
     def clear(self) -> None:
-        """Drops everything."""
+        """Removes everything."""
         self._sweep("*")
-        with suppress(OSError):  # it isn't there, or has the draft of a write that hangs
+        with suppress(OSError):  # the folder doesn't exist, or has the draft of a hanging write
             self.folder.rmdir()
 
     def _write(self, folder: Path, tree: Any, notes: dict[str, Any], sign: Sign) -> None:
@@ -147,7 +147,7 @@ class Store:
         self._sound[folder] = True
 
     def _sweep(self, what: str = ".*") -> None:
-        """Drops what killed processes left half-written; not what a thread of this process writes, even if it hangs."""
+        """Removes what killed processes left unfinished, but not what a thread of this process is writing."""
         for path in set(self.folder.glob(what)) - _drafts:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -173,13 +173,13 @@ class Store:
 
 
 def newest(stores: Sequence[Store]) -> int:
-    """The newest step after which all runs that train together have an undamaged state; 0 where there is none."""
+    """The newest step at which all runs that train together have an undamaged state; 0 if there is none."""
     steps = set.intersection(*(set(store.steps) for store in stores)) if stores else set()
     return next((step for step in sorted(steps, reverse=True) if all(store.sound(step) for store in stores)), 0)
 
 
 def snapshot(tree: T) -> T:
-    """A copy of a pytree's arrays on the host, where the next update doesn't overwrite them."""
+    """Copies a pytree's arrays to the host, since the next update overwrites those on the device."""
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
@@ -192,7 +192,7 @@ _ARRAYS, _JSON = "arrays", "state.json"
 
 
 def _notes(folder: Path) -> dict[str, Any]:
-    """The notes of a state or of weights; none where they can't be read."""
+    """The notes of a checkpoint folder; empty if they can't be read."""
     try:
         return dict((read_json(folder / _JSON) or {})["notes"])
     except (UserError, TypeError, KeyError, ValueError):
@@ -203,11 +203,11 @@ def _notes(folder: Path) -> dict[str, Any]:
 def _orbax() -> Any:
     from orbax.checkpoint import v1
 
-    # Orbax warns, at every save without OCDBT, that there is none to merge, and prints errors that it raises as well.
+    # Without OCDBT, Orbax warns at every save that there is nothing to merge; it also logs errors that it raises.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     others = threading.excepthook
     threading.excepthook = lambda args: None if "orbax" in type(args.thread).__module__ else others(args)
-    # Of several writes that fail, all but the first find nobody who waits for them.
+    # When several writes fail, Orbax awaits only the first; the others report this error, which means nothing.
     rest = sys.unraisablehook
     sys.unraisablehook = lambda args: None if str(args.exc_value) == "Event loop is closed" else rest(args)
     if jax.process_count() > 1:
@@ -216,7 +216,7 @@ def _orbax() -> Any:
 
 
 def _context() -> Any:
-    """Settings of Orbax: this process alone takes part, since one writes for all, and each reads for itself."""
+    """Context of Orbax in which only this process takes part: one process writes for all, each reads for itself."""
     ocp, here = _orbax(), jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process_{here}"
@@ -236,7 +236,7 @@ def _save(folder: Path, tree: Any, notes: dict[str, Any]) -> None:
 
 
 def _load(folder: Path, example: T, later: Collection[str] = ()) -> tuple[T, dict[str, Any]]:
-    """A tree in the form of `example`, and its notes. Missing, extra and reshaped leaves are listed."""
+    """Reads a tree in the form of `example`, and its notes; an error lists missing, extra and reshaped leaves."""
     beside = read_json(folder / _JSON) or {}
     found, wanted = beside.get("leaves", {}), _described(example)
     absent = {name for name in wanted if name not in found and any(f"[{path!r}]" in name for path in later)}
@@ -245,7 +245,7 @@ def _load(folder: Path, example: T, later: Collection[str] = ()) -> tuple[T, dic
         raise UserError(f"{folder}: the checkpoint is of another model or strategy: {listed(changed)} differ")
     leaves, structure = jax.tree.flatten(example)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    numbers = {name: str(number) for number, name in enumerate(found)}  # as `_save` has them
+    numbers = {name: str(number) for number, name in enumerate(found)}  # as in `_save`
     named = dict(zip(wanted, leaves, strict=True))
     abstract = {
         numbers[name]: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)

@@ -1,4 +1,4 @@
-"""Checks around a write by the threads of a library: is there room on the disk, and does the write still get on?"""
+"""Checks for writes by a library's threads: whether there is room on the disk, and whether the write progresses."""
 
 import errno
 import os
@@ -15,13 +15,13 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_LOOK = 0.5  # seconds
-_FILES = 16 * 1024  # bytes that an array's files and folders take beside it
+_LOOK = 0.5  # seconds between two looks at a folder
+_FILES = 16 * 1024  # bytes of metadata per array
 
 
 @contextmanager
 def watched(folder: Path, sign: Sign) -> Iterator[None]:
-    """Calls `sign` whenever the number or size of a folder's files has changed, as long as the context is open."""
+    """Calls `sign` whenever the number or size of a folder's files has changed, while the context is open."""
     over = threading.Event()
 
     def look() -> None:
@@ -40,7 +40,7 @@ def watched(folder: Path, sign: Sign) -> Iterator[None]:
 
 
 def _extent(folder: Path) -> tuple[int, int]:
-    """How many files are in a folder, and their bytes; files that come and go meanwhile may be missing."""
+    """(number of files in a folder, their size in bytes); files that change meanwhile may be missing."""
     sizes = []
     for place, _, names in os.walk(folder):
         for name in names:
@@ -50,7 +50,7 @@ def _extent(folder: Path) -> tuple[int, int]:
 
 
 def check_room(folder: Path, sizes: Sequence[int]) -> None:
-    """Raises an OSError where arrays of so many bytes don't fit; TensorStore, which finds out later, may hang then."""
+    """Raises an OSError if arrays of these sizes, in bytes, don't fit on the disk, since TensorStore may hang then."""
     if shutil.disk_usage(folder).free < sum(sizes) + _FILES * len(sizes):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if resource:

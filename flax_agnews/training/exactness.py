@@ -1,4 +1,4 @@
-"""The machine and the versions of programs, on which the last digits of a run depend besides its settings."""
+"""Records the machine and software versions, on which the last digits of a run's numbers depend."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from flax_agnews.training.parallel import Devices
 
 
 def circumstances(devices: Devices) -> dict[str, str]:
-    """Names and values that must be the same for a resumed run to end with the bytes of an uninterrupted one."""
+    """Facts that must be unchanged for a resumed run to end bit-identical to an uninterrupted one, by name."""
     device = devices.devices[0]
     return {
         "cores": str(_cores()),
@@ -27,7 +27,7 @@ def circumstances(devices: Devices) -> dict[str, str]:
 
 
 def inexact(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """Why a run that was begun in other circumstances isn't exact any more; None where nothing differs."""
+    """The reason why a run begun in other circumstances isn't exact any more; None if nothing differs."""
     changed = [name for name in now if before.get(name) != now[name]]
     changes = [f"{name} {_short(before.get(name, 'unknown'))}, now {_short(now[name])}" for name in changed]
     return f"not exact to the last digit any more, since it was begun with {listed(changes)}" if changes else None
@@ -38,12 +38,12 @@ def _short(value: str) -> str:
 
 
 def _cores() -> int:
-    """Processors that this process may use: XLA divides its work by them."""
+    """Number of cores that this process may use, by which XLA divides its work."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
-    """The model, and which instructions it has beyond the usual, since they decide how XLA and oneDNN compute."""
+    """Processor model and its vector instructions, by which XLA and oneDNN choose kernels."""
     if not (lines := cpuinfo().splitlines()):
         import platform
 

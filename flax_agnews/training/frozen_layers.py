@@ -1,4 +1,4 @@
-"""The frozen lower layers of a body, and their output for texts, which is computed once."""
+"""Finds the frozen lower layers of a body, and computes their output for texts once."""
 
 import hashlib
 import itertools
@@ -33,14 +33,14 @@ from flax_agnews.training.step import AXIS
 
 
 def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int:
-    """Number of leading layers whose output for a text is the same in every step of every run: it is computed once.
+    """Number of leading layers whose output for a text is the same in every step of every run.
 
-    These are layers in which, as in the embeddings, nothing trains, draws dropout, was added or was changed; none where
-    something stands before the text.
+    In these layers, and in the embeddings, nothing trains, has dropout, was added or was changed; 0 if the strategy
+    puts a prompt or prefix before texts.
 
     Args:
         setup: the adapted model and how it trains.
-        shared: the body's weights, as `create_state` takes them; without them, changed values go unseen.
+        shared: the body's weights, as for `create_state`; without them, values that the strategy changes go unnoticed.
     """
     model, rates = setup.model, setup.rates
     base, classifier = model.base, hollow(model.frame)
@@ -73,8 +73,8 @@ class Trunk:
     Attributes:
         base: the body.
         depth: number of layers.
-        dtype: of matrix products.
-        attention: how tokens attend.
+        dtype: type of matrix products.
+        attention: implementation of attention.
     """
 
     base: Base
@@ -89,7 +89,7 @@ class Trunk:
 
     @property
     def pooled(self) -> bool:
-        """Whether these are all layers, after which only each text's last token counts."""
+        """Whether the trunk has all layers; its output is then only that of each text's last token."""
         return self.depth == self.base.config.n_layer
 
     @cached_property
@@ -99,12 +99,12 @@ class Trunk:
         return parameters.abstract(lambda: GPT2(config, jax.random.key(0)))
 
     def weights(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """These layers' parameters out of a body's, by their paths in `frame`."""
+        """These layers' parameters from those of a body, by their paths in `frame`."""
         return {path: body[BODY + path] for path in self.frame.shapes}
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all that decides the output for a text, on this machine."""
+        """SHA-256 of everything that determines the output for a text on this machine."""
         device = jax.local_devices()[0]
         facts = {
             "weights": parameters.content_hash(self.weights(self.base.parameters)),
@@ -117,7 +117,7 @@ class Trunk:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def key(self, texts: Ragged, dtype: Any) -> str:
-        """The key of the output for these texts in a cache, stored in `dtype`."""
+        """The cache key of the output for these texts, stored in `dtype`."""
         digest = hashlib.sha256(f"{self.hash} {dtype}".encode())
         for array in (texts.offsets, texts.ids):
             digest.update(np.ascontiguousarray(array).data)
@@ -128,14 +128,14 @@ class Trunk:
         return len(texts) if self.pooled else len(texts.ids), self.base.config.n_embd
 
     def through(self, texts: Ragged, output: Float[np.ndarray, "places width"]) -> Ragged:
-        """The output for texts in the form that the layers above read; a place is a token, or a text where pooled."""
+        """The texts with the trunk's output instead of token ids; a place is a token, or a text if pooled."""
         offsets = np.arange(len(texts) + 1) if self.pooled else texts.offsets
         return Ragged(output, offsets, texts.truncated, self.depth)
 
     def step(self, dtype: Any) -> Callable[..., Float[Array, "devices micro places width"]]:
-        """Makes a function ((), weights, batch) -> output, which runs under a mapped axis called `AXIS`.
+        """Makes a function ((), weights, batch) -> output in `dtype`, to run under a mapped axis called `AXIS`.
 
-        A place is a token, or a slot of a text where pooled.
+        A place is a token, or a slot of a text if pooled.
         """
 
         def one(body: GPT2, batch: Batch) -> Float[Array, "places width"]:
@@ -165,10 +165,10 @@ def compute(
     Args:
         trunk: the frozen layers.
         weights: their parameters on the devices (`trunk.weights`).
-        batches: every text of the split once.
-        devices: that share every batch.
+        batches: batches with every text of the split once.
+        devices: the devices that share every batch.
         out: array of `trunk.shape` to write to.
-        after: called after every batch, with the number of its tokens.
+        after: called after every batch with the number of its tokens.
     """
     step, compiled, texts = trunk.step(out.dtype), dict[Shape, Any](), batches.data
     for rows, shape, batch in batches:

@@ -1,4 +1,4 @@
-"""Runs of a strategy, a seed each, that train together in one compiled program."""
+"""Runs of a strategy with different seeds that train together in one compiled program."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,23 +18,27 @@ from flax_agnews.training.state import TrainState, stack
 
 
 class AllDiverged(Exception):
-    """The numbers of all runs that train together, except those that ended early, are not finite any more."""
+    """Raised when all runs that train together, except those that ended early, have a fault (non-finite numbers)."""
 
 
 class Group:
-    """Runs that train together, from the newest state that all of them have saved.
+    """Runs that train together, resumed from the newest state that all of them have saved.
 
-    A run that has a fault is computed, noted and saved like the others as long as one of them has none, so that all
-    can be resumed from one step; it is no result in the end. So is one that has ended early, but for being noted.
+    A run with a fault is computed, logged and saved like the others as long as any run has none, so that all can be
+    resumed from the same step; it gives no result in the end. A run that has ended early is computed and saved too, but
+    not logged.
 
     Args:
         program: the compiled strategy.
         lanes: the runs.
 
     Attributes:
-        step: updates so far.
-        state, frozen: of all runs, as `Program.start_together` has them.
-        inexact: why what follows a resumed state isn't exact to the last digit; None where it is.
+        program, lanes: as given.
+        team: the processes that train.
+        seeds: seeds of the runs.
+        step: number of updates so far.
+        state, frozen: of all runs, as `Program.start_together` gives them.
+        inexact: why the numbers after resuming may differ in the last digits; None if they don't.
     """
 
     inexact: str | None = None
@@ -50,7 +54,7 @@ class Group:
             lane.begin(history, program.batches.steps_per_epoch, program.setup.model.classes, settled)
 
     def _newest(self) -> int:
-        """The newest step after which all runs have an undamaged state; what only some have after it is dropped."""
+        """The newest step at which all runs have an undamaged state; removes later states, which only some have."""
         stores = [lane.store for lane in self.lanes if lane.store]
         step = newest(stores)
         for store in stores:
@@ -58,6 +62,7 @@ class Group:
         return step
 
     def _restore(self) -> list[History]:
+        """Reads the state at `self.step`; returns the runs' histories until then."""
         later = self.program.setup.untrained(self.step, self.program.batches.steps_per_epoch)
         examples = [self.one(number)[0] for number in range(len(self.lanes))]
         pairs = list(zip(self.lanes, examples, strict=True))
@@ -69,18 +74,18 @@ class Group:
         return [history for _, history, _ in saved]
 
     def update(self, epoch: int, index: int) -> dict[str, Any]:
-        """Makes the update `index` of an epoch in every run; its metrics stay on the device until `read` has them."""
+        """Makes the update `index` of an epoch in every run; metrics stay on the device until `read` fetches them."""
         self.state, metrics = self.program.train_together(self.state, self.frozen, self.seeds, epoch, index)
         self.step += 1
         return metrics
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates an epoch."""
+        """Number of updates per epoch."""
         return self.program.batches.steps_per_epoch
 
     def count(self, epoch: int, index: int, seconds: float) -> int:
-        """Notes an update's time, an equal share for each run that goes on, and its tokens; returns those of all."""
+        """Records an update's time (in equal shares) and tokens in each unended run; returns the tokens of all."""
         batches, counts = self.program.batches, []
         going = self.going
         for lane in going:
@@ -91,19 +96,19 @@ class Group:
 
     @property
     def going(self) -> list[Lane]:
-        """The runs that haven't ended early."""
+        """Runs that haven't ended early."""
         return [lane for lane in self.lanes if not lane.ended]
 
     @property
     def over(self) -> bool:
-        """Whether none of the runs goes on."""
+        """Whether every run has ended early or has a fault."""
         return all(lane.over for lane in self.lanes)
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Writes an update's metrics into the journal of each run that goes on; `step` counts from 1.
+        """Writes an update's metrics into the journal of each run that hasn't ended; `step` counts from 1.
 
         Raises:
-            AllDiverged: all of these have a fault.
+            AllDiverged: no run is left that has neither ended nor a fault.
         """
         values = {name: np.atleast_1d(value) for name, value in metrics.items()}
         for number, lane in enumerate(self.lanes):
@@ -113,10 +118,15 @@ class Group:
             raise AllDiverged
 
     def end_epoch(self, epoch: int, last: bool, observer: Observer) -> None:
-        """Evaluates every run that goes on, and says so; `last` of the epochs that are planned.
+        """Evaluates every run that hasn't ended early, and reports the epoch.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            last: whether it is the last planned epoch.
+            observer: receives the results.
 
         Raises:
-            AllDiverged: every run has a fault: nothing may be saved any more.
+            AllDiverged: every run has a fault; nothing may be saved any more.
         """
         going = [number for number, lane in enumerate(self.lanes) if not lane.ended]
         for number in going:
@@ -127,7 +137,7 @@ class Group:
                 observer.ended(number, self.lanes[number].history)
 
     def _evaluate(self, number: int) -> None:
-        """Evaluates a run on the validation split, and keeps its weights if they are its best so far."""
+        """Evaluates a run on the validation split, and copies its weights if they are its best so far."""
         program, lane, (state, frozen) = self.program, self.lanes[number], self.one(number)
         logits = program.evaluate(state.params, frozen, "validation")
         better = lane.journal.epoch(score(logits, program.evaluated["validation"].labels))
@@ -139,12 +149,12 @@ class Group:
         lane.history.peak_memory_bytes = max(peaks) or None
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:
-        """(state, frozen) of one of the runs, as they would be alone on one device."""
+        """(state, frozen) of one run, as for a run alone on one device."""
         return self.program.alone(self.state, self.frozen, number, len(self.lanes))
 
     @property
     def bytes(self) -> int:
-        """Size of a checkpoint of all runs."""
+        """Size of a checkpoint of all runs, in bytes."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
 
     def save(self, saving: Saving) -> None:
@@ -152,7 +162,7 @@ class Group:
         saving.save(f"step {self.step}", self._copies)
 
     def _copies(self) -> list[Write]:
-        """The calls that write; refused where a strategy's own transformation made weights that aren't finite."""
+        """Copies the states and returns the calls that write them; refuses non-finite weights."""
         writes: list[Write] = []
         for number, lane in enumerate(self.lanes):
             if lane.store and lane.writes:

@@ -1,4 +1,4 @@
-"""A run's numbers by epoch, and the journal that writes them to the metrics file and the tracker."""
+"""The history of a run's numbers, and the journal that also writes them to the metrics file and the tracker."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from flax_agnews.metrics import scores
 from flax_agnews.metrics.metrics_file import MetricsFile
 from flax_agnews.metrics.tracking import NullTracker, Tracker
 
-_USUAL, _FEWEST, _FAR = 50, 20, 8.0  # a spike: so many updates say what is usual, so many at least, so many sd away
+_USUAL, _FEWEST, _FAR = 50, 20, 8.0  # spikes: number of last losses to compare with, least number, standard deviations
 
 
 @dataclass
 class Scores:
-    """How well a split was classified; all is NaN where a logit is not finite.
+    """How well a split was classified; all NaN if a logit is not finite.
 
     Attributes:
         loss: mean cross-entropy, nats.
         accuracy, macro_f1: 0 to 1.
-        confusion: [true class][answered class] counts; above `scores.LARGEST_TABLE` classes, as
-            `scores.confusion_record` has them.
+        confusion: [true class][predicted class] counts; with more than `scores.LARGEST_TABLE` classes, in the sparse
+            form of `scores.confusion_record`.
     """
 
     loss: float
@@ -36,25 +36,24 @@ class Scores:
 
 @dataclass
 class History:
-    """A run's numbers so far: JSON-able, saved with every checkpoint.
+    """A run's numbers so far; serialisable as JSON, saved with every checkpoint.
 
     Attributes:
-        train_loss, train_accuracy: of each epoch's batches as they trained, dropout on; the loss is what training
-            minimises, so weighted and smoothed where `train.class_weights` and `train.label_smoothing` say so, and no
-            other number is.
-        val_loss, val_accuracy, val_macro_f1: after each epoch.
+        train_loss, train_accuracy: means of each epoch's training batches, with dropout; the loss is the one that is
+            minimised, with `train.class_weights` and `train.label_smoothing` (all other numbers are without).
+        val_loss, val_accuracy, val_macro_f1: scores on the validation split after each epoch.
         best_epoch: the epoch (from 1) with the best validation accuracy, the earliest of equals; 0 before any.
-        partial: sums of the epoch under way: loss, weight, correct, texts, skipped, spikes.
-        skipped: updates that were not finite and were left out, by epoch.
-        spikes: updates with a loss far above the usual, by epoch.
-        recent: losses of the last updates; None for those that were left out.
-        first_skipped: where the first update was left out, and what was not finite; empty where none was.
-        fault: where the run could not go on, and what was not finite; empty as long as it can.
-        lines: of the metrics file that belong to the state.
-        train_seconds: spent on updates, compilation and evaluation apart; an equal share where runs train together.
+        partial: sums over the current epoch: loss, weight, correct, texts, skipped, spikes.
+        skipped: number of non-finite updates, which were skipped, by epoch.
+        spikes: number of updates with a loss far above the usual (`is_spike`), by epoch.
+        recent: losses of the last updates; None for skipped ones.
+        first_skipped: where the first update was skipped, and what was not finite; empty if none was.
+        fault: where the run had to stop, and what was not finite; empty if it didn't.
+        lines: number of lines of the metrics file until now.
+        train_seconds: time of updates, without compilation and evaluation; an equal share if runs train together.
         epoch_seconds: the same by epoch.
-        tokens: real ones, trained on.
-        peak_memory_bytes: the most so far, of all runs that train together.
+        tokens: tokens trained on, without padding.
+        peak_memory_bytes: peak memory so far, of all runs that train together; None if unknown.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -76,7 +75,7 @@ class History:
     peak_memory_bytes: int | None = None
 
     def end(self, where: str) -> None:
-        """Notes where the run had to stop, and what was not finite, unless it stopped before."""
+        """Records where the run had to stop, and what was not finite, unless it already stopped."""
         self.fault = self.fault or where
 
 
@@ -94,7 +93,7 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross-entropy of each text in float64, of a few at a time: with thousands of classes, all take gigabytes."""
+    """Cross-entropy of each text in float64, in chunks, since with thousands of classes all take gigabytes."""
     some = max(1, 10**6 // logits.shape[1])
     parts = [slice(start, start + some) for start in range(0, len(labels), some)]
     logs = (log_softmax(logits[part].astype(np.float64), axis=-1) for part in parts)
@@ -102,16 +101,15 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def lost(metrics: Mapping[str, float]) -> str:
-    """`loss`, `gradient` or both: what of an update was not finite."""
+    """Names what was not finite in an update's metrics: `loss`, `gradient` or `loss and gradient`."""
     names = [name for key, name in (("loss", "loss"), ("grad_norm", "gradient")) if not math.isfinite(metrics[key])]
     return " and ".join(names)
 
 
 def is_spike(loss: float, recent: Sequence[float | None], guessing: float) -> bool:
-    """Whether a loss is a spike: above that of guessing, and far above the last ones.
+    """Whether a loss is a spike: above that of guessing, and 8 standard deviations above the median of recent losses.
 
-    Far: 8 standard deviations above the median of the last losses, the standard deviation by their median absolute
-    deviation, which spikes among them hardly move.
+    The standard deviation is estimated from the median absolute deviation, which spikes hardly change.
     """
     known = [other for other in recent if other is not None]
     if loss <= guessing or len(known) < _FEWEST:
@@ -124,12 +122,12 @@ class Journal:
     """Writes a run's numbers into its history, its metrics file and its tracker.
 
     Args:
-        history: so far; lines of the metrics file that it doesn't know are cut off.
-        steps_per_epoch: updates an epoch.
-        classes: how many; guessing costs their logarithm.
-        path: of the metrics file: JSON lines, one an update and one an epoch.
-        tracker: other places for metrics; it gets those of before as well, of which a killed process may have lost
-            some, and leaves out what it has.
+        history: the run's numbers so far; later lines of the metrics file are removed.
+        steps_per_epoch: number of updates per epoch.
+        classes: number of classes; guessing has their logarithm as its loss.
+        path: metrics file, JSON lines, one per update and one per epoch; None for no file.
+        tracker: also receives the metrics. After resuming it gets the earlier ones again, since a killed process may
+            have lost some; it ignores those that it has.
     """
 
     def __init__(
@@ -142,6 +140,7 @@ class Journal:
             self._catch_up(self._file, tracker)
 
     def _catch_up(self, file: MetricsFile, tracker: Tracker) -> None:
+        """Sends the metrics that are in the file to the tracker."""
         for record in file.records():
             epoch = record.get("epoch")
             numbers = {name: value for name, value in record.items() if "/" in name and value is not None}
@@ -150,7 +149,7 @@ class Journal:
             tracker.log(numbers, record["step"] if epoch is None else epoch * self._steps_per_epoch)
 
     def update(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes an update's metrics, as the step returned them; `step` counts from 1 over the whole run."""
+        """Records an update's metrics as the training step returned them; `step` counts from 1 over the whole run."""
         history, numbers = self.history, {name: float(value) for name, value in values.items()}
         loss, skipped = numbers["loss"] / numbers["weight"], bool(numbers["skipped"])
         spike = not skipped and is_spike(loss, history.recent, self._guessing)
@@ -167,7 +166,7 @@ class Journal:
         self._write("step", step, step, record, marks)
 
     def epoch(self, validation: Scores) -> bool:
-        """Writes an epoch with its validation scores; returns whether it is the best so far."""
+        """Records an epoch with its validation scores; returns whether it is the best so far."""
         history, sums = self.history, self.history.partial
         history.partial = {}
         best = history.val_accuracy[history.best_epoch - 1] if history.best_epoch else -1.0
@@ -196,7 +195,7 @@ class Journal:
         }
         step = epoch * self._steps_per_epoch
         self._write("epoch", epoch, step, record, marks={})
-        if self._tracker:  # not in the file, which is the same for the same run
+        if self._tracker:  # not in the file, which is reproducible
             self._tracker.log({"epoch_time": history.epoch_seconds[-1]}, step)
         return better
 

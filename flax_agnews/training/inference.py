@@ -1,8 +1,8 @@
 """Computes the logits of any texts with a trained model, by steps compiled for a few shapes.
 
-In a batch, texts begin a fixed stride apart, which their own length decides, and each attends to itself. So the logits
-of a text depend neither on the other texts nor on their number: bit for bit where a device's matrix products
-give each row the same result at every place, as XLA's on a CPU do.
+In a batch, texts begin a fixed stride apart, which depends on their own length, and attend separately. So the logits of
+a text don't depend on the other texts or their number: bit for bit on devices whose matrix products give a row the same
+result wherever it is, as XLA's on a CPU do.
 """
 
 from typing import Any
@@ -20,25 +20,25 @@ from flax_agnews.training.parallel import Devices
 from flax_agnews.training.step import make_eval_step, make_prefix_step
 
 TOKENS = {"cpu": 256}
-"""Tokens of a batch, by platform: few, since the last batch of each stride is seldom full. More is hardly faster on a
-CPU (2 cores, 124M: as fast as 512 and 1024)."""
+"""Tokens per batch, by platform. Few, since the last batch of each stride is seldom full; larger ones are hardly faster
+on a CPU (2 cores, 124M: 256 is as fast as 512 and 1024)."""
 
 _TOKENS_ELSEWHERE = 16384
 
 
 def stride_of(lengths: Int[np.ndarray, "texts"]) -> Int[np.ndarray, "texts"]:
-    """How many tokens apart texts of these lengths begin: a multiple of 8, or of an eighth of the next power of two."""
+    """Stride in tokens for texts of these lengths: a multiple of 8, or of an eighth of the next power of two."""
     step = np.maximum(8, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int) // 8)
     return -(-lengths // step) * step
 
 
 class Inference:
-    """Computes logits of texts; a step is compiled when a length first needs it.
+    """Computes logits of texts; a step is compiled when its stride first occurs.
 
     Args:
         model: the adapted model.
-        params: path -> array, the trained leaves.
-        frozen: path -> array, the other ones.
+        params: path -> array of the trained parameters.
+        frozen: path -> array of the other parameters.
     """
 
     def __init__(self, model: AdaptedModel, params: Parameters, frozen: Parameters) -> None:
@@ -49,7 +49,7 @@ class Inference:
         self._steps: dict[int, Any] = {}
 
     def logits(self, tokens: Ragged) -> Float[np.ndarray, "texts classes"]:
-        """Class scores of each text, before the softmax."""
+        """Logits of each text, in the order of `tokens`."""
         out = np.zeros((len(tokens), self.model.classes), np.float32)
         strides, most = stride_of(tokens.lengths), TOKENS.get(jax.default_backend(), _TOKENS_ELSEWHERE)
         for stride in np.unique(strides).tolist():
@@ -60,7 +60,7 @@ class Inference:
         return out
 
     def _run(self, batch: Batch) -> Float[np.ndarray, "slots classes"]:
-        """Class scores of one batch."""
+        """Logits of one batch."""
         placed = self._devices.batch(jax.tree.map(lambda x: x[None, None], batch))
         if batch.stride not in self._steps:
             step = make_eval_step(self.model)
@@ -70,13 +70,13 @@ class Inference:
 
 
 def _in_compute_type(weights: Parameters, model: AdaptedModel) -> Parameters:
-    """Casts the body's kernels to the type of matrix products: once, not for every batch."""
+    """Casts the body's kernels to the compute type, once instead of in every batch."""
     kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
     return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
 
 
 def _apart(tokens: Ragged, rows: Int[np.ndarray, "texts"], stride: int, slots: int) -> Batch:
-    """Arranges the texts of numbers `rows` in a batch of one device, `stride` tokens apart."""
+    """Makes a batch for one device of the texts `rows`, which begin `stride` tokens apart."""
     lengths = tokens.lengths[rows]
     slot = np.repeat(np.arange(len(rows)), lengths)
     position = np.arange(len(slot)) - (np.cumsum(lengths) - lengths)[slot]

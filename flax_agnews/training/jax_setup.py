@@ -1,4 +1,4 @@
-"""Prepares this process for JAX: memory, kernels, other processes, and the cache of compiled programs."""
+"""Prepares this process before JAX starts: memory, deterministic kernels, other processes, compilation cache."""
 
 from flax_agnews.config import ParallelConfig
 from flax_agnews.system.environment import check_directory
@@ -8,11 +8,11 @@ from flax_agnews.training.parallel import compute_deterministically, keep_compil
 
 
 def begin(parallel: ParallelConfig, deterministic: bool) -> None:
-    """Applies the settings that count only before JAX looks for devices.
+    """Applies the settings that only work before JAX starts its devices.
 
     Args:
-        parallel: memory, other processes and the cache of compilations.
-        deterministic: only kernels that give the same bits every time.
+        parallel: settings of memory, other processes and the compilation cache.
+        deterministic: whether to use only kernels that give the same bits every time.
 
     Raises:
         UserError: settings of several processes don't go together, or the processes don't find each other.

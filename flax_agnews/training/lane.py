@@ -1,4 +1,4 @@
-"""One run of a strategy: its seed, its numbers, and where they and its weights are kept."""
+"""A lane of a group: one run of a strategy, with its seed, history, checkpoints and metrics."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,8 +23,8 @@ class RunNotes:
 
     Attributes:
         identity: hashes that must match before the run is resumed.
-        circumstances: of the machine and the programs, on which the last digits depend besides.
-        about: saved with the best weights, for those who load them: class names, vocabulary, the body's sizes.
+        circumstances: facts of the machine and software versions, on which the last digits depend.
+        about: saved with the best weights, since loading them needs it: class names, vocabulary, the body's sizes.
     """
 
     identity: Mapping[str, str] = field(default_factory=dict)
@@ -33,17 +33,21 @@ class RunNotes:
 
 
 class Lane:
-    """One run: its seed, its numbers, and where they and its weights are kept.
+    """One run of a group: its seed, its history, its best weights, and where these are saved.
 
     Args:
-        seed: decides head, adapter, batches and dropout.
-        store: of checkpoints; without it, the best weights stay in memory and nothing can be resumed.
-        metrics_path: a file of JSON lines, one an update and one an epoch.
-        tracker: other places for metrics.
+        seed: seed of head, adapter, batches and dropout.
+        store: the run's checkpoints; without it, the best weights stay in memory and nothing can be resumed.
+        metrics_path: metrics file, JSON lines, one per update and one per epoch.
+        tracker: also receives the metrics.
         notes: saved with every checkpoint.
-        writes: whether this process writes into the store; of several, only the first does.
-        skip: whether the run goes on without updates that are not finite; else the first one ends it.
-        patience: epochs without a better validation accuracy after which the run ends early; None: never.
+        writes: whether this process writes into the store; of several processes, only the first does.
+        skip: whether the run skips non-finite updates and goes on; otherwise the first one is its fault.
+        patience: epochs without a better validation accuracy after which the run ends early; None for never.
+
+    Attributes:
+        history: the run's numbers so far (after `begin`).
+        journal: writes these numbers (after `begin`).
     """
 
     def __init__(
@@ -60,30 +64,30 @@ class Lane:
         self.seed, self.store, self.tracker = seed, store, tracker or NullTracker()
         self.writes, self.skip, self.patience = writes, skip, patience
         self.notes, self._metrics_path = notes or RunNotes(), metrics_path
-        self._best: Parameters | None = None  # since this process began
-        self._best_saved = 0  # epoch
+        self._best: Parameters | None = None  # best weights, if this process has trained or read them
+        self._best_saved = 0  # epoch of the best weights in the store
 
     def begin(self, history: History, steps_per_epoch: int, classes: int, settled: int = 0) -> None:
-        """Starts from an empty history, or goes on from a saved one.
+        """Begins with an empty history, or continues a saved one.
 
         Args:
             history: the run's numbers so far.
-            steps_per_epoch: updates an epoch.
-            classes: how many.
-            settled: epochs before the strategy's last stage; those until then don't count for patience.
+            steps_per_epoch: number of updates per epoch.
+            classes: number of classes.
+            settled: number of epochs before the strategy's last stage; patience counts only later epochs.
         """
         self.history, self._settled = history, settled
         self.journal = Journal(history, steps_per_epoch, classes, self._metrics_path, self.tracker)
 
     @property
     def fault(self) -> str:
-        """At which step or epoch the run stopped, and what was not finite; empty as long as all is."""
+        """Where the run failed, and what was not finite; empty if it hasn't failed."""
         first = "" if self.skip else self.history.first_skipped
         return first or self.history.fault
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended early, without a fault; what its state becomes later doesn't change its numbers."""
+        """Whether the run has ended early, by `patience`; later changes of its state don't change its results."""
         if self.patience is None or self.fault:
             return False
         return len(self.history.val_accuracy) - max(self.history.best_epoch, self._settled) >= self.patience
@@ -99,12 +103,12 @@ class Lane:
         """Reads a checkpoint.
 
         Args:
-            step: after which it was saved.
-            example: of the state.
-            later: parameters that train in a later stage only, as in `Store.restore`.
+            step: the step of the checkpoint.
+            example: a state with the same structure, shapes and types.
+            later: paths of parameters that only train in a later stage, as in `Store.restore`.
 
         Returns:
-            The state, the run's history, and why what follows may differ in the last digits; None where it doesn't.
+            The state, the run's history, and why later numbers may differ in the last digits; None if they don't.
 
         Raises:
             UserError: the checkpoint is of another run.
@@ -117,15 +121,15 @@ class Lane:
         self._best_saved = notes["best_epoch"]
         if later and self._best_saved and not self.store.best_is_whole(example.params, self._best_saved):
             self._best = snapshot(self.store.restore_best(example.params, self._best_saved, later))
-            self._best_saved = 0  # they are of a shorter plan, in which fewer leaves trained: written anew, whole
+            self._best_saved = 0  # of a shorter plan, in which fewer leaves trained: saved again with all leaves
         return state, History(**notes["history"]), inexact(notes["circumstances"], self.notes.circumstances)
 
     def writing(self, store: Store, state: TrainState) -> list[Write]:
-        """Calls that write a checkpoint: first the best weights, which the state counts on.
+        """The calls that write a checkpoint; the best weights first, since the state refers to them.
 
         Args:
-            store: the run's.
-            state: a copy, on the host.
+            store: the run's store.
+            state: a copy of the state on the host.
         """
         notes = {
             "identity": dict(self.notes.identity),
@@ -138,11 +142,11 @@ class Lane:
         return [best, lambda sign: store.save(step, state, notes, sign)]
 
     def keep_best(self, params: Parameters) -> None:
-        """Copies the best weights so far to the host, since the next update overwrites the state's memory."""
+        """Copies the best weights so far to the host, since the next update overwrites those on the device."""
         self._best = snapshot(params)
 
     def best(self, example: Parameters, team: Team) -> Parameters:
-        """The best epoch's trainable leaves, which look like `example`; read by the first process before the others."""
+        """The best epoch's trainable leaves, in the form of `example`; the first process reads before the others."""
         if self._best is not None:
             return self._best
         store = self.store
@@ -150,7 +154,7 @@ class Lane:
         return team.first_before_others(lambda: store.restore_best(example, self.history.best_epoch))
 
     def finish(self, saving: Saving | None) -> None:
-        """Saves the best weights, unless they are saved; a `UserError` where that fails."""
+        """Saves the best weights, unless they are saved already; raises a `UserError` if that fails."""
         if self.store and saving:
             best = partial(self._save_best, self.history.best_epoch, self._best)
             if failed := saving.finish("the best weights", [best]):

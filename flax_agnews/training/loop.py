@@ -1,4 +1,4 @@
-"""Trains runs of a strategy from one seed or several, side by side, and tests each one's best weights."""
+"""Trains runs of a strategy with one or several seeds together, and evaluates their best weights on the test split."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ class TrainedRun:
     """A run that has been trained and tested.
 
     Attributes:
-        history: numbers by epoch.
-        test: scores of the best-on-validation weights on the test split.
-        params: these weights, the trainable leaves.
-        logits: of the test split by these weights: [texts, classes].
+        history: the run's numbers by epoch.
+        test: scores on the test split, with the weights of the epoch that is best on validation.
+        params: path -> array of these weights, the trainable leaves.
+        logits: [texts, classes], logits of the test split with these weights.
     """
 
     history: History
@@ -36,7 +36,7 @@ class TrainedRun:
 
     @property
     def totals(self) -> dict[str, float]:
-        """The numbers of the whole run, as trackers name them."""
+        """Numbers of the whole run, under the names that trackers get."""
         tested = {"test/loss": self.test.loss, "test/accuracy": self.test.accuracy}
         return {**tested, "total_train_time": self.history.train_seconds}
 
@@ -49,21 +49,21 @@ def train_runs(
     saving: Saving | None = None,
     observer: Observer | None = None,
 ) -> list[TrainedRun | None]:
-    """Trains and tests one strategy from one seed or several, from where the checkpoints left off.
+    """Trains and tests runs of a strategy, from their newest checkpoints if there are any.
 
-    Gives None for a run that stopped because its numbers were not finite; its `Lane.fault` says where. Nothing is saved
-    of a run alone, or of a group of which none is left, from there on.
+    Returns None for a run that stopped because numbers were not finite; its `Lane.fault` says where. Once all runs of
+    the group have a fault, nothing more is saved.
 
     Args:
         program: the compiled strategy.
         lanes: the runs; as many as the program was compiled for.
-        epochs: passes over the training texts.
-        saving: when to save the lanes' states; never by default.
-        observer: for displays and interruption.
+        epochs: number of passes over the training texts.
+        saving: when to save checkpoints; never by default.
+        observer: receives progress, and may interrupt.
 
     Raises:
         Interrupted: `observer` asked to stop; the state is saved.
-        UserError: a save failed, where `saving` stops then.
+        UserError: a save failed, and `saving` stops then.
     """
     group = train_group(program, lanes, epochs, saving=saving, observer=observer)
     return [_test(group, number) for number in range(len(lanes))]
@@ -77,7 +77,7 @@ def train_group(
     saving: Saving | None = None,
     observer: Observer | None = None,
 ) -> Group:
-    """As `train_runs`, without the test: each run's numbers are in its lane."""
+    """As `train_runs`, without the test; each run's numbers are in the `history` of its lane."""
     memory.reset_peak()
     group = Group(program, lanes)
     with suppress(AllDiverged):

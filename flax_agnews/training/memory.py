@@ -1,6 +1,6 @@
-"""Memory: keeping what is freed, reporting what didn't fit, and the peak of a run.
+"""Memory: keeps freed memory in the process, explains out-of-memory errors, and measures the peak of a run.
 
-The peak, in bytes, is the devices' own count, or the process's resident set on a CPU (Linux).
+The peak is counted by the devices, or on a CPU (Linux) is that of the process's resident set.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from flax_agnews.system.text import counted
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-# Of glibc's malloc.h: parameter -> value. One arena that is never trimmed and never given back block by block.
+# Parameters of glibc's mallopt -> (number, value): one arena, whose memory is never given back to the system.
 _KEEP = {
     "M_ARENA_MAX": (-8, 1),
     "M_MMAP_MAX": (-4, 0),
@@ -26,10 +26,10 @@ _KEEP = {
 
 
 def keep_freed() -> bool:
-    """Keeps freed memory in the process, on Linux with glibc: a step's temporaries then cost no page faults.
+    """Keeps freed memory in the process, on Linux with glibc: a step's temporaries then cause no page faults.
 
     XLA allocates a step's temporaries as one block, which glibc gives back to the system at the end of every step and
-    faults in anew at the next. Measured on a small GPT-2: 17,700 page faults a step without, 300 to 600 with, and a
+    faults in anew at the next. Measured on a small GPT-2: 17,700 page faults per step without, 300 to 600 with, and a
     quarter of the processor time. Best before JAX starts its threads, which have arenas of their own otherwise.
 
     Returns:
@@ -44,13 +44,13 @@ def keep_freed() -> bool:
 
 @contextmanager
 def out_of_memory(train: TrainConfig, language_batch: int | None = None) -> Iterator[None]:
-    """Turns an error of memory into a `UserError` that says in one line what didn't fit, and what to lower.
+    """Turns an out-of-memory error into a `UserError` that says in one line what didn't fit and what to lower.
 
     Args:
         train: settings of training.
-        language_batch: texts of a batch of language modelling, where it is that which computes.
+        language_batch: texts per batch of language modelling; None if a strategy trains.
     """
-    from jax.errors import JaxRuntimeError  # this file is read before JAX is, for `keep_freed`
+    from jax.errors import JaxRuntimeError  # here, so that `keep_freed` can be imported without JAX
 
     try:
         yield
@@ -68,7 +68,7 @@ def out_of_memory(train: TrainConfig, language_batch: int | None = None) -> Iter
 
 
 def reset_peak() -> None:
-    """Counts the peak anew from here, where the system allows it (Linux, see proc(5)); a device's can't be reset."""
+    """Resets the peak of the process, where the system allows it (Linux, see proc(5)); a device's can't be reset."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -76,7 +76,7 @@ def reset_peak() -> None:
 
 
 def peak_bytes(devices: Any) -> int | None:
-    """The most that one device, or this process, has held since the reset; None where nobody counts."""
+    """Peak memory in bytes of the fullest device, or of this process since the reset; None if unknown."""
     counts = [
         stats["peak_bytes_in_use"] for d in devices if (stats := d.memory_stats()) and "peak_bytes_in_use" in stats
     ]

@@ -1,4 +1,4 @@
-"""How training and caching say how far they are, and are asked to stop."""
+"""The interface by which training and caching report progress and can be interrupted."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ from flax_agnews.training.history import History
 
 
 class Interrupted(Exception):
-    """Training or caching was asked to stop, has saved what it could, and has stopped.
+    """Raised when training or caching stops because its observer asked for it, after saving what is possible.
 
     Attributes:
-        step: updates that are saved; 0 where nothing could be.
+        step: number of updates that are saved; 0 if nothing could be saved.
     """
 
     def __init__(self, step: int) -> None:
@@ -18,43 +18,43 @@ class Interrupted(Exception):
 
 
 class Observer:
-    """Is called by runs that train together, by language modelling and by caching; each method does nothing here."""
+    """Base class of observers, called by training, language modelling and caching; its methods do nothing."""
 
     def note(self, text: str) -> None:
-        """Takes a message for people."""
+        """Called with a message for the user."""
 
     def step(self, done: float, tokens_per_second: float) -> None:
-        """After every update, or every batch that is cached.
+        """Called after every update, or every batch that is cached.
 
         Args:
-            done: epochs that are done, with a fraction; of caching, the share that is done.
-            tokens_per_second: of all runs that train together.
+            done: number of finished epochs, with a fraction; in caching, the share that is done.
+            tokens_per_second: speed, of all runs that train together.
         """
 
     def epoch(self, epoch: int, histories: Sequence[History]) -> None:
-        """After an epoch's evaluation.
+        """Called after an epoch's evaluation.
 
         Args:
-            epoch: its number, from 1.
-            histories: of every run; that of a run that ended before stays as it was.
+            epoch: number of the epoch, from 1.
+            histories: history of every run; it no longer changes for a run that has ended early.
         """
 
     def ended(self, number: int, history: History) -> None:
-        """After `epoch`, when the run of that number has ended early."""
+        """Called after `epoch` when run `number` of the group (from 0) has ended early."""
 
     def resumed(self, step: int, inexact: str | None) -> None:
-        """When training goes on from a checkpoint.
+        """Called when training is resumed from a checkpoint.
 
         Args:
-            step: updates that were done before.
-            inexact: why the result may differ in the last digits from that of an uninterrupted run; None: it doesn't.
+            step: number of updates done before.
+            inexact: why results may differ in the last digits from those of an uninterrupted run; None if they don't.
         """
 
     def caching(self, text: str) -> None:
-        """Before the output of frozen layers is computed, which may take long; `text` says how much it is."""
+        """Called before the output of frozen layers is computed, which may take long; `text` says how much there is."""
 
     def cached(self) -> None:
-        """After the output of frozen layers was computed."""
+        """Called after the output of frozen layers was computed."""
 
     def should_stop(self) -> bool:
         """Whether to save and stop after this update or batch."""

@@ -1,7 +1,7 @@
-"""The same step over all devices, by jit over a mesh or by pmap: weights replicated, batches dealt.
+"""Data parallelism: a step on all devices, by jit over a mesh or by pmap, with replicated weights and split batches.
 
-The devices may belong to several processes (`Team`). Each of them then has every batch and all weights on the
-host, and places what its own devices hold.
+The devices may belong to several processes (`Team`). Each process then has all batches and weights on its host, and
+places the parts of its own devices.
 """
 
 import os
@@ -30,9 +30,9 @@ _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def keep_compilations() -> None:
-    """Keeps what XLA compiles in the cache folder, for later processes, unless JAX was given another folder.
+    """Turns on JAX's persistent compilation cache, in the cache folder unless JAX was given another one.
 
-    Where nothing can be written there, nothing is kept: JAX would warn of every program.
+    If the folder can't be written, the cache stays off: JAX would warn at every program.
     """
     given, folder = jax.config.values["jax_compilation_cache_dir"], cache_folder() / "compiled"
     if given is not None and os.path.isabs(given) and unwritable(Path(given)):
@@ -44,7 +44,7 @@ def keep_compilations() -> None:
 
 
 def keep_whole_programs() -> None:
-    """Has JAX write each compiled program whole or, where the disk is full, not at all, without a warning."""
+    """Makes JAX write compiled programs atomically, and skip them without a warning if the disk is full."""
 
     def write(path: Path, content: bytes) -> None:
         with suppress(UserError):
@@ -54,10 +54,10 @@ def keep_whole_programs() -> None:
 
 
 def compute_deterministically() -> None:
-    """Has XLA compile for GPUs only what gives the same bits every time, chosen without autotuning.
+    """Makes XLA use only deterministic kernels on GPUs, without autotuning; must be called before a device is used.
 
-    To be called before a device is used. What it costs depends on the model: kernels that add in no fixed order are
-    often the fastest, and the fastest of several is otherwise found by trying.
+    The cost depends on the model: kernels that add in no fixed order are often the fastest, and autotuning would find
+    the fastest of several.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if _DETERMINISTIC not in flags.split():
@@ -66,11 +66,11 @@ def compute_deterministically() -> None:
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices that share every batch.
+    """The devices that share every batch.
 
     Attributes:
-        mode: how a step is compiled for them.
-        devices: in the order in which shards are dealt.
+        mode: how steps are compiled for them.
+        devices: the devices, in the order of a batch's parts.
     """
 
     mode: Literal["jit", "pmap"]
@@ -104,7 +104,7 @@ class Devices:
 
     @cached_property
     def team(self) -> Team:
-        """The processes to which the devices belong."""
+        """The team of the processes to which the devices belong."""
         return current_team() if self.several else SingleProcess()
 
     @cached_property
@@ -113,12 +113,12 @@ class Devices:
         return Mesh(np.array(self.devices), (AXIS,))
 
     def compile(self, function: Callable[..., Any], *examples: Any, donate: bool) -> Callable[..., Any]:
-        """Compiles (state, frozen, batch) -> tree of replicated values, ahead of time.
+        """Compiles a function (state, frozen, batch) -> tree of replicated values, ahead of time.
 
         Args:
-            function: as one device sees it; may use collectives over `AXIS`.
-            examples: placed arguments (by `state`, `shared`, `batch`); only their shapes count.
-            donate: whether the state's memory is given to the result.
+            function: computes one device's part; may use collectives over `AXIS`.
+            examples: arguments placed by `state`, `shared` and `batch`; only their shapes are used.
+            donate: whether the state's memory is donated to the result.
         """
         donated = (0,) if donate else ()
         if self.mode == "pmap":
@@ -134,18 +134,18 @@ class Devices:
         return jax.jit(mapped, donate_argnums=donated).lower(*examples).compile()
 
     def shared(self, tree: Any) -> Any:
-        """Places weights that no step changes: the same on every device."""
+        """Places weights that no step changes, replicated on every device."""
         return self._put(tree, P())
 
     def state(self, tree: Any) -> Any:
-        """Places what steps change: the same on every device; under pmap with a leading axis of devices."""
+        """Places a state that steps change, replicated on every device; under pmap with a leading axis of devices."""
         if self.mode == "jit":
             return self.shared(tree)
         stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self), *jnp.shape(x))), tree)
         return self._put(stacked, P(AXIS))
 
     def batch(self, tree: Any) -> Any:
-        """Places a batch with a leading axis of devices: each device gets its part."""
+        """Places a batch, whose leading axis is split over the devices."""
         return self._put(tree, P(AXIS))
 
     def _put(self, tree: Any, spec: P) -> Any:
@@ -155,16 +155,16 @@ class Devices:
 
         def part(value: Any) -> Any:
             if isinstance(value, jax.Array) and not value.is_fully_addressable:
-                return value  # it's there
+                return value  # placed already
             array = np.asarray(value)
             return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
         return jax.tree.map(part, tree)
 
     def first(self, tree: Any) -> Any:
-        """A result as one device has it: without pmap's leading axis, and readable by this process alone."""
+        """A replicated result as one device has it: without pmap's leading axis, as arrays of this process alone."""
         return self.local(tree) if self.mode == "jit" else jax.tree.map(lambda x: x[0], tree)
 
     def local(self, tree: Any) -> Any:
-        """Replicated values as arrays of this process alone, so that computing with them needs no other process."""
+        """Replicated values as arrays of this process alone, which it can use without the others."""
         return jax.tree.map(lambda x: x.addressable_data(0), tree) if self.several else tree

@@ -30,12 +30,12 @@ from flax_agnews.training.updates import train_epochs
 
 @dataclass
 class Losses:
-    """Numbers of an adaptation so far: JSON-able, saved with every checkpoint.
+    """The numbers of an adaptation so far; serialisable as JSON, saved with every checkpoint.
 
     Attributes:
-        loss, weight: sums of the epoch under way.
-        losses: mean of each finished epoch, nats a token.
-        seconds: so far, compilation included.
+        loss, weight: sums over the current epoch.
+        losses: mean loss of each finished epoch, in nats per token.
+        seconds: time so far, compilation included.
     """
 
     loss: float = 0.0
@@ -47,7 +47,7 @@ class Losses:
         """Adds an update's metrics, as the step returned them; `step` counts from 1.
 
         Raises:
-            Diverged: they are not finite. Whatever `train.on_nonfinite` says: every run starts from what is left.
+            Diverged: they are not finite; regardless of `train.on_nonfinite`, since every run starts from the result.
         """
         numbers = {name: float(value) for name, value in metrics.items()}
         if numbers["skipped"]:
@@ -55,7 +55,7 @@ class Losses:
         self.loss, self.weight = self.loss + numbers["loss"], self.weight + numbers["weight"]
 
     def close(self) -> None:
-        """Ends an epoch."""
+        """Ends an epoch: appends its mean loss to `losses`."""
         self.losses.append(self.loss / self.weight)
         self.loss = self.weight = 0.0
 
@@ -67,14 +67,14 @@ def adapt(
 
     Args:
         task: body, texts and settings.
-        observer: for displays and interruption.
-        store: of checkpoints of this adaptation alone, from which it goes on; without it nothing can be resumed.
+        observer: receives progress, and may interrupt.
+        store: checkpoints of this adaptation, from which it is resumed; without it nothing can be resumed.
         saving: when to save checkpoints into the store; never by default.
 
     Raises:
         Interrupted: `observer` asked to stop; the state is saved.
         Diverged: numbers were not finite.
-        UserError: a save failed, where `saving` stops then.
+        UserError: a save failed, and `saving` stops then.
     """
     started = time.perf_counter()
     modelling = LanguageModelling(_program(task), task.seed, store, started)
@@ -87,7 +87,7 @@ def adapt(
 
 
 def _program(task: AdaptationTask) -> Program:
-    """The compiled steps."""
+    """Compiles the steps of language modelling."""
     config, base, batches = task.config, task.base, task.batches(task.settings)
     steps = batches.steps_per_epoch * config.epochs
     plan = Plan(steps, batches.steps_per_epoch, config.batch_size, base.config.n_layer, task.settings)
@@ -102,20 +102,20 @@ def _program(task: AdaptationTask) -> Program:
 
 
 class LanguageModelling:
-    """The body's training as a language model, from its newest checkpoint; a `Training`.
+    """Training of the body as a language model, resumed from its newest checkpoint; a `Training` (see updates.py).
 
     Args:
         program: the compiled steps.
-        seed: of batches and dropout.
-        store: of its checkpoints.
-        started: when it began, by `time.perf_counter`.
+        seed: seed of batches and dropout.
+        store: its checkpoints.
+        started: time at which it began, by `time.perf_counter`.
 
     Attributes:
-        step: updates so far.
-        state: of the whole training, on the devices.
+        step: number of updates so far.
+        state: the training state, on the devices.
         numbers: losses and seconds so far.
-        inexact: why what follows a resumed state isn't exact to the last digit; None where it is.
-        over: always false; only numbers that aren't finite end it early, by `Diverged`.
+        inexact: why the numbers after resuming may differ in the last digits; None if they don't.
+        over: always false; it only ends early by raising `Diverged`.
     """
 
     inexact: str | None = None
@@ -138,22 +138,22 @@ class LanguageModelling:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates an epoch."""
+        """Number of updates per epoch."""
         return self.program.batches.steps_per_epoch
 
     @property
     def bytes(self) -> int:
-        """Size of a checkpoint."""
+        """Size of a checkpoint in bytes."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
 
     def update(self, epoch: int, index: int) -> Mapping[str, Any]:
-        """Makes the update `index` of an epoch; its metrics stay on the device until `read` has them."""
+        """Makes the update `index` of an epoch; its metrics stay on the device until `read` fetches them."""
         self.state, metrics = self.program.train_step(self.state, self._frozen, self.seed, epoch, index)
         self.step += 1
         return metrics
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Takes the metrics of an update; `step` counts from 1.
+        """Records the metrics of an update; `step` counts from 1.
 
         Raises:
             Diverged: they are not finite.
@@ -161,12 +161,12 @@ class LanguageModelling:
         self.numbers.add(step, metrics)
 
     def count(self, epoch: int, index: int, seconds: float) -> int:
-        """Notes how long all has taken; returns how many tokens the update trained on."""
+        """Records the total time so far; returns the number of tokens in the update."""
         self.numbers.seconds = time.perf_counter() - self._started
         return int(self.program.lengths[self.program.batches.rows(self.seed, epoch, index)].sum())
 
     def end_epoch(self, epoch: int, last: bool, observer: Observer) -> None:
-        """Takes the epoch's mean loss."""
+        """Records the epoch's mean loss."""
         self.numbers.close()
 
     def save(self, saving: Saving) -> None:

@@ -1,7 +1,7 @@
-"""The team of processes that train as one: how they find each other, exchange values, and learn that one is lost.
+"""Training by several processes: joining them, exchanging values between them, and detecting that one is lost.
 
-Each process runs the same command on the same settings and texts, and has its part of every batch; only the first
-writes. Where a method of `Team` is a collective, all processes have to call it, in the same order.
+Each process runs the same command with the same settings and texts, and computes its part of every batch; only the
+first writes files. Methods of `Team` marked as collectives must be called by all processes in the same order.
 """
 
 import json
@@ -25,17 +25,18 @@ from flax_agnews.training.private_apis import key_value_store, process_count, pr
 
 T = TypeVar("T")
 
-_HEARTBEAT_SECONDS = 60  # silence after which JAX takes a process for dead, and ends the others
-_MEETING_SECONDS = 600  # longest wait for a process that lives, such as one that downloads or saves; at the end too
+_HEARTBEAT_SECONDS = 60  # silence after which JAX considers a process dead, and ends the others
+_MEETING_SECONDS = 600  # longest wait for a live process, which may download or save; also at shutdown
 _LOST = re.compile("gloo|nccl|coordination|peer|connection|unavailable|deadline", re.IGNORECASE)
 
 
 def start(config: ParallelConfig) -> None:
-    """Joins the other processes, where the settings name any; to be called before JAX looks for devices.
+    """Joins the other processes if the settings name any; must be called before JAX starts its devices.
+
+    If the processes don't find each other within `parallel.start_seconds`, prints an error and exits with code 2.
 
     Raises:
-        UserError: settings that don't go together. Where the processes don't find each other within
-            `parallel.start_seconds`, that is said, and this one exits with 2.
+        UserError: the settings contradict each other, or JAX can't join the processes.
     """
     _check(config)
     if config.coordinator is None or jax.distributed.is_initialized():
@@ -43,8 +44,8 @@ def start(config: ParallelConfig) -> None:
     if config.process == 0 and config.coordinator != "auto":
         _check_port(config.coordinator)
     found = None if config.coordinator == "auto" else config.coordinator
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which is `Interrupt`'s
-    timer = threading.Timer(config.start_seconds, _give_up, [config])  # JAX, out of patience, aborts without a word
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Interrupt`
+    timer = threading.Timer(config.start_seconds, _give_up, [config])  # JAX's own timeout aborts silently
     timer.daemon = True
     timer.start()
     try:
@@ -65,6 +66,7 @@ def start(config: ParallelConfig) -> None:
 
 
 def _give_up(config: ParallelConfig) -> None:
+    """Reports that the processes didn't find each other, and exits."""
     print(
         f"error: --parallel.coordinator {config.coordinator}: the processes didn't find each other within "
         f"{config.start_seconds} s. Start {config.processes or 'all'} of them, numbered from 0, with an address of the "
@@ -76,7 +78,7 @@ def _give_up(config: ParallelConfig) -> None:
 
 
 def _check(config: ParallelConfig) -> None:
-    """Raises a `UserError` where settings of several processes don't go together."""
+    """Raises a `UserError` if settings of several processes contradict each other."""
     count, number = config.processes, config.process
     if config.coordinator is None:
         for name, value in (("processes", count), ("process", number)):
@@ -102,7 +104,7 @@ def _check(config: ParallelConfig) -> None:
 
 
 def _check_port(coordinator: str) -> None:
-    """Raises a `UserError` where the first process can't open its port: JAX would crash."""
+    """Raises a `UserError` if the first process can't open its port, since JAX would crash."""
     port, both = int(coordinator.rsplit(":", 1)[1]), socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     try:
@@ -115,12 +117,12 @@ def _check_port(coordinator: str) -> None:
 
 
 class Team(ABC):
-    """The processes that train as one; `SingleProcess` or `SeveralProcesses`."""
+    """The processes that train together: `SingleProcess` or `SeveralProcesses`."""
 
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
 
     @property
     @abstractmethod
@@ -129,31 +131,31 @@ class Team(ABC):
 
     @abstractmethod
     def gathered(self, value: T) -> list[T]:
-        """Every process's value (of what JSON can say), in their order. A collective.
+        """Gathers a JSON-serialisable value from every process, in their order. A collective.
 
         Raises:
-            UserError: another process met one, and ends.
-            Lost: another process didn't come.
+            UserError: another process ends by a `UserError`.
+            Lost: another process didn't answer in time.
         """
 
     @abstractmethod
     def tell_failure(self, message: str) -> None:
-        """Has the next collective of the other processes raise a `UserError`, since this process ends by one."""
+        """Makes the next collective raise a `UserError` in the other processes, since this process ends by one."""
 
     @abstractmethod
     def leave(self, code: int) -> int:
-        """Returns an exit code; of several processes, ends this one with it at once, not waiting for the others."""
+        """Returns `code`; with several processes, exits with it at once instead, without waiting for the others."""
 
     def meet(self) -> None:
-        """Waits until all processes are here. A collective."""
+        """Waits until all processes have called it: a barrier. A collective."""
         self.gathered(None)
 
     def of_first(self, value: T) -> T:
-        """The first process's value (of what JSON can say), in all of them. A collective."""
+        """Broadcasts the first process's JSON-serialisable value to all. A collective."""
         return self.gathered(value)[0]
 
     def first_before_others(self, act: Callable[[], T]) -> T:
-        """Calls `act` in the first process, which may write, then in the others, which read that. A collective."""
+        """Calls `act` in the first process, which may write files, and then in the others. A collective."""
         if self.is_first:
             result = act()
             self.meet()
@@ -162,7 +164,7 @@ class Team(ABC):
         return act()
 
     def check_same(self, facts: Mapping[str, Any]) -> None:
-        """Raises a `UserError` where a process has other facts (of what JSON can say) than the first. A collective."""
+        """Raises a `UserError` if a process has other JSON-serialisable facts than the first. A collective."""
         first, *others = self.gathered(json.loads(json.dumps(facts)))
         for process, other in enumerate(others, start=1):
             if other != first:
@@ -172,17 +174,17 @@ class Team(ABC):
 
 
 class SingleProcess(Team):
-    """One process alone, which waits for nobody."""
+    """A single process; its collectives return at once."""
 
     count = 1
     is_first = True
 
     def gathered(self, value: T) -> list[T]:
-        """Its own value, alone."""
+        """A list of its own value."""
         return [value]
 
     def tell_failure(self, message: str) -> None:
-        """Does nothing: there is nobody to tell."""
+        """Does nothing: there are no other processes."""
 
     def leave(self, code: int) -> int:
         """Returns the exit code."""
@@ -190,14 +192,14 @@ class SingleProcess(Team):
 
 
 class SeveralProcesses(Team):
-    """The processes that JAX has joined; they exchange values through the store of its coordination service."""
+    """The processes that JAX has joined, which exchange values through JAX's coordination service."""
 
     def __init__(self) -> None:
-        self._turn = 0  # values exchanged so far, the same in every process
+        self._turn = 0  # number of collectives so far, the same in every process
 
     @property
     def count(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return process_count()
 
     @property
@@ -226,7 +228,7 @@ class SeveralProcesses(Team):
         key_value_store().key_value_set(f"flax_agnews/{turn}/{process_number()}", json.dumps(content))
 
     def _got(self, turn: int, process: int) -> Any:
-        """What a process put, once it has; waits in slices, between which Python gets its signals."""
+        """Waits for a process's value; in short waits, between which Python can handle signals."""
         end = time.monotonic() + _MEETING_SECONDS
         while True:
             try:
@@ -244,19 +246,19 @@ class SeveralProcesses(Team):
 
 
 def current_team() -> Team:
-    """The team of this process: itself alone until `start` has joined others."""
+    """The team of this process; `SingleProcess` unless `start` has joined others."""
     return _several_processes() if process_count() > 1 else SingleProcess()
 
 
 @cache
 def _several_processes() -> SeveralProcesses:
-    """One object for the whole process, since it counts the values that are exchanged."""
+    """The only object of its class in this process, since it counts collectives."""
     return SeveralProcesses()
 
 
 @contextmanager
 def sharing_failures() -> Iterator[None]:
-    """Around a program: a `UserError` reaches the other processes where they meet next, and a lost one is `Lost`."""
+    """Wraps a command: passes a `UserError` on to the other processes, and raises `Lost` if another process is gone."""
     try:
         yield
     except UserError as error:

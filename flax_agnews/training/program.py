@@ -1,4 +1,4 @@
-"""The compiled steps of a strategy on a data set: every shape is compiled ahead of time, and serves all seeds."""
+"""The compiled steps of a strategy on a data set: every batch shape is compiled ahead of time, once for all seeds."""
 
 import copy
 import time
@@ -32,7 +32,7 @@ from flax_agnews.training.step import (
 
 
 def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices) -> TrainBatches:
-    """Plans the training batches of every seed and epoch, and the few shapes that they have."""
+    """Plans the training batches of every seed and epoch, with few different shapes."""
     return TrainBatches(
         data.tokens,
         data.labels,
@@ -48,12 +48,12 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
 
 
 def training_loss(labels: Int[np.ndarray, "texts"], classes: int, train: TrainConfig) -> Loss:
-    """The loss that training minimises; the texts' own weights are in the batches.
+    """Makes the loss that training minimises; the weights of texts are in the batches.
 
     Args:
-        labels: of the training texts.
+        labels: labels of the training texts.
         classes: number of classes.
-        train: `label_smoothing` and `class_weights`.
+        train: settings of training, of which `label_smoothing` and `class_weights` are used.
     """
     if not train.label_smoothing:
         return classification_loss
@@ -71,11 +71,11 @@ class Inputs:
     """The batches that a compiled strategy reads: of token ids, or of its frozen layers' cached output.
 
     Attributes:
-        batches: that train.
-        evaluated: batches of each split that is evaluated, by name.
-        by_stage: batches that train in each stage, which may be of more layers' output; `batches` by default.
-        lengths: tokens of each text that trains; those of `batches` by default.
-        seconds: that caching took.
+        batches: training batches.
+        evaluated: evaluation batches by name of the split.
+        by_stage: training batches of each stage, which may be of the output of more layers; `batches` by default.
+        lengths: number of tokens of each training text; those of `batches` by default.
+        seconds: time that caching took.
     """
 
     batches: TrainBatches
@@ -86,18 +86,23 @@ class Inputs:
 
 
 class Program:
-    """Compiled steps of a strategy, for single runs and for groups of runs that train together, each with its seed.
+    """Compiled steps of a strategy, for single runs and for groups of runs with different seeds that train together.
 
-    In a group, state, batch and metrics have a leading axis [seeds], and so have the frozen weights that depend on the
-    seed. In a single run nothing has it.
+    In a group, state, batch and metrics have a leading axis [seeds], and so do frozen weights that depend on the seed;
+    in a single run there is no such axis.
 
     Args:
         setup: the adapted model and how it trains.
-        devices: that share every batch.
-        shared: the body's weights on them (`devices.shared`).
-        inputs: the batches that it reads.
-        loss: that training minimises.
-        group_sizes: numbers of runs that will train together.
+        devices: the devices that share every batch.
+        shared: the body's weights on them (from `devices.shared`).
+        inputs: the batches that the program reads.
+        loss: the loss to minimise.
+        group_sizes: numbers of runs that will train together; each is compiled.
+
+    Attributes:
+        setup, devices, shared: as given.
+        batches, evaluated, by_stage, lengths, cache_seconds: from `inputs`.
+        compile_seconds: time that compilation took.
     """
 
     def __init__(
@@ -124,29 +129,29 @@ class Program:
         self.compile_seconds = time.perf_counter() - started
 
     def at(self, setup: Setup, batches: TrainBatches) -> "Program":
-        """The same compiled steps with another initial optimizer state, and other batches of the same shapes."""
+        """A copy with another setup (initial optimizer state) and batches of the same shapes; steps stay compiled."""
         other = copy.copy(self)
         other.setup, other.batches = setup, batches
         return other
 
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
-        """The first (state, frozen) of a run, on the devices; as of `create_state`."""
+        """Initial (state, frozen) of a single run, on the devices; see `create_state`."""
         return self.start_together([seed])
 
     def start_together(self, seeds: Sequence[int]) -> tuple[TrainState, Parameters]:
-        """The first (state, frozen) of a group of runs, on the devices."""
+        """Initial (state, frozen) of a group of runs, on the devices."""
         states, frozen = zip(*(create_state(self.setup, self.shared, seed) for seed in seeds), strict=True)
         own = {path: stack([one[path] for one in frozen]) for path in self._own}
         ready = {path: value for path, value in self._ready.items() if path in frozen[0] and path not in own}
         return self.devices.state(stack(states)), self.devices.shared({**frozen[0], **own, **ready})
 
     def alone(self, state: TrainState, frozen: Parameters, number: int, size: int) -> tuple[TrainState, Parameters]:
-        """One run's (state, frozen) out of those of a group, as one device has them.
+        """Extracts one run's (state, frozen) from those of a group, as one device has them.
 
         Args:
-            state, frozen: of the group.
-            number: of the run in the group, from 0.
-            size: of the group.
+            state, frozen: of the whole group.
+            number: index of the run in the group.
+            size: number of runs in the group.
         """
         state = self.devices.first(state)
         if size == 1:
@@ -171,7 +176,7 @@ class Program:
                 self._train[number, size, shape] = compiled
 
     def _compile_evaluation(self) -> None:
-        """Compiles the step for what precedes every text, and the evaluation step for every planned shape."""
+        """Compiles the step that computes the prefix, and the evaluation step for every planned shape."""
         setup, devices = self.setup, self.devices
         state, frozen = self.start(seed=0)
         self._prefix = devices.compile(make_prefix_step(setup.model), state.params, frozen, (), donate=False)
@@ -187,23 +192,23 @@ class Program:
     def train_step(
         self, state: TrainState, frozen: Parameters, seed: int, epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
-        """Makes one update; metrics stay on the device until they are read.
+        """Makes one update of a single run; metrics stay on the device until they are read.
 
-        `state` may be donated; `frozen` is shared by all runs and is not.
+        `state` is donated and can't be used afterwards; `frozen` is shared by all runs and is not.
         """
         return self.train_together(state, frozen, [seed], epoch, step)
 
     def train_together(
         self, state: TrainState, frozen: Parameters, seeds: Sequence[int], epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
-        """Makes one update of every run of a group, as `train_step`."""
+        """Makes one update of every run in a group; otherwise as `train_step`."""
         stage = self.setup.stage_of(epoch)
         shape, batch = self.by_stage[stage].joint_batch(seeds, epoch, step)
         state, metrics = self._train[stage, len(seeds), shape](state, frozen, self.devices.batch(batch))
         return state, self.devices.first(metrics)
 
     def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> Float[np.ndarray, "texts classes"]:
-        """Logits of every text of a split, in the split's order, by one run's weights."""
+        """Computes the logits of every text of a split, in the split's order, with one run's weights."""
         params, frozen = self.devices.state(params), self.devices.shared(frozen)
         weights, batches = (params, self._prefix(params, frozen, ())), self.evaluated[split]
         out = np.zeros((len(batches.labels), self.setup.model.classes), np.float32)
@@ -215,7 +220,7 @@ class Program:
 
 
 def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
-    """Casts the frozen body's kernels to the type of matrix products, once; none where that is float32."""
+    """Casts the frozen kernels of the body to the compute type, once; empty if that is float32."""
     if setup.model.dtype == jnp.float32:
         return {}
     kernels = [path for path in shared if path.endswith("/kernel") and path not in setup.trainable]

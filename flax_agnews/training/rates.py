@@ -1,4 +1,4 @@
-"""Measures the learning rates of a strategy by running its transformations on small arrays."""
+"""Measures a strategy's learning rates by running its optax transformations on small arrays."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,21 +12,21 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.strategies.optim import FROZEN, Plan
 from flax_agnews.training.adapted_model import AdaptedModel, trained_parameters
 
-_STEPS = 100  # updates an epoch, where no data says how many: rates are read from as many
+_STEPS = 100  # assumed updates per epoch, while there is no data
 
 
 def nominal_plan(layers: int, train: TrainConfig) -> Plan:
-    """A plan without warm-up, whose first update has the highest learning rate, for when there is no data yet.
+    """Makes a plan while there is no data yet; without warm-up, so that its first update has the highest rate.
 
     Args:
-        layers: of the body.
+        layers: number of layers of the body.
         train: settings of training.
     """
     return Plan(_STEPS * train.epochs, _STEPS, train.batch_size, layers, replace(train, warmup_fraction=0.0))
 
 
 def peak_rates(model: AdaptedModel, plan: Plan) -> dict[str, tuple[float, float]]:
-    """Path of each parameter that trains -> (its highest learning rate, its weight decay in units of that rate)."""
+    """Path of each trained parameter -> (its highest learning rate, its weight decay in units of that rate)."""
     trained, found = trained_parameters(model, plan).paths, dict[str, tuple[float, float]]()
     for label, transform in model.strategy.transforms(plan).items():
         shapes = {
@@ -38,12 +38,12 @@ def peak_rates(model: AdaptedModel, plan: Plan) -> dict[str, tuple[float, float]
 
 
 def different(rates: Iterable[float]) -> list[float]:
-    """The different learning rates to three digits, ascending."""
+    """The distinct learning rates, rounded to three digits, ascending."""
     return sorted({float(f"{rate:.3g}") for rate in rates})
 
 
 def strategy_rates(model: AdaptedModel, train: TrainConfig) -> list[float]:
-    """The different peak learning rates of a strategy on a model, ascending, without a factor on them."""
+    """The distinct peak learning rates of a model's strategy, ascending, without the factor of a search."""
     plan = nominal_plan(model.base.config.n_layer, train)
     return different(rate for rate, _ in peak_rates(model, plan).values())
 
@@ -59,10 +59,11 @@ def short(number: float) -> str:
 def _measured(
     transform: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]], plan: Plan
 ) -> dict[str, tuple[float, float]]:
-    """Path -> (learning rate, weight decay), read from the updates that a transformation makes.
+    """Path -> (learning rate, weight decay), measured from the updates that a transformation makes.
 
-    From its first update of ones, with gradients of one and of zero. Where that shows no rate, as in a warm-up, from
-    that of the plan's updates whose rate is highest, of ones and of twos with gradients of one.
+    Compares its first updates of parameters of one, with gradients of one and of zero. If these show no rate, as in a
+    warm-up, runs the whole plan with gradients of one, compares the updates of parameters of one and of two, and takes
+    those with the highest rate.
     """
     zeros, ones, twos = (
         {path: np.full([1] * len(shape), number, np.float32) for path, shape in shapes.items()} for number in range(3)

@@ -1,4 +1,4 @@
-"""Decides when checkpoints are saved, and writes them in the background, so that training waits for no write."""
+"""Decides when checkpoints are saved, and writes them in the background, so that training doesn't wait."""
 
 import threading
 import time
@@ -9,37 +9,37 @@ from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.system.text import count, words_duration
 from flax_agnews.training.private_apis import leave_background_pools
 
-_FIRST_GUESS = 200e6  # bytes a second that a first save is expected to write; any later one is as dear as those before
+_FIRST_GUESS = 200e6  # bytes per second assumed for the first save; later ones are assumed to cost as much as the last
 _MOST = ", the most that a crash can lose"
-_MOST_HANGING = 2  # writes that were given up and still hang, each with its copy of the state, before no other is tried
+_MOST_HANGING = 2  # hanging writes, each of which holds a copy of the state, at which no further write starts
 
 Sign = Callable[[], None]
-"""A sign of life, which a write gives whenever it has got on; raises `GivenUp` where the write has been given up."""
+"""Called by a write whenever it has made progress; raises `GivenUp` if the write has been given up."""
 
 Write = Callable[[Sign], None]
-"""Writes a part of a save."""
+"""Writes a part of a save, and calls the given `Sign` as it progresses."""
 
 
 class GivenUp(Exception):
-    """A write hung, was given up, and goes on now: what it has written is not used."""
+    """Raised in a write that hung and was given up, when it continues; what it has written is not used."""
 
 
 class Refused(Exception):
-    """The state isn't worth saving: the disk has not failed, and training needn't stop for it."""
+    """Raised for a state that isn't worth saving; the disk hasn't failed, so training needn't stop."""
 
 
 class _Save:
-    """One save, under way or over.
+    """One save, in progress or finished.
 
     Args:
-        what: is saved, for messages.
-        ended: called once, when it has ended or is given up, with why it failed, in words, or nothing.
+        what: name of what is saved, for messages.
+        ended: called once, when the save has ended or is given up, with the reason of a failure, or an empty text.
 
     Attributes:
-        signs: of life so far.
-        failed: as `ended` got it.
+        signs: number of times that it has made progress.
+        failed: reason of a failure; empty otherwise.
         refused: whether it failed by `Refused`.
-        over: set when it has ended or is given up.
+        over: event that is set when it has ended or is given up.
     """
 
     def __init__(self, what: str, ended: Callable[[str], None]) -> None:
@@ -48,7 +48,7 @@ class _Save:
         self._lock = threading.Lock()
 
     def write(self, writes: Sequence[Write]) -> None:
-        """Writes all parts, in the thread that calls."""
+        """Writes all parts, in the calling thread."""
         try:
             for write in writes:
                 self.sign()
@@ -59,13 +59,13 @@ class _Save:
             self.end(first_line(error))
 
     def sign(self) -> None:
-        """Notes a sign of life; raises `GivenUp` where the save has been given up."""
+        """Counts a sign of progress; raises `GivenUp` if the save has been given up."""
         self.signs += 1
         if self.over.is_set():
             raise GivenUp(self.what)
 
     def end(self, failed: str) -> None:
-        """Ends the save, unless it has ended before; whoever waits for it goes on after `ended`."""
+        """Ends the save, unless it has ended before; sets `over` after calling `ended`."""
         with self._lock:
             if self.over.is_set():
                 return
@@ -79,20 +79,24 @@ class _Save:
 
 
 class Saving:
-    """Saves checkpoints in the background, one after another, as often as costs at most a share of the time.
+    """Saves checkpoints in the background, one after another, as often as a share of the time allows.
 
-    The cost of a save is the time that training waits for the copy, and all of the time that writing takes beside it,
-    as if training stood still meanwhile: the most that it can be. A write in which nothing moves for a while is given
-    up: its thread may hang for ever, but what it writes later is not used.
+    The cost of a save is the time that training waits for the copy, plus the whole time of the write, as if training
+    stood still meanwhile: an upper bound. A write without progress for a while is given up: its thread may hang for
+    ever, but what it writes later is not used.
 
     Args:
-        every_steps: saves after every so many updates instead; 0 is as often as the share allows.
-        share: of the time that saving may cost.
-        note: called with a message when a save fails, and once with how often is saved.
-        stop: whether training stops after a save that failed (`check`).
-        patience: seconds without a sign of life after which a write hangs.
-        name: of the strategy or the task that trains, for messages.
-        final: saves after the last update too, so that a finished run can go on.
+        every_steps: number of updates between saves; 0 to save as often as `share` allows.
+        share: largest share of the time that saving may cost.
+        note: called with a message when a save fails, and with how often checkpoints are saved.
+        stop: whether training stops after a failed save (by `check`).
+        patience: seconds without progress after which a write counts as hanging.
+        name: name of the strategy or task that trains, for messages.
+        final: whether to save after the last update too, so that a finished run can be continued.
+
+    Attributes:
+        cost: seconds that the last save took, or an estimate before the first.
+        saves: number of saves so far.
     """
 
     def __init__(
@@ -108,18 +112,18 @@ class Saving:
         self.every_steps, self.share, self.stop, self.patience = every_steps, share, stop, patience
         self.final = final
         self._before, self._report = f"{name}: " if name else "", note
-        self._under_way: _Save | None = None  # or the last one
-        self._failed = ""  # which save of the run has failed, and why, where that stops it
+        self._under_way: _Save | None = None  # or the last save
+        self._failed = ""  # the save that failed, and why, if that stops training
         self._threads: list[threading.Thread] = []
         self._last = time.perf_counter()
-        self.cost = 0.0  # seconds, of the last save: what follows it pays for it
+        self.cost = 0.0  # seconds
         self.saves = 0
 
     @classmethod
     def of(
         cls, config: CheckpointConfig, name: str, note: Callable[[str], None], final: bool = False
     ) -> "Saving | None":
-        """One as the settings say; None where nothing is saved."""
+        """Makes the object that the settings ask for; None if they turn checkpoints off."""
         stop = config.on_failure == "stop"
         return cls(config.every_steps, config.share, note, stop, name=name, final=final) if config.enabled else None
 
@@ -127,7 +131,7 @@ class Saving:
         """Starts the clock when a run begins or is resumed.
 
         Args:
-            size: of a checkpoint, in bytes, from which the cost of the first save is guessed.
+            size: size of a checkpoint in bytes, from which the cost of the first save is estimated.
         """
         self._last, self._failed = time.perf_counter(), ""
         if self.saves or self.every_steps:
@@ -139,25 +143,25 @@ class Saving:
 
     @property
     def interval(self) -> float:
-        """Seconds between two saves, where these are chosen by their cost."""
+        """Seconds between two saves, if they are chosen by cost."""
         return self.cost / self.share
 
     def due(self, step: int) -> bool:
-        """Whether to save after this update."""
+        """Whether to save after update `step`."""
         if self.every_steps:
             return step % self.every_steps == 0
         return self.idle and time.perf_counter() - self._last >= self.interval
 
     @property
     def idle(self) -> bool:
-        """Whether no save is under way; one that was given up isn't."""
+        """Whether no save is in progress; one that was given up doesn't count."""
         return self._under_way is None or self._under_way.over.is_set()
 
     def save(self, what: str, copy: Callable[[], Sequence[Write]]) -> None:
-        """Copies now, and writes in the background.
+        """Copies the state now, and writes the copy in the background.
 
         Args:
-            what: is saved, for messages.
+            what: name of what is saved, for messages.
             copy: copies the state, and returns the calls that write the copy.
         """
         self.wait()
@@ -179,29 +183,29 @@ class Saving:
         self._under_way = self._start(save, writes)
 
     def wait(self) -> bool:
-        """Waits until the save under way has ended or is given up; returns whether the last one succeeded."""
+        """Waits until a save in progress has ended or is given up; returns whether the last save succeeded."""
         if self._under_way:
             self._under_way.over.wait()
         return not (self._under_way and self._under_way.failed)
 
     def finish(self, what: str, writes: Sequence[Write]) -> str:
-        """Writes, and waits until that has ended or is given up; returns why it failed, or an empty text."""
+        """Writes, and waits until that has ended or is given up; returns the reason of a failure, or an empty text."""
         self.wait()
         save = self._start(_Save(what, lambda failed: None), self._possible(lambda: writes))
         save.over.wait()
         return save.failed
 
     def check(self) -> None:
-        """Raises a `UserError` where a save of this run has failed, and training is to stop then."""
+        """Raises a `UserError` if a save of this run has failed, and `stop` is set."""
         if self._failed:
-            self.wait()  # a later one, which may succeed
+            self.wait()  # for a later save, which may succeed
             raise UserError(
                 f"{self._before}{self._failed}, and {flag('checkpoint.on_failure')} is stop. Other saves stay: mend "
                 "that, and run the same command to go on"
             )
 
     def _start(self, save: _Save, writes: Sequence[Write]) -> _Save:
-        """Begins to write and to watch; both end with the process, so that a second SIGINT waits for nobody."""
+        """Starts threads that write and watch; daemons, so that a second SIGINT ends the process at once."""
         writer = threading.Thread(target=save.write, args=(writes,), daemon=True)
         self._threads = [thread for thread in self._threads if thread.is_alive()] + [writer]
         writer.start()
@@ -209,12 +213,12 @@ class Saving:
         return save
 
     def _possible(self, copy: Callable[[], Sequence[Write]]) -> Sequence[Write]:
-        """The calls that write, or one that fails where too many writes hang."""
+        """The calls that write; or, if too many writes hang, one that fails."""
         hanging = sum(thread.is_alive() for thread in self._threads)
         return copy() if hanging < _MOST_HANGING else [_refuse]
 
     def _watch(self, save: _Save) -> None:
-        """Gives a save up when no sign of life has come for long, by the clock of a process that isn't stopped."""
+        """Gives a save up after `patience` seconds without progress, not counting time while the process is stopped."""
         tick, seen, quiet = min(1.0, self.patience / 10), -1, 0.0
         while not save.over.wait(tick):
             quiet, seen = (quiet + tick if save.signs == seen else 0.0), save.signs
@@ -225,7 +229,7 @@ class Saving:
         self._report(self._before + text)
 
     def _measured(self, cost: float) -> None:
-        """Takes a save's cost, in seconds; reports it once, where it differs much from the guess."""
+        """Records a save's cost in seconds; the first is reported if it differs much from the estimate."""
         guess, first = self.cost, not self.saves
         self.cost, self.saves = cost, self.saves + 1
         if (

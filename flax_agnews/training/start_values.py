@@ -1,4 +1,4 @@
-"""Given first values of head and adapter, instead of random ones: a PEFT adapter's, or a classifier's own head."""
+"""Initial values of head and adapter read from files (`model.start`): a PEFT adapter, or a classifier's head."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,17 +26,17 @@ def start_values(
     classes: Sequence[str],
     changed_body: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Path -> array of what starts from the values that `model.start` names.
+    """Reads the initial values that `model.start` names: path -> array.
 
     Args:
         model: the adapted model.
-        trainable: path -> shape of what trains.
+        trainable: path -> shape of each trained parameter.
         name: hub id or directory of a PEFT adapter, or of a classifier.
-        classes: the data's, in order: a head whose classes have the same names is brought into it.
+        classes: class names of the data, in order; a head with the same names is sorted into this order.
         changed_body: whether language modelling changes the body first.
 
     Raises:
-        UserError: what is named can't be read, or isn't of this body, strategy and number of classes.
+        UserError: the files can't be read, or don't fit the body, the strategy or the number of classes.
     """
     where, fetch = f"{flag('model.start')} {name}", partial(fetch_file, name, setting="model.start")
     if changed_body:
@@ -47,7 +47,7 @@ def start_values(
         return read_adapter(model, trainable, fetch, classes, where)
     if fetch("config.json"):
         head, base = _head(fetch, model.base.config.n_embd, classes, where), model.base
-        # Under one name is one body.
+        # The same name means the same body.
         if name != base.name and load_base(ModelConfig(name=name)).hash != base.hash:
             raise UserError(f"{where}: its body is another than {base.name}; give {flag('model.name')} {name}, too")
         return {HEAD: head}
@@ -57,13 +57,13 @@ def start_values(
 def read_adapter(
     model: AdaptedModel, trainable: Mapping[str, tuple[int, ...]], fetch: Fetch, classes: Sequence[str], where: str
 ) -> dict[str, np.ndarray]:
-    """Path -> array of everything that trains, from a PEFT adapter that fits.
+    """Reads all trained parameters from a PEFT adapter that fits: path -> array.
 
     Args:
         model: the adapted model.
-        trainable: path -> shape of what trains.
-        fetch: gives the adapter's files.
-        classes: the data's, in order.
+        trainable: path -> shape of each trained parameter.
+        fetch: name -> file of the adapter.
+        classes: class names of the data, in order.
         where: the adapter's name, for errors.
     """
     strategy, base = model.strategy.name, model.base
@@ -88,7 +88,7 @@ def read_adapter(
 
 
 def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> Float[np.ndarray, "width classes"]:
-    """The head of a GPT2ForSequenceClassification, with its columns in the order of the data's classes."""
+    """Reads the head of a GPT2ForSequenceClassification, with its columns in the order of the data's classes."""
     fields, found = _fields(fetch, "config.json", where), read_tensors(fetch, where)
     own = {key: value for key, value in found.items() if key == "score.weight"}
     measure = f"a body of width {width} with {counted(len(classes), 'class')}"
@@ -97,7 +97,7 @@ def _head(fetch: Fetch, width: int, classes: Sequence[str], where: str) -> Float
 
 
 def _fields(fetch: Fetch, file_name: str, where: str) -> dict[str, Any]:
-    """The fields of a JSON file; a `UserError` where it holds anything but an object."""
+    """Reads the fields of a JSON file; raises a `UserError` if it isn't an object."""
     file = fetch(file_name)
     try:
         fields = read_model_json(file) if file else None
@@ -109,7 +109,7 @@ def _fields(fetch: Fetch, file_name: str, where: str) -> dict[str, Any]:
 
 
 def _noted(notes: dict[str, str]) -> list[str] | None:
-    """Class names in an adapter's header, where this library wrote it; PEFT writes none."""
+    """Class names in the header of an adapter that this library wrote; None for others, since PEFT writes none."""
     try:
         names = parse_json(notes.get("classes", "null"))
     except ValueError:
@@ -130,7 +130,7 @@ def _in_order(
 ) -> Float[np.ndarray, "width classes"]:
     """Sorts a head's columns into the order of the data's classes.
 
-    Names are matched first. As it is where the head's classes have no names, or the data's are mere numbers from 0.
+    Names are matched first. The order stays if the head's classes have no names, or the data's are numbers from 0.
     """
     if names is not None and sorted(names) == sorted(classes):
         return head[:, [names.index(name) for name in classes]]

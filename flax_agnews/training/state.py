@@ -1,4 +1,4 @@
-"""An adapted model with its optimizer, ready to train, and the state that training changes."""
+"""The setup of training (adapted model and optimizer), and the state that training changes."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -27,13 +27,13 @@ T = TypeVar("T")
 @partial(jax.tree_util.register_dataclass, data_fields=["params", "opt_state", "step", "seed"], meta_fields=[])
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that an update changes in a run; frozen weights are not in it.
+    """Everything that an update changes in a run; without frozen weights.
 
     Attributes:
-        params: path -> float32, the trainable leaves.
-        opt_state: the optimizer's state of the same leaves.
+        params: path -> float32 array of the trainable leaves.
+        opt_state: the optimizer's state for these leaves.
         step: [] uint32, number of updates so far.
-        seed: [] uint32, the run's.
+        seed: [] uint32, seed of the run.
     """
 
     params: Any
@@ -44,10 +44,10 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Span:
-    """A stage of training: some of the epochs, in which some of the parameters train.
+    """A stage of training: a range of epochs in which only some parameters train.
 
     Attributes:
-        first: the epoch that it begins with; it ends where the next one begins.
+        first: its first epoch, from 0; it ends where the next stage begins.
         learning: paths of the parameters that train in it.
         rates: dropout rates in it.
     """
@@ -59,17 +59,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Setup:
-    """An adapted model and how it trains: all that is the same for every seed, ready to be compiled.
+    """An adapted model and how it trains: everything that is compiled into steps, the same for every seed.
 
     Attributes:
         model: the adapted model.
-        trainable: paths that train in any stage: the leaves of the state.
-        learning: paths that an update changes; of a single stage's setup, some of `trainable`.
-        optimizer: over the trainable leaves.
+        trainable: paths that train in any stage of the run: the leaves of the state.
+        learning: paths that an update changes; in the setup of a single stage, some of `trainable`.
+        optimizer: optax transformation over the trainable leaves.
         rates: dropout rates, and at which depths they hold.
-        spans: the stages, where there are any.
-        factor: by which the strategy's learning rates are multiplied; None where no search has chosen one.
-        ever: paths that train in any stage of the strategy, also in one that the run doesn't come to.
+        spans: the stages; empty for a strategy without stages.
+        factor: factor of the strategy's learning rates, chosen by a search; None without a search.
+        ever: paths that train in any stage of the strategy, also in one that the run doesn't reach.
     """
 
     model: AdaptedModel
@@ -87,16 +87,16 @@ class Setup:
         return self.model.strategy.name
 
     def at(self, factor: float, stride: int = 1) -> "Setup":
-        """The same with all learning rates times a factor, and schedules that go on by `stride` steps an update."""
+        """A copy with all learning rates times a factor, and schedules that advance `stride` steps per update."""
         return replace(self, optimizer=paced(self.optimizer, factor, stride), factor=factor)
 
     def on(self, base: Base) -> "Setup":
-        """The same with another body's weights, of the same configuration."""
+        """A copy with the weights of another body of the same configuration."""
         return replace(self, model=replace(self.model, base=base))
 
     @property
     def stages(self) -> tuple["Setup", ...]:
-        """The setup of each stage, whose `trainable` are the paths that have trained by its end; or this one alone."""
+        """The setup of each stage, whose `trainable` has the paths trained by its end; without stages, this one."""
         learning = [span.learning for span in self.spans]
         trained = itertools.accumulate(learning, lambda before, now: before | now)
         return tuple(
@@ -105,11 +105,11 @@ class Setup:
         ) or (self,)
 
     def stage_of(self, epoch: int) -> int:
-        """The number of the stage that an epoch belongs to; both count from 0."""
+        """Number of the stage to which an epoch belongs; both count from 0."""
         return sum(span.first <= epoch for span in self.spans[1:])
 
     def untrained(self, step: int, steps_per_epoch: int) -> frozenset[str]:
-        """Paths that train only in stages which begin after `step` updates, or later."""
+        """Paths that only train in stages that have made no update after `step` updates."""
         begun = [span.learning for span in self.spans if span.first * steps_per_epoch < step]
         return self.trainable.difference(*begun) if self.spans else frozenset()
 
@@ -120,20 +120,20 @@ class Setup:
 
     @property
     def trainable_parameters(self) -> int:
-        """Number of scalars that train."""
+        """Number of trained scalars."""
         return parameters.count_numbers(self.trainable_shapes)
 
 
 def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: ModelConfig, max_length: int) -> Setup:
-    """Adapts a classifier (abstractly), labels its parameters and makes the optimizer.
+    """Adapts a classifier (without computing), labels its parameters and makes the optimizer.
 
     Args:
-        strategy: what is added to the classifier, and what trains.
+        strategy: the strategy.
         base: the body.
         classes: number of classes.
-        plan: number of updates and the settings of training, which learning rates depend on.
-        settings: compute type, attention and dropout.
-        max_length: most tokens of a text, which must fit the body's positions together with the prompt.
+        plan: number of updates and settings of training, on which learning rates depend.
+        settings: settings of the model: compute type, attention and dropout.
+        max_length: largest number of tokens of a text, which together with the prompt must fit the body's positions.
 
     Raises:
         UserError: the strategy doesn't fit the body, the plan or the settings.
@@ -155,12 +155,12 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: M
 
 
 def dropout_rates(base: Base, settings: ModelConfig, trainable: frozenset[str]) -> Rates:
-    """The body's dropout rates, or the one that is set; only at depths where something trains, unless `dropout_frozen`.
+    """The body's dropout rates, or `dropout`; only in layers where something trains, unless `dropout_frozen`.
 
     Args:
         base: the body, whose configuration has the rates.
-        settings: `dropout` and `dropout_frozen`.
-        trainable: paths that train.
+        settings: settings of the model, of which `dropout` and `dropout_frozen` are used.
+        trainable: paths of the trained parameters.
     """
     config, layers = base.config, base.config.n_layer
 
@@ -177,12 +177,12 @@ def dropout_rates(base: Base, settings: ModelConfig, trainable: frozenset[str]) 
 
 
 def create_state(setup: Setup, shared: Mapping[str, Array], seed: int) -> tuple[TrainState, Parameters]:
-    """The first state of a run, and the frozen weights that it reads.
+    """Makes the initial state of a run, and its frozen weights.
 
     Args:
         setup: the adapted model and how it trains.
-        shared: the body's weights on the device(s): frozen leaves are these very arrays, trainable ones are copies.
-        seed: of the run; decides head and adapter.
+        shared: the body's weights on the devices; frozen leaves are these same arrays, trainable ones are copies.
+        seed: seed of the run, for head and adapter.
 
     Returns:
         (state, frozen): `state` may be donated; `frozen` is shared by all runs and must not be.
@@ -195,5 +195,5 @@ def create_state(setup: Setup, shared: Mapping[str, Array], seed: int) -> tuple[
 
 
 def stack(trees: Sequence[T]) -> T:
-    """Pytrees of several runs -> one, with a leading axis [seeds]; that of one run stays as it is."""
+    """Stacks pytrees of several runs along a leading axis [seeds]; that of a single run is returned unchanged."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -1,6 +1,6 @@
 """The losses, the training step and the evaluation step, as one device computes them: pure functions over pytrees.
 
-Losses are sums, divided once by the sum of weights over all devices and micro-batches: never a mean of means.
+Losses are summed over all devices and micro-batches and divided once by the sum of weights: never a mean of means.
 """
 
 from collections.abc import Callable, Collection
@@ -56,12 +56,12 @@ def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | No
 def smoothed_loss(share: float, class_weights: Float[ArrayLike, "classes"] | None = None) -> Loss:
     """A loss with label smoothing: a share of each text's target is spread evenly over all classes.
 
-    Szegedy et al. 2016, section 7 (https://arxiv.org/abs/1512.00567). As `torch.nn.CrossEntropyLoss` has it, a class's
-    part of the spread share weighs what the class weighs, and the rest what the text's own class does.
+    Szegedy et al. 2016, section 7 (https://arxiv.org/abs/1512.00567). As in `torch.nn.CrossEntropyLoss`, a class's part
+    of the spread share is weighted by that class, and the rest by the text's own class.
 
     Args:
-        share: 0 to 1.
-        class_weights: weights of the spread share; equal by default. Texts have their own in `Batch.weight`.
+        share: share that is spread, 0 to 1.
+        class_weights: weights of classes in the spread share; equal by default. `Batch.weight` has those of texts.
     """
 
     def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
@@ -82,11 +82,11 @@ def smoothed_loss(share: float, class_weights: Float[ArrayLike, "classes"] | Non
 
 
 def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
-    """A loss of causal language modelling: each token predicts the next of its text, the last one end-of-text.
+    """A loss of causal language modelling: each token predicts the next one of its text, the last token end-of-text.
 
     Args:
         end_of_text: id of the end-of-text token.
-        chunk: number of tokens whose scores over the vocabulary are in memory at once.
+        chunk: number of tokens whose logits over the vocabulary are in memory at once.
     """
 
     def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
@@ -132,7 +132,7 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
                 return jax.tree.map(jnp.add, carry, gradient(params, frozen, micro, noise)), None
 
             (grads, sums), _ = jax.lax.scan(add, (grads, sums), jax.tree.map(lambda x: x[1:], batch))
-        alone = jax.lax.axis_size(AXIS) == 1  # the sum over one device is a copy of all gradients
+        alone = jax.lax.axis_size(AXIS) == 1  # a psum over one device would copy all gradients
         return (sums, grads) if alone else jax.lax.psum((sums, grads), AXIS)
 
     return gradients
@@ -143,18 +143,18 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Makes a function (state, frozen, batch) -> (state, metrics), which runs under a mapped axis called `AXIS`.
 
-    Metrics are the loss's sums over the batch; `grad_norm`, the global norm of the trained gradients; and `skipped`,
-    whether loss or gradients were not finite. A skipped update increases the step, and changes nothing else.
+    Metrics are the loss's sums over the batch; `grad_norm`, the global norm of the gradients; and `skipped`, whether
+    loss or gradients were not finite. A skipped update only increases the step.
 
     Args:
-        setup: the adapted model and how it trains; leaves of the state that aren't among `learning` stay unchanged.
-        loss: that is minimised.
+        setup: the adapted model and how it trains; leaves of the state that aren't in its `learning` don't change.
+        loss: the loss to minimise.
         together: whether the function runs under a mapped axis called `SEEDS` as well.
     """
     gradients = make_gradients(setup.model, loss)
 
     def update_if(good: Bool[Array, ""], grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
-        """Updates parameters and optimizer state where `good`, in a branch: a `where` would hold two copies of all."""
+        """Updates parameters and optimizer state if `good`, by a branch: `where` would need two copies of all."""
 
         def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
             learning = {path: old[0][path] for path in grads}
@@ -183,11 +183,11 @@ def make_train_step(
 
 
 def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..., Any]:
-    """Makes a training step of several runs at once: state, batch and metrics have a leading axis [seeds].
+    """Makes a training step of several runs at once: state, batch and metrics get a leading axis [seeds].
 
     Args:
-        train_step: of one run, made with `together`.
-        own: paths of the frozen weights that differ from seed to seed and have that axis, too; the others are shared.
+        train_step: step of one run, made with `together`.
+        own: paths of the frozen weights that depend on the seed and have that axis too; the others are shared.
     """
 
     def step(
@@ -200,7 +200,7 @@ def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..
 
 
 def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
-    """Makes a function (params, frozen, ()) -> the keys and values before every text, in evaluation."""
+    """Makes a function (params, frozen, ()) -> keys and values of the prompt or prefix, in evaluation."""
 
     def prefix_step(params: Parameters, frozen: Parameters, nothing: tuple[()]) -> Prefix:
         return model.frame.merge({**frozen, **params}).prefix(None, model.dtype)

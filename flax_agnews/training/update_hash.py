@@ -1,8 +1,8 @@
-"""A hash of the updates that an optax transformation makes: where two ever differ in one, their hashes differ.
+"""Hashes the updates that an optax transformation makes, to find out whether two transformations differ.
 
-A transformation is a closure that hides its numbers, so it is run: on fixed gradients, in float64, through the steps of
-a plan. Leaves that are updated by one formula (found in the traced update) are one class, and a small array stands for
-each class: neither time nor memory grows with the model.
+A transformation is a closure that hides its numbers, so it is run: with fixed gradients, in float64, through the steps
+of a plan. Leaves that are updated by the same formula (found in the traced update) form a class, and one small array
+represents each class: neither time nor memory grows with the model.
 """
 
 import hashlib
@@ -20,21 +20,22 @@ import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""Path -> shape of each leaf."""
 
-_DIGITS = 6  # significant: float64 of another machine differs in the sixteenth or so
-_SCALES = (1.0, 1e-3, 30.0, 0.1, 1e3)  # of the gradients, in turn: clipping acts on some, on others not
-_SEGMENTS = 16  # of each window: the steps of each are summed, so that each step counts
-_WHOLE, _WINDOWS, _WINDOW = 8192, 8, 512  # a plan of more steps is looked at in so many windows of so many steps
+_DIGITS = 6  # significant digits; float64 differs between machines in about the sixteenth
+_SCALES = (1.0, 1e-3, 30.0, 0.1, 1e3)  # factors of the gradients, in turn: clipping acts on some only
+_SEGMENTS = 16  # parts of a window, each of which is summed, so that every step counts
+_WHOLE, _WINDOWS, _WINDOW = 8192, 8, 512  # longer plans than _WHOLE run as _WINDOWS x _WINDOW steps
 _REAL_WINDOW = 2  # steps in a window, of leaves in their real shapes
-_SHAPE_ONLY = {"shape", "broadcast_dimensions", "sharding"}  # of an operation: its meaning is the same without
+_SHAPE_ONLY = {"shape", "broadcast_dimensions", "sharding"}  # parameters of operations that only depend on array sizes
 
 
 class Window(NamedTuple):
     """A range of steps whose updates are hashed.
 
     Attributes:
-        first: its number from 0, in the plan.
-        length: how many.
+        first: number of its first step in the plan, from 0.
+        length: number of steps.
     """
 
     first: int
@@ -45,9 +46,9 @@ def behaviour(transformation: optax.GradientTransformation, shapes: Shapes, step
     """SHA-256 of the updates that a transformation makes in the first `steps` steps, rounded to six digits.
 
     Args:
-        transformation: of a dictionary of leaves by path.
+        transformation: transformation of a dictionary of leaves by path.
         shapes: path -> shape of each leaf.
-        steps: updates from the first on, whatever plan the transformation was made for.
+        steps: number of updates, independent of the plan for which the transformation was made.
     """
     leaves = {path: jax.ShapeDtypeStruct(shapes[path], jnp.float32) for path in sorted(shapes)}
     state = jax.eval_shape(transformation.init, leaves)
@@ -63,29 +64,29 @@ def behaviour(transformation: optax.GradientTransformation, shapes: Shapes, step
 
 
 def _numbers(transformation: optax.GradientTransformation, shapes: Shapes, steps: int) -> list[str]:
-    """Numbers of the updates of small leaves in place of these; of the real shapes, where it takes no others."""
+    """Numbers of the updates, of small leaves; or of the real shapes, if the transformation accepts no others."""
     with jax.enable_x64(True), jax.default_device(_processor()):
         small = {path: _small(shape) for path, shape in shapes.items()}
-        with suppress(Exception):  # of any kind: such as a mask of the leaf's own shape
+        with suppress(Exception):  # any error, as of a transformation with a mask of the leaf's real shape
             return _run(transformation, small, _windows(steps, _WHOLE, _WINDOW))
         return _run(transformation, shapes, _windows(steps, 0, _REAL_WINDOW))
 
 
 def _processor() -> Any:
-    """A CPU, where JAX has one here: the same numbers on every machine."""
+    """A CPU, if JAX has one, so that the numbers are the same on every machine."""
     with suppress(RuntimeError):
         return jax.local_devices(backend="cpu")[0]
     return jax.local_devices()[0]
 
 
 def _small(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A small shape whose sides are ordered as those of `shape`, and equal where those are."""
+    """A small shape whose sides have the same order as those of `shape`, and are equal where those are."""
     sides = sorted({side for side in shape if side > 3})
     return tuple(side if side <= 3 else 4 + sides.index(side) for side in shape)
 
 
 def _windows(steps: int, whole: int, length: int) -> list[Window]:
-    """The steps to run: all of them, or some windows from the first to the last."""
+    """The steps to run: all, or evenly spaced windows from the first step to the last."""
     if steps <= max(whole, length):
         return [Window(0, steps)]
     firsts = np.linspace(0, steps - length, _WINDOWS).round().astype(int).tolist()
@@ -94,7 +95,7 @@ def _windows(steps: int, whole: int, length: int) -> list[Window]:
 
 
 def _run(transformation: optax.GradientTransformation, shapes: Shapes, windows: Sequence[Window]) -> list[str]:
-    """Runs the windows; rounded numbers of each leaf's updates at some steps, and sums over all steps."""
+    """Runs the windows; returns rounded numbers of each leaf's updates at some steps, and of sums over all steps."""
     params = {path: _fixed(shape, 0.3) for path, shape in shapes.items()}
     pushed = {path: _fixed(shape, 0.7) for path, shape in shapes.items()}
 
@@ -119,7 +120,7 @@ def _run(transformation: optax.GradientTransformation, shapes: Shapes, windows: 
 
 
 def _skipped(before: Any, after: Any, *, steps: int, gap: int) -> Any:
-    """A state's leaf after a gap of steps that are not run: a counter of steps is moved on by so many."""
+    """A leaf of the state after a gap of steps that are not run: counters of steps are advanced by `gap`."""
     if not jnp.issubdtype(after.dtype, jnp.integer):
         return after
     return jnp.where(after - before == steps, after + jnp.asarray(gap, after.dtype), after)
@@ -132,18 +133,18 @@ def _fixed(shape: tuple[int, ...], start: float) -> Any:
 
 
 def _rounded(seen: np.ndarray) -> list[str]:
-    """Rounds [steps, leaves, 2]: the numbers at some steps, and sums over segments of all steps' logarithms."""
+    """Rounded numbers of [steps, leaves, 2]: values at some steps, and sums of (arcsinh) logarithms over segments."""
     steps = len(seen)
     shares = (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
     at = sorted({*range(min(steps, 6)), *(int(share * steps) for share in shares), max(0, steps - 2), steps - 1})
     weights = 1 + (0.6180339887498949 * np.arange(steps)) % 1
-    sizes = np.arcsinh(seen * 1e15) * weights[:, None, None]  # each step counts, however small its updates
+    sizes = np.arcsinh(seen * 1e15) * weights[:, None, None]  # logarithmic, so that small updates count too
     sums = [part.sum(axis=0) for part in np.array_split(sizes, min(_SEGMENTS, steps))]
     return [f"{number:.{_DIGITS - 1}e}" for part in (*seen[at], *sums) for number in (part + 0.0).ravel()]
 
 
 def _classes(transformation: optax.GradientTransformation, leaves: Mapping[str, Any], state: Any) -> list[list[str]]:
-    """Groups the paths of leaves that are updated by the same formula, in the order of each group's first."""
+    """Groups the paths of leaves that are updated by the same formula, ordered by the first path of each group."""
     update = lambda gradients, state, params: transformation.update(gradients, state, params)[0]  # noqa: E731
     traced = jax.make_jaxpr(update)(leaves, state, leaves)
     states = [_role(path, leaves) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
@@ -156,12 +157,12 @@ def _classes(transformation: optax.GradientTransformation, leaves: Mapping[str, 
 
 
 def _role(path: Sequence[Any], leaves: Collection[str]) -> str:
-    """A state leaf's place, with `[*]` for the path of the parameter to which it belongs, if there is one."""
+    """Path of a leaf in the state, with `[*]` instead of the path of the parameter to which it belongs, if any."""
     return "".join("[*]" if getattr(key, "key", None) in leaves else str(key) for key in path)
 
 
 def _formulas(jaxpr: Jaxpr, consts: Sequence[str], given: Sequence[str]) -> list[str]:
-    """A hash of each output's formula, from hashes of the inputs, without sizes of arrays."""
+    """A hash of each output's formula, from hashes of the inputs; independent of array sizes."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *given], strict=True))
 
     def of(atom: Any) -> str:
@@ -175,7 +176,7 @@ def _formulas(jaxpr: Jaxpr, consts: Sequence[str], given: Sequence[str]) -> list
 
 
 def _applied(equation: Any, inputs: Sequence[str]) -> list[str] | list[None]:
-    """The formulas of the outputs of an operation that calls functions; None where name and inputs say all."""
+    """Hashes of the outputs' formulas if an operation calls functions; None for each output of other operations."""
     inside = {name: value for name, value in equation.params.items() if isinstance(value, ClosedJaxpr | Jaxpr)}
     if len(inside) == 1 and equation.primitive.name not in ("scan", "while"):
         [(_, called)] = inside.items()
@@ -188,6 +189,7 @@ def _applied(equation: Any, inputs: Sequence[str]) -> list[str] | list[None]:
 
 
 def _called(called: ClosedJaxpr | Jaxpr) -> Callable[[Sequence[str]], list[str]]:
+    """`_formulas` of a called function, as a function of the inputs' hashes."""
     consts = [_value(const) for const in called.consts] if isinstance(called, ClosedJaxpr) else []
     return partial(_formulas, _open(called), consts)
 
@@ -197,6 +199,7 @@ def _open(called: ClosedJaxpr | Jaxpr) -> Jaxpr:
 
 
 def _text(equation: Any, inputs: Sequence[str]) -> str:
+    """A hash of an operation with its parameters and inputs."""
     params = {name: str(value) for name, value in equation.params.items() if name not in _SHAPE_ONLY}
     return _short(equation.primitive.name, *(f"{name}={value}" for name, value in sorted(params.items())), *inputs)
 

@@ -1,4 +1,4 @@
-"""The loop over updates that runs and language modelling share: when metrics are read, when to save, where to stop."""
+"""The loop over updates, shared by strategies and language modelling: reads metrics, saves checkpoints, stops."""
 
 import time
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from flax_agnews.training.saving import Saving
 
 
 class Training(Protocol):
-    """What the loop trains: a strategy's runs (`Group`), or the body as a language model (`LanguageModelling`).
+    """Interface of what the loop trains: runs of a strategy (`Group`), or a language model (`LanguageModelling`).
 
     Attributes:
-        step: updates so far.
-        inexact: why what follows a resumed state may differ in the last digits; None where it doesn't.
+        step: number of updates so far.
+        inexact: why the numbers after resuming may differ in the last digits; None if they don't.
     """
 
     step: int
@@ -21,44 +21,44 @@ class Training(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates an epoch."""
+        """Number of updates per epoch."""
 
     @property
     def bytes(self) -> int:
-        """Size of a checkpoint."""
+        """Size of a checkpoint in bytes."""
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether training ends before the planned epochs."""
 
     def update(self, epoch: int, index: int) -> Mapping[str, Any]:
-        """Makes the update `index` of an epoch; its metrics stay on the device until `read` has them."""
+        """Makes the update `index` of an epoch; its metrics stay on the device until `read` fetches them."""
 
     def read(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Takes the metrics of an update; `step` counts from 1."""
+        """Records the metrics of an update; `step` counts from 1."""
 
     def count(self, epoch: int, index: int, seconds: float) -> int:
-        """Notes how long an update took; returns how many tokens it trained on."""
+        """Records the time of an update in seconds; returns the number of tokens in it."""
 
     def end_epoch(self, epoch: int, last: bool, observer: Observer) -> None:
-        """Ends an epoch, all of whose metrics are read; `last` of those that are planned."""
+        """Ends epoch `epoch` (from 0), after all its metrics are read; `last` if it is the last planned one."""
 
     def save(self, saving: Saving) -> None:
         """Saves a checkpoint, in the background."""
 
 
 def train_epochs(training: Training, epochs: int, saving: Saving | None, observer: Observer) -> None:
-    """Makes all updates that are left; a save may still be under way afterwards.
+    """Makes all remaining updates; a save may still be in progress afterwards.
 
     Args:
-        training: from where its checkpoint left off.
-        epochs: how many are planned, those that are done included.
-        saving: when to save checkpoints; None: never.
-        observer: for displays and interruption.
+        training: the training, new or resumed.
+        epochs: number of planned epochs, including finished ones.
+        saving: when to save checkpoints; None for never.
+        observer: receives progress, and may interrupt.
 
     Raises:
         Interrupted: `observer` asked to stop; a checkpoint is saved.
-        UserError: a checkpoint could not be saved, where `saving` stops then.
+        UserError: a checkpoint could not be saved, and `saving` stops then.
     """
     if training.step:
         observer.resumed(training.step, training.inexact)
@@ -75,7 +75,7 @@ def train_epochs(training: Training, epochs: int, saving: Saving | None, observe
 
 
 def _train_epoch(training: Training, epoch: int, saving: Saving | None, observer: Observer) -> None:
-    """Makes the updates of an epoch that are left. Each update's metrics are read while the next one runs."""
+    """Makes the remaining updates of an epoch. Each update's metrics are read while the next one runs."""
     per_epoch = training.steps_per_epoch
     before, tokens, seconds = time.perf_counter(), 0, 0.0
     waiting: tuple[int, Mapping[str, Any]] | None = None
@@ -86,7 +86,7 @@ def _train_epoch(training: Training, epoch: int, saving: Saving | None, observer
         waiting = (training.step, metrics)
         stop, last = observer.should_stop(), index == per_epoch - 1
         due = saving and not last and saving.due(training.step)
-        if stop or due or last:  # everything is read, so that what is saved is complete
+        if stop or due or last:  # read now, so that the checkpoint is complete
             training.read(*waiting)
             waiting = None
         elapsed = time.perf_counter() - before
@@ -102,7 +102,7 @@ def _train_epoch(training: Training, epoch: int, saving: Saving | None, observer
 
 
 def _saved(training: Training, saving: Saving | None) -> int:
-    """Saves a checkpoint and waits for it; its step, or 0 where that failed."""
+    """Saves a checkpoint and waits for it; returns its step, or 0 if that failed."""
     if not saving:
         return 0
     training.save(saving)

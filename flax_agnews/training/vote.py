@@ -1,4 +1,4 @@
-"""Agreement of all processes on whether to stop after an update."""
+"""Makes all processes agree on the update after which they stop."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ from flax_agnews.training.step import AXIS
 
 
 class Vote:
-    """Lets all processes know, at the same update, of a signal that any of them got. Making one is a collective.
+    """Tells all processes, at the same update, of a signal that any of them got. Its constructor is a collective.
 
     Args:
-        devices: of all processes.
+        devices: the devices of all processes.
     """
 
     def __init__(self, devices: Devices) -> None:
@@ -30,10 +30,10 @@ class Vote:
             self(0, now=True)
 
     def __call__(self, heard: int, now: bool = False) -> int:
-        """The largest number that any process had heard at the call before this one; of this one if `now`.
+        """The largest `heard` of any process in the previous call, or in this call if `now`. A collective.
 
-        All processes have to call it. It starts a sum over the devices, and reads the one before it, which was over
-        when the last update was.
+        Starts a maximum over the devices, and reads the previous one, which has finished with the last update, so that
+        training doesn't wait.
         """
         before = self._last
         self._last = self._devices.first(self._most((), (), self._placed(heard)))
@@ -46,7 +46,7 @@ class Vote:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Hides standard output, on which gloo reports its first connection to each device without asking Python."""
+    """Hides standard output, on which gloo (not through Python) reports its first connection to each device."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
