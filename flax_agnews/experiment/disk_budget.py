@@ -29,18 +29,20 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
         setups: the strategies on the model.
         final: whether the last states of finished runs are kept; by default the result of `keeps_final`.
     """
-    final = keeps_final(config, setups) if final is None else final
-    weights = [4 * setup.trainable_parameters for setup in setups]
     body = sum(value.nbytes for value in setups[0].model.base.parameters.values())
     given_again = setups[0].model.base.given_again and not config.pretrain.epochs
-    states = [_state_bytes(setup) for setup in setups] if config.checkpoint.enabled else [0]
-    adapting = 3 * body if config.pretrain.epochs and config.checkpoint.enabled else 0  # weights and two moments
+    body_kept = 0 if given_again else body
+    if not config.checkpoint.enabled:
+        return body_kept
+    final = keeps_final(config, setups) if final is None else final
+    weights = [4 * setup.trainable_parameters for setup in setups]
+    states = [_state_bytes(setup) for setup in setups]
+    adapting = 3 * body if config.pretrain.epochs else 0  # weights and two moments
     # each state is saved beside the best weights that it refers to
-    passing = max(state + best for state, best in zip(states, weights, strict=False)) * config.train.parallel_seeds
-    stay = [weight + state for weight, state in zip(weights, states, strict=False)] if final else weights
+    passing = max(state + best for state, best in zip(states, weights, strict=True)) * config.train.parallel_seeds
+    stay = [weight + state for weight, state in zip(weights, states, strict=True)] if final else weights
     kept = {"run": sum(stay) * config.train.runs, "strategy": sum(stay), "all": max(stay)}
-    best = kept[config.checkpoint.keep_best] if config.checkpoint.enabled else 0
-    return best + (config.checkpoint.keep_last + 1) * max(passing, adapting) + (0 if given_again else body)
+    return kept[config.checkpoint.keep_best] + (config.checkpoint.keep_last + 1) * max(passing, adapting) + body_kept
 
 
 def keeps_final(config: Config, setups: Sequence[Setup]) -> bool:

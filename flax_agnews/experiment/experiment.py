@@ -161,9 +161,9 @@ class Experiment:
         self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
-        """Chooses each strategy's learning rates by trials, where `search.trials` asks for it."""
+        """Chooses each strategy's learning rates by trials, where `search.trials` asks for it, unless it was done before."""
         self.adapt()
-        if self.config.search.trials:
+        if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
             search = Search(self.config, self.data, made.activations, self.folder, self.display, self.interrupt)
             with self.interrupt, self.display:

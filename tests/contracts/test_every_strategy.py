@@ -230,7 +230,7 @@ def trajectory(name, arrangement):
         most_shapes=1,
         epochs=4,
     )
-    train_step, gradients = make_train_step(setup), make_gradients(setup.model.model, classification_loss)
+    train_step, gradients = make_train_step(setup), make_gradients(setup.model, classification_loss)
 
     def both(state, frozen, batch):
         noise = Noise(state.seed, state.step, setup.rates)

@@ -220,7 +220,7 @@ def test_gradients_and_twenty_steps(name: str, body: tuple[GPT2Model, Base], tex
 
 def mean_gradients(program: Any, state: Any, frozen: Any) -> dict[str, np.ndarray]:
     """Ours of the first batch's mean loss, by path."""
-    gradients = make_gradients(program.setup.model.model, classification_loss)
+    gradients = make_gradients(program.setup.model, classification_loss)
     batch = program.devices.batch(program.batches.batch(0, 0, 0)[1])
 
     def mean(params: Any, frozen: Any, batch: Any) -> Any:

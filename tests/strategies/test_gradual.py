@@ -118,7 +118,7 @@ def naive_run(program):
 
 
 def whole_gradient(setup, rates):
-    gradients = make_gradients(setup.model.model, classification_loss)
+    gradients = make_gradients(setup.model, classification_loss)
 
     def one_device(state, frozen, batch):
         return gradients(state["params"], frozen, batch, Noise(jnp.uint32(0), state["step"], rates))

@@ -87,7 +87,7 @@ def course(name: str, where: Devices) -> tuple[dict[str, np.ndarray], list[float
     setup = tiny.prepare(name)
     split = tiny.random_split(tiny.random_lengths(35, longest=90))
     batches = tiny.planned(split, devices=len(where), most_shapes=1, epochs=4)
-    train_step, gradients = make_train_step(setup), make_gradients(setup.model.model, classification_loss)
+    train_step, gradients = make_train_step(setup), make_gradients(setup.model, classification_loss)
 
     def both(state, frozen, batch):
         noise = Noise(state.seed, state.step, setup.rates)

@@ -27,7 +27,7 @@ def counted(setup: Setup) -> float:
     learning = {path: state.params[path] for path in setup.learning}
 
     def gradients(params: Any, frozen: Any, batch: Any) -> Any:
-        return make_gradients(setup.model.model, classification_loss)(params, frozen, batch, None)
+        return make_gradients(setup.model, classification_loss)(params, frozen, batch, None)
 
     others = {**frozen, **{path: value for path, value in state.params.items() if path not in learning}}
     compiled: Any = one.compile(gradients, learning, others, one.batch(batch), donate=False)

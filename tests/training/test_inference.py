@@ -24,7 +24,7 @@ def made(name: str, dtype: str) -> tuple[Inference, dict[str, Any]]:
     """A strategy as a run begins it, and its weights."""
     setup = tiny.prepare(name, dtype=dtype)
     state, frozen = create_state(setup, {p: jnp.asarray(v) for p, v in setup.model.base.parameters.items()}, seed=5)
-    return Inference(setup.model.model, state.params, frozen), {**state.params, **frozen}
+    return Inference(setup.model, state.params, frozen), {**state.params, **frozen}
 
 
 def picked(rows: Any) -> Ragged:

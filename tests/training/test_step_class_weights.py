@@ -76,7 +76,7 @@ def test_gradients_are_those_of_pytorchs_loss(
     state, frozen = create_state(setup, where.shared(dict(base.parameters)), seed=0)
     reference = Reference(copy.deepcopy(model), state.params["score/kernel"])
 
-    gradients = make_gradients(setup.model.model, training_loss(texts.labels, CLASSES, settings))
+    gradients = make_gradients(setup.model, training_loss(texts.labels, CLASSES, settings))
     placed = (where.state(state), where.shared(frozen), where.batch(batch))
 
     def mean(state: Any, frozen: Any, batch: Any) -> Any:

@@ -137,7 +137,7 @@ def test_a_bad_update_is_left_out_to_the_byte_and_the_step_counts_on(arrangement
 
 def plain_step(setup):
     """The same training step, with optax's update as it is."""
-    gradients = make_gradients(setup.model.model, classification_loss)
+    gradients = make_gradients(setup.model, classification_loss)
 
     def step(state, frozen, batch):
         sums, grads = gradients(state.params, frozen, batch, Noise(state.seed, state.step, setup.rates))
