@@ -163,7 +163,10 @@ class Devices:
 
     def first(self, tree: Any) -> Any:
         """A replicated result as one device has it: without pmap's leading axis, as arrays of this process alone."""
-        return self.local(tree) if self.mode == "jit" else jax.tree.map(lambda x: x[0], tree)
+        if self.mode == "jit":
+            return self.local(tree)
+        # Not x[0], a program over all devices, which may wait for ever beside another one on simulated devices.
+        return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
 
     def local(self, tree: Any) -> Any:
         """Replicated values as arrays of this process alone, which it can use without the others."""
