@@ -1,7 +1,7 @@
 """Fine-tune GPT-2 for text classification by several strategies, and compare them fairly.
 
-The public names of the library: those in `__all__` are documented, typed and stable; the rest is private. Each is
-imported when it is first used, so that reading a report needs no JAX.
+The names in `__all__` are public: documented, typed and stable; everything else is private. Each is imported when it is
+first used, so that reading a report needs no JAX.
 """
 
 import sys
@@ -13,7 +13,7 @@ from flax_agnews.system.environment import settle
 
 __version__ = "0.1.0"
 
-settle()  # before any library looks for its folders
+settle()  # before other libraries look up their cache folders
 
 if TYPE_CHECKING:
     from flax_agnews.config import (
@@ -79,7 +79,7 @@ _HOMES = {
     "trained.exports": ("Exported", "export_run"),
     "training.history": ("History", "Scores"),
 }
-"""Module -> the public names that it defines. The other public names are those of registered strategies."""
+"""Module -> the public names that it defines. All other public names are registered strategies."""
 
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -144,7 +144,7 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker reads the imports above, and reports names that aren't there
 
     def __getattr__(name: str) -> Any:
-        """A public name, or a registered strategy by its name, imported now."""
+        """Imports a public name, or returns a registered strategy by its name."""
         if name in _HOME:
             return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         if name in __all__ or name in _added():
@@ -153,18 +153,21 @@ if not TYPE_CHECKING:  # a type checker reads the imports above, and reports nam
 
 
 def __dir__() -> list[str]:
-    """The public names, for completion; strategies that a script has added to the registry among them."""
+    """The public names, and strategies that a script has added to the registry, for completion."""
     return sorted({*__all__, *_added(), "__version__"})
 
 
 def _added() -> set[str]:
-    """Names of the strategies in the registry; none as long as nothing has imported it."""
+    """Names of the strategies in the registry; empty if the registry hasn't been imported yet."""
     strategies = sys.modules.get(f"{__name__}.strategies")
     return {entry.name for entry in getattr(strategies, "REGISTRY", ())}
 
 
 class _Face(ModuleType):
-    """Keeps `flax_agnews.evaluate` the function, though importing the command of that name would set the module."""
+    """The package's module type, in which importing a submodule doesn't replace a public name.
+
+    Importing the command `flax_agnews.evaluate` would otherwise replace the function of that name.
+    """
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):
