@@ -111,10 +111,10 @@ class DataConfig:
 
 @dataclass
 class PretrainConfig:
-    """Trains the body as a language model on the training texts, once, before all strategies start.
+    """Language-model adaptation of the body: trains it on the training texts, once, before all strategies start.
 
-    It uses AdamW with a weight decay of 0.01 and gradients clipped to a norm of 1. Of the section `train`, only
-    `micro_batch_tokens`, `shapes` (at most 2) and `deterministic` apply here.
+    It uses AdamW with a weight decay of 0.01 and gradients clipped to a norm of 1. Of the section `train`, these
+    apply: `micro_batch_tokens`, `shapes` (at most 2) and `deterministic`.
 
     Args:
         epochs: Passes over the training texts; 0 skips language modelling.

@@ -24,7 +24,7 @@ arguments, settings and data are raised as `UserError`, with a one-line message.
 
 
 @cache
-def _told(name: str) -> Description:
+def _described(name: str) -> Description:
     return describe(name, "gpt2")
 
 
@@ -35,8 +35,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
 
 
-def _rates(told: Description) -> str:
-    rates = [short(rate) for rate in told.rates]
+def _rates(described: Description) -> str:
+    rates = [short(rate) for rate in described.rates]
     return ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
 
 
@@ -48,22 +48,25 @@ def strategies() -> str:
     """A table with a row for each strategy."""
     rows = []
     for entry in REGISTRY:
-        told = _told(entry.name)
+        described = _described(entry.name)
         link = f"{{doc}}`{entry.name} </strategies/{entry.name}>`"
-        rows.append([link, entry.summary, f"{told.trained:,}", _rates(told), _paper(entry.paper)])
+        rows.append([link, entry.summary, f"{described.trained:,}", _rates(described), _paper(entry.paper)])
     head = ("strategy", "what trains", "parameters", "default rates", "paper")
     return table(head, rows, right=(2,))
 
 
 def strategy(name: str) -> str:
     """A strategy's picture and facts."""
-    entry, told = REGISTRY[name], _told(name)
+    entry, described = REGISTRY[name], _described(name)
     built = entry.build(entry.settings(), _SMALL)
-    share = 100 * told.trained / told.total
+    share = 100 * described.trained / described.total
     rows = [
-        ["Parameters that train", f"{told.trained:,} of {told.total:,} ({share:.3g} %), GPT-2 124M with 4 classes"],
-        ["Default learning rates", f"{_rates(told)} (AdamW)"],
-        *([["Later epochs", _stages(told)]] if built.stages else []),
+        [
+            "Parameters that train",
+            f"{described.trained:,} of {described.total:,} ({share:.3g} %), GPT-2 124M with 4 classes",
+        ],
+        ["Default learning rates", f"{_rates(described)} (AdamW)"],
+        *([["Later epochs", _stages(described)]] if built.stages else []),
         ["Paper", _paper(entry.paper)],
         ["Exports as PEFT adapter", f"`{built.peft.fields['peft_type']}`" if built.peft else "no"],
         ["Measured", _measured(name)],
@@ -71,13 +74,13 @@ def strategy(name: str) -> str:
         ["Python", f'`fa.fit("{name}", ...)` or, with settings, `fa.fit(fa.{name}(...), ...)`'],
     ]
     facts = table(("What trains", entry.summary), rows)
-    return f"{picture(told, _SMALL.n_layer)}\n\n{facts}\n"
+    return f"{picture(described, _SMALL.n_layer)}\n\n{facts}\n"
 
 
-def _stages(told: Description) -> str:
+def _stages(described: Description) -> str:
     """`from epoch 2: 28,353,024 more parameters at 3.85e-4; ...`."""
     groups: dict[int, list[Any]] = {}
-    for row in told.rows:
+    for row in described.rows:
         if row.rate is not None:
             groups.setdefault(row.epoch, []).append(row)
     parts = []
@@ -141,9 +144,9 @@ def _setting(section: str, setting: Documented) -> str:
 def from_trainer() -> str:
     """A table of settings of transformers' TrainingArguments and of PEFT, and their equivalents."""
     groups: dict[str, list[str]] = {}
-    for name, told in HINTS.items():
-        groups.setdefault(told, []).append(f"`{name}`")
-    rows = [[", ".join(names), re.sub(r"\{([\w.]+)\}", r"`\1`", told)] for told, names in groups.items()]
+    for name, sentence in HINTS.items():
+        groups.setdefault(sentence, []).append(f"`{name}`")
+    rows = [[", ".join(names), re.sub(r"\{([\w.]+)\}", r"`\1`", sentence)] for sentence, names in groups.items()]
     return table(("setting of transformers or PEFT", "in flax_agnews"), rows)
 
 

@@ -59,7 +59,7 @@ def write_reference(folder: Path) -> None:
     lines = ["# Python reference", "", facts.REFERENCE, ""]
     for kind, names in groups.items():
         start = "/strategies/" if kind == "Strategies" else ""
-        rows = [f"| {{doc}}`{name} <{start}{name}>` | {told(name)} |" for name in names]
+        rows = [f"| {{doc}}`{name} <{start}{name}>` | {summary_of(name)} |" for name in names]
         lines += [f"## {kind}", "", "| name | |", "|---|---|", *rows, ""] if names else []
     listed = "\n".join(name for kind, names in groups.items() for name in names if kind != "Strategies")
     lines += [f":::{{toctree}}\n:hidden:\n\n{listed}\n:::", ""]
@@ -72,7 +72,7 @@ def _without_defaults(value: Any) -> str:
     return f"   :exclude-members: {', '.join(['__init__', '__new__', *functions])}\n" if functions else ""
 
 
-def told(name: str) -> str:
+def summary_of(name: str) -> str:
     """A one-sentence description of a public name: the first paragraph of its docstring, or a strategy's summary."""
     value = getattr(flax_agnews, name)
     if isinstance(value, flax_agnews.Entry):

@@ -206,24 +206,24 @@ def _texts(content: Any) -> Iterable[str]:
         yield content
 
 
-def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
+def _check_name(name: str, known: set[str], place: str, prefix: str) -> None:
     """Raises a `UserError` that suggests similar names unless `name` is a setting.
 
     Args:
         name: the name, without `--`.
         known: names of all settings.
-        told: the beginning of the error: the flag, or file and name.
+        place: the beginning of the error: the flag, or file and name.
         prefix: put before the settings that the error names: `--` for flags, empty for files.
     """
     if name.startswith(_FROM_CONFIG):
         known = {_FROM_CONFIG + field.name for field in fields(GPT2Config)} | {f"{_FROM_CONFIG}model_type"}
     if name not in known:
         if (elsewhere := hint(name, prefix)) and not name.startswith(_FROM_CONFIG):
-            raise UserError(f"{shown(told, 200)}: no such setting. {elsewhere}")
+            raise UserError(f"{shown(place, 200)}: no such setting. {elsewhere}")
         section = name.split(".")[0]
         fellows = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
         near = nearest(name, known if close_names(name, known) else fellows, prefix=prefix)
-        raise UserError(f"{shown(told, 200)}: no such setting.{near}")
+        raise UserError(f"{shown(place, 200)}: no such setting.{near}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:
@@ -250,8 +250,8 @@ def _check_file(path: Path, known: set[str]) -> None:
         _check_name(name, known, f"{path}: {name}", "")
     for name, value in content.items():
         if name not in _PLAIN and not isinstance(value, Mapping):
-            told = f"{path}: {name} {shown(value)}"
-            raise UserError(f"{told}: must be a mapping of settings, such as {name}: {{name: value}}")
+            place = f"{path}: {name} {shown(value)}"
+            raise UserError(f"{place}: must be a mapping of settings, such as {name}: {{name: value}}")
 
 
 def _names(content: Mapping[Any, Any], known: set[str]) -> Iterable[str]:

@@ -86,7 +86,7 @@ def _first_page(prog: str, sections: Mapping[str, type], strategies: Sequence[st
     }
     lines = [
         _INTRODUCTION.format(prog=prog),
-        "what is run, and where:",
+        "what to run, and where to save it:",
         _row("--config NAME", f"YAML file, or {', '.join(NAMES)}"),
         _row("--strategy all", "full,prompt,partial, or others: see below"),
         _row("--output runs/ag_news", "folder for runs, results and report"),
@@ -97,10 +97,10 @@ def _first_page(prog: str, sections: Mapping[str, type], strategies: Sequence[st
         "most used settings, with their defaults:",
         *(_row(f"--{name} {defaults[name]}", text) for name, text in _USUAL.items()),
         "",
-        "--help SECTION lists all settings of a section, --help all those of all.",
+        "--help SECTION lists the settings of a section, --help all those of all of them.",
         *_wrapped(f"  sections    {', '.join(shared)}", " " * 14),
         *_wrapped(f"  strategies  {', '.join(strategies)}", " " * 14),
-        "  --strategy takes their names with commas between, or every.",
+        "  --strategy takes their names, separated by commas, or every.",
         "",
         "Afterwards: flax-agnews predict, evaluate, export, report; each has its --help.",
     ]
