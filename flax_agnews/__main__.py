@@ -30,7 +30,7 @@ compares them fairly.
 commands:
 {_LISTED}
 
-{PROG} COMMAND --help describes a command. {PROG} --version prints the version.
+{PROG} COMMAND --help describes a command; {PROG} --version.
 
 a first example, which takes minutes and needs no network:
   {PROG} train --config quickstart
