@@ -1,4 +1,4 @@
-"""A fine-tuning scheme of one's own from nothing: which parameters train, by which optax transformation.
+"""Defines a fine-tuning strategy: which parameters train, and by which optax transformation.
 
 python examples/custom_scheme.py            # GPT-2 and AG News from the hub
 python examples/custom_scheme.py --small    # seconds, offline: a tiny random GPT-2 on generated texts
@@ -23,7 +23,7 @@ layers = 2 if small else 12
 
 
 def warm(peak: float):
-    """AdamW whose rate climbs for a tenth of the run, and then falls to zero along a cosine."""
+    """AdamW with a learning rate that rises for a tenth of the run, and then decays to zero by a cosine."""
 
     def from_plan(plan: fa.Plan) -> optax.GradientTransformation:
         schedule = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, plan.steps // 10), plan.steps)
@@ -32,21 +32,21 @@ def warm(peak: float):
     return from_plan
 
 
-# The first pattern that matches a parameter's path decides.
+# The first pattern that matches a parameter's path applies.
 scheme = fa.Strategy.by_pattern(
     "lion_in_the_middle",
     {
         r"transformer/(wte|wpe)/": "frozen",
         fa.layers(0, layers // 2): "frozen",
-        r"/ln_": warm(1e-3),  # layer norms may move fast
+        r"/ln_": warm(1e-3),  # layer norms allow a high rate
         fa.layers(layers // 2, layers): optax.lion(1e-5, weight_decay=0.1),
         r"^score/": warm(1e-3),
     },
     around=lambda plan: optax.clip_by_global_norm(1.0),
 )
 
-print(fa.describe(scheme, model))  # which parameter gets which rate and decay, before anything trains
+print(fa.describe(scheme, model))  # learning rate and weight decay of each parameter, without training
 
-shapes = 1 if small else 6  # of compiled batches: fewer compile faster, and pad more
+shapes = 1 if small else 6  # batch shapes to compile: fewer compile faster, with more padding
 result = fa.fit(scheme, data=data, model=model, seed=0, epochs=1, batch_size=32, shapes=shapes)
 print(f"test accuracy {result.test.accuracy:.3f}, validation by epoch {result.history.val_accuracy}")

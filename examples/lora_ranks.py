@@ -1,4 +1,4 @@
-"""LoRA at several ranks, two seeds each, and a plot of accuracy by trained parameters.
+"""Trains LoRA with several ranks, two seeds each, and plots accuracy by number of trained parameters.
 
 python examples/lora_ranks.py            # GPT-2 and AG News from the hub
 python examples/lora_ranks.py --small    # seconds, offline
@@ -13,7 +13,7 @@ import flax_agnews as fa
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--small", action="store_true", help="a tiny model, few texts, two ranks, one seed")
-parser.add_argument("--output", default="lora_ranks.png", help="file of the plot")
+parser.add_argument("--output", default="lora_ranks.png", help="file for the plot")
 options = parser.parse_args()
 
 model, data = fa.ModelConfig(name="gpt2"), fa.DataConfig(source="fancyzhx/ag_news")
@@ -23,7 +23,7 @@ if options.small:
     data = fa.DataConfig(source="builtin", max_length=48, limit_train=100, limit_test=60)
     ranks, seeds = [1, 4], [0]
 
-shapes = 1 if options.small else 6  # of compiled batches: fewer compile faster, and pad more
+shapes = 1 if options.small else 6  # batch shapes to compile: fewer compile faster, with more padding
 accuracies = np.zeros((len(ranks), len(seeds)))
 numbers = []
 for i, rank in enumerate(ranks):

@@ -1,4 +1,4 @@
-"""A CSV file of one's own with named classes: train, look at each class, classify new texts.
+"""Trains on a CSV file with named classes, prints the accuracy of each class, and classifies new texts.
 
 python examples/own_csv.py tickets.csv --text_column message --label_column team
 python examples/own_csv.py --small    # writes a small tickets.csv first; seconds, offline
@@ -12,16 +12,16 @@ from pathlib import Path
 import flax_agnews as fa
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("file", nargs="?", default="tickets.csv", help="with a header line")
+parser.add_argument("file", nargs="?", default="tickets.csv", help="CSV file with a header line")
 parser.add_argument("--text_column", default="message")
 parser.add_argument("--label_column", default="team")
 parser.add_argument("--output", default="runs/tickets")
-parser.add_argument("--small", action="store_true", help="make a file, and use a tiny model")
+parser.add_argument("--small", action="store_true", help="write a small CSV file, and use a tiny model")
 options = parser.parse_args()
 
 
 def write_tickets(file: Path) -> None:
-    """240 support tickets of three teams."""
+    """Writes 240 support tickets of three teams."""
     words = {
         "billing": ["invoice", "refund", "charged twice", "payment"],
         "accounts": ["password", "login", "locked out", "email address"],
@@ -46,18 +46,18 @@ data = fa.DataConfig(
     source=options.file,
     text_column=options.text_column,
     label_column=options.label_column,
-    test_fraction=0.2,  # there is one file: a fifth of its rows tests
+    test_fraction=0.2,  # a fifth of the rows is the test split, since there is only one file
     max_length=64,
 )
 result = fa.fit(
     fa.full(learning_rate=3e-3) if options.small else "full",
     data=data,
     model=model,
-    output=options.output,  # kept: run again to go on, or to have the result at once
+    output=options.output,  # the run is saved: a second call continues it, or reads its result
     epochs=3,
     batch_size=16,
-    shapes=1 if options.small else 6,  # of compiled batches: fewer compile faster, and pad more
-    class_weights="balanced",  # no team is forgotten for being small
+    shapes=1 if options.small else 6,  # batch shapes to compile: fewer compile faster, more padding
+    class_weights="balanced",  # rare classes count as much as frequent ones
 )
 
 print(f"test accuracy {result.test.accuracy:.3f}, macro-F1 {result.test.macro_f1:.3f}")

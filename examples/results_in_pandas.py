@@ -1,4 +1,4 @@
-"""An output folder in pandas: means and spreads, the epochs' curves, and what an accuracy costs.
+"""Reads an output folder into pandas: mean and deviation of accuracies, accuracy by epoch, and all runs.
 
 python examples/results_in_pandas.py runs/quickstart
 """

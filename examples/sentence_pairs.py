@@ -1,4 +1,4 @@
-"""Pairs of texts: does the second follow from the first?
+"""Classifies pairs of texts: does the second follow from the first?
 
 python examples/sentence_pairs.py            # GPT-2 and RTE (of GLUE) from the hub
 python examples/sentence_pairs.py --small    # writes a folder of pairs first; seconds, offline
@@ -12,12 +12,12 @@ from pathlib import Path
 import flax_agnews as fa
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--small", action="store_true", help="make a folder of pairs, and use a tiny model")
+parser.add_argument("--small", action="store_true", help="write a folder of pairs, and use a tiny model")
 small = parser.parse_args().small
 
 
 def write_pairs(folder: Path) -> None:
-    """train.csv and test.csv: premise, hypothesis, and whether it follows."""
+    """Writes train.csv and test.csv: premise, hypothesis, and whether it follows."""
     draw = random.Random(0)
     animals, places = ["dog", "cat", "horse", "bird"], ["garden", "kitchen", "street", "park"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +52,9 @@ result = fa.fit(
     epochs=1 if small else 3,
     batch_size=32,
     schedule="linear",
-    shapes=1 if small else 6,  # of compiled batches: fewer compile faster, and pad more
+    shapes=1 if small else 6,  # batch shapes to compile: fewer compile faster, with more padding
 )
-print(f"test accuracy {result.test.accuracy:.3f} in the classes {result.classes}")
+print(f"test accuracy {result.test.accuracy:.3f}; classes: {result.classes}")
 
 pairs = [("A dog sleeps in the park.", "There is a dog."), ("A dog sleeps in the park.", "There is a cat.")]
 answers = result.classifier.predict(pairs)

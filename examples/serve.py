@@ -1,4 +1,4 @@
-"""A trained classifier behind HTTP, of the standard library. Requests that wait together are answered together.
+"""An HTTP server for a trained classifier, by the standard library. Waiting requests are classified together.
 
 python examples/serve.py runs/quickstart --port 8000
 curl -d '{"texts": ["Stocks rally as oil falls"]}' http://localhost:8000
@@ -14,13 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import flax_agnews as fa
 
 MOST_TEXTS = 128
-"""In one call of the classifier."""
+"""Number of texts in a call of the classifier after which no more requests are added to it."""
 
 
 class Batcher:
-    """Answers texts of many threads by one thread, with as few calls of the classifier as possible.
+    """Classifies texts of many threads in one thread, with as few calls of the classifier as possible.
 
-    A call's cost is that of its tokens, and a text's answer doesn't depend on the texts beside it.
+    The result for a text doesn't depend on the other texts in the call.
     """
 
     def __init__(self, classifier: fa.Classifier) -> None:
@@ -29,7 +29,7 @@ class Batcher:
         threading.Thread(target=self._work, daemon=True).start()
 
     def answer(self, texts: list[str]) -> list[dict[str, object]]:
-        """Label and probabilities of each text; waits for its turn."""
+        """Label and probabilities of each text; waits until they are computed."""
         future: Future = Future()
         self._waiting.put((texts, future))
         return future.result()
@@ -42,7 +42,7 @@ class Batcher:
             self.calls += 1
             try:
                 answers = self.classifier.predict([text for texts, _ in jobs for text in texts])
-            except Exception as error:  # each that waits is told; the next ones are answered
+            except Exception as error:  # raised in the waiting threads; this one continues
                 for _, future in jobs:
                     future.set_exception(error)
                 continue
@@ -58,12 +58,12 @@ class Batcher:
 
 
 def make_server(classifier: fa.Classifier, port: int) -> ThreadingHTTPServer:
-    """A server that answers POST requests of JSON, {"texts": [...]}."""
+    """Makes a server for POST requests with JSON: {"texts": [...]}."""
     batcher = Batcher(classifier)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            """Answers a request: 200, or 400 with what is wrong."""
+            """Answers a request with 200 and the results, or 400 and an error message."""
             try:
                 texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["texts"]
                 if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -79,17 +79,17 @@ def make_server(classifier: fa.Classifier, port: int) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Logs nothing."""
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a finished run, or an output folder: its best run")
+    parser.add_argument("run", help="folder of a finished run, or an output folder (its best run)")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     trained = fa.Classifier.load(options.run)
     trained.predict(["The first call compiles."])
-    print(f"{trained.name} answers at http://127.0.0.1:{options.port}")
+    print(f"{trained.name} listens at http://127.0.0.1:{options.port}")
     make_server(trained, options.port).serve_forever()

@@ -1,7 +1,7 @@
 """Fine-tune GPT-2 for text classification by several strategies, and compare them fairly.
 
-The public names of the library: those in `__all__` are documented, typed and stable; the rest is private. Each is
-imported when it is first used, so that reading a report needs no JAX.
+The names in `__all__` are public: documented, typed and stable; everything else is private. Each is imported when it is
+first used, so that reading a report needs no JAX.
 """
 
 import sys
@@ -13,7 +13,7 @@ from flax_agnews.system.environment import settle
 
 __version__ = "0.1.0"
 
-settle()  # before any library looks for its folders
+settle()  # before other libraries look up their cache folders
 
 if TYPE_CHECKING:
     from flax_agnews.config import (
@@ -79,7 +79,7 @@ _HOMES = {
     "trained.exports": ("Exported", "export_run"),
     "training.history": ("History", "Scores"),
 }
-"""Module -> the public names that it defines. The other public names are those of registered strategies."""
+"""Module -> the public names that it defines. All other public names are registered strategies."""
 
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""`flax-agnews COMMAND`, also `python -m flax_agnews COMMAND`: finds the command and runs it."""
+"""`flax-agnews COMMAND` or `python -m flax_agnews COMMAND`: runs a command."""
 
 import sys
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from flax_agnews.errors import nearest, printable
 
 PROG = "flax-agnews"
 
-# command -> the module whose `main(arguments, prog)` it is, imported when it is run, and what it does
+# command -> (module with its `main(arguments, prog)`, imported only when it is run; summary)
 COMMANDS = {
     "train": ("main", "fine-tune by several strategies, several seeds each, and compare"),
-    "describe": ("cli.describe", "print which parameters strategies train, and how fast"),
+    "describe": ("cli.describe", "print which parameters strategies train, and their rates"),
     "report": ("report.__main__", "write the report of an output folder again"),
     "predict": ("predict", "classify texts by a trained classifier"),
     "evaluate": ("evaluate", "measure a trained classifier on labelled texts"),
@@ -30,16 +30,16 @@ compares them fairly.
 commands:
 {_LISTED}
 
-{PROG} COMMAND --help tells more about a command; {PROG} --version.
+{PROG} COMMAND --help describes a command; {PROG} --version.
 
-to begin with, in minutes and without a network:
+a first example, which takes minutes and needs no network:
   {PROG} train --config quickstart
   {PROG} predict runs/quickstart --text "The striker scored twice."
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code, and 2 where there is no such command."""
+    """Runs a command; returns its exit code, or 2 if there is no such command."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = (given[0], given[1:]) if given else ("--help", [])
     if name in ("-h", "--help"):
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refusal(name: str) -> str:
+    """The error for a first argument that is no command."""
     if name.startswith("-"):
         return f"{name}: a command comes first, such as {PROG} train {name}"
     return f"{name}: no such command.{nearest(name, COMMANDS)}"

@@ -1,29 +1,30 @@
-"""The shared settings, once: name, type, default, unit and range. Strategies bring their own sections."""
+"""The shared settings: name, type, default and meaning of each. Each strategy defines a section of its own."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Fields = dict[str, bool | int | float | str | None]
-"""Of a config.json. Plain values: where anything is allowed, the parser makes objects of classes that a file names."""
+"""Fields of a config.json; plain values only, since for any type the parser would import classes that a file names."""
 
 
 @dataclass
 class ModelConfig:
-    """Which GPT-2, and how it computes.
+    """Which GPT-2 is fine-tuned (the body), and how it is computed.
 
     Args:
-        name: Hub id or local directory with config.json and model.safetensors (or flax_model.msgpack).
-        from_config: Random weights instead: a config.json, a directory with one, or its fields as a mapping.
+        name: Hub id, or local directory with config.json and model.safetensors (or flax_model.msgpack).
+        from_config: Start from random weights instead of `name`: path of a config.json or of its directory, or its
+            fields as a mapping. By default the weights of `name` are loaded.
         tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
             tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
-        start: What head and adapter start from instead of random values, Hub id or directory: a PEFT adapter of the
-            strategy's method and settings, or a GPT2ForSequenceClassification, the same as `name`, for its head.
-        dtype: Compute type; master weights and optimizer state are always float32.
-        attention: How tokens attend: `blocks` of the packed texts, which works with everything; `rows` of one text
-            each, without a soft prompt and without dropout on attention weights; `cudnn`, the same by cuDNN, in
-            bfloat16 on an NVIDIA GPU. Not measured on a GPU yet; `auto` is therefore blocks everywhere.
-        dropout: One rate for all of GPT-2's dropout sites, 0 to 1; by default those of the model's config.json.
-        dropout_frozen: Keep dropout in layers in which nothing trains (the original experiment's way).
+        start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
+            of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
+        dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
+        attention: Implementation of attention. `blocks` of packed texts supports everything; `rows`, one for each
+            text, supports no soft prompt and no dropout on attention weights; `cudnn` is the same by cuDNN, for
+            bfloat16 on NVIDIA GPUs. `auto` is `blocks`.
+        dropout: One rate for all of GPT-2's dropouts, 0 or more, below 1; by default those of its config.json.
+        dropout_frozen: Apply dropout also in layers in which nothing trains, as the original experiment did.
     """
 
     name: str = "gpt2"
@@ -37,46 +38,46 @@ class ModelConfig:
 
     @property
     def reported_name(self) -> str:
-        """The model's name in messages: its hub id or directory, or the setting that gives random weights."""
+        """The model's name in messages: its hub id or directory, or `model.from_config` for random weights."""
         return self.name if self.from_config is None else "model.from_config"
 
     @property
     def trains_tokenizer(self) -> bool:
-        """Whether the vocabulary is made from the training texts."""
+        """Whether the tokenizer is trained on the training texts."""
         return self.from_config is not None and not self.tokenizer
 
 
 @dataclass
 class DataConfig:
-    """Which texts and labels.
+    """Which texts and labels are read, and how.
 
     Args:
-        source: Hub data set, local file, folder or glob (CSV, TSV, JSON, JSONL, Parquet), or `builtin` (generated,
-            offline).
-        test_source: Test file, where `source` is a single file.
-        config: Configuration of a hub data set that has several.
-        train_split: Split that trains.
-        validation_split: Split that validates; by default the one called validation, val, valid or dev, where there is
-            one, and otherwise `validation_fraction` of the training rows.
-        test_split: Split that is tested on.
-        test_fraction: Share of the training rows that is held out as the test split, above 0 and below 1, where there
-            is no test split with labels.
-        delimiter: What separates the columns of a CSV or TSV file, one character or `tab`; by default found in its
-            header.
-        text_column: Column of the text; two in brackets, such as [premise, hypothesis], where each text is a pair.
+        source: Hub data set; local file, folder or glob pattern (CSV, TSV, JSON, JSONL, Parquet); or `builtin`, a
+            generated corpus that needs no network.
+        test_source: File or glob pattern with the test rows, where `source` is a file or pattern; else not needed.
+        config: Name of the configuration, for data sets that have several (`sst2` of `nyu-mll/glue`); by default none.
+        train_split: Name of the training split.
+        validation_split: Name of the validation split; by default validation, val, valid or dev if there is one, and
+            otherwise `validation_fraction` of the training rows are held out.
+        test_split: Name of the test split.
+        test_fraction: Share of the training rows that is held out as the test split, above 0 and below 1, for data
+            without a labelled test split; by default such data are an error.
+        delimiter: Character between the columns of a CSV or TSV file, or `tab`; by default detected in the header.
+        text_column: Column of the text; for pairs of texts two in brackets, such as [premise, hypothesis].
         label_column: Column of the label.
-        labels: How labels are read where no class names are declared beside them: `positions` are class numbers from
-            0, `names` are taken as written, `auto` takes integers from 0 without gaps for positions and all else for
-            names. Declared names (a hub data set's, classes.txt) are matched first. `legacy` is the reading of runs
-            that were made before this setting.
-        special_tokens: What the body's special tokens are where they stand in a text: `text`, split like any other,
-            so that no text can forge one, or the `tokens` themselves, end-of-text too, as transformers reads them. A
-            token that was added and isn't special is always a token, there and here.
-        max_length: Most tokens of a text; longer ones are cut and counted. Of a pair the longer text is cut first.
-        validation_fraction: Share of the training rows that validates, above 0 and below 1.
-        split_seed: Seed of the validation split, the same for all runs.
-        limit_train: Use only the first so many training rows (before the validation split).
-        limit_test: Use only the first so many test rows.
+        labels: How labels are read. `positions`: class numbers from 0; `names`: class names as written. `auto`: if
+            class names are declared (hub data set, classes.txt), labels are matched with them first, else read as
+            positions among them; without declared names, integers from 0 without gaps are positions, and all other
+            labels names. `legacy`: as before this setting existed, for older runs.
+        special_tokens: How special tokens that occur in a text, such as end-of-text, are read: `text` splits them like
+            any other text, so that no text can contain a real one; `tokens` reads them as the tokens, as transformers
+            does. Added tokens that aren't special are read as tokens in both cases.
+        max_length: Largest number of tokens per text; longer texts are cut and counted. Of a pair, the longer text is
+            cut first.
+        validation_fraction: Share of the training rows held out without a validation split, above 0 and below 1.
+        split_seed: Seed of the choice of rows held out for validation or test, the same for all runs.
+        limit_train: Use only the first so many training rows, 2 or more (before validation rows are held out).
+        limit_test: Use only the first so many test rows, 1 or more.
     """
 
     source: str = "fancyzhx/ag_news"
@@ -99,26 +100,26 @@ class DataConfig:
 
     @property
     def text_columns(self) -> list[str]:
-        """The text's column, or the two of a pair."""
+        """The column of the text, or the two columns of a pair, as a list."""
         return [self.text_column] if isinstance(self.text_column, str) else list(self.text_column)
 
     @property
     def paired(self) -> bool:
-        """Whether each text is a pair."""
+        """Whether each example is a pair of texts."""
         return len(self.text_columns) == 2
 
 
 @dataclass
 class PretrainConfig:
-    """Language-model adaptation of the body on the training texts, before the comparison.
+    """Language-model adaptation of the body: trains it on the training texts, once, before all strategies start.
 
-    With AdamW, a decay of 0.01 and gradients clipped at a norm of 1, whatever `train` says. What holds here of `train`
-    is how a step is computed: `micro_batch_tokens`, `shapes` (2 at most) and `deterministic`.
+    It uses AdamW with a weight decay of 0.01 and gradients clipped to a norm of 1. Of the section `train`, these
+    apply: `micro_batch_tokens`, `shapes` (at most 2) and `deterministic`.
 
     Args:
-        epochs: Passes over the training texts; 0 is none.
-        learning_rate: Peak rate of AdamW (warm-up of 5 %, then cosine to zero).
-        batch_size: Texts an update.
+        epochs: Passes over the training texts; 0 skips language modelling.
+        learning_rate: Peak learning rate: linear warm-up in the first 5 % of the updates, then cosine decay to 0.
+        batch_size: Texts per update.
     """
 
     epochs: int = 0
@@ -131,39 +132,39 @@ class TrainConfig:
     """How every strategy trains.
 
     Args:
-        epochs: Passes over the training texts. With more of them, finished runs go on as if it had been so from the
-            start, where no rate depends on how many there are (a constant schedule without warm-up).
-        batch_size: Texts an update, over all devices.
-        eval_batch_size: Texts a forward pass in evaluation, over all devices.
-        seed: Seed of the first run; run k has seed + k.
-        runs: Runs (seeds) of each strategy.
-        weight_decay: AdamW's decoupled decay.
-        weight_decay_mask: Which trained leaves decay: all (as torch's AdamW), or matrices only.
-        schedule: Shape of the learning rate over the run, after warm-up.
-        warmup_fraction: Share of all steps in which the rate climbs from 0, 0 to 1.
-        clip_norm: Largest global norm of the trained gradients; none by default.
-        class_weights: What a text weighs in the training loss: the same, or `balanced`, as much as makes all classes
-            equal: n / (classes x texts of its class), counted in the training texts. Accuracies, and the losses of
-            validation and test, are never weighted.
-        label_smoothing: Share of a text's target that is spread evenly over all classes in the training loss, at least
-            0 and below 1; as in PyTorch, with `class_weights` each class's part of it weighs what the class does. The
-            losses of validation and test are never smoothed.
-        early_stopping: Epochs without a better validation accuracy after which a run ends; none by default. The
-            learning rate follows the plan of all `epochs`. A strategy with stages waits for its last one first; trials
-            of a search never end early.
-        on_nonfinite: What to do about an update whose numbers aren't finite: `stop` the run, whose last good checkpoint
-            is kept, or `skip` the update and count it.
-        micro_batch_tokens: Most tokens that one device holds at once; larger batches are split and summed.
-        shapes: Most compiled shapes of a training step; more waste less padding and compile longer.
-        deterministic: On a GPU, only kernels that give the same bits every time, chosen without autotuning: slower, so
-            that a run that was stopped ends with the bytes of an undisturbed one. A CPU does so anyway.
-        parallel_seeds: Runs (seeds) of a strategy that train side by side in one program: fewer, larger updates, for
-            the memory of as many states; best where it divides `runs`.
-        cache_frozen: Compute what frozen lower layers make of the texts once, for all epochs, seeds and strategies:
-            `auto` where it fits and there is one process, `on` or an error, `off` never.
-        cache_dtype: Type of that cache; bfloat16 takes half the space and rounds what the upper layers get.
-        cache_place: Where it is: files in the cache folder, which later experiments find, or memory.
-        cache_gigabytes: Most that all such files take (1e9 bytes); those used least recently make room.
+        epochs: Passes over the training texts. A larger number later continues finished runs exactly as if it had been
+            set from the start, if no learning rate depends on it (constant schedule without warm-up).
+        batch_size: Texts per update, over all devices.
+        eval_batch_size: Average number of texts per forward pass in evaluation, over all devices.
+        seed: Seed of the first run, 0 to 2147483647; run k (from 0) has seed + k.
+        runs: Number of runs of each strategy, with different seeds.
+        weight_decay: Decoupled weight decay of AdamW, 0 or more.
+        weight_decay_mask: Which trained parameters decay: `all` (as in torch's AdamW), or only the `matrices`.
+        schedule: Shape of the learning rate after warm-up: constant, or linear or cosine decay to 0.
+        warmup_fraction: Share of all updates in which the learning rate rises linearly from 0, 0 to 1.
+        clip_norm: Largest global norm of the gradients, above 0; larger ones are scaled down. By default no clipping.
+        class_weights: Weight of a text in the training loss: `none` is 1 for all; `balanced` is n / (classes x texts of
+            its class), so that all classes count equally. Accuracies and other losses are never weighted.
+        label_smoothing: Share of each target that is spread evenly over all classes in the training loss, at least 0
+            and below 1. With `class_weights`, each class's part has that class's weight, as in PyTorch. The losses of
+            validation and test are never smoothed.
+        early_stopping: Epochs without a better validation accuracy after which a run ends; by default never. The
+            learning-rate schedule stays that of all `epochs`. Strategies with stages count from the start of the last
+            one; trials of a learning-rate search never stop early.
+        on_nonfinite: What to do when an update is NaN or infinite (it is never applied): `stop` ends that run and keeps
+            its last good checkpoint, `skip` counts the update and continues.
+        micro_batch_tokens: Most tokens that a device computes at once; larger batches are split and their gradients
+            summed. Lower it to save memory; results stay the same up to rounding.
+        shapes: Most batch shapes that a training step is compiled for; more of them pad less and compile longer.
+        deterministic: On a GPU, use only deterministic kernels, without autotuning: slower, but repeated and resumed
+            runs give identical bits. On a CPU they always do.
+        parallel_seeds: Runs (seeds) of a strategy that train side by side in one program, which uses large devices
+            better and needs the memory of as many training states. Best if it divides `runs`.
+        cache_frozen: Compute the output of frozen lower layers once for each text, and reuse it in all epochs, seeds
+            and strategies: `auto` where possible and it fits, `on` fails where it isn't possible, `off` never.
+        cache_dtype: Number type of that cache; bfloat16 halves its size and rounds the input of the upper layers.
+        cache_place: Where that cache is: `file` in the cache folder, which later experiments reuse, or `memory`.
+        cache_gigabytes: Size limit of all cache files together, in 1e9 bytes; those used least recently are deleted.
     """
 
     epochs: int = 5
@@ -192,12 +193,13 @@ class TrainConfig:
 
 @dataclass
 class SearchConfig:
-    """Choosing the learning rates, before the comparison: each strategy gets as many trials on the validation split.
+    """Learning-rate search on the validation split before the comparison, with the same budget for every strategy.
 
     Args:
-        trials: How many factors of its default rates a strategy tries, from a grid around 1 in steps of 10^(1/2); 0 is
-            none. In each round all that are left train from the start, the better half goes on to a longer one.
-        budget: What all trials of a strategy may cost, in runs of it; every round gets the same share.
+        trials: Number of factors to try on a strategy's default learning rates, 2 to 15, in steps of 10^(1/2) around 1
+            (5 trials: 0.1 to 10); 0 is no search. After each round, the better half trains from the start in a longer
+            one (successive halving).
+        budget: Cost of all trials of a strategy, in full training runs; each round gets an equal share.
     """
 
     trials: int = 0
@@ -206,18 +208,18 @@ class SearchConfig:
 
 @dataclass
 class ParallelConfig:
-    """How the step is laid over the devices.
+    """On which devices and processes training runs.
 
     Args:
-        mode: `jit` over a mesh (NamedSharding), or `pmap`; both compile the same step.
-        devices: How many devices to use, of each process; by default all.
-        coordinator: Where several processes meet that train as one: HOST:PORT of the first, or `auto`, where JAX
-            finds them by itself (SLURM, Open MPI, Kubernetes, cloud TPUs, JAX_COORDINATOR_ADDRESS).
-        processes: How many processes there are; each is started by the same command.
-        process: Which of them this one is, from 0; the first one writes.
-        start_seconds: Longest wait for the others at the start.
-        keep_memory: Keep freed memory in the process (glibc), which saves a CPU the page faults of every step.
-        keep_compilations: Keep compiled programs in the cache folder, so that the same ones load in later processes.
+        mode: How the step is distributed: `jit` over a mesh with NamedSharding, or `pmap`, for one process only.
+        devices: Number of devices that each process uses; by default all.
+        coordinator: Where several processes that train together connect: HOST:PORT of the first one, or `auto`, where
+            JAX finds it (SLURM, Open MPI, Kubernetes, cloud TPUs, JAX_COORDINATOR_ADDRESS). By default one process.
+        processes: Total number of processes, each started with the same command; by default found by `auto`.
+        process: Number of this process, from 0; process 0 writes all files. By default found by `auto`.
+        start_seconds: Longest wait for the other processes at the start, in seconds.
+        keep_memory: Keep freed memory in the process (Linux, glibc), which saves page faults in each step on a CPU.
+        keep_compilations: Keep compiled programs in the cache folder for later processes.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
@@ -232,20 +234,19 @@ class ParallelConfig:
 
 @dataclass
 class CheckpointConfig:
-    """When training state is saved, and what stays of it.
+    """When checkpoints are saved, and which are kept.
 
     Args:
-        enabled: Save now and then and when interrupted; without it a stopped run starts over.
-        share: Most of the time that saving may cost: the dearer a save is here, the rarer it is.
-        every_steps: Save every so many updates instead, whatever it costs; 0 leaves it to `share`.
-        keep_last: States of a run that stay until it is finished; an older one is taken up where a newer is damaged.
-        keep_best: Best weights that stay: of every `run`, of the best run of each `strategy`, or of the best of `all`
-            (by validation accuracy).
-        keep_final: Keep the last state of a finished run too, where there is room, so that it can go on with more
-            `train.epochs`.
-        on_failure: What follows a save that failed, or in which nothing has moved for 50 seconds: `continue` training
-            with the saves that there are, or `stop` after the update, with exit code 2.
-        gigabytes: Most that weights and states may take in the output folder (1e9 bytes); none by default.
+        enabled: Save checkpoints, also when interrupted; without them a stopped run starts over.
+        share: Largest share of the time that saving may cost, above 0, at most 1; slow saves are made less often.
+        every_steps: Save after every so many updates instead, whatever it costs; 0 uses `share`.
+        keep_last: Checkpoints that an unfinished run keeps; if the newest is damaged, an older one is used.
+        keep_best: Which runs keep the weights of their best epoch, by validation accuracy: every `run`, the best run of
+            each `strategy`, or the best of `all`.
+        keep_final: Keep the last checkpoint of a finished run, if there is room, to continue with more `train.epochs`.
+        on_failure: What to do when a save fails or makes no progress for 50 seconds: `continue` training with the
+            earlier checkpoints, or `stop` after the current update with exit code 2.
+        gigabytes: Size limit of weights and checkpoints in the output folder, in 1e9 bytes; by default none.
     """
 
     enabled: bool = True
@@ -260,12 +261,12 @@ class CheckpointConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where metrics go besides the output folder.
+    """Where metrics are logged besides the output folder.
 
     Args:
-        wandb: Weights & Biases: `auto` is what WANDB_DISABLED or WANDB_MODE say, otherwise online where a key is
-            configured, and off elsewhere. What is asked for here wins over the environment.
-        project: Its project; by default WANDB_PROJECT, or what `wandb init` chose, or flax_agnews.
+        wandb: Mode of Weights & Biases. `auto` follows WANDB_DISABLED and WANDB_MODE; if not set, it is online where
+            an API key is configured, and else disabled. The other values override the environment.
+        project: Weights & Biases project; by default that of WANDB_PROJECT, of `wandb init`, or `flax_agnews`.
     """
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
@@ -274,12 +275,14 @@ class TrackingConfig:
 
 @dataclass
 class Config:
-    """A whole experiment.
+    """All settings of an experiment; one section for each of the classes above.
 
     Attributes:
-        strategy: Names of what is compared, with commas between; `Experiment` writes those that it is given.
-        strategies: The settings of each registered strategy, by its name.
-        custom: Names of those that are no registered strategies but a script's own; `Experiment` writes them.
+        strategy: Strategies to compare, separated by commas; `all` is full, prompt and partial, `every` is all
+            registered ones. `Experiment` writes the names of those that it is given.
+        output: Output folder.
+        strategies: Name of a registered strategy -> its settings.
+        custom: Names of strategies that a script defines itself; set by `Experiment`.
     """
 
     strategy: str = "all"

@@ -1,26 +1,26 @@
-"""The errors that people read, and how texts from elsewhere are shown in them."""
+"""Errors with one-line messages for users, and the formatting of names and values in messages."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
-_MARK = "\ufdd0"  # a code point that Unicode keeps out of texts
+_MARK = "\ufdd0"  # a Unicode noncharacter, which no text contains
 
 
 def flag(setting: str) -> str:
-    """Names a setting in an error's message: `train.epochs`, which the commands show as `--train.epochs`."""
+    """Marks a setting's name in an error message: `train.epochs`, which commands print as `--train.epochs`."""
     return f"{_MARK}{setting}"
 
 
 class OneLineError(Exception):
-    """An error that people read: one line that says what is wrong, where, what is allowed and what to do.
+    """An error for users: one line that says what is wrong, where, what is allowed and what to do.
 
-    Names and texts in it may come from elsewhere: whatever could break the line or command a terminal becomes a space.
+    Line breaks and control characters become spaces, since parts of the message may come from files.
 
     Args:
-        message: the line, with `flag(name)` wherever it names a setting.
+        message: the line, with `flag(name)` for each setting that it names.
 
     Attributes:
-        message: the line with these marks, for an error that quotes this one; `str(error)` is without.
+        message: the line with the marks of `flag`, for an error that quotes this one; `str(error)` has no marks.
     """
 
     def __init__(self, message: str) -> None:
@@ -29,7 +29,7 @@ class OneLineError(Exception):
 
     @property
     def with_flags(self) -> str:
-        """The line as commands show it, with settings as flags."""
+        """The line as commands print it, with `--` before settings."""
         return self.message.replace(_MARK, "--")
 
 
@@ -38,10 +38,10 @@ class UserError(OneLineError):
 
     Args:
         message: the line, see `OneLineError`.
-        advice: its end, what to do, where that depends on the command: another command has other flags.
+        advice: the last sentence, what to do, separately, since another command with other flags may replace it.
 
     Attributes:
-        fault: the line without the advice, as `str(error)` has it.
+        fault: the line without the advice and without the marks of `flag`.
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
@@ -54,10 +54,10 @@ class Lost(OneLineError):
 
 
 class Diverged(OneLineError):
-    """Training stopped where numbers were not finite. Commands exit with code 1.
+    """Runs stopped because of NaN or infinite numbers. Commands exit with code 1.
 
     Args:
-        faults: which run, where, and what was not finite, for each that stopped.
+        faults: for each stopped run, its name, the step, and what was not finite.
         advice: what to do.
     """
 
@@ -82,18 +82,18 @@ def shown(value: object, most: int = 40) -> str:
 
 
 def close_names(name: str, known: Iterable[str]) -> list[str]:
-    """The names that a mistyped one may have meant, the nearest first; at most three."""
+    """The known names most similar to a mistyped one, the most similar first; at most three."""
     return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
 
 
 def nearest(name: str, known: Iterable[str], most: int | None = None, prefix: str = "") -> str:
-    """A hint for a mistyped name: ` Did you mean x?`, or where none is near ` Known: a, b.`
+    """A hint for a mistyped name: ` Did you mean x?`, or ` Known: a, b.` if no known name is similar.
 
     Args:
-        name: as it was given.
-        known: the names that there are.
-        most: how many of them are listed at most; by default all.
-        prefix: before each name that is shown, such as `--`.
+        name: the mistyped name.
+        known: all valid names.
+        most: largest number of names listed after `Known`; by default all.
+        prefix: put before each name, such as `--`.
     """
     names = sorted(known)
     if close := close_names(name, names):
@@ -102,12 +102,12 @@ def nearest(name: str, known: Iterable[str], most: int | None = None, prefix: st
 
 
 def listed(items: Iterable[str], most: int = 8) -> str:
-    """`a, b, c and 4 more`: all of the items up to `most`, then how many are left out."""
+    """`a, b, c and 4 more`: the first `most` items, and the number of the others."""
     names = list(items)
     head = ", ".join(names[:most])
     return f"{head} and {len(names) - most} more" if len(names) > most else head
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or the name of its class if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

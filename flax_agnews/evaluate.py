@@ -1,4 +1,4 @@
-"""`python -m flax_agnews.evaluate RUN --data FILE`: how well a trained classifier does on labelled texts."""
+"""`flax-agnews evaluate RUN --data FILE`: scores of a trained classifier on labelled texts."""
 
 import sys
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from flax_agnews.trained.finished_run import outline
 
 MODULE = "python -m flax_agnews.evaluate"
 DESCRIPTION = "Measures how well a trained classifier does on labelled texts."
-DATA = "texts and labels: CSV, TSV, JSON, JSONL or Parquet, a pattern of such files, or a folder: its test split"
+DATA = "texts and labels: a CSV, TSV, JSON, JSONL or Parquet file, a glob pattern, or a folder (its test split is used)"
 
 
 def make_parser(prog: str = MODULE) -> common.Parser:
-    """The parser of the command's options."""
+    """Makes the parser of the command's arguments."""
     parser = common.Parser(prog=prog, description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--data", type=Path, required=True, help=DATA)
@@ -30,10 +30,10 @@ def make_parser(prog: str = MODULE) -> common.Parser:
         "--labels",
         choices=("auto", "names", "positions"),
         default="auto",
-        help="names of classes, or positions among them from 0; auto: names where each is one, positions where none is",
+        help="labels are names of classes, or positions from 0; auto: names if all labels are, positions if none is",
     )
-    parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes that are shown (default: 10)")
-    parser.add_argument("--json", type=Path, help="file that gets all results as JSON")
+    parser.add_argument("--mistakes", type=int, default=10, help="most confident mistakes to show (default: 10)")
+    parser.add_argument("--json", type=Path, help="file to write all results to, as JSON")
     common.add_model(parser)
     return parser
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
     """Evaluates a trained classifier; returns the exit code: 0, 2 for bad input, 130 when interrupted.
 
     Args:
-        arguments: the flags, by default those of the process.
+        arguments: the command-line arguments; by default those of the process.
         prog: the command's name in its help.
     """
     return common.exit_code(lambda: _evaluate(sys.argv[1:] if arguments is None else arguments, prog))

@@ -1,4 +1,4 @@
-"""`python -m flax_agnews.export RUN --to FORMAT DIR`: a trained classifier as other libraries load it."""
+"""`flax-agnews export RUN --to FORMAT DIR`: writes a trained classifier in a format that other libraries load."""
 
 import sys
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from flax_agnews.trained.exports import TARGETS, export_run
 from flax_agnews.trained.exports.upload import check_upload, upload
 
 MODULE = "python -m flax_agnews.export"
-DESCRIPTION = "Writes a trained classifier as other libraries load it, and reads it again to compare."
+DESCRIPTION = "Writes a trained classifier in a format that other libraries load, and checks it by loading it again."
 
 
 def make_parser(prog: str = MODULE) -> common.Parser:
-    """The parser of the command's options."""
+    """Makes the parser of the command's arguments."""
     parser = common.Parser(prog=prog, description=DESCRIPTION)
     formats = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
     parser.add_argument("run", metavar="RUN", help=common.RUN)
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
     """Exports a trained classifier; returns the exit code: 0, 2 for bad input, 130 when interrupted.
 
     Args:
-        arguments: the flags, by default those of the process.
+        arguments: the command-line arguments; by default those of the process.
         prog: the command's name in its help.
     """
     return common.exit_code(lambda: _export(sys.argv[1:] if arguments is None else arguments, prog))

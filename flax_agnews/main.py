@@ -1,4 +1,4 @@
-"""`python -m flax_agnews.main`: fine-tune by several strategies, several seeds each, and report the comparison."""
+"""`flax-agnews train`: fine-tunes by several strategies, several seeds each, and reports the comparison."""
 
 import signal
 import sys
@@ -17,11 +17,11 @@ from flax_agnews.training.processes import current_team
 def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
     """Trains and compares; returns the exit code.
 
-    0; 2 for bad input; 130 (SIGINT) or 143 (SIGTERM) when interrupted and saved; 1 where a run's numbers were not
-    finite, or another process was lost.
+    The code is 0; 2 for bad input; 130 (SIGINT) or 143 (SIGTERM) when interrupted, after saving; 1 if a run had NaN or
+    infinite numbers, or another process was lost.
 
     Args:
-        arguments: the flags, by default those of the process.
+        arguments: the command-line arguments; by default those of the process.
         prog: the command's name in its help.
     """
     try:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
         if current_team().count == 1:
             raise
         traceback.print_exc()
-        return current_team().leave(1)  # or the others would wait
+        return current_team().leave(1)  # else the other processes would wait for this one
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m flax_agnews.predict RUN`: classes and probabilities of texts, by a trained classifier."""
+"""`flax-agnews predict RUN`: classes and probabilities that a trained classifier gives to texts."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from flax_agnews.trained.finished_run import outline
 from flax_agnews.trained.streaming import ROWS, answer_file, answer_lines, check_answering
 
 MODULE = "python -m flax_agnews.predict"
-DESCRIPTION = "Prints the class and the probabilities of texts, or adds them to a file, by a trained classifier."
+DESCRIPTION = "Classifies texts with a trained classifier: prints class and probabilities, or adds them to a file."
 
 
 def make_parser(prog: str = MODULE) -> common.Parser:
-    """The parser of the command's options."""
+    """Makes the parser of the command's arguments."""
     parser = common.Parser(prog=prog, description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help=common.RUN)
     parser.add_argument("--text", action="append", help="a text; may be given several times")
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
     """Classifies texts; returns the exit code: 0, 2 for bad input, 130 when interrupted.
 
     Args:
-        arguments: the flags, by default those of the process.
+        arguments: the command-line arguments; by default those of the process.
         prog: the command's name in its help.
     """
     return common.exit_code(lambda: _predict(sys.argv[1:] if arguments is None else arguments, prog))
@@ -69,7 +69,7 @@ def _predict(arguments: Sequence[str], prog: str) -> None:
 
 
 def _check_bytes(text: str) -> None:
-    """Refuses a text with bytes that the locale can't read, which are there as lone surrogates."""
+    """Raises a `UserError` for a text with undecodable bytes, which Python has as lone surrogates."""
     if odd := next((letter for letter in text if "\udc80" <= letter <= "\udcff"), None):
         raise UserError(
             f"--text {text}: byte 0x{ord(odd) & 0xFF:02x} is not the terminal's encoding; --file reads UTF-8"
@@ -77,7 +77,7 @@ def _check_bytes(text: str) -> None:
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
-    """The lines of standard input without their ends: UTF-8, whatever the locale."""
+    """The lines of a file without line ends, decoded as UTF-8 whatever the locale."""
     for line in Utf8("standard input", file):
         yield line.rstrip("\r\n")
 

@@ -1,4 +1,4 @@
-"""A picture of a strategy: the layers of GPT-2 from the embeddings up, and in each what trains and what is added."""
+"""Draws a strategy: the layers of GPT-2, and in each the trained and the added parameters."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ _OWN = {"kernel", "bias", "scale", "embedding"}  # names of a plain GPT-2's para
 
 @dataclass(frozen=True)
 class Leaf:
-    """One parameter of one layer, or of what is outside the layers.
+    """One parameter of one layer, or outside the layers.
 
     Attributes:
         path: of the parameter, such as transformer/h/3/ln_1/bias.
-        rate: learning rate at its highest; None where it is frozen.
-        epoch: the first in which it trains, from 0.
+        rate: highest learning rate; None if it is frozen.
+        epoch: first epoch in which it trains, from 0.
     """
 
     path: str
@@ -29,14 +29,14 @@ class Leaf:
     epoch: int
 
 
-def picture(told: Description, layers: int) -> str:
+def picture(described: Description, layers: int) -> str:
     """A strategy's picture as SVG, without an empty line in it.
 
     Args:
-        told: what the strategy does to each parameter.
-        layers: how many the body has.
+        described: the description of the strategy.
+        layers: number of the body's layers.
     """
-    leaves = list(_leaves(told))
+    leaves = list(_leaves(described))
     highest = max(leaf.rate for leaf in leaves if leaf.rate)
     rows = list(_rows(leaves, layers))
     told_beside = [_said([leaf for *_, inside in cells for leaf in inside]) for _, cells in rows]
@@ -51,13 +51,13 @@ def picture(told: Description, layers: int) -> str:
         top, before = top + _HEIGHT + _GAP, said
     lines += _legend(leaves, top + 8)
     size = f'viewBox="0 0 {right:g} {top + 32}" width="{right:g}"'
-    title = f"{told.name}: {told.trained:,} of {told.total:,} parameters train"
+    title = f"{described.name}: {described.trained:,} of {described.total:,} parameters train"
     head = f'<svg class="fa-diagram" {size} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
     return "\n".join(['<div class="fa-picture">', head, *lines, "</svg>", "</div>"])
 
 
-def _leaves(told: Description) -> Iterator[Leaf]:
-    for row in told.rows:
+def _leaves(described: Description) -> Iterator[Leaf]:
+    for row in described.rows:
         found = re.match(r"transformer/h/([\d,-]+)/(.*)", row.parameter)
         for layer in _numbers(found[1]) if found else [None]:
             path = row.parameter if found is None else f"transformer/h/{layer}/{found[2]}"
@@ -123,7 +123,7 @@ def _cell(x: float, y: float, width: float, name: str, inside: Sequence[Leaf], h
 
 
 def _said(inside: Sequence[Leaf]) -> str:
-    """What is written beside a row: the rates that train in it, and since when."""
+    """The text beside a row: its learning rates, and the epoch from which it trains."""
     trained = [leaf for leaf in inside if leaf.rate]
     if not trained:
         return "frozen"
@@ -133,7 +133,7 @@ def _said(inside: Sequence[Leaf]) -> str:
 
 
 def short(number: float) -> str:
-    """`5e-5` for 0.00005, from hundredths up as it is."""
+    """A number with three digits: `5e-5` for 0.00005, `0.01` for 0.01."""
     if not 0 < number < 0.01:
         return f"{number:.3g}"
     digits, exponent = f"{number:.2e}".split("e")

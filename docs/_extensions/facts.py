@@ -1,4 +1,4 @@
-"""Facts that pages take from the code and from benchmarks/results, as Markdown."""
+"""Makes Markdown from the code and from benchmarks/results, for the directive `generated` in pages."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from flax_agnews.settings.synonyms import HINTS
 _RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 _SMALL = GPT2Config()  # the published GPT-2, 124M
 
-REFERENCE = """Everything that `import flax_agnews as fa` offers, `fa.NAME`. What is not listed here is private and may
-change. Errors that people are meant to read are a `UserError`, in one line."""
+REFERENCE = """All public names of `import flax_agnews as fa`. Everything else is private and may change. Errors in
+arguments, settings and data are raised as `UserError`, with a one-line message."""
 
 
 @cache
-def _told(name: str) -> Description:
+def _described(name: str) -> Description:
     return describe(name, "gpt2")
 
 
@@ -35,8 +35,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
 
 
-def _rates(told: Description) -> str:
-    rates = [short(rate) for rate in told.rates]
+def _rates(described: Description) -> str:
+    rates = [short(rate) for rate in described.rates]
     return ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}"
 
 
@@ -45,25 +45,28 @@ def _paper(url: str) -> str:
 
 
 def strategies() -> str:
-    """A row for each strategy."""
+    """A table with a row for each strategy."""
     rows = []
     for entry in REGISTRY:
-        told = _told(entry.name)
+        described = _described(entry.name)
         link = f"{{doc}}`{entry.name} </strategies/{entry.name}>`"
-        rows.append([link, entry.summary, f"{told.trained:,}", _rates(told), _paper(entry.paper)])
+        rows.append([link, entry.summary, f"{described.trained:,}", _rates(described), _paper(entry.paper)])
     head = ("strategy", "what trains", "parameters", "default rates", "paper")
     return table(head, rows, right=(2,))
 
 
 def strategy(name: str) -> str:
     """A strategy's picture and facts."""
-    entry, told = REGISTRY[name], _told(name)
+    entry, described = REGISTRY[name], _described(name)
     built = entry.build(entry.settings(), _SMALL)
-    share = 100 * told.trained / told.total
+    share = 100 * described.trained / described.total
     rows = [
-        ["Parameters that train", f"{told.trained:,} of {told.total:,} ({share:.3g} %), GPT-2 124M with 4 classes"],
-        ["Default learning rates", f"{_rates(told)} (AdamW)"],
-        *([["Later epochs", _stages(told)]] if built.stages else []),
+        [
+            "Parameters that train",
+            f"{described.trained:,} of {described.total:,} ({share:.3g} %), GPT-2 124M with 4 classes",
+        ],
+        ["Default learning rates", f"{_rates(described)} (AdamW)"],
+        *([["Later epochs", _stages(described)]] if built.stages else []),
         ["Paper", _paper(entry.paper)],
         ["Exports as PEFT adapter", f"`{built.peft.fields['peft_type']}`" if built.peft else "no"],
         ["Measured", _measured(name)],
@@ -71,13 +74,13 @@ def strategy(name: str) -> str:
         ["Python", f'`fa.fit("{name}", ...)` or, with settings, `fa.fit(fa.{name}(...), ...)`'],
     ]
     facts = table(("What trains", entry.summary), rows)
-    return f"{picture(told, _SMALL.n_layer)}\n\n{facts}\n"
+    return f"{picture(described, _SMALL.n_layer)}\n\n{facts}\n"
 
 
-def _stages(told: Description) -> str:
+def _stages(described: Description) -> str:
     """`from epoch 2: 28,353,024 more parameters at 3.85e-4; ...`."""
     groups: dict[int, list[Any]] = {}
-    for row in told.rows:
+    for row in described.rows:
         if row.rate is not None:
             groups.setdefault(row.epoch, []).append(row)
     parts = []
@@ -105,7 +108,7 @@ def strategy_settings(name: str) -> str:
 
 
 def settings_page() -> str:
-    """The page of every setting, a section for each of the shared ones, and links to those of strategies."""
+    """The page of all settings: each section of `Config`, and a table with links to the strategies' settings."""
     default = Config()
     lines = ["# Every setting", "", _SETTINGS, ""]
     for field in fields(Config):
@@ -123,12 +126,12 @@ def settings_page() -> str:
     return "\n".join([*lines, table(("setting", "default", "strategy"), rows), ""])
 
 
-_SETTINGS = """Each is a flag (`--train.epochs 3`), a line of a YAML file for `--config` (`train: {epochs: 3}`), and a
-field of the section's class in Python (`fa.TrainConfig(epochs=3)`, which `fit` takes as `epochs=3`). In Python `null`
-is `None`. `--print_config` prints all of them as a command would use them.
+_SETTINGS = """Each setting is a flag (`--train.epochs 3`), an entry in a YAML file (`train: {epochs: 3}`), and a
+field of the section's class in Python (`fa.TrainConfig(epochs=3)`; `fit` takes `epochs=3`). In Python, `null` is
+`None`. `--print_config` prints the values of all settings that a command would use.
 
-Besides these: `--strategy` (names with commas between; `all` is full, prompt and partial; `every` is the whole family),
-`--output` (the folder for all that is made), `--overwrite` (start over in a folder that is in use) and `--config`."""
+Other flags: `--strategy` (names separated by commas; `all` is full, prompt and partial; `every` is all strategies),
+`--output` (the output folder), `--overwrite` (start over in a folder that is in use) and `--config`."""
 
 
 def _setting(section: str, setting: Documented) -> str:
@@ -139,12 +142,12 @@ def _setting(section: str, setting: Documented) -> str:
 
 
 def from_trainer() -> str:
-    """Settings of transformers' TrainingArguments and of PEFT, and what they are here."""
+    """A table of settings of transformers' TrainingArguments and of PEFT, and their equivalents."""
     groups: dict[str, list[str]] = {}
-    for name, told in HINTS.items():
-        groups.setdefault(told, []).append(f"`{name}`")
-    rows = [[", ".join(names), re.sub(r"\{([\w.]+)\}", r"`\1`", told)] for told, names in groups.items()]
-    return table(("there", "here"), rows)
+    for name, sentence in HINTS.items():
+        groups.setdefault(sentence, []).append(f"`{name}`")
+    rows = [[", ".join(names), re.sub(r"\{([\w.]+)\}", r"`\1`", sentence)] for sentence, names in groups.items()]
+    return table(("setting of transformers or PEFT", "in flax_agnews"), rows)
 
 
 @cache
@@ -168,18 +171,18 @@ def _source(name: str) -> str:
 
 
 def savings() -> str:
-    """What each saving gains."""
+    """A table of the gain of each optimization."""
     found = _read("savings")
     rows = []
     for name, entry in found["entries"].items():
         measured = f"`{entry['strategy']}`, {entry['dtype']}, {entry['model']}, batches of {entry['batch_size']}"
         rows.append([f"`{name}`", entry["instead"], measured, f"{entry['gain']:.2f}"])
-    head = ("saving", "without it", "measured in", "times as fast")
+    head = ("optimization", "without it", "measured in", "times as fast")
     return f"{table(head, rows, right=(3,))}\n\n{_source('savings')}\n"
 
 
 def versus() -> str:
-    """Training speed beside PyTorch and PEFT."""
+    """A table of training speeds of flax_agnews, PyTorch and PEFT."""
     found = _read("vs_pytorch")
     ways = ["pad 256", "pad 128", "dynamic", "length-grouped", "ours"]
     rows = []
@@ -187,7 +190,7 @@ def versus() -> str:
         strategy, dtype = name.split("-")
         speeds = [_speed(suite["contenders"].get(way)) for way in ways]
         rows.append([f"`{strategy}`, {dtype}", *speeds])
-    head = ["real tokens a second", *(way.replace("ours", "here") for way in ways)]
+    head = ["tokens per second", *(way.replace("ours", "flax_agnews") for way in ways)]
     numbers = table(head, rows, right=range(1, len(head)))
     return f"{numbers}\n\n{_source('vs_pytorch')}\n"
 
@@ -202,7 +205,7 @@ def _speed(contender: Any) -> str:
 
 
 def family() -> str:
-    """Accuracies of all strategies, best first."""
+    """A table of the accuracies of all strategies, best first."""
     found = _read("family")
     runs = sorted(found["runs"], key=lambda run: -run["test_accuracy"])
     rows = [
@@ -226,4 +229,4 @@ DIRECTIVES: dict[str, Callable[..., str]] = {
     "versus": versus,
     "family": family,
 }
-"""What `{generated} NAME` in a page may ask for."""
+"""NAME in `{generated} NAME` -> the function that makes its Markdown."""

@@ -1,6 +1,6 @@
-"""What the documentation takes from the code when it is built: facts of strategies, settings, the Python reference.
+"""Sphinx extension that generates parts of the documentation from the code.
 
-`{generated} NAME ARGUMENTS` in a page calls a function of `facts` and sets the Markdown that it gives. The pages of
+The directive `{generated} NAME ARGUMENTS` in a page inserts Markdown that a function of `facts` returns. The pages of
 the Python reference and of the settings are written before any page is read.
 """
 
@@ -23,7 +23,7 @@ _RESULTS, _NOTEBOOK = _ROOT / "benchmarks" / "results", _ROOT / "examples" / "qu
 
 
 class Generated(SphinxDirective):
-    """Markdown that a function of `facts` makes."""
+    """The directive `generated`, which inserts Markdown that a function of `facts` returns."""
 
     required_arguments = 1
     optional_arguments = 3
@@ -31,7 +31,7 @@ class Generated(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """The nodes of the Markdown."""
         name, *rest = self.arguments
-        self.env.note_reread()  # the code may have changed, which Sphinx doesn't see
+        self.env.note_reread()  # Sphinx doesn't notice changes of the code
         return self.parse_text_to_nodes(facts.DIRECTIVES[name](*rest))
 
 
@@ -59,7 +59,7 @@ def write_reference(folder: Path) -> None:
     lines = ["# Python reference", "", facts.REFERENCE, ""]
     for kind, names in groups.items():
         start = "/strategies/" if kind == "Strategies" else ""
-        rows = [f"| {{doc}}`{name} <{start}{name}>` | {told(name)} |" for name in names]
+        rows = [f"| {{doc}}`{name} <{start}{name}>` | {summary_of(name)} |" for name in names]
         lines += [f"## {kind}", "", "| name | |", "|---|---|", *rows, ""] if names else []
     listed = "\n".join(name for kind, names in groups.items() for name in names if kind != "Strategies")
     lines += [f":::{{toctree}}\n:hidden:\n\n{listed}\n:::", ""]
@@ -67,13 +67,13 @@ def write_reference(folder: Path) -> None:
 
 
 def _without_defaults(value: Any) -> str:
-    """An option that leaves out fields of a dataclass that have a function as default: they would pass for methods."""
+    """An option that leaves out a dataclass's fields with functions as defaults, which would be listed as methods."""
     functions = [] if not is_dataclass(value) else [f.name for f in fields(value) if inspect.isfunction(f.default)]
     return f"   :exclude-members: {', '.join(['__init__', '__new__', *functions])}\n" if functions else ""
 
 
-def told(name: str) -> str:
-    """A public name in a sentence, for the list: the first paragraph of its own docstring, or a strategy's summary."""
+def summary_of(name: str) -> str:
+    """A one-sentence description of a public name: the first paragraph of its docstring, or a strategy's summary."""
     value = getattr(flax_agnews, name)
     if isinstance(value, flax_agnews.Entry):
         return value.summary
@@ -82,14 +82,14 @@ def told(name: str) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Writes a file where it differs, so that an unchanged page isn't built again."""
+    """Writes a file if its content has changed, so that unchanged pages aren't built again."""
     if not file.exists() or file.read_text("utf-8") != text:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
 
 
 def before_reading(app: Sphinx) -> None:
-    """Writes the generated pages, and drops those of names that are no longer public."""
+    """Writes the generated pages, and deletes those of names that are no longer public."""
     folder = Path(app.srcdir) / "reference" / "generated"
     keep = {*(f"{name}.rst" for name in flax_agnews.__all__), "python.md", "settings.md", "notebook.md"}
     for file in [*folder.glob("*.rst"), *folder.glob("*.md")]:

@@ -1,1 +1,1 @@
-"""The command line: flags and YAML to settings, and what the commands share."""
+"""The command line: parses flags and YAML files into settings, and holds code that all commands share."""

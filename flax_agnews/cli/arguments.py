@@ -1,4 +1,4 @@
-"""Reads the flags and YAML files of training into a `Config`; each strategy's section comes from the registry."""
+"""Parses the flags and YAML files of training into a `Config`; the strategies' sections come from the registry."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ MAIN = "python -m flax_agnews.main"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """The parsed command line of training.
 
     Attributes:
         config: all settings.
         entries: the strategies to compare.
         overwrite: start over in an output folder that is in use.
-        list_strategies: print a table of all of them instead.
+        list_strategies: print a table of all strategies instead of training.
     """
 
     config: Config
@@ -45,7 +45,7 @@ class _Parser(ArgumentParser):
     """A parser that reads YAML files as UTF-8, whatever the locale."""
 
     def parse_path(self, cfg_path: Any, *rest: Any, **how: Any) -> Any:
-        """The settings of a file."""
+        """Parses the settings in a YAML file."""
         return self.parse_string(yaml_text(Path(cfg_path)), *rest, **how)
 
 
@@ -62,7 +62,7 @@ def make_parser(prog: str = MAIN) -> ArgumentParser:
     parser.add_argument("--list_strategies", action="store_true")
     parser.add_argument("--output", type=str, default=default.output)
     parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--custom", type=list[str], default=[], help=SUPPRESS)  # what config.yaml has of a script's own
+    parser.add_argument("--custom", type=list[str], default=[], help=SUPPRESS)  # only in config.yaml
     for section in _sections():
         value = getattr(default, section)
         parser.add_argument(f"--{section}", type=type(value), default=value)
@@ -72,11 +72,11 @@ def make_parser(prog: str = MAIN) -> ArgumentParser:
 
 
 def parse(arguments: Sequence[str], prog: str = MAIN) -> Request:
-    """Reads training's command-line arguments and the files that they name.
+    """Parses training's command-line arguments and the YAML files that they name.
 
     Args:
-        arguments: the flags.
-        prog: the command, for its help.
+        arguments: the command-line arguments.
+        prog: name of the command in its help.
 
     Raises:
         UserError: an unknown flag, key or strategy (with the nearest real ones), a wrong type or range.
@@ -119,7 +119,7 @@ _WORDS = "yaml with words"
 
 
 def _load(text: str) -> Any:
-    """As the parser's own loader has it, with the words `off`, `on`, `no` and `yes` as they stand."""
+    """Loads YAML like jsonargparse's loader, but keeps `off`, `on`, `no` and `yes` as strings."""
     value = get_loader("yaml")(text)
     return value if isinstance(value, str) else parse_yaml(text)
 
@@ -129,28 +129,28 @@ set_dumper(_WORDS, partial(dump_yaml, allow_unicode=True))
 
 
 def _check_custom(values: Any) -> None:
-    """Strategies that a script ran by the library, and this command doesn't know, aren't chosen."""
+    """Raises a `UserError` for a chosen strategy that only a script defines, so that this command can't run it."""
     names = [part.strip() for part in values.strategy.split(",")]
     if own := [name for name in names if name in values.custom]:
         rest = ",".join(name for name in names if name not in own)
         others = f", or choose --strategy {rest}" if rest else ""
-        told = "is a strategy of a script that uses the library"
-        raise UserError(f"--strategy {values.strategy}: {own[0]} {told}; run that script again{others}")
+        where = "is a strategy of a script that uses the library"
+        raise UserError(f"--strategy {values.strategy}: {own[0]} {where}; run that script again{others}")
 
 
 _PLAIN = ("strategy", "list_strategies", "output", "overwrite", "custom")
-"""Settings that are no section."""
+"""Settings outside the sections."""
 
 _FROM_CONFIG = "model.from_config."
 
 
 def _sections() -> list[str]:
-    """Names of the shared sections."""
+    """Names of the sections of `Config`, without those of strategies."""
     return [field.name for field in fields(Config) if is_dataclass(getattr(Config(), field.name))]
 
 
 def _known_settings() -> set[str]:
-    """`train.epochs` and all others, sections and plain ones included."""
+    """Names of all settings, such as `train.epochs`; also the names of sections and of settings outside sections."""
     kinds = section_kinds()
     return {*_PLAIN, *kinds} | {f"{section}.{field.name}" for section, kind in kinds.items() for field in fields(kind)}
 
@@ -162,7 +162,7 @@ def section_kinds() -> dict[str, type]:
 
 
 def _check_nulls(values: Any) -> None:
-    """A file's null, which the parser lets through, is a value only where a setting may be without one."""
+    """Raises a `UserError` for null as the value of a setting that can't be None, which the parser accepts."""
     nulls = [name for name in _PLAIN if getattr(values, name) is None]
     for section, kind in section_kinds().items():
         given, hints = getattr(values, section), get_type_hints(kind)
@@ -173,7 +173,10 @@ def _check_nulls(values: Any) -> None:
 
 
 def _check_flags(arguments: Sequence[str], known: set[str]) -> None:
-    """Every flag is a setting. A whole section is none: the parser would take its value for a class to import."""
+    """Raises a `UserError` for a flag that is no setting.
+
+    Whole sections aren't allowed either: the parser would import a class that their value names.
+    """
     for before, argument in pairwise(("", *arguments)):
         _check_text(
             argument.split("=", 1)[-1], shown(argument if argument.startswith("--") else f"{before} {argument}")
@@ -184,18 +187,18 @@ def _check_flags(arguments: Sequence[str], known: set[str]) -> None:
                 raise UserError(f"--{name}: is a section; give its settings one by one, such as --{inside[0]}")
 
 
-def _check_text(text: str, told: str) -> None:
-    """Where a number is wanted, the parser reads a text as YAML, and then shows all that its aliases stand for."""
+def _check_text(text: str, place: str) -> None:
+    """Raises a `UserError` for a value with YAML aliases, which the parser would expand, also in its error message."""
     try:
         parse_yaml(text)
     except Aliased as error:
-        raise UserError(f"{told}: {error}") from None
-    except ValueError:  # no YAML: a text
+        raise UserError(f"{place}: {error}") from None
+    except ValueError:  # not YAML: plain text
         return
 
 
 def _texts(content: Any) -> Iterable[str]:
-    """The texts anywhere in a file's content."""
+    """All strings in a YAML file's content, also in nested mappings and lists."""
     if isinstance(content, Mapping | list):
         for value in content.values() if isinstance(content, Mapping) else content:
             yield from _texts(value)
@@ -203,24 +206,24 @@ def _texts(content: Any) -> Iterable[str]:
         yield content
 
 
-def _check_name(name: str, known: set[str], told: str, prefix: str) -> None:
-    """Raises a `UserError` with the nearest settings unless `name` is one.
+def _check_name(name: str, known: set[str], place: str, prefix: str) -> None:
+    """Raises a `UserError` that suggests similar names unless `name` is a setting.
 
     Args:
-        name: a setting, as it was given.
-        known: all settings.
-        told: how and where it was given, for the error.
-        prefix: before the settings that the error names: `--` in flags, nothing in files.
+        name: the name, without `--`.
+        known: names of all settings.
+        place: the beginning of the error: the flag, or file and name.
+        prefix: put before the settings that the error names: `--` for flags, empty for files.
     """
     if name.startswith(_FROM_CONFIG):
         known = {_FROM_CONFIG + field.name for field in fields(GPT2Config)} | {f"{_FROM_CONFIG}model_type"}
     if name not in known:
         if (elsewhere := hint(name, prefix)) and not name.startswith(_FROM_CONFIG):
-            raise UserError(f"{shown(told, 200)}: no such setting. {elsewhere}")
+            raise UserError(f"{shown(place, 200)}: no such setting. {elsewhere}")
         section = name.split(".")[0]
         fellows = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
         near = nearest(name, known if close_names(name, known) else fellows, prefix=prefix)
-        raise UserError(f"{shown(told, 200)}: no such setting.{near}")
+        raise UserError(f"{shown(place, 200)}: no such setting.{near}")
 
 
 def _config_files(arguments: Sequence[str]) -> list[Path]:
@@ -230,7 +233,7 @@ def _config_files(arguments: Sequence[str]) -> list[Path]:
 
 
 def _check_file(path: Path, known: set[str]) -> None:
-    """A YAML file's keys, before the parser sees it."""
+    """Checks the keys and values of a YAML file before the parser reads it."""
     try:
         content = read_yaml(path)
     except FileNotFoundError:  # a link to nothing
@@ -247,18 +250,19 @@ def _check_file(path: Path, known: set[str]) -> None:
         _check_name(name, known, f"{path}: {name}", "")
     for name, value in content.items():
         if name not in _PLAIN and not isinstance(value, Mapping):
-            told = f"{path}: {name} {shown(value)}"
-            raise UserError(f"{told}: must be a mapping of settings, such as {name}: {{name: value}}")
+            place = f"{path}: {name} {shown(value)}"
+            raise UserError(f"{place}: must be a mapping of settings, such as {name}: {{name: value}}")
 
 
 def _names(content: Mapping[Any, Any], known: set[str]) -> Iterable[str]:
+    """The names of all settings in a file's content: `train.epochs`, or the key where it is no section."""
     for key, value in content.items():
         inner = isinstance(value, Mapping) and any(name.startswith(f"{key}.") for name in known)
         yield from (f"{key}.{field}" for field in value) if inner else [str(key)]
 
 
 def _one_line(message: str) -> str:
-    """The parser's message in our form: `--train.epochs abc: expected int`."""
+    """Rewrites an error message of jsonargparse: `--train.epochs abc: expected int`."""
     flat = " ".join(message.split())
     plain = re.match(r'Parser key "([\w.]+)": (.*) Got value: (.*)$', flat)
     union = re.match(r'Parser key "([\w.]+)": .*Subtypes: \[(.*?)\] .*Given value: (.*)$', flat)

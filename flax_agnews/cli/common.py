@@ -26,32 +26,32 @@ DELIMITER = (
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the option for a body that isn't where it was."""
+    """Adds the option `--model.name`, for a body that has moved since training."""
     where = "where the model is that RUN was trained from, if it has moved: a directory or hub id; compared by hash"
     parser.add_argument("--model.name", dest="model", metavar="DIR", help=where)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises a `UserError` for a mistake."""
+    """An argument parser that raises a `UserError` instead of printing usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises the `UserError`, which also names the command's help."""
+        """Raises a `UserError` with argparse's message and the command's `--help`."""
         raise UserError(f"{message}; {self.prog} --help")
 
 
 def make_display() -> Display:
-    """Makes a display on standard error, with a note where nothing can be cached."""
+    """Makes a display on standard error; notes there if the cache folder can't be written."""
     display = Display(Console(stderr=True, highlight=False))
-    if told := not_kept():
-        display.note(told)
+    if note := not_kept():
+        display.note(note)
     return display
 
 
 def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
-    """The columns of the texts: those that are given, or those that the run was trained on.
+    """The text columns: those in `given`, else those that the run was trained on.
 
     Raises:
-        UserError: other than as many columns are given as the run was trained on.
+        UserError: `given` has another number of columns than the run was trained on.
     """
     own = run.data.text_columns
     if given and len(given) != len(own):
@@ -61,21 +61,25 @@ def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
 
 
 def delimiter(run: Outline, given: str | None) -> str | None:
-    """The delimiter of a CSV: the one that is given, or the run's own; None leaves it to the file's header."""
+    """The delimiter of a CSV file: `given`, else that of the run's training data; None detects it from the header."""
     check_delimiter("--delimiter", given)
     return given or run.data.delimiter
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0, 2 after one line for bad input, 130 when interrupted, 141 when nobody reads on."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # texts of any language can be printed, whatever the locale
+    """Runs a command and returns its exit code.
+
+    The code is 0; 2 for bad input, after a line on standard error; 130 when interrupted; 141 when the reader of its
+    output has closed the pipe.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # or printing a text that the locale can't encode would fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_directory()
         command()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own last flush fails as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush when Python exits fails as well
         return 128 + signal.SIGPIPE
     except UserError as error:
         print(f"error: {error.with_flags}", file=sys.stderr)

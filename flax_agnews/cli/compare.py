@@ -1,4 +1,4 @@
-"""A whole comparison for people: the experiment, its report, the final table on the screen."""
+"""Runs a comparison for the command line: the experiment, its report, and the final table in the terminal."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
     Raises:
         UserError: bad input.
         Lost: another process of the same experiment has ended.
-        Diverged: numbers of some runs were not finite; the report of all others is written.
-        KeyboardInterrupt: with the signal's number, after saving.
+        Diverged: some runs had NaN or infinite numbers; the report of all others is written first.
+        KeyboardInterrupt: after a signal, whose number is the argument, and after saving.
     """
     with sharing_failures():
         display, diverged = Display(), None
@@ -34,7 +34,7 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
         except Stopped as stop:
             if current_team().is_first:
                 display.note(f"{stop.where}; run the same command to go on")
-            current_team().meet()  # nobody leaves before the first has saved
+            current_team().meet()  # no process exits before the first one has saved
             raise KeyboardInterrupt(stop.signal) from None
         if current_team().is_first:
             _report(experiment)
@@ -44,7 +44,7 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
 
 
 def _report(experiment: Experiment) -> None:
-    """Report, table and figure, of a finished experiment."""
+    """Writes the report of a finished experiment and prints its table and files."""
     folder, display = experiment.folder.path, experiment.display
     written = write_report(folder)
     experiment.publish(folder / "accuracy_curves.png")

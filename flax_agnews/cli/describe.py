@@ -1,4 +1,4 @@
-"""`flax-agnews describe`: prints which parameters the chosen strategies train, and how fast."""
+"""`flax-agnews describe`: prints which parameters the chosen strategies train, at which learning rates."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Prints a table for each chosen strategy; returns the exit code: 0, or 2 for bad input.
 
     Args:
-        arguments: the flags of training, of which those of the model, the strategies and their rates matter.
+        arguments: the flags of training; those of model, strategies, and learning rates matter.
         prog: the command's name in its help.
     """
     return common.exit_code(lambda: _describe(arguments, prog))

@@ -1,4 +1,4 @@
-"""The help of training: a first page of the settings that most people touch, and a page for each section."""
+"""The help texts of training: a first page with the most used settings, and a page for each section."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ examples:
       --data.source train.csv --data.test_source test.csv --output runs/mine
 """
 
-# the settings that most people touch -> what they are, in at most 44 letters
+# most used settings -> description, in at most 44 characters
 _USUAL: Mapping[str, str] = {
     "model.name": "hub id, or folder with a model",
     "model.from_config": "random weights of these sizes instead",
@@ -32,15 +32,15 @@ _USUAL: Mapping[str, str] = {
     "data.text_column": "column of the texts",
     "data.label_column": "column of the labels",
     "data.max_length": "most tokens of a text; longer ones are cut",
-    "data.limit_train": "use only so many training texts",
+    "data.limit_train": "use only this many training texts",
     "train.epochs": "passes over the training texts",
     "train.batch_size": "texts per update",
     "train.runs": "runs of each strategy, with different seeds",
     "train.seed": "seed of the first run",
-    "train.schedule": "or linear, cosine: how the rate falls",
-    "train.warmup_fraction": "share of the updates in which it climbs",
-    "train.micro_batch_tokens": "tokens at once; lower it to save memory",
-    "search.trials": "learning rates tried first, by validation",
+    "train.schedule": "or linear, cosine: learning rate over time",
+    "train.warmup_fraction": "share of the updates in which it rises",
+    "train.micro_batch_tokens": "tokens computed at once; lower: less memory",
+    "search.trials": "learning rates to try first; 0: no search",
     "full.learning_rate": "each strategy has its own: --help lora",
     "parallel.devices": "devices used; null is all",
     "tracking.wandb": "log to Weights & Biases: online, disabled",
@@ -48,7 +48,7 @@ _USUAL: Mapping[str, str] = {
 
 
 def help_request(arguments: Sequence[str]) -> str | None:
-    """The section after `--help`: empty for the first page, None where no help is asked for."""
+    """The section after `--help`: empty for the first page; None if there is no `--help`."""
     for place, argument in enumerate(arguments):
         if argument.startswith("--help="):
             return argument.removeprefix("--help=")
@@ -63,9 +63,9 @@ def training_help(asked: str, prog: str, sections: Mapping[str, type], strategie
 
     Args:
         asked: a section's name, `all`, or empty for the first page.
-        prog: the command.
-        sections: name -> dataclass of its settings, those of the strategies last.
-        strategies: which of the sections are of strategies.
+        prog: name of the command.
+        sections: section -> dataclass of its settings, those of strategies last.
+        strategies: names of the sections that belong to strategies.
 
     Raises:
         UserError: there is no such section.
@@ -86,21 +86,21 @@ def _first_page(prog: str, sections: Mapping[str, type], strategies: Sequence[st
     }
     lines = [
         _INTRODUCTION.format(prog=prog),
-        "what is run, and where:",
+        "what to run, and where to save it:",
         _row("--config NAME", f"YAML file, or {', '.join(NAMES)}"),
         _row("--strategy all", "full,prompt,partial, or others: see below"),
-        _row("--output runs/ag_news", "folder for all that is made"),
+        _row("--output runs/ag_news", "folder for runs, results and report"),
         _row("--overwrite", "start over in a folder that is in use"),
         _row("--print_config", "print all settings as YAML, and stop"),
         _row("--list_strategies", "print what each strategy trains, and stop"),
         "",
-        "settings that most people touch, with their defaults:",
+        "most used settings, with their defaults:",
         *(_row(f"--{name} {defaults[name]}", text) for name, text in _USUAL.items()),
         "",
-        "--help SECTION lists all settings of a section, --help all those of all.",
+        "--help SECTION lists the settings of a section, --help all those of all of them.",
         *_wrapped(f"  sections    {', '.join(shared)}", " " * 14),
         *_wrapped(f"  strategies  {', '.join(strategies)}", " " * 14),
-        "  --strategy takes their names with commas between, or every.",
+        "  --strategy takes their names, separated by commas, or every.",
         "",
         "Afterwards: flax-agnews predict, evaluate, export, report; each has its --help.",
     ]
@@ -108,7 +108,7 @@ def _first_page(prog: str, sections: Mapping[str, type], strategies: Sequence[st
 
 
 def _section(name: str, kind: type) -> str:
-    """All settings of a section: values, default and text of each."""
+    """The help page of a section: values, default and description of each setting."""
     lines = _wrapped(f"{name}: {introduction(kind)}")
     for setting in documented(kind):
         head = f"  --{name}.{setting.name} {setting.values}"

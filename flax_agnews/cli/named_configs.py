@@ -1,4 +1,4 @@
-"""The configurations that come with the package, which `--config` takes by name from any folder."""
+"""The configuration files that are part of the package: `--config NAME` finds them from any working directory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def with_paths(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments with the file's path wherever `--config` has the name of a configuration."""
+    """Command-line arguments in which `--config NAME` is replaced by the path of that named configuration."""
     made: list[str] = []
     for argument in arguments:
         if made and made[-1] == "--config":
@@ -25,10 +25,10 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
 
 
 def config_path(given: str) -> Path:
-    """The file of a named configuration, or the path that was given.
+    """The file of a named configuration, or `given` as a path.
 
     Raises:
-        UserError: there is no such file, with the named configuration that may be meant.
+        UserError: there is no such file; the message suggests similar named configurations.
     """
     if given in NAMES:
         return FOLDER / f"{given}.yaml"

@@ -1,1 +1,1 @@
-"""Texts and labels, from their source to fixed-shape batches."""
+"""Reads texts and labels, tokenizes them, and makes batches of fixed shapes."""

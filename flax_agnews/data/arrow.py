@@ -14,11 +14,11 @@ from flax_agnews.errors import UserError, first_line, shown
 from flax_agnews.system.files import parse_json
 from flax_agnews.system.machine import machine_memory
 
-_DEEPEST = 10  # columns inside of one another that have names
+_DEEPEST = 10  # levels of nested columns that can be named
 
 
 def parquet_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Reads a Parquet file in chunks; one row group of the file is in memory at a time."""
+    """Reads a Parquet file in chunks, with one of its row groups in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -28,7 +28,7 @@ def parquet_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
         heads = _heads(schema, how)
         if how.whole:
             _check_claims(path, metadata, heads or ())
-        # As a dictionary, a string that stands in a million rows is read once.
+        # Dictionary columns hold a string that occurs in a million rows only once.
         strings = [name for name in heads or () if name in _strings(metadata)]
         with pq.ParquetFile(path, metadata=metadata, read_dictionary=strings) as file:
             batches = file.iter_batches(batch_size=size, columns=heads) if metadata.num_rows and heads != [] else ()
@@ -38,7 +38,7 @@ def parquet_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
 
 
 def saved_parts(folder: Path) -> dict[str, Part] | None:
-    """The splits of a folder that `save_to_disk` wrote, a single one under the empty name; None for other folders."""
+    """Split name -> rows of a folder that `save_to_disk` wrote; a single split is named "". None if it isn't one."""
     if not any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
         return None
     import pyarrow as pa
@@ -53,7 +53,7 @@ def saved_parts(folder: Path) -> dict[str, Part] | None:
 
 
 def dataset_part(place: str, dataset: Any) -> Part:
-    """All rows of a `datasets.Dataset`, with its columns' stored values."""
+    """The rows of a `datasets.Dataset`, with undecoded values."""
     return partial(_dataset_chunks, place, dataset)
 
 
@@ -73,7 +73,7 @@ def _dataset_chunks(place: str, dataset: Any, size: int, how: Reading) -> Iterat
 
 
 def _chunks(place: str, schema: Any, batches: Iterable[Any], rows: int) -> Iterator[Chunk]:
-    """Turns Arrow batches into chunks; gives one empty chunk where there are none."""
+    """Makes chunks of Arrow batches; at least one, which is empty if there are no rows."""
     import pyarrow as pa
 
     fields = {field.name: _inner(field.type, _DEEPEST) for field in schema}
@@ -94,7 +94,7 @@ def _chunks(place: str, schema: Any, batches: Iterable[Any], rows: int) -> Itera
 
 
 def _heads(schema: Any, how: Reading) -> list[str] | None:
-    """Top-level columns to be read; None for all, and [] where a wanted column is missing."""
+    """Top-level columns to read; None for all, and [] if a wanted column is missing."""
     if not how.only:
         return None
     fields = {field.name: _inner(field.type, _DEEPEST) for field in schema}
@@ -113,7 +113,7 @@ def _inner(kind: Any, depth: int) -> dict[str, Any] | None:
 
 
 def _declared(schema: Any) -> Callable[[str], list[str] | None]:
-    """Class names by column, where `datasets` wrote a ClassLabel into the schema."""
+    """A function that gives a column's class names if `datasets` wrote a ClassLabel into the schema, else None."""
     try:
         features = parse_json(schema.metadata[b"huggingface"].decode())["info"]["features"]
     except (TypeError, KeyError, ValueError):
@@ -136,7 +136,7 @@ def _strings(metadata: Any) -> set[str]:
 
 
 def _check_claims(path: Path, metadata: Any, heads: Sequence[str]) -> None:
-    """Raises a `UserError` for a Parquet file whose metadata claim more than fits into memory, before reading it."""
+    """Raises a `UserError` if a Parquet file is too large for the memory according to its metadata."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in heads)
@@ -147,7 +147,7 @@ def _check_claims(path: Path, metadata: Any, heads: Sequence[str]) -> None:
 
 
 class _Values:
-    """Converts columns to Python values; equal strings of a dictionary column become one object in all batches."""
+    """Converts columns to Python values; equal strings of a dictionary column become the same object in all batches."""
 
     def __init__(self, place: str) -> None:
         self._place = place

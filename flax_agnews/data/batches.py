@@ -1,8 +1,8 @@
-"""Makes fixed-shape batches of ragged texts: pure functions of (seed, epoch, step), shapes planned before training.
+"""Packs texts of different lengths into batches of a few fixed shapes, which are planned before training.
 
-A batch has one flat token axis per device and micro-batch: texts follow each other, the longest first, with padding
-only at the end of the axis. Attention works on blocks of `BLOCK` tokens, which look back as far as the texts in them
-reach: little for the short texts at the end.
+A batch is a pure function of (seed, epoch, step). It has one flat token axis per device and micro-batch: texts follow
+each other, the longest first, with padding only at the end of the axis. Attention is computed for blocks of `BLOCK`
+tokens, each over as many earlier blocks as its texts reach back: few for the short texts at the end.
 """
 
 import copy
@@ -19,7 +19,7 @@ from flax_agnews.data.shapes import BLOCK, LEVELS, Need, Shape, choose, extended
 from flax_agnews.data.tokens import Ragged
 
 PADDING = -1
-"""`text` of a token that belongs to no text."""
+"""Value of `Batch.text` for padding tokens."""
 
 
 @partial(
@@ -32,17 +32,16 @@ class Batch:
     """A batch of texts on a flat token axis. Leading axes, where present: [devices, micro_batches].
 
     Attributes:
-        ids: [tokens] int32, token ids; or [tokens, embd], what enters layer `depth`.
-        text: [tokens] int32, the slot that the token's text has on this device; `PADDING` where there is none.
-        position: [tokens] int32, place of the token in its text, from 0.
-        last: [slots] int32, index on the token axis of each text's last token: the one that is pooled.
+        ids: [tokens] int32, token ids; or [tokens, embd], the input of layer `depth`.
+        text: [tokens] int32, the slot of the token's text on this device; `PADDING` for padding tokens.
+        position: [tokens] int32, position of the token in its text, from 0.
+        last: [slots] int32, index on the token axis of each text's last token, which is pooled.
         number: [slots] int32, the text's number in the whole batch, which seeds its dropout on any device.
-        label: [slots] int32.
+        label: [slots] int32, class number of the text.
         weight: [slots] float32, weight of the text in the training loss, 1 by default; 0 for an empty slot.
-        reach: how many leading blocks look back so far, as in `Shape` (static).
-        depth: layers that `ids` have been through (static); 0 for token ids.
-        stride: distance in tokens between the beginnings of texts (static), which then attend separately; 0 where
-            texts follow each other directly.
+        reach: number of leading blocks for each level of lookback, as in `Shape` (static).
+        depth: number of layers that `ids` have passed through (static); 0 for token ids.
+        stride: distance in tokens between the starts of texts (static), each in a row of its own; 0 for packed texts.
     """
 
     ids: Any
@@ -57,9 +56,9 @@ class Batch:
     stride: int = 0
 
 
-@lru_cache(maxsize=16)  # every step of an epoch asks for it, by each of the seeds that train together
+@lru_cache(maxsize=16)  # needed in every step, for each of the seeds that train together
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Random order of the texts in an epoch: [size], read-only; a pure function of its arguments."""
+    """Random order of the texts in an epoch, a pure function of its arguments: [size] int, read-only."""
     order = np.random.Generator(np.random.Philox(key=[seed, 0xBA7C4], counter=[0, 0, 0, epoch])).permutation(size)
     order.setflags(write=False)
     return order
@@ -94,23 +93,24 @@ def deal(lengths: np.ndarray, shards: int) -> list[np.ndarray]:
 
 
 def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch_tokens: int) -> int:
-    """Number of micro-batches with which each has at most `micro_batch_tokens` tokens a device in the largest batch.
+    """Number of micro-batches per batch, so that in the largest batch each has about `micro_batch_tokens` per device.
 
-    All batches have the same number, since distributed to more shards a batch may need more slots than planned.
+    All batches have the same number, since a batch in more shards may need more slots than planned. `batches` has the
+    [texts] token counts of each.
     """
     most = max(int(lengths.sum()) for lengths in batches)
     return max(1, -(-most // (devices * micro_batch_tokens)))
 
 
 def measure(lengths: np.ndarray, devices: int, micro_batches: int) -> Need:
-    """Smallest shape that holds texts of these lengths, distributed to devices and micro-batches."""
+    """The smallest shape that holds a batch with texts of these lengths, on so many devices and micro-batches."""
     dealt = deal(lengths, devices * micro_batches)
     reach = np.max([_reach(lengths[shard]) for shard in dealt], axis=0)
     return Need(max(map(len, dealt)), micro_batches, tuple(reach.tolist()))
 
 
 def _reach(lengths: np.ndarray) -> np.ndarray:
-    """Number of leading blocks that look back at least so far, for each of `LEVELS`, with texts in this order."""
+    """`Shape.reach` for texts of these lengths, packed in this order: [levels]."""
     ends = np.cumsum(lengths)
     last = (ends - 1) // BLOCK
     back = last - (ends - lengths) // BLOCK
@@ -131,9 +131,9 @@ def assemble(
     """Makes a NumPy batch of `shape` from rows of the data, with leading axes [devices, micro_batches].
 
     Args:
-        data, labels: all texts of the split.
+        data, labels: all texts of the split, and their class numbers.
         rows: row numbers of the batch's texts.
-        shape: a planned shape that holds them.
+        shape: a planned shape that is large enough for them.
         devices: number of devices.
         weights: [all texts] weight of each in the loss; 1 by default.
     """
@@ -175,19 +175,19 @@ def _flat(
 
 
 class TrainBatches:
-    """Training batches, `batch(seed, epoch, step)`, in a few shapes planned over all seeds and epochs.
+    """Training batches, `batch(seed, epoch, step)`, in a few shapes planned for all seeds and epochs.
 
-    More epochs don't change the shapes of the first ones, since a shape decides the last digits of an update: where no
-    shape holds a batch of a later epoch (`planned_epochs`), a shape is added.
+    Planning more epochs doesn't change the shapes of the first epochs, since a shape influences the rounding of an
+    update: if a batch of a later group of epochs (`planned_epochs`) fits in no shape, a shape is added.
 
     Args:
-        data, labels: the training texts.
-        batch_size: texts of an update.
+        data, labels: the training texts, and their class numbers.
+        batch_size: texts per update.
         seeds, epochs: the seeds, and the number of epochs, to plan for.
         devices: number of devices that share a batch.
         micro_batch_tokens: largest number of tokens of a micro-batch on one device.
-        most_shapes: largest number of shapes; many more epochs may add one or two.
-        together: number of seeds that train at once: their batches have one shape, and share the limit of tokens.
+        most_shapes: largest number of shapes for the first epochs; later epochs may add one or two.
+        together: number of seeds that train at once: their batches have the same shape, and share the token limit.
         weights: [texts] weight of each in the loss; 1 by default.
 
     Attributes:
@@ -232,10 +232,10 @@ class TrainBatches:
             for need, update in zip(needs[epoch], self._updates(epoch), strict=True)
         )
         self.waste = 1 - len(seeds) * epochs * int(data.lengths.sum()) / (computed * devices)
-        """Share of the computed tokens that belong to no text, over all planned batches."""
+        """Share of padding among the computed tokens, over all planned batches."""
 
     def _updates(self, epoch: int) -> list[list[np.ndarray]]:
-        """Lengths of each seed's texts, for each update of each group of seeds in an epoch."""
+        """For each update of each group of seeds in an epoch: [texts] tokens of each text, for each seed."""
         size = len(self.labels)
         return [
             [self.data.lengths[rows] for rows in update]
@@ -244,13 +244,13 @@ class TrainBatches:
         ]
 
     def cut(self, steps: int) -> "TrainBatches":
-        """The same batches with only the first so many of each epoch."""
+        """A copy with only the first `steps` batches of each epoch."""
         other = copy.copy(self)
         other.steps_per_epoch = steps
         return other
 
     def rows(self, seed: int, epoch: int, step: int) -> np.ndarray:
-        """Row numbers of the texts of an update."""
+        """Row numbers of the texts in an update; `step` counts from 0 in each epoch."""
         order = permutation(seed, epoch, len(self.labels))
         return order[step * self.batch_size : (step + 1) * self.batch_size]
 
@@ -261,7 +261,7 @@ class TrainBatches:
     def joint_batch(self, seeds: Sequence[int], epoch: int, step: int) -> tuple[Shape, Batch]:
         """The batches of several seeds in one shape: leading axes [devices, seeds, micro_batches].
 
-        Each is the batch of the seed's run alone; with one seed there is no axis [seeds].
+        Each is the batch that the seed would have if it trained alone. With one seed there is no axis [seeds].
         """
         rows = [self.rows(seed, epoch, step) for seed in seeds]
         shape = choose(joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
@@ -270,11 +270,11 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Evaluation batches: every text once, batched by length, so that attention of short texts is cheap.
+    """Evaluation batches: each text once, sorted by length, so that attention of short texts is cheap.
 
     Args:
-        data, labels: the texts.
-        batch_size: texts of a batch, on average.
+        data, labels: the texts, and their class numbers.
+        batch_size: texts per batch, on average.
         devices, micro_batch_tokens: as in `TrainBatches`.
     """
 

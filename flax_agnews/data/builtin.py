@@ -1,8 +1,8 @@
-"""The builtin corpus: invented news stories on four topics, the same on every machine, without a network.
+"""Generates the builtin corpus: invented news stories on four topics, the same on every machine, without a network.
 
 Each sentence of a story is about its topic or, seldom, about another one, and mixes words of that topic with
-words that all topics share; a few labels are wrong. So no single word decides the class, and no classifier
-reaches 100 %.
+words that all topics share; a few labels are wrong. Therefore no single word decides the class, and no classifier
+reaches an accuracy of 100 %.
 """
 
 import re
@@ -26,7 +26,7 @@ _OFF_TOPIC = 0.06  # share of sentences about the story's other topic
 _OFF_CONTEXT = 0.25  # share of closing phrases about any topic
 _SHARED_SUBJECT, _SHARED_ACTION, _SHARED_CONTEXT = 0.35, 0.3, 0.45
 _EVENT = 0.25  # share of sentences about an event instead of people
-# Shapes of a story (headline? sentences) and their cumulative shares.
+# Forms of a story: (cumulative share, whether it has a headline, number of sentences).
 _SHAPES = (
     (0.08, True, 0),
     (0.14, False, 1),
@@ -55,7 +55,7 @@ def load(config: DataConfig) -> Found:
 
 
 def generate(rows: int, noise: float = NOISE, seed: int = _SEED) -> tuple[list[str], list[int]]:
-    """Generates `rows` different texts with labels; a share `noise` of the labels is wrong, whatever the texts."""
+    """Generates `rows` different texts with labels; a share `noise` of the labels, chosen at random, is wrong."""
     writer = _Writer(np.random.default_rng(seed))
     stories: dict[str, int] = {}  # text -> label, in order of writing
     while len(stories) < rows:
@@ -68,7 +68,7 @@ def generate(rows: int, noise: float = NOISE, seed: int = _SEED) -> tuple[list[s
 
 @dataclass(frozen=True)
 class _Sentence:
-    """Parts of a sentence; all but the verb are in their final form, and `context` may be empty."""
+    """The parts of a sentence, all but the verb in their final form; `context` may be empty."""
 
     subject: str
     verb: str
@@ -77,7 +77,7 @@ class _Sentence:
 
 
 class _Writer:
-    """Generates stories; uses only `random()`, the method of NumPy's generators least likely to change its numbers."""
+    """Generates stories, using only the method `random()`, whose numbers are least likely to change in later NumPy."""
 
     def __init__(self, generator: np.random.Generator):
         self._random: Callable[[], float] = generator.random

@@ -1,4 +1,4 @@
-"""The words of the builtin corpus. Every story in it is invented; `builtin.py` puts the words together.
+"""The words from which `builtin.py` generates the stories of the builtin corpus, all of which are invented.
 
 Phrases are separated by semicolons. An action is `verbs | objects`: any of its verbs combines with any of its
 objects. `win:won` gives an irregular past; a line that ends in a semicolon continues on the next.
@@ -16,7 +16,7 @@ class Scene(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """The words of one class. Its `people` and those of `SHARED` share their actions; `events` have their own."""
+    """The words of one class. Subjects and actions of `people` combine with those of `SHARED`; `events` don't."""
 
     name: str
     people: Scene

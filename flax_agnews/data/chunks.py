@@ -1,4 +1,4 @@
-"""Chunks, consecutive rows of a file: the common result of all readers, from which texts and labels are taken."""
+"""`Chunk`, consecutive rows of a file: the common result of all readers, from which texts and labels are taken."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from flax_agnews.system.machine import machine_memory
 
 T = TypeVar("T")
 
-_MOST = 1 << 25  # bytes after which a chunk ends, however few rows it has
-_WHOLE = 1 << 14  # rows of a chunk where all of them are kept
-_ROW = 100  # bytes of memory that a row takes besides its characters, about
+_MOST = 1 << 25  # bytes after which a chunk ends, even if it has few rows
+_WHOLE = 1 << 14  # rows per chunk when a whole file is read into memory
+_ROW = 100  # approximate bytes of memory per row, besides its characters
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Reading:
     """Options for reading a file.
 
     Attributes:
-        wanted: columns that will be used; a CSV's delimiter is found such that its header has them.
-        only: read no other columns; by default all are read, so that they can be written again.
-        whole: all rows will be in memory at once; a file that can't fit is refused before reading.
-        delimiter: of CSV files, one character or `tab`; None finds it in the header.
+        wanted: columns that will be used; the delimiter of a CSV file is detected such that its header has them.
+        only: whether to read only these columns; by default all are read, so that they can be written again.
+        whole: whether all rows will be in memory at once; files that can't fit are then refused before reading.
+        delimiter: delimiter of CSV files, one character or `tab`; None detects it in the header.
     """
 
     wanted: Sequence[str] = ()
@@ -40,17 +40,17 @@ class Chunk:
 
     Attributes:
         place: path of the file.
-        columns: names of the columns; in a JSON file those of the first row.
-        records: the rows, in the form of the file's format.
+        columns: names of the columns; for a JSON file those of its first row.
+        records: the rows, as the reader and writer of the file's format represent them.
         numbers: number of each row in the file, from 1.
         unit: the unit of `numbers`, such as `line`.
         done: share of the file that has been read.
-        column: name -> its values.
-        fields: column -> its nested columns by name, where it has some.
-        declared: column -> class names that its type declares.
-        typed: whether the columns have types, so that null means an unlabelled row rather than a mistake.
-        delimiter: a CSV file's delimiter.
-        array: whether the file is one JSON array.
+        column: function from a column's name to its values.
+        fields: column -> its nested columns by name, if it has any.
+        declared: function from a column's name to the class names that its type declares, or None.
+        typed: whether columns have types, in which case null means an unlabelled row; otherwise it is an error.
+        delimiter: the delimiter of a CSV file.
+        array: whether the file is one JSON array rather than lines of JSON.
     """
 
     place: str
@@ -67,15 +67,15 @@ class Chunk:
     array: bool = False
 
     def rows(self, texts: Sequence[str], label: str | None = None, section: str = "") -> Rows:
-        """Unchanged texts, and labels where a column is named; rows with null labels in typed columns are left out.
+        """The unchecked texts and labels; rows with null labels in typed columns are left out.
 
         Args:
-            texts: column of the texts; two for pairs. Dots lead into nested columns: `meta.text`.
-            label: column of the labels.
+            texts: column of the texts; two for pairs. Nested columns are written with dots: `meta.text`.
+            label: column of the labels; None reads no labels.
             section: prefix of setting names in errors, such as `data.`.
 
         Raises:
-            UserError: a column is missing, or there are several of that name.
+            UserError: a column is missing, or several have that name.
         """
         wanted = [("text_column", text) for text in texts] + ([("label_column", label)] if label is not None else [])
         check_columns(self.place, self.columns, wanted, section, self.fields, self.delimiter)
@@ -104,11 +104,11 @@ Added = Mapping[str, list[str] | np.ndarray]
 """New columns of a chunk: name -> values, strings or float32."""
 
 Write = Callable[[Chunk, Added], None]
-"""Writes the next rows; all must come from a file of the same kind, and get the same new columns."""
+"""Writes the next chunk and its new columns. All chunks must have the same format and new columns."""
 
 
 def check_new(place: str, columns: Collection[str], added: Iterable[str]) -> None:
-    """Raises a `UserError` where a new column has the name of an existing one."""
+    """Raises a `UserError` if a new column has the name of an existing one."""
     if there := [name for name in added if name in columns]:
         raise UserError(
             f"{place}: has {listed(there)} already; name the new columns otherwise: {flag('prefix')} answered_"
@@ -121,13 +121,13 @@ def taken(values: Sequence[T], indices: Iterable[int]) -> list[T]:
 
 
 Part = Callable[[int, Reading], Iterator[Chunk]]
-"""The rows of a split or a file, at most so many at a time; at least one chunk, which may be empty."""
+"""Function that reads a split or file in chunks of at most so many rows; at least one chunk, which may be empty."""
 
 
 def grouped(
     records: Iterable[tuple[int, T]], size: int, read: Callable[[], int]
 ) -> Iterator[tuple[list[int], list[T]]]:
-    """Groups records into chunks: (row numbers, records), at least one chunk.
+    """Groups records into chunks of (row numbers, records); at least one, which may be empty.
 
     Args:
         records: pairs of a row number and a record.
@@ -148,13 +148,13 @@ def grouped(
 
 
 def whole(place: str, part: Part, texts: Sequence[str], label: str, delimiter: str | None) -> Rows:
-    """Reads all texts and labels of a file or split. UserError for more than half of the memory."""
+    """Reads all texts and labels of a file or split. UserError if they need more than half of the memory."""
     reading = Reading([*texts, label], only=True, whole=True, delimiter=delimiter)
     found: list[Rows] = []
     size = 0
     for chunk in part(_WHOLE, reading):
         rows = chunk.rows(texts, label, "data.")
-        if not chunk.typed:  # what a Parquet file holds is known before, and equal texts in it may be one
+        if not chunk.typed:  # Parquet files are checked before reading, and equal texts of them share memory
             size += sum(_ROW + sum(len(part) for part in parts(text)) for text in rows.texts)
         if size > machine_memory() // 2:
             raise UserError(f"{place}: the texts are more than half of this machine's memory")
@@ -163,5 +163,5 @@ def whole(place: str, part: Part, texts: Sequence[str], label: str, delimiter: s
 
 
 def parts(text: object) -> Sequence[str]:
-    """The strings of a text or pair; none of other values, which are refused later."""
+    """The strings in a text or pair of texts, without values of other types, which are refused later."""
     return [part for part in (text if isinstance(text, tuple) else (text,)) if isinstance(part, str)]

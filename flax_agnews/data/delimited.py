@@ -1,4 +1,4 @@
-"""Reads CSV and TSV files in chunks and writes them again, with unchanged fields."""
+"""Reads CSV and TSV files in chunks, and writes them again with added columns."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 
 
 def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Reads a file with a header in chunks. Quoted fields may hold line breaks; blank lines are skipped."""
+    """Reads a file with a header in chunks. Quoted fields may contain line breaks; blank lines are skipped."""
     with streams.reading(path) as text, _long_fields():
         lines = iter(text)
         skipped, first = _until_filled(lines)
@@ -40,7 +40,7 @@ def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
 
 
 def _until_filled(lines: Iterator[str]) -> tuple[list[str], str]:
-    """Reads up to the first line that isn't blank: (blank lines before it, that line); it is empty at the end."""
+    """Reads up to the first line that isn't blank: (blank lines before it, that line, or empty if there is none)."""
     blank: list[str] = []
     for line in lines:
         if line.strip("\r\n"):
@@ -50,7 +50,15 @@ def _until_filled(lines: Iterator[str]) -> tuple[list[str], str]:
 
 
 def _delimiter(header: str, tabs: bool, wanted: Sequence[str]) -> str:
-    """The delimiter with which a header has the wanted columns; else the format's, or one that splits the header."""
+    """Detects the delimiter: one with which the header has the wanted columns.
+
+    Without any such, it is the format's own if that splits the header, else the one that splits it most.
+
+    Args:
+        header: the header line.
+        tabs: whether the file is a TSV file.
+        wanted: names of columns that the header should have.
+    """
     own = "\t" if tabs else ","
     found = {mark: _fields(header, mark) for mark in dict.fromkeys([own, *_DELIMITERS])}
     fitting = [mark for mark, columns in found.items() if wanted and set(wanted) <= set(columns)]
@@ -67,7 +75,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 
 def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Iterates over (number of the record's first line, its fields); blank lines are skipped."""
+    """Iterates over (number of a record's first line, its fields), skipping blank lines."""
     reader, line = csv.reader(lines, strict=True, delimiter=delimiter), 1
     try:
         for fields in reader:
@@ -99,7 +107,7 @@ def writer(file: Any, stack: ExitStack) -> Write:
 
     Args:
         file: the binary file.
-        stack: closes what has to be closed before the file.
+        stack: closes the text wrapper before the file.
     """
     text = stack.enter_context(io.TextIOWrapper(file, encoding="utf-8", newline=""))
     begun: list[Callable[[list[Any]], None]] = []
@@ -116,7 +124,7 @@ def writer(file: Any, stack: ExitStack) -> Write:
 
 
 def _row_writer(file: io.TextIOWrapper, delimiter: str) -> Callable[[list[Any]], None]:
-    """Returns a function that writes a row such that it reads back unchanged."""
+    """Returns a function that writes a row, quoted such that it can be read back unchanged."""
     plain, quoted = (
         csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=how)
         for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)

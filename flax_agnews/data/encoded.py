@@ -1,4 +1,4 @@
-"""A tokenized corpus, which training and evaluation read."""
+"""A tokenized data set: token ids and labels of the splits for training, validation and test."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ class Split:
 
     Attributes:
         tokens: token ids of each text.
-        labels: [texts] int32.
+        labels: [texts] int32, class numbers.
     """
 
     tokens: Ragged
@@ -34,7 +34,7 @@ class Data:
 
     Attributes:
         name: name of the data set.
-        classes: class names; a label is an index into them.
+        classes: class names, in the order of class numbers.
         train, validation, test: the splits.
         notes: remarks on how texts and labels were read, for display and report.
     """
@@ -82,7 +82,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data
 
 
 def _special_note(corpus: Corpus, tokenizer: Tokenizer) -> list[str]:
-    """A remark on how names of special tokens in the texts were read; empty without any."""
+    """A remark on how special tokens in the texts were read, in a list; empty if there are none."""
     found = [tokenizer.special_in(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
     count, names = sum(count for count, _ in found), set[str]().union(*(names for _, names in found))
     contain = "text contains" if count == 1 else "texts contain"

@@ -1,4 +1,4 @@
-"""Local data sets: files in any format that `tables` reads, file patterns, and folders with splits."""
+"""Loads local data sets: files in any format that `tables` reads, glob patterns, and folders with splits."""
 
 import itertools
 from pathlib import Path
@@ -14,7 +14,7 @@ CLASSES_FILE = "classes.txt"
 
 
 def claims(source: str) -> bool:
-    """Whether `source` is local: it exists, or is written as a path, pattern or file name."""
+    """Whether `source` is local: it exists, or is written as a path, glob pattern or file name."""
     written_as_path = source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
     named = written_as_path or layout.is_pattern(source) or layout.format_of(source)[0]
     return not source or bool(named) or expanded(source).exists()
@@ -27,7 +27,7 @@ def is_single_file(source: str) -> bool:
 
 
 def load(config: DataConfig) -> Found:
-    """Reads the splits of a folder, or of files with `data.test_source`."""
+    """Reads the splits of a folder, or single files (`data.source` and `data.test_source`)."""
     path = expanded(config.source)
     if config.source and path.is_dir():
         return _load_folder(path, config)
@@ -78,12 +78,12 @@ def _files(source: str, setting: str) -> Part:
 
 
 def _class_names(path: Path) -> list[str] | None:
-    """Reads class names, one a line in the order of class numbers; None where there is no such file."""
+    """Reads class names, one per line in the order of class numbers; None if there is no such file."""
     if not path.exists():
         return None
     try:
         with streams.reading(path) as lines:
-            first = itertools.islice(lines, 2 * MOST_CLASSES)  # and blank lines
+            first = itertools.islice(lines, 2 * MOST_CLASSES)  # some may be blank
             names = "".join(line.rstrip("\r\n") + "\n" for line in first).strip("\n").split("\n")
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror or error}") from error

@@ -13,12 +13,12 @@ from flax_agnews.errors import UserError, flag, listed, shown
 
 
 def claims(source: str) -> bool:
-    """Whether `source` is a hub id: always, since this kind of source is asked last."""
+    """True, since this kind of source is tried last: anything else is a hub id."""
     return True
 
 
 def load(config: DataConfig) -> Found:
-    """Reads the configured splits of the hub data set `config.source`; class names come from the label's type."""
+    """Reads the configured splits of the hub data set `config.source`; the label column's type has the class names."""
     found = _load_dataset(config.source, config.config)
     chosen = splits.choose(config.source, list(found), config)
     rows = {split: _rows(f"{config.source} {name}", found[name], config) for split, name in chosen.items()}
@@ -43,7 +43,7 @@ def _load_dataset(name: str, config: str | None) -> Any:
     except (DatasetsError, HfHubHTTPError, ValueError, RuntimeError, FileNotFoundError) as error:
         _check_configuration(name, config)
         raise UserError(f"{name} can't be loaded from the hub: {shown(error, most=200)}") from error
-    except (ConnectionError, HTTPError) as error:  # HTTPError: whichever HTTP client the hub's library uses
+    except (ConnectionError, HTTPError) as error:  # HTTPError is that of the hub library's HTTP client
         ways = f"{flag('data.source')} FILE or DIR, or {flag('data.source')} builtin"
         raise UserError(f"{name} is not in the cache and the hub can't be reached. {offline(ways)}") from error
     except OSError as error:
@@ -51,13 +51,13 @@ def _load_dataset(name: str, config: str | None) -> Any:
 
 
 def _check_configuration(name: str, config: str | None) -> None:
-    """Raises a `UserError` that names the configurations where there are several, or not the one that is asked for."""
+    """Raises a `UserError` with the configurations if one must be chosen, or `config` is none of them."""
     import datasets
 
     try:
         with quiet():
             known = datasets.get_dataset_config_names(name)
-    except Exception:  # whatever else is wrong with it: the first error says so
+    except Exception:  # the caller reports the error of loading
         return
     if config not in known and (config is not None or len(known) > 1):
         given = "" if config is None else f"{flag('data.config')} {config}: "
@@ -67,7 +67,11 @@ def _check_configuration(name: str, config: str | None) -> None:
 
 
 def offline(ways: str) -> str:
-    """Advice where the hub can't be reached; says so where an environment variable switches it off."""
+    """Advice for when the hub can't be reached; also mentions HF_HUB_OFFLINE if it is set.
+
+    Args:
+        ways: the alternatives, such as `--model.name DIR`.
+    """
     from huggingface_hub import constants
 
     asked = "; or unset HF_HUB_OFFLINE, which keeps it from being asked" if constants.HF_HUB_OFFLINE else ""

@@ -1,4 +1,4 @@
-"""Reads files of JSON objects, one a line or in one array, in chunks, and writes them again."""
+"""Reads files of JSON objects, one per line or in one array, in chunks, and writes them with added columns."""
 
 import io
 import json
@@ -17,14 +17,14 @@ _EXAMPLE = 'must be a JSON object, such as {"text": "...", "label": 0}'
 
 
 def line_chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Reads a file with one JSON object a line in chunks; blank lines are skipped."""
+    """Reads a file with one JSON object per line in chunks; blank lines are skipped."""
     with streams.reading(path) as lines:
         records = ((lines.number, _object(f"{path} line {lines.number}", line)) for line in lines if line.strip())
         yield from _chunks(path, grouped(records, size, lambda: lines.bytes), "line", lines.done)
 
 
 def chunks(path: Path, size: int, how: Reading) -> Iterator[Chunk]:
-    """Reads a file in chunks that is one array of objects, or has one object a line."""
+    """Reads a file in chunks that is one array of objects, or has one object per line."""
     with streams.reading(path) as text:
         start = next((block.lstrip(_SPACE)[:1] for block in text.blocks() if block.strip(_SPACE)), "")
     if start != "[":
@@ -55,7 +55,7 @@ def _chunks(
 
 
 def _object(place: str, text: str) -> dict[str, object]:
-    """Parses a line as a JSON object. UserError where it is none."""
+    """Parses a line as a JSON object. UserError if it isn't one."""
     try:
         record = parse_json(text)
     except ValueError as error:
@@ -66,7 +66,7 @@ def _object(place: str, text: str) -> dict[str, object]:
 
 
 class _Array:
-    """Iterates over the objects of a JSON array without reading all of it, however it is split into lines.
+    """Iterates over the objects of a JSON array without reading the whole file, whatever its line breaks.
 
     Attributes:
         read: number of characters read so far.
@@ -111,7 +111,7 @@ class _Array:
                 break
             except RecursionError:
                 raise self._broken("nested too deep") from None
-            except ValueError as error:  # broken, or not whole yet
+            except ValueError as error:  # broken, or not read completely yet
                 if len(self._text) - self._at > streams.LONGEST:
                     raise self._broken(f"a value has more than {streams.LONGEST:,} characters") from None
                 if not self._more():
@@ -141,7 +141,7 @@ class _Array:
 
 
 def line_writer(file: Any, stack: ExitStack) -> Write:
-    """Writes chunks with new columns to a binary file, one object a line."""
+    """Writes chunks with new columns to a binary file, one object per line."""
     text = _text(file, stack)
 
     def write(chunk: Chunk, added: Added) -> None:
@@ -152,9 +152,9 @@ def line_writer(file: Any, stack: ExitStack) -> Write:
 
 
 def writer(file: Any, stack: ExitStack) -> Write:
-    """Writes chunks with new columns to a binary file, as an array or as lines, like the file that was read."""
+    """Writes chunks with new columns to a binary file, as an array or as lines like the file that was read."""
     text = _text(file, stack)
-    before: list[str] = []  # what stands before the next object of an array; empty before the first chunk
+    before: list[str] = []  # text before the next object of an array; empty list before the first chunk
 
     def write(chunk: Chunk, added: Added) -> None:
         if not before and chunk.array:

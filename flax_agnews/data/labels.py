@@ -1,8 +1,8 @@
 """Maps the values of a label column to classes: values are class names, or positions among the classes.
 
-The data source's declarations decide. Declared names (a ClassLabel column's, `classes.txt`, a trained run's classes)
-are matched first, exactly. Positions are read only where every label is an integer that is no name and lies within the
-classes. Anything else is an error that says both readings.
+Labels are first matched exactly with declared names (of a ClassLabel column, `classes.txt` or a trained run). They are
+read as positions only if every label is an integer within the range of the classes and no name. Mixtures are an error
+that explains both readings.
 """
 
 import math
@@ -19,7 +19,8 @@ from flax_agnews.data.rows import MOST_CLASSES, Rows
 from flax_agnews.errors import UserError, flag, listed, nearest, shown
 
 NEARLY = 0.9
-"""Share of 0 to n - 1 that the training labels must use to be read as positions where no names are declared."""
+"""Least share of the numbers 0 to n - 1 that must occur among training labels without declared names, for them to be
+read as positions."""
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0+)?\s*")
 _PLAIN = re.compile(r"\s*(0|[1-9][0-9]*)(\.0+)?\s*")  # an integer as programs write it: no sign, no zeros in front
@@ -37,10 +38,10 @@ class Classes:
 
     Attributes:
         names: class names, in the order of class numbers.
-        how: whether a label is one of the `names` or a position among them; `legacy` reads integers as positions and
-            everything else as names.
-        why: the reading in words, for people.
-        setting: the setting that chooses the reading, for errors.
+        how: whether labels are `names` or positions among them; `legacy` reads integers as positions and everything
+            else as names.
+        why: how labels were read, in words, for display and report.
+        setting: name of the setting that chooses the reading, for errors.
     """
 
     names: Sequence[str]
@@ -53,14 +54,14 @@ class Classes:
         return {name: number for number, name in enumerate(self.names)}
 
     def number(self, label: str) -> int | None:
-        """The class number of a label; None where it has none."""
+        """The class number of a label; None if it is no class."""
         position = None if self.how == "names" else integer(label)
         if position is None:
             return None if self.how == "positions" else self._index.get(label)
         return position if 0 <= position < len(self.names) else None
 
     def numbers(self, rows: Rows) -> np.ndarray:
-        """Class numbers of all rows: [rows] int32. UserError that names labels without a class."""
+        """Class numbers of all rows: [rows] int32. UserError if labels are no class, with these labels."""
         labels = read_labels(rows, as_names=self.how != "positions")
         found = {label: self.number(label) for label in dict.fromkeys(labels)}
         if unknown := [label for label, number in found.items() if number is None]:
@@ -91,9 +92,9 @@ def find_classes(
     """Determines the classes of a data set and the reading of its labels.
 
     Args:
-        train: the training rows; where no names are declared, their labels are the classes.
-        others: the rows of the other splits, read in the same way.
-        declared: class names in order, where the source declares them.
+        train: the training rows; if no names are declared, their distinct labels are the classes.
+        others: the rows of the other splits, whose labels are read in the same way.
+        declared: class names in order, if the source declares them.
         how: the setting `data.labels`.
 
     Raises:
@@ -118,13 +119,13 @@ def find_classes(
 def choose_reading(
     splits: Iterable[Rows], names: Sequence[str], how: How = "auto", setting: str = flag("data.labels")
 ) -> Classes:
-    """Chooses whether labels are read as the declared `names` or as positions among them.
+    """Decides whether labels are read as the declared `names` or as positions among them.
 
     Args:
         splits: all rows; may be an iterator that reads chunks.
         names: class names in order.
-        how: `names` or `positions` where a setting says so, else `auto`.
-        setting: that setting's name, for errors.
+        how: value of the setting; `auto` decides by the labels.
+        setting: name of the setting, for errors.
 
     Raises:
         UserError: labels have two readings, or a label has none.
@@ -135,7 +136,7 @@ def choose_reading(
     by_position = Classes(names, "positions", f"labels are positions among the {len(names)} declared names", setting)
     if how != "auto":
         return by_name if how == "names" else by_position
-    named, others = "", dict[str, str]()  # the first name; where the first of each integer that is no name stands
+    named, others = "", dict[str, str]()  # first label that is a name; other label -> place of its first row
     for rows in splits:
         for index, label in enumerate(read_labels(rows)):
             if by_name.number(label) is not None:
@@ -150,12 +151,12 @@ def choose_reading(
 
 
 def integer(label: str) -> int | None:
-    """A label as a whole number (`3`, ` 3`, `3.0`, `03`, `-1`); None where it is none."""
+    """A label as a whole number (`3`, ` 3`, `3.0`, `03`, `-1`); None if it isn't one."""
     return int(label.split(".")[0]) if _INTEGER.fullmatch(label) else None
 
 
 def read_labels(rows: Rows, as_names: bool = True) -> list[str]:
-    """Labels as texts: names as written, integers of any type as `3`.
+    """Labels as strings: names as written, integers of any type as `3`.
 
     Args:
         rows: the rows with the labels.
@@ -182,7 +183,7 @@ def _read_label(rows: Rows, index: int, label: object, names: Sequence[str] | No
 
 
 def _first_places(rows: Rows, as_names: bool) -> dict[str, str]:
-    """Every different label with the index of its first row."""
+    """Distinct label -> place of its first row, in order."""
     found: dict[str, str] = {}
     for index, label in enumerate(read_labels(rows, as_names)):
         if label not in found:
@@ -191,7 +192,7 @@ def _first_places(rows: Rows, as_names: bool) -> dict[str, str]:
 
 
 def _undeclared(distinct: Mapping[str, str], how: How) -> Classes:
-    """The classes where no names are declared: the different training labels."""
+    """The classes without declared names, determined from the distinct training labels (label -> place)."""
     numbers = {label: integer(label) for label in distinct}
     if how == "positions" or (how == "auto" and _dense(numbers)):
         size = _size(numbers, distinct)
@@ -223,7 +224,7 @@ def _whole(label: str) -> bool:
 
 
 def _dense(numbers: Mapping[str, int | None]) -> bool:
-    """Whether labels are the integers 0 to n - 1, each written in one plain way, with (nearly) none missing."""
+    """Whether labels are the integers 0 to n - 1, plainly written, nearly all of which occur (`NEARLY`)."""
     values = [number for number in numbers.values() if number is not None]
     if len(values) < len(numbers) or len(set(values)) < len(values):
         return False
@@ -232,7 +233,7 @@ def _dense(numbers: Mapping[str, int | None]) -> bool:
 
 
 def _twins(numbers: Mapping[str, int | None]) -> tuple[str, str] | None:
-    """Two labels that are the same whole number, such as `7` and `007`; None where there are none."""
+    """Two labels that are the same whole number, such as `7` and `007`; None if there are none."""
     seen: dict[int, str] = {}
     for label, number in numbers.items():
         if number is not None and seen.setdefault(number, label) != label:
@@ -241,7 +242,7 @@ def _twins(numbers: Mapping[str, int | None]) -> tuple[str, str] | None:
 
 
 def _size(numbers: Mapping[str, int | None], places: Mapping[str, str]) -> int:
-    """Number of classes where labels are positions."""
+    """Number of classes if labels are positions. UserError with the place of a label that can't be one."""
     for label, number in numbers.items():
         if number is None or not 0 <= number < MOST_CLASSES:
             allowed = f"must be 0 to {MOST_CLASSES - 1}, since {flag('data.labels')} positions asks for class numbers"
@@ -271,7 +272,7 @@ def _two_readings(label: str, place: str, named: str, by_position: Classes) -> s
 
 
 def _legacy(distinct: Mapping[str, str], declared: Sequence[str] | None) -> Classes:
-    """The classes as read before the setting `data.labels` existed: integers are positions, all else names."""
+    """The classes as read before the setting `data.labels` existed: integers are positions, everything else names."""
     numbers = {label: integer(label) for label in distinct}
     if None not in numbers.values():
         size = _size(numbers, distinct)

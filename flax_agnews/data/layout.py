@@ -1,4 +1,4 @@
-"""Finds the files of a data set: formats by suffix, files by pattern, and the splits of a folder."""
+"""Finds the files of a data set: formats by suffix, files by glob pattern, and the splits of a folder."""
 
 import glob
 import re
@@ -11,13 +11,13 @@ from flax_agnews.system.files import expanded
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _COMPRESSIBLE = (".csv", ".tsv", ".json", ".jsonl")  # Parquet is compressed inside
-_INFOS = "dataset_infos.json"  # of the hub, about the splits
+_INFOS = "dataset_infos.json"  # the hub's metadata, no data
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})(-[0-9a-f]{16})?")
-"""`train-00000-of-00002`, as the hub lays out large splits; older ones end in a hash."""
+"""File name of a shard on the hub, `train-00000-of-00002`; older ones end in a hash."""
 
 
 def format_of(name: str | Path) -> tuple[str, str]:
-    """Format and compression of a file by its suffixes, empty where it has none: `a.csv.gz` -> `.csv`, `.gz`."""
+    """Format and compression of a file by its suffixes: `a.csv.gz` -> `.csv`, `.gz`; empty if there is none."""
     path = Path(name)
     suffix, compression = path.suffix.lower(), ""
     if suffix in COMPRESSIONS:
@@ -37,7 +37,7 @@ def is_pattern(source: str) -> bool:
 
 
 def matching(source: str) -> list[Path]:
-    """Files that match a pattern, sorted by name. UserError where there are none."""
+    """Files that match a pattern, sorted by name. UserError if there are none."""
     paths = sorted(map(Path, glob.glob(str(expanded(source)), recursive=True)))
     if not paths:
         raise UserError(f"{source}: matches no file")
@@ -45,7 +45,7 @@ def matching(source: str) -> list[Path]:
 
 
 def configured(folder: Path, config: str | None) -> Path:
-    """The folder of the chosen configuration, where the data set has several."""
+    """The folder of the chosen configuration in a data set's folder; the folder itself if `config` is None."""
     if config is None:
         return folder
     found = [place / config for place in (folder, folder / "data") if (place / config).is_dir()]
@@ -66,9 +66,9 @@ def splits_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def complete(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    """Sorts the files of one split. UserError where several files claim to be it, or shards are missing."""
+    """The files of one split, sorted. UserError if several files could be the split, or shards are missing."""
     if len({path.parent for path in paths}) == 1 and len({_split(path) for path in paths}) > 1:
-        return sorted(paths)  # a folder of the split's own, with files of any names
+        return sorted(paths)  # the split is a folder with files of any names
     shards = [(_SHARD.fullmatch(_stem(path)), path) for path in paths]
     if len(paths) == 1 and shards[0][0] is None:
         return list(paths)
@@ -95,7 +95,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Entries of a folder without hidden ones; none where there is no such folder."""
+    """Entries of a folder that aren't hidden, sorted; none if it isn't a folder."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Unchecked rows, the common result of all data sources, and the checks that apply to all of them."""
+"""`Rows`, the unchecked rows that all data sources give, and the checks that apply to all of them."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ class Rows:
     """The rows of one split, with texts and labels not checked yet.
 
     Args:
-        place: File, or hub id and split, for messages.
-        texts: Values of the text column; tuples where there are two.
+        place: File, or hub id and split, for errors.
+        texts: Values of the text column; tuples of two values for pairs.
         labels: Values of the label column.
         numbers: Number of each row in `place`, from 1.
         unit: The unit of `numbers`, such as `line`.
-        names: Class names that the label column's own type declares (ClassLabel): its labels are positions in them.
+        names: Class names that the label column's type declares (ClassLabel); labels are then positions among them.
         unlabelled: Number of rows left out because they have no label.
-        files: For rows of several files, the index of each file's first row, and its place and unit.
+        files: For rows of several files: (index of the file's first row, its place and unit) of each.
     """
 
     place: str
@@ -54,9 +54,9 @@ class Found:
 
     Attributes:
         splits: name of a split -> its rows.
-        names: class names declared in a file of their own (`classes.txt`).
+        names: class names declared in a separate file (`classes.txt`).
         notes: remarks on how the data were read, for display and report: `3 rows without label`.
-        chosen: name of a split -> the source's own name for it, where it has one.
+        chosen: name of a split -> the name that the source has for it, if any.
     """
 
     splits: Mapping[str, Rows]
@@ -66,7 +66,7 @@ class Found:
 
 
 def joined(place: str, parts: Sequence[Rows]) -> Rows:
-    """Joins the rows of several chunks or files. UserError unless they declare the same class names."""
+    """Concatenates the rows of several chunks or files. UserError unless all declare the same class names."""
     first, files, rows = parts[0], list[tuple[int, str]](), 0
     for part in parts:
         if part.names != first.names:
@@ -85,7 +85,7 @@ def joined(place: str, parts: Sequence[Rows]) -> Rows:
 
 
 def path_in(fields: Mapping[str, Any], name: str) -> list[str]:
-    """The path to a nested column, `meta.label` -> meta, label; empty where there is no such column."""
+    """The path to a nested column, `meta.label` -> meta, label; empty if there is no such column."""
     if name in fields:
         return [name]
     for key, inner in fields.items():
@@ -112,7 +112,7 @@ def check_columns(
         wanted: (name of a setting, the column it names) for each column.
         section: prefix of setting names in errors.
         fields: column -> its nested columns by name.
-        delimiter: the CSV's delimiter, where the columns come from a CSV's header.
+        delimiter: the delimiter, if the columns come from the header of a CSV file.
     """
     if not columns:
         raise UserError(f"{place} is empty: rows with a text and a label are needed")
@@ -131,7 +131,7 @@ def check_columns(
 
 
 def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, delimiter: str) -> str:
-    """A hint for a CSV whose first line has none of the columns."""
+    """A hint for a CSV file whose first line has none of the wanted columns."""
     header = f". If its first line is no header, put one above it: {delimiter.join(wanted).replace(chr(9), ' (tab) ')}"
     split = (
         f". If other characters are between columns: {flag(section + 'delimiter')} CHARACTER"
@@ -142,12 +142,12 @@ def _no_header(columns: Sequence[str], wanted: Sequence[str], section: str, deli
 
 
 def side_by_side(columns: Sequence[Sequence[object]]) -> Sequence[object]:
-    """Values of one text column, or tuples of the values of two."""
+    """The values of one text column, or tuples of the values of two."""
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
 def checked_texts(rows: Rows) -> list[Text]:
-    """Returns the texts unchanged. UserError where one is missing or is no text; empty texts are allowed."""
+    """The texts, unchanged. UserError if one is missing or isn't a string; empty texts are allowed."""
     if not rows.texts:
         raise UserError(f"{rows.place} has no rows: at least one text and its label are needed")
     texts: list[Text] = []
@@ -158,7 +158,7 @@ def checked_texts(rows: Rows) -> list[Text]:
         else:
             texts.append(_checked(rows, index, value, "text"))
     size = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
-    if size > machine_memory() // 2:  # a few strings may stand in a great many rows
+    if size > machine_memory() // 2:  # a few distinct strings may occur in many rows
         raise UserError(f"{rows.place}: {size / 1e9:,.0f} GB of texts are more than half of this machine's memory")
     return texts
 

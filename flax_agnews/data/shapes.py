@@ -1,4 +1,4 @@
-"""Plans the few batch shapes that training compiles, such that padding costs least."""
+"""Plans the few batch shapes for which training is compiled, such that padding costs least."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,14 +9,14 @@ BLOCK = 32
 """Tokens in a block of local attention (measured on a 2-core CPU: 32 beats 16, 64 and 128 on AG News lengths)."""
 
 LEVELS = tuple(2**i for i in range(1, 12))
-"""How many blocks a block of attention may look back: 2, 4, 8 ..., as far as 65,537 tokens. (A level of one block would
-save a thousandth of a step on news, and compile a quarter longer.)"""
+"""Numbers of earlier blocks that a block may attend to: 2, 4, 8 ..., for texts of up to 65,537 tokens. (One block would
+save 0.1 % of a step on news texts, and take 25 % longer to compile.)"""
 
 LOOKBACK_COST = 0.03
-"""Cost of looking back one block more, in units of all else that a block costs (measured as above, at 768 wide)."""
+"""Cost of attending to one more earlier block, relative to all other costs of a block (measured at width 768)."""
 
 
-_EPOCHS, _UPDATES = 5, 5000  # that are planned together at first: so many epochs, or of so many updates
+_EPOCHS, _UPDATES = 5, 5000  # largest number of epochs, and of updates, in the first group that is planned together
 
 
 class Shape(NamedTuple):
@@ -25,7 +25,8 @@ class Shape(NamedTuple):
     Attributes:
         slots: largest number of texts in a micro-batch on one device.
         micro_batches: number of micro-batches that a device computes one after the other.
-        reach: for each of `LEVELS`, number of leading blocks that look back at least so far; the first counts all.
+        reach: for each of `LEVELS`, number of leading blocks that look back farther than the level before it; for the
+            first level, number of all blocks.
     """
 
     slots: int
@@ -44,13 +45,13 @@ class Shape(NamedTuple):
         return self.reach[0] + LOOKBACK_COST * float(np.dot(further, self.reach))
 
     def holds(self, need: "Shape") -> bool:
-        """Whether a batch with this smallest shape fits into this shape."""
+        """Whether a batch fits into this shape; `need` is the smallest shape that holds the batch."""
         enough = all(mine >= asked for mine, asked in zip(self.reach, need.reach, strict=True))
         return enough and self.slots >= need.slots and self.micro_batches == need.micro_batches
 
 
 Need = Shape
-"""What one batch asks of a shape is the smallest shape that holds it."""
+"""The smallest shape that holds a given batch."""
 
 
 def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
@@ -62,7 +63,7 @@ def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
 
 
 def joint(needs: Sequence[Need]) -> Need:
-    """The smallest shape that holds several batches."""
+    """The smallest shape that holds each of several batches, given the smallest shape of each."""
     reach = np.max([need.reach for need in needs], axis=0)
     return Need(max(need.slots for need in needs), needs[0].micro_batches, tuple(reach.tolist()))
 
@@ -71,7 +72,7 @@ def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
     """Plans at most `most` shapes that hold all batches at the least cost.
 
     Batches are sorted by size, those that look back unusually far at the end. Dynamic programming cuts the sorted list
-    into segments such that it costs least to give each batch the largest shape of its segment.
+    into segments, with one shape each that holds all of the segment's batches, such that the total cost is least.
 
     Args:
         needs: smallest shape of each batch, all with the same number of micro-batches.
@@ -90,13 +91,14 @@ def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
 
 
 def planned_epochs(epochs: int, steps: int) -> list[range]:
-    """Groups of epochs whose shapes are planned together: the first ones, then as many again, up to `epochs`.
+    """Groups of epochs whose shapes are planned together; each doubles the number of planned epochs.
 
-    The first groups don't depend on `epochs`: the first has 5 epochs, or fewer where these have very many updates.
+    The groups don't depend on `epochs`, except how many there are: the first has 5 epochs, or fewer if these have more
+    than 5000 updates.
 
     Args:
         epochs: number of epochs.
-        steps: updates of an epoch.
+        steps: updates per epoch.
     """
     spans = [range(-(-min(_EPOCHS * steps, _UPDATES) // steps))]
     while spans[-1].stop < epochs:
@@ -105,7 +107,7 @@ def planned_epochs(epochs: int, steps: int) -> list[range]:
 
 
 def extended(shapes: Sequence[Shape], needs: Sequence[Need]) -> list[Shape]:
-    """The shapes, with one more where some batch fits into none of them; other batches keep theirs."""
+    """The shapes, and one more if some batch fits into none of them; all other batches keep their shapes."""
     beyond = [need for need in needs if not any(shape.holds(need) for shape in shapes)]
     if not beyond:
         return list(shapes)
@@ -115,9 +117,15 @@ def extended(shapes: Sequence[Shape], needs: Sequence[Need]) -> list[Shape]:
 
 
 def _runs(largest: np.ndarray, counts: np.ndarray, most: int) -> list[slice]:
-    """Cuts the rows of `largest`, [rows, levels], into the `most` segments of least cost; `counts`: batches a row."""
+    """Cuts sorted batches into at most `most` segments of least total cost.
+
+    Args:
+        largest: [rows, levels] `reach` that holds the batches of each row.
+        counts: [rows] number of batches of each row.
+        most: largest number of segments.
+    """
     rows = len(largest)
-    price = np.full((rows + 1, rows + 1), np.inf)  # [start, end): what that run would cost
+    price = np.full((rows + 1, rows + 1), np.inf)  # of the segment [start, end)
     for start in range(rows):
         reach, number = np.maximum.accumulate(largest[start:]), np.cumsum(counts[start:])
         price[start, start + 1 :] = number * np.array([Shape(1, 1, tuple(r)).cost for r in reach])

@@ -14,13 +14,13 @@ from flax_agnews.errors import UserError, flag
 
 
 class Source(Protocol):
-    """A module that reads one kind of data set."""
+    """A module that loads one kind of data source."""
 
     def claims(self, source: str) -> bool:
-        """Whether `data.source` is of this kind."""
+        """Whether a value of `data.source` is of this kind."""
 
     def load(self, config: DataConfig) -> Found:
-        """Reads the rows, unchecked."""
+        """Reads the rows without checking texts and labels."""
 
 
 SOURCES: tuple[Source, ...] = (builtin, files, hub)  # the first that claims a source loads it
@@ -35,7 +35,7 @@ class Texts:
 
     @property
     def strings(self) -> list[str]:
-        """Iterates over all texts, both of a pair."""
+        """All strings: the texts, or both texts of each pair."""
         return [part for text in self.texts for part in ((text,) if isinstance(text, str) else text)]
 
     def __len__(self) -> int:
@@ -52,9 +52,13 @@ class Texts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set ready for tokenization: `classes` are the class names, a label is an index into them.
+    """A checked data set, ready for tokenization.
 
-    `notes` are remarks on how it was read, for display and report.
+    Attributes:
+        name: value of `data.source`.
+        classes: class names, in the order of class numbers.
+        train, validation, test: the splits.
+        notes: remarks on how texts and labels were read, for display and report.
     """
 
     name: str
@@ -66,11 +70,10 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig) -> Corpus:
-    """Loads the data set that `config` names. UserError, in one line, where something is wrong with it.
+    """Loads the data set that `config` names. UserError if something is wrong with it.
 
-    The limits keep the first rows. The source's validation split is used as it is; where it has none, one is
-    split off the (limited) training rows. Where it has no test split with labels, `test_fraction` of all training rows
-    test, whatever the limits.
+    The limits keep the first rows. If the source has no validation split, one is split off the (limited) training rows.
+    If it has no labelled test split, `test_fraction` of all training rows, before the limits, becomes the test split.
     """
     if config.test_source is not None and not files.is_single_file(config.source):
         raise UserError(
@@ -95,7 +98,7 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def split_off(rows: Texts, fraction: float, seed: int) -> tuple[Texts, Texts]:
-    """Splits off validation rows, as `datasets.Dataset.train_test_split(test_size=fraction, seed=seed)`."""
+    """Splits off validation rows like `datasets.Dataset.train_test_split(test_size=fraction, seed=seed)`."""
     held_out = math.ceil(fraction * len(rows))
     if held_out >= len(rows):
         left = f"leaves none of {len(rows)} training rows to train on; lower it, or give more rows"

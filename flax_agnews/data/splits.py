@@ -1,4 +1,4 @@
-"""Chooses a source's training, validation and test splits, and handles rows and splits without labels."""
+"""Chooses the training, validation and test splits of a data source, and handles rows and splits without labels."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,18 +12,18 @@ from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.system.text import counted
 
 VALIDATION = ("validation", "val", "valid", "dev")
-"""What a validation split is called, as the `datasets` library has it."""
+"""Names of a validation split, those that the `datasets` library recognizes."""
 
 _PLAIN = DataConfig()
-_TEST = 1  # purpose of the random order by which test rows are held out
+_TEST = 1  # part of the seed by which test rows are chosen, so that it differs from that of validation rows
 
 
 def choose(place: str, have: Collection[str], config: DataConfig) -> dict[str, str]:
-    """Chooses the training split, and the test and validation splits where there are some.
+    """Chooses the training split, and the test and validation splits if there are any.
 
     Args:
         place: the source, for errors.
-        have: names of its splits.
+        have: names of the source's splits.
         config: settings that may name the splits.
 
     Raises:
@@ -50,7 +50,7 @@ def choose(place: str, have: Collection[str], config: DataConfig) -> dict[str, s
 
 
 def refuse_names(config: DataConfig, what: str) -> None:
-    """Raises a `UserError` where settings name splits of a source, `what`, whose splits have no names."""
+    """Raises a `UserError` if settings name splits of a source that has none; `what` describes the source."""
     for setting in ("config", "train_split", "validation_split", "test_split"):
         value = getattr(config, setting)
         if value != getattr(_PLAIN, setting):
@@ -64,10 +64,10 @@ def notes(chosen: Mapping[str, str]) -> list[str]:
 
 
 def labelled(found: Found, config: DataConfig) -> Found:
-    """Removes splits without any labels from a source; its notes count the rows that were left out.
+    """Removes splits without any labels from a source, and adds notes on splits and rows without labels.
 
     Raises:
-        UserError: no training or test rows are left, or a named validation split has no labels; with what to do.
+        UserError: no labelled training or test rows are left, or a validation split named by a setting has no labels.
     """
     rows, said = dict(found.splits), list(found.notes)
     for split, part in found.splits.items():
@@ -101,7 +101,7 @@ def _instead(chosen: Mapping[str, str], splits: Mapping[str, Rows]) -> str:
 
 
 def hold_out(rows: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Splits off test rows: indices of the rows that stay for training, and of those for testing, both sorted."""
+    """Chooses test rows: sorted indices of the rows that stay for training, and of those for testing."""
     fraction = config.test_fraction or 0.0
     held_out = math.ceil(fraction * rows)
     if held_out >= rows:

@@ -1,4 +1,4 @@
-"""Reads lines and text from compressed or plain UTF-8 files, with a limit on their length, and writes such files."""
+"""Reads lines and blocks of text from compressed or plain UTF-8 files, and writes such files."""
 
 import codecs
 import gzip
@@ -14,12 +14,12 @@ from flax_agnews.errors import UserError, first_line
 from flax_agnews.system.files import not_utf8
 
 LONGEST = 10_000_000
-"""Characters of a line, a field or a JSON value: thousands of pages (the csv module's own limit is 131,072)."""
+"""Most characters of a line, a field or a JSON value: thousands of pages (the csv module's default is 131,072)."""
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
-"""Suffixes after that of a file's format."""
+"""Suffixes of compressed files, which follow the suffix of the format."""
 
-_BLOCK = 1 << 16  # bytes that are read at once
+_BLOCK = 1 << 16  # bytes read at once
 _MARK = codecs.BOM_UTF8
 
 
@@ -29,11 +29,11 @@ class Utf8:
     Args:
         place: name of the file, for errors.
         file: the binary file, with `read1`.
-        done: returns the share of it that has been read.
+        done: returns the share of the file that has been read.
 
     Attributes:
-        number: number of the last line, from 1.
-        bytes: number of bytes in all lines so far.
+        number: number of the last line read, from 1.
+        bytes: number of bytes in all lines read so far.
     """
 
     def __init__(self, place: str, file: Any, done: Callable[[], float] = lambda: 1.0) -> None:
@@ -75,7 +75,7 @@ class Utf8:
                 *lines, last = b"".join(parts).splitlines(keepends=True)
                 yield from lines
                 parts = [last]
-                if last.endswith(b"\n"):  # after \r there may come a \n
+                if last.endswith(b"\n"):  # else it may be incomplete, or end in a \r before a \n
                     yield last
                     parts = []
                 waiting = sum(map(len, parts))

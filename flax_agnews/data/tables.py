@@ -1,4 +1,4 @@
-"""Reads files of all formats in chunks, so that their size doesn't matter, and writes them with added columns."""
+"""Reads files of all formats in chunks, so that they can be larger than memory, and writes them with added columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ from flax_agnews.data.chunks import Added, Chunk, Part, Reading, Write
 from flax_agnews.errors import UserError, listed
 from flax_agnews.system.files import drafted
 
-__all__ = ["Added", "Chunk", "Reading"]  # named here for those who only read and write files
+__all__ = ["Added", "Chunk", "Reading"]  # re-exported for callers that only read and write files
 
 _ALL = Reading()
 
@@ -42,13 +42,13 @@ def kind_of(path: Path) -> Kind:
 
 
 def read(path: Path, size: int, how: Reading = _ALL, split: str = "test") -> Iterator[Chunk]:
-    """Reads a file, the files of a pattern, or a folder's split in chunks; there is at least one chunk.
+    """Reads a file, the files of a pattern, or a folder's split in chunks; at least one chunk, which may be empty.
 
     Args:
-        path: of a file or folder, or a pattern such as `parts/*.csv`.
-        size: largest number of rows in a chunk, which may be empty.
+        path: a file, a folder, or a glob pattern such as `parts/*.csv`.
+        size: largest number of rows in a chunk.
         how: options for reading.
-        split: name of the split, where `path` is a folder.
+        split: name of the split, if `path` is a folder.
 
     Raises:
         UserError: a file can't be read, or the folder has no such split.
@@ -60,7 +60,7 @@ def read(path: Path, size: int, how: Reading = _ALL, split: str = "test") -> Ite
 
 
 def parts(folder: Path) -> dict[str, Part]:
-    """Splits of a folder by name, in files or saved by `datasets`; a split saved alone has the empty name."""
+    """Split name -> rows of a folder of files, or one that `datasets` saved (a single split has the empty name)."""
     found = arrow.saved_parts(folder)
     if found is not None:
         return found
@@ -69,7 +69,7 @@ def parts(folder: Path) -> dict[str, Part]:
 
 
 def files_part(paths: Sequence[Path]) -> Part:
-    """Reads all rows of several files, one file after the other."""
+    """The rows of several files, one file after the other."""
     return partial(_of_files, paths)
 
 
@@ -98,7 +98,7 @@ def _of_files(paths: Sequence[Path], size: int, how: Reading) -> Iterator[Chunk]
 
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
-    """A context for writing a file atomically: an earlier file is replaced at the end."""
+    """A context for writing a file atomically in the format of its suffix; an earlier file is replaced at the end."""
     kind = kind_of(path)
     with drafted(path) as draft, ExitStack() as stack:
         yield kind.write(stack.enter_context(streams.writing(draft, layout.format_of(path)[1])), stack)

@@ -1,4 +1,4 @@
-"""Tokenizes texts with GPT-2's byte-level BPE; token ids are cached on disk by text, tokenizer and length."""
+"""Tokenizes texts with GPT-2's byte-level BPE, and caches the token ids on disk by texts, tokenizer and length."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ END_OF_TEXT = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Ragged:
-    """Concatenated token ids of many texts; or their hidden states at some layer.
+    """The concatenated token ids of many texts, or their hidden states at some layer.
 
     Attributes:
         ids: [all tokens] int32; or [all tokens, embd], the input of layer `depth`.
@@ -59,14 +59,14 @@ class Ragged:
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer for whole texts; an empty text becomes end-of-text.
+    """A byte-level BPE tokenizer for whole texts; an empty text becomes the end-of-text token.
 
     Args:
         backend: a `tokenizers.Tokenizer`.
-        end_of_text: id of the token for an empty text, which also ends texts in language modelling.
-        special_tokens: how the name of a special token in a text is read: as `text`, split like any other, so that
-            texts can't forge one; or as `tokens`, the token itself, which is how `transformers` reads a text.
-            Added tokens that are not special are tokens in both cases, in `transformers` as well.
+        end_of_text: id of the end-of-text token, which also separates pairs and ends texts in language modelling.
+        special_tokens: how a special token's name in a text is read: `text` splits it like any other text, so that no
+            text can contain a real one; `tokens` reads it as the token, like `transformers`. Added tokens that aren't
+            special are read as tokens in both cases.
     """
 
     def __init__(self, backend: Any, end_of_text: int, special_tokens: str = "text") -> None:
@@ -79,13 +79,13 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """SHA-256 of everything that influences token ids."""
         described = f"{self.backend.to_str()} {self.end_of_text}"
-        if self.special_tokens != "text":  # of which the description says nothing
+        if self.special_tokens != "text":  # not part of the description
             described += f" {self.special_tokens}"
         return hashlib.sha256(described.encode()).hexdigest()
 
     @cached_property
     def vocabulary(self) -> str:
-        """SHA-256 of the entries and their ids, independent of the library's version."""
+        """SHA-256 of the vocabulary's entries and ids, independent of the library's version."""
         return _digest(*(f"{token} {number}" for token, number in sorted(self.backend.get_vocab().items())))
 
     @property
@@ -95,12 +95,12 @@ class Tokenizer:
 
     @cached_property
     def added(self) -> dict[str, bool]:
-        """Added tokens, which are not made by merges: name -> whether it is a special token."""
+        """Name of each token added to the BPE vocabulary -> whether it is a special token."""
         return {token.content: token.special for token in self.backend.get_added_tokens_decoder().values()}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What tokenizer_config.json says of it, for `load_tokenizer` and transformers."""
+        """The content of tokenizer_config.json, for `load_tokenizer` and transformers."""
         end = self.backend.id_to_token(self.end_of_text)
         return {
             "tokenizer_class": "GPT2Tokenizer",
@@ -118,12 +118,12 @@ class Tokenizer:
         return count, found
 
     def encode(self, texts: Sequence[Text], max_length: int) -> Ragged:
-        """Encodes texts to their first `max_length` ids; a pair becomes first, end-of-text, second.
+        """Encodes texts, or pairs as first text, end-of-text, second text; each is cut to `max_length` ids.
 
-        A delimiter between the two is GPT's way (Radford et al. 2018, "Improving Language Understanding by Generative
-        Pre-Training", section 3.3). End-of-text is the one that GPT-2 knows and that no text contains (unless special
-        tokens are read as tokens), where a newline may be in both; it stands between the turns of DialoGPT too, which
-        was made from GPT-2 (https://huggingface.co/microsoft/DialoGPT-medium). All are texts, or all are pairs.
+        Pairs have a delimiter between the texts as in GPT (Radford et al. 2018, "Improving Language Understanding by
+        Generative Pre-Training", section 3.3). It is end-of-text since GPT-2 has learned that token and, other than a
+        newline, no text contains it (unless special tokens are read as tokens). DialoGPT, which was trained from GPT-2,
+        has it between turns too (https://huggingface.co/microsoft/DialoGPT-medium).
         """
         parts = [self._ids(column) for column in (zip(*texts, strict=True) if _paired(texts) else [texts])]
         truncated, rows = 0, []
@@ -139,10 +139,10 @@ class Tokenizer:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _cut(self, first: list[int], second: list[int], most: int) -> list[int]:
-        """Cuts a pair to `most` ids: the longer text down to the other, then both equally; never the separator.
+        """Cuts a pair to `most` ids: the longer text to the length of the other, then both equally.
 
-        This is `longest_first` of Hugging Face's tokenizers: where both are cut, the longer one, or the second, may
-        have one more.
+        The separator stays. This is `longest_first` of Hugging Face's tokenizers: if both are cut, the longer one (the
+        second if they are equal) may keep one id more.
         """
         left = most - 1
         short = min(len(first), len(second), left // 2)
@@ -152,7 +152,7 @@ class Tokenizer:
     def copy_to(self, folder: Path) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
         write_atomic(folder / "tokenizer.json", self.backend.to_str().encode())
-        write_json(folder / "tokenizer_config.json", self.settings)  # last: where it is, the other one is too
+        write_json(folder / "tokenizer_config.json", self.settings)  # written last: if it exists, so does the other
 
     def save(self, folder: Path) -> None:
         """Writes `vocab.json` and `merges.txt` (GPT-2's own two files) into the folder atomically, merges last."""
@@ -162,16 +162,18 @@ class Tokenizer:
                     write_atomic(folder / file.name, file.read_bytes())
         except UserError:
             raise
-        except Exception as error:  # tokenizers raises no kind of its own
+        except Exception as error:  # tokenizers has no error class
             raise UserError(f"{folder}: cannot be written ({first_line(error)})") from error
 
 
 def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
     """Loads the tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
 
-    `special_tokens` is as `Tokenizer` has it.
+    `special_tokens` has the meaning that it has in `Tokenizer`.
     """
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise PyTorch, which nobody needs here
+    os.environ.setdefault(
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+    )  # it would advise to install PyTorch, which isn't needed
     from transformers import GPT2Tokenizer
     from transformers.utils import logging
 
@@ -182,9 +184,9 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
     try:
         with nullcontext() if folder.is_dir() else quiet():
             tokenizer = GPT2Tokenizer.from_pretrained(str(folder) if folder.is_dir() else name)
-        if tokenizer.backend_tokenizer.get_vocab_size() < 257:  # where files are missing, it gives an empty one
+        if tokenizer.backend_tokenizer.get_vocab_size() < 257:  # the result if files are missing is an empty vocabulary
             raise ValueError("the vocabulary lacks the 256 bytes and end-of-text")
-    except Exception as error:  # the client raises what it likes: OSError, ValueError, errors of its parser
+    except Exception as error:  # the client raises OSError, ValueError, and errors of its parser
         if folder.is_dir():
             raise UserError(f"{flag('model.tokenizer')} {name}: cannot be read ({first_line(error)})") from error
         raise UserError(
@@ -211,7 +213,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
-    """Raises a `UserError` where token ids exceed the model's embedding table, which would read wrong rows silently."""
+    """Raises a `UserError` if token ids exceed the embedding table, since lookups would silently give wrong rows."""
     largest = max(tokenizer.largest_id, tokenizer.end_of_text)
     if largest >= vocabulary:
         raise UserError(
@@ -221,7 +223,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocabulary: int, where: str) -> None:
 
 
 def encode_cached(tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) -> Ragged:
-    """Encodes texts, or reads their ids from the cache where the same texts were encoded in the same way before."""
+    """Encodes texts, or reads their ids from the cache if the same texts were encoded in the same way before."""
     how = f"{max_length} a pair" if _paired(texts) else str(max_length)
     strings = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
     key = _digest(tokenizer.fingerprint, how, *strings)
@@ -251,19 +253,19 @@ def _checksum(ragged: Ragged) -> str:
 
 
 def _read(path: Path) -> Ragged | None:
-    """Reads token ids from a cache file; None where it is missing or damaged, and is then written again."""
+    """Reads token ids from a cache file; None if it is missing or damaged."""
     try:
         # Opened here, since NumPy leaves a damaged file open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             ragged = Ragged(file["ids"], file["offsets"], meta["truncated"])
         return ragged if meta["sha256"] == _checksum(ragged) else None
-    except Exception:  # zipfile, NumPy and json each raise their own on a damaged file; all mean the same here
+    except Exception:  # zipfile, NumPy and json raise different errors for a damaged file
         return None
 
 
 def _write(path: Path, ragged: Ragged) -> None:
-    """Writes a cache file atomically; it is no error where it can't be written."""
+    """Writes a cache file atomically, unless that fails, which is ignored."""
     meta = json.dumps({"truncated": ragged.truncated, "sha256": _checksum(ragged)})
     with suppress(UserError), drafted(path) as draft:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Ranges and names of settings, checked for the command line and the library alike."""
+"""Checks of settings for the command line and the library, their documentation, and hints for unknown names."""

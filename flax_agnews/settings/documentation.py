@@ -10,12 +10,12 @@ from docstring_parser import parse
 
 @dataclass(frozen=True)
 class Documented:
-    """One setting, as people read about it.
+    """The documentation of one setting.
 
     Attributes:
         name: of the field, without its section.
-        values: the values it takes: `INT`, `float32|bfloat16`, `TEXT or none`.
-        default: its default, as it is written in YAML: `null` for none.
+        values: the allowed values: `INT`, `float32|bfloat16`, `TEXT or null`.
+        default: the default as written in YAML: `null` for None.
         text: a sentence or more, from the dataclass's docstring.
     """
 
@@ -26,9 +26,9 @@ class Documented:
 
 
 def introduction(kind: type) -> str:
-    """What a section of settings is about: the text of its dataclass's docstring before the arguments."""
-    told = parse(kind.__doc__ or "")
-    return " ".join(" ".join(part.split()) for part in (told.short_description, told.long_description) if part)
+    """The introduction of a section of settings: its dataclass's docstring up to the arguments, on one line."""
+    parsed = parse(kind.__doc__ or "")
+    return " ".join(" ".join(part.split()) for part in (parsed.short_description, parsed.long_description) if part)
 
 
 def documented(kind: type) -> list[Documented]:
@@ -41,7 +41,7 @@ def documented(kind: type) -> list[Documented]:
 
 
 def values(hint: Any) -> str:
-    """The values of a type: `INT`, `true|false`, `a|b` for a choice, `TEXT or none`."""
+    """The values that a type hint allows, in words: `INT`, `true|false`, `a|b` for a choice, `TEXT or null`."""
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
@@ -54,7 +54,7 @@ def values(hint: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """A default as it is written in YAML and in flags."""
+    """A default value as written in YAML and in flags."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -65,7 +65,7 @@ def _default(field: Any) -> Any:
 
 
 def _texts(kind: type) -> Mapping[str, str]:
-    """Setting -> its text, of a dataclass and those that it inherits from."""
+    """Setting -> its description in the docstring of a dataclass, or of the classes that it inherits from."""
     found: dict[str, str] = {}
     for part in reversed(kind.__mro__[:-1]):
         found |= {

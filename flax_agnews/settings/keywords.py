@@ -18,14 +18,14 @@ T = TypeVar("T")
 def train_settings(
     call: str, given: Mapping[str, Any], base: TrainConfig, set_by: Mapping[str, str], arguments: Iterable[str] = ()
 ) -> TrainConfig:
-    """Replaces training settings by those that a function was called with.
+    """Replaces training settings by the keyword arguments of a function call.
 
     Args:
         call: name of the function, for errors.
-        given: name -> value, the function's `**train`.
-        base: the settings before.
-        set_by: names that aren't taken here -> what to do instead.
-        arguments: names of the function's other arguments, which a misspelt name may mean.
+        given: name -> value of the function's `**train` arguments.
+        base: the settings that they replace.
+        set_by: name of a setting that can't be given this way -> what to do instead, for the error.
+        arguments: names of the function's other arguments, suggested for a misspelt name.
 
     Raises:
         UserError: an unknown name, a value of another type, or one out of range; with what is allowed.
@@ -37,9 +37,9 @@ def train_settings(
         if name in set_by:
             raise UserError(f"{where}: {set_by[name]}")
         if name not in known:
-            told = f"{call}({name}=...): no such training setting."
+            unknown = f"{call}({name}=...): no such training setting."
             elsewhere = _elsewhere(name) or (f" {said}" if (said := hint(name)) else "")
-            raise UserError(told + (elsewhere or nearest(name, [*known, *arguments])))
+            raise UserError(unknown + (elsewhere or nearest(name, [*known, *arguments])))
         made[name] = plain(value)
         if not fits(made[name], hints[name]):
             raise UserError(f"{where}: must be {allowed(hints[name])}")
@@ -48,7 +48,7 @@ def train_settings(
 
 
 def check_config(config: Config) -> None:
-    """Checks types, choices and ranges of all settings but the strategies'.
+    """Checks types, choices and ranges of all settings except those of strategies.
 
     Raises:
         UserError: a setting has another type, or is out of range; the first one is named.
@@ -75,7 +75,14 @@ def _check_types(settings: Any, prefix: str) -> None:
 
 
 def check_kind(where: str, value: Any, kinds: type | tuple[type, ...], words: str) -> None:
-    """Raises a `UserError` that says what an argument must be, unless its type is one of `kinds`."""
+    """Raises a `UserError` unless an argument's type is one of `kinds`.
+
+    Args:
+        where: beginning of the message, such as `fit(data=`.
+        value: the argument.
+        kinds: the allowed types; bool doesn't count as int.
+        words: the allowed types in words.
+    """
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise UserError(f"{where}{shown(repr(value))}): must be {words}")
 
@@ -98,7 +105,7 @@ def allowed(hint: Any) -> str:
 
 
 def _elsewhere(name: str) -> str:
-    """A hint where a name is a setting of another section of `Config`; else empty."""
+    """A hint if `name` is a setting of another section of `Config`, else an empty string."""
     default = Config()
     for section in fields(Config):
         value = getattr(default, section.name)

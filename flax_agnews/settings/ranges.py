@@ -14,12 +14,17 @@ def _delimits(value: str) -> bool:
 
 
 def check_delimiter(setting: str, value: str | None) -> None:
-    """Raises a `UserError` unless `value` may separate the columns of a CSV; None, found from the header, may."""
+    """Raises a `UserError` unless `value` is a valid CSV delimiter, or None (detected from the header).
+
+    Args:
+        setting: name of the setting or flag, for the error.
+        value: the delimiter.
+    """
     if value is not None and not _delimits(value):
         raise UserError(f"{setting} {value}: must be {_DELIMITER}")
 
 
-# setting: (check, what is allowed). Types and choices are the parser's; ranges stand here.
+# setting -> (check, allowed range in words); types and choices are checked elsewhere
 _RANGES: Mapping[str, tuple[Any, str]] = {
     "model.dropout": (lambda v: v is None or 0 <= v < 1, "at least 0 and below 1"),
     "data.text_column": (
@@ -63,12 +68,12 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
 
 
 def range_words(name: str) -> str | None:
-    """The range of a setting (`train.epochs`) in words; None where its type and choices are all that limits it."""
+    """The range of a setting (`train.epochs`) in words; None for settings without a range."""
     return _RANGES[name][1] if name in _RANGES else None
 
 
 def check_range(name: str, value: Any, where: str) -> None:
-    """Raises a `UserError` that begins with `where`, unless a setting's value is in its range."""
+    """Raises a `UserError` unless a setting's value is in its range; `where` is the beginning of the message."""
     allowed, words = _RANGES.get(name, (lambda _: True, ""))
     if not allowed(value):
         raise UserError(f"{where}: must be {words}")

@@ -1,33 +1,35 @@
-"""Names of settings in transformers' `TrainingArguments` and PEFT's configurations, and what they are called here."""
+"""Settings of transformers' `TrainingArguments` and PEFT's configurations, and their equivalents in this library."""
 
 import re
 from collections.abc import Mapping
 
-_OPTIMIZER = "AdamW has PyTorch's defaults; another optimizer is a strategy of your own (Strategy.by_pattern)."
-_BEST = "The best epoch by validation accuracy is what is tested; {checkpoint.keep_best} says whose weights stay."
-_EVALUATED = "Every epoch ends with the validation split, and every run with the test split."
-_LOGGED = "Every update and epoch is a line of the run's metrics.jsonl."
-_SAVED = "Set {checkpoint.share}, the share of the time that saving may cost, or {checkpoint.every_steps}."
-_MEMORY = "Lower {train.micro_batch_tokens}: the same numbers in less memory."
-_UPLOADED = "A finished run is uploaded by python -m flax_agnews.export RUN --to FORMAT DIR --upload OWNER/NAME."
+_OPTIMIZER = "AdamW with PyTorch's defaults; for another optimizer, define a strategy (Strategy.by_pattern)."
+_BEST = (
+    "The weights of the epoch with the best validation accuracy are tested; {checkpoint.keep_best} says whose are kept."
+)
+_EVALUATED = "The validation split is evaluated after every epoch, the test split at the end of every run."
+_LOGGED = "Every update and every epoch is logged as a line of the run's metrics.jsonl."
+_SAVED = "Set {checkpoint.share}, the share of the time that saving may take, or {checkpoint.every_steps}."
+_MEMORY = "Lower {train.micro_batch_tokens}: the same updates with less memory."
+_UPLOADED = "Upload a finished run with flax-agnews export RUN --to FORMAT DIR --upload OWNER/NAME."
 _SPREAD = "Set {parallel.devices}, and for several processes {parallel.coordinator} and {parallel.processes}."
 _PACKED = "Texts are packed without padding, whatever their lengths."
-_NO_WORKERS = "There are no workers: batches are put together from tokens in memory."
+_NO_WORKERS = "There are no workers: batches are assembled from token ids in memory."
 _HALF = "Set {model.dtype} bfloat16; float16 isn't supported."
-_COMPILED = "Every step is compiled by XLA as it is."
-_OF_BODY = "It is the body's own; {model.from_config} makes another body."
-_PROJECTION = "There is none: the keys and values of the prefix train themselves."
-_HEAD = "The head always trains and is always saved; other weights train by a strategy of your own."
-_ONE_RANK = "One {lora.rank} and one {lora.alpha} hold for all of {lora.targets}."
+_COMPILED = "Every step is compiled by XLA anyway."
+_OF_BODY = "It is given by the model; {model.from_config} makes a model of other sizes."
+_PROJECTION = "There is no projection: the prefix's keys and values are trained directly."
+_HEAD = "The head is always trained and saved; to train other weights too, define a strategy (Strategy.by_pattern)."
+_ONE_RANK = "All layers of {lora.targets} have the same {lora.rank} and {lora.alpha}."
 
 HINTS: Mapping[str, str] = {
     "output_dir": "Set {output}.",
     "overwrite_output_dir": "Set {overwrite}.",
-    "resume_from_checkpoint": "Run the same command again: it goes on from the last saved state.",
+    "resume_from_checkpoint": "Run the same command again: it resumes from the last checkpoint.",
     "do_train": _EVALUATED,
     "do_eval": _EVALUATED,
-    "do_predict": "python -m flax_agnews.predict RUN answers texts.",
-    # how long, how much, how fast
+    "do_predict": "Classify texts with flax-agnews predict RUN.",
+    # epochs, batches, optimizer
     "num_train_epochs": "Set {train.epochs}.",
     "max_steps": "Set {train.epochs}, or {data.limit_train} for fewer texts.",
     "per_device_train_batch_size": "Set {train.batch_size}, over all devices.",
@@ -37,9 +39,9 @@ HINTS: Mapping[str, str] = {
     "auto_find_batch_size": _MEMORY,
     "gradient_checkpointing": _MEMORY,
     "activation_checkpointing": _MEMORY,
-    "learning_rate": "Each strategy has its own, such as {full.learning_rate}; {search.trials} has them chosen.",
+    "learning_rate": "Each strategy has its own, such as {full.learning_rate}; {search.trials} searches for the best.",
     "lr_scheduler_type": "Set {train.schedule}.",
-    "lr_scheduler_kwargs": "Set {train.schedule}, which has no other parameters.",
+    "lr_scheduler_kwargs": "Set {train.schedule}; it has no other parameters.",
     "warmup_ratio": "Set {train.warmup_fraction}.",
     "warmup_steps": "Set {train.warmup_fraction}, a share of all steps.",
     "weight_decay": "Set {train.weight_decay}.",
@@ -50,7 +52,7 @@ HINTS: Mapping[str, str] = {
     "adam_beta1": _OPTIMIZER,
     "adam_beta2": _OPTIMIZER,
     "adam_epsilon": _OPTIMIZER,
-    # how it computes
+    # computation
     "bf16": "Set {model.dtype} bfloat16.",
     "bf16_full_eval": "Set {model.dtype} bfloat16.",
     "fp16": _HALF,
@@ -62,7 +64,7 @@ HINTS: Mapping[str, str] = {
     "no_cuda": "Set the environment variable JAX_PLATFORMS to cpu.",
     "full_determinism": "Set {train.deterministic}.",
     "seed": "Set {train.seed}.",
-    "data_seed": "{train.seed} decides the batches, too; {data.split_seed} decides what validates.",
+    "data_seed": "{train.seed} also seeds the batches; {data.split_seed} seeds the choice of validation rows.",
     "deepspeed": _SPREAD,
     "fsdp": _SPREAD,
     "fsdp_config": _SPREAD,
@@ -94,8 +96,8 @@ HINTS: Mapping[str, str] = {
     "logging_dir": _LOGGED,
     "report_to": "Set {tracking.wandb}.",
     "project": "Set {tracking.project}.",
-    "run_name": "Runs are called by strategy and seed; {tracking.project} names the project.",
-    "disable_tqdm": "Where the output is no terminal, there are plain lines.",
+    "run_name": "Runs are named by strategy and seed; {tracking.project} names the project.",
+    "disable_tqdm": "Without a terminal, plain lines are printed instead of progress bars.",
     "push_to_hub": _UPLOADED,
     "hub_model_id": _UPLOADED,
     "hub_token": _UPLOADED,
@@ -110,28 +112,28 @@ HINTS: Mapping[str, str] = {
     "lora_dropout": "Set {lora.dropout}.",
     "target_modules": "Set {lora.targets}.",
     "use_rslora": "Set {lora.rslora}.",
-    "layers_to_transform": "Set {lora.top_layers}, for the topmost.",
+    "layers_to_transform": "Set {lora.top_layers}, the number of topmost layers.",
     "rank_pattern": _ONE_RANK,
     "alpha_pattern": _ONE_RANK,
     "modules_to_save": _HEAD,
     "num_virtual_tokens": "Set {prompt.tokens} or {prefix.tokens}.",
     "prompt_tuning_init": "Set {prompt.initializer}.",
-    "prompt_tuning_init_text": "Set {prompt.initializer}; no text can be given.",
+    "prompt_tuning_init_text": "Set {prompt.initializer}; an initial text isn't supported.",
     "prefix_projection": _PROJECTION,
     "encoder_hidden_size": _PROJECTION,
     "token_dim": _OF_BODY,
     "num_layers": _OF_BODY,
     "num_attention_heads": _OF_BODY,
 }
-"""Name there -> what it is here, with settings in braces."""
+"""Name in `TrainingArguments` or PEFT -> a sentence about its equivalent here, with settings in braces."""
 
 
 def hint(name: str, prefix: str = "") -> str | None:
-    """A sentence that names the setting here for one of transformers or PEFT; None for a name that neither has.
+    """A sentence about the equivalent of a setting of transformers or PEFT; None for a name that neither has.
 
     Args:
-        name: as it was given: `num_train_epochs`, `train.num-train-epochs`.
-        prefix: before each setting that is named, such as `--`.
+        name: the setting as the user wrote it: `num_train_epochs`, `train.num-train-epochs`.
+        prefix: put before each setting that the sentence names, such as `--`.
     """
     found = HINTS.get(name.split(".")[-1].replace("-", "_"))
     return found and re.sub(r"\{([\w.]+)\}", rf"{prefix}\1", found)

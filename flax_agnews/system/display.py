@@ -1,4 +1,4 @@
-"""The terminal display of an experiment: finished runs, running ones with progress bars, and the time left."""
+"""The terminal display of an experiment: finished runs, progress bars of running ones, and the time left."""
 
 import time
 from collections import Counter
@@ -18,7 +18,7 @@ from flax_agnews.errors import printable
 from flax_agnews.system.text import count, duration, words_duration
 
 _REDRAWS = 8  # a second
-_SLOW_SECONDS = 2.0  # what takes longer says how long it took
+_SLOW_SECONDS = 2.0  # tasks that take longer print their duration
 _LABEL_WIDTH = 5  # "model" in the header
 _TEXT_WIDTH = 24  # "val 0.902  21 k tokens/s"
 _TIME_WIDTH = 12  # "0:00:08 left"
@@ -28,7 +28,7 @@ _ASCII = str.maketrans("━╸·→", "==->")
 
 @dataclass(frozen=True)
 class Job:
-    """A planned line of the display: name of the strategy, a detail such as `seed 42`, and number of epochs."""
+    """A planned job: name of the strategy, a detail such as `seed 42`, and number of epochs."""
 
     name: str
     detail: str
@@ -45,8 +45,8 @@ class Progress:
         self.speed: float | None = None  # tokens a second
         self.started = display.clock()
         self._display = display
-        self.before = done_epochs  # by an earlier session
-        self._first: tuple[float, float] | None = None  # clock and epochs at the first step: compiling is over
+        self.before = done_epochs  # epochs that an earlier process completed
+        self._first: tuple[float, float] | None = None  # clock and epochs at the first step, after compiling
         self._last = self.started
 
     def step(self, epochs_done: float, tokens_per_second: float | None = None) -> None:
@@ -56,24 +56,33 @@ class Progress:
             self._first = (self._last, epochs_done)
 
     def epoch(self, epoch: int, text: str) -> None:
-        """Ends an epoch (from 1); the part of `text` before two spaces is shown beside the speed."""
+        """Ends an epoch (from 1) with a text about it; the part before two spaces is shown beside the speed."""
         self.text = text
         if not self._display.live:
             self._display.note(f"{_joined(self.job)}  epoch {epoch}/{self.job.epochs}  {text}")
 
     def finish(self, text: str, whole: bool = True) -> None:
-        """Ends the job, too early unless `whole`; its line stays, with `text` and the time it took."""
+        """Ends the job, whose line stays with `text` and its duration.
+
+        Args:
+            text: the result.
+            whole: whether all epochs were run.
+        """
         self.text, self.done = text, float(self.job.epochs) if whole else self.done
         self._display.finished(self)
 
     def seconds_per_epoch(self) -> float | None:
-        """Seconds an epoch, measured from the first step to the last; None before the second step."""
+        """Seconds per epoch, measured from the first step to the latest; None before the second step."""
         if self._first is None or self.done <= self._first[1]:
             return None
         return (self._last - self._first[0]) / (self.done - self._first[1])
 
     def seconds_left(self, usual: float | None) -> float | None:
-        """Seconds to the end of the last epoch; until measured, estimated with `usual` seconds an epoch."""
+        """Seconds to the end of the last epoch; None if unknown.
+
+        Args:
+            usual: seconds per epoch, used until this job's own speed is measured; None if unknown.
+        """
         rate = self.seconds_per_epoch() or usual
         if rate is None:
             return None
@@ -81,10 +90,10 @@ class Progress:
 
 
 class Display:
-    """Shows header lines, finished jobs, running jobs with a bar, and one line with the waiting jobs.
+    """Shows header lines, finished jobs, running jobs with a progress bar, and one line with the waiting jobs.
 
-    A context manager: in a terminal the live part is drawn from enter to exit, and its last state stays.
-    Without a terminal, or outside `with`, everything is plain lines. Entering again inside is a no-op.
+    A context manager: inside `with`, a terminal has a live part at its end, whose last state stays afterwards.
+    Without a terminal, or outside `with`, everything is printed as plain lines. Nested `with` has no further effect.
 
     Args:
         console: The `rich` console; by default standard output.
@@ -102,14 +111,14 @@ class Display:
         self._waiting: list[Job] = []
         self._running: list[Progress] = []
         self._costs: dict[str, tuple[float, float]] = {}  # name: seconds and epochs of its finished jobs
-        self._widths = (8, 0)  # of the columns name and detail
+        self._widths = (8, 0)  # of the columns for name and detail
 
     def __enter__(self) -> "Display":
         self._depth += 1
         if self._depth == 1 and self.console.is_terminal and not self.console.is_dumb_terminal:
             self._stopping = False
             live = Live(console=self.console, get_renderable=self._picture, refresh_per_second=_REDRAWS)
-            with suppress(LiveError):  # someone else draws on this console: plain lines then
+            with suppress(LiveError):  # another live display uses this console: print plain lines
                 live.start()
                 self.live = live
         return self
@@ -136,7 +145,7 @@ class Display:
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """A context for something slow: shows its name, and its duration where that was over 2 seconds."""
+        """A context for a slow task: shows its name, and afterwards its duration if it took over 2 seconds."""
         started = self.clock()
         self._busy.append(text)
         if self.live:
@@ -160,7 +169,7 @@ class Display:
         self._widths = (max([8, *names]), max([0, *details]))
 
     def start(self, name: str, detail: str, epochs: int, done_epochs: float = 0.0) -> Progress:
-        """Starts a job, the first of that name and detail in the plan; `done_epochs` of it were done before."""
+        """Starts a job, and removes it from the waiting ones; `done_epochs` of it were completed earlier."""
         planned = [job for job in self._waiting if (job.name, job.detail) == (name, detail)]
         if planned:
             self._waiting.remove(planned[0])
@@ -169,7 +178,7 @@ class Display:
         return progress
 
     def finished(self, progress: Progress) -> None:
-        """Replaces a job in the live part by a line above it; called by `Progress.finish`."""
+        """Moves a job from the live part to a line above it; called by `Progress.finish`."""
         if progress not in self._running:
             return
         self._running.remove(progress)
@@ -181,14 +190,14 @@ class Display:
         if self.live:
             done = progress.done
             row = self._row(progress.job, done / (progress.job.epochs or 1), int(done + 1e-9), progress.text, took)
-            self.live.refresh()  # or the job would stand there twice until the next redraw
+            self.live.refresh()  # else the job would be shown twice until the next redraw
             self.console.print(row)
         else:
             how = "done in" if progress.done >= progress.job.epochs else "stopped after"
             self.note(f"{_joined(progress.job)}  {how} {took}  {progress.text}")
 
     def _picture(self) -> RenderableType:
-        """The live part: the slow task, running jobs, waiting jobs. Also called by the thread that redraws."""
+        """The live part: running jobs, the slow task, waiting jobs. Also called by the thread that redraws."""
         busy, running, waiting = self._busy[-1:], self._running[:], self._waiting[:]
         lines: list[RenderableType] = [self._running_row(progress) for progress in running]
         if not self._stopping:
@@ -215,7 +224,7 @@ class Display:
         return self._line(label, "  ", self._bar(fraction, width), f" {counted} {padded}  ", (when, "cyan"))
 
     def _waiting_row(self, waiting: list[Job]) -> Text:
-        """The waiting jobs: `prompt   2 to go · partial 2 to go      0:00:52 left`, the time of all jobs."""
+        """The line of the waiting jobs: `prompt   2 to go · partial 2 to go      0:00:52 left` (time of all jobs)."""
         left = Counter(self._clean(job.name) for job in waiting)
         (first, number), *others = left.items()
         text = f"{_padded(first, self._widths[0])} {number} to go"
@@ -231,7 +240,7 @@ class Display:
         return Text.assemble(*parts, style=style, no_wrap=True, overflow=overflow)
 
     def _total_left(self) -> float | None:
-        """Seconds to the end of all jobs; None where nothing has been measured yet."""
+        """Seconds to the end of all jobs; None if that of some job is unknown."""
         left = [progress.seconds_left(self._rate(progress.job.name)) for progress in self._running]
         for job in self._waiting:
             rate = self._rate(job.name)
@@ -240,7 +249,7 @@ class Display:
         return sum(known) if len(known) == len(left) else None
 
     def _rate(self, name: str) -> float | None:
-        """Seconds an epoch: the average of finished jobs of this name, else of running ones."""
+        """Seconds per epoch: the average of finished jobs of this name, else of a running job; None if unknown."""
         if name in self._costs:
             seconds, epochs = self._costs[name]
             return seconds / epochs
@@ -254,13 +263,13 @@ class Display:
     def _bar(self, fraction: float, width: int) -> Text:
         halves = int(min(max(fraction, 0.0), 1.0) * width * 2 + 1e-9)
         done = "━" * (halves // 2) + "╸" * (halves % 2)
-        # without colour the rest must look different, not only be dimmer
+        # without colours, the rest must be blank, since it would look like the done part
         rest = ("━" if self.console.color_system and not self.console.no_color else " ") * (width - len(done))
         style = "green" if halves == width * 2 else "magenta"
         return Text.assemble((self._clean(done), style), (self._clean(rest), "bright_black"))
 
     def _clean(self, text: str) -> str:
-        """One line without control characters, since texts come from data, in the console's encoding."""
+        """`text` on one line, without control characters and with only characters of the console's encoding."""
         line = printable(text).translate({} if self._unicode else _ASCII)
         return line.encode(self.console.encoding, errors="replace").decode(self.console.encoding)
 

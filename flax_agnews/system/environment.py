@@ -1,4 +1,4 @@
-"""The process's environment: its working directory, and cache folders, which may be missing or read-only."""
+"""Checks and sets the process's working directory, home folder and cache folders, which may be unusable."""
 
 import atexit
 import os
@@ -11,7 +11,7 @@ from flax_agnews.errors import UserError
 
 _NOWHERE = Path(os.devnull) / "no home folder"  # nothing can be written below a file
 
-# What tells other libraries where to keep things -> the folder that they have below the user's cache folder otherwise.
+# environment variable of another library's folder -> its default folder below the user's cache folder
 _THEIRS = {
     "HF_HOME": "huggingface",
     "MPLCONFIGDIR": "matplotlib",
@@ -21,7 +21,7 @@ _THEIRS = {
 
 
 def check_directory() -> None:
-    """Raises a `UserError` where the working directory was removed, since relative paths are useless then."""
+    """Raises a `UserError` if the working directory was removed, since relative paths can't be resolved then."""
     try:
         os.getcwd()
     except OSError as error:
@@ -31,22 +31,22 @@ def check_directory() -> None:
 
 
 def settle() -> None:
-    """Points other libraries to temporary home and cache folders where the usual ones can't be written.
+    """Makes other libraries use temporary home and cache folders if the usual ones can't be written.
 
-    Call it before they are imported. With an empty or relative HOME they would write into the root or the working
-    directory. Folders that can be read, and those that environment variables name, are left as they are.
+    Call it before these libraries are imported. With an empty or relative HOME they would write into `/` or the working
+    directory. Existing downloads (HF_HOME) and folders named by environment variables are not changed.
     """
     home = _home()
     if home and str(home) != os.environ.get("HOME"):
         os.environ["HOME"] = str(home)
     base = _cache_base()
-    read = {name for name in ("HF_HOME",) if (base / _THEIRS[name]).is_dir()}  # what was downloaded before
+    read = {name for name in ("HF_HOME",) if (base / _THEIRS[name]).is_dir()}  # with downloads of earlier processes
     missing = [name for name in _THEIRS if name not in os.environ and name not in read]
     if home and (not missing or _may_write(base)):
         return
     try:
         temporary = tempfile.mkdtemp(prefix="flax_agnews-caches-")
-    except OSError:  # then they say for themselves what they can't write
+    except OSError:  # the libraries report this themselves
         return
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     os.environ.update({name: str(Path(temporary) / _THEIRS[name]) for name in missing})
@@ -57,13 +57,13 @@ def settle() -> None:
 def cache_folder() -> Path:
     """The cache folder for tokens, compiled programs, frozen layers' outputs and adapted bodies.
 
-    It is FLAX_AGNEWS_CACHE, else `flax_agnews` in the user's cache folder.
+    The environment variable FLAX_AGNEWS_CACHE names it; by default it is `flax_agnews` in the user's cache folder.
     """
     return Path(os.environ.get("FLAX_AGNEWS_CACHE") or _cache_base() / "flax_agnews")
 
 
 def not_kept() -> str | None:
-    """A message that nothing can be written to `cache_folder()`, in one line; None where it can."""
+    """A one-line message that `cache_folder()` can't be written; None if it can."""
     folder = cache_folder()
     if (reason := unwritable(folder)) is None:
         return None
@@ -73,7 +73,7 @@ def not_kept() -> str | None:
 
 @cache
 def unwritable(folder: Path) -> str | None:
-    """Why a folder, created where it is missing, can't be written; None where it can."""
+    """The reason why a folder can't be written, or created if it is missing; None if it can be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -83,7 +83,7 @@ def unwritable(folder: Path) -> str | None:
 
 
 def _home() -> Path | None:
-    """The home folder: HOME, else that in the system's user database; None where there is neither."""
+    """The home folder: HOME, or that in the system's user database; None if there is neither."""
     try:
         given = os.environ.get("HOME", "")
         home = Path(given) if os.path.isabs(given) else _entry()

@@ -1,7 +1,7 @@
 """Reads and writes JSON, YAML and other files safely.
 
-Files are written atomically and synced to the disk. Files from elsewhere are read with limits on their size, and can't
-run code.
+Files are written atomically and synced to the disk. Reading files of unknown origin is limited in size and can't run
+code.
 """
 
 import codecs
@@ -29,7 +29,7 @@ _MOST_JSON = 10_000_000  # of a model's config.json or index; the longest have a
 
 
 def expanded(name: str) -> Path:
-    """A path with `~` expanded, where there is such a user."""
+    """A path with `~` expanded, unless the user that it names doesn't exist."""
     try:
         return Path(name).expanduser()
     except RuntimeError:  # ~ of a user who does not exist
@@ -64,12 +64,12 @@ def write_atomic(path: Path, content: bytes) -> Path:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """A context that gives a temporary path beside `path`; at its end the file there replaces `path`, synced.
+    """A context for writing `path` atomically: gives a temporary path whose file replaces `path` at the end.
 
-    After an error `path` is unchanged, and the temporary file is removed.
+    The file is synced to the disk. After an error, `path` is unchanged and the temporary file is removed.
 
     Raises:
-        UserError: an OSError occurred inside: the file can't be written, and why.
+        UserError: an OSError occurred inside, so that the file can't be written; with the reason.
     """
     draft = draft_of(path)
     try:
@@ -83,7 +83,7 @@ def drafted(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path, what: str = "") -> None:
-    """Raises a `UserError` where a file or folder can't be created at `path`; called before anything is computed.
+    """Raises a `UserError` if a file or folder can't be created at `path`; called before long computations.
 
     Args:
         path: of the file or folder; its missing parents would be created.
@@ -109,12 +109,12 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def draft_of(path: Path) -> Path:
-    """A unique temporary path beside `path`, for a file or folder that will be renamed to it."""
+    """A unique temporary path in the folder of `path`, for a file or folder that will be renamed to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def move(draft: Path, path: Path) -> None:
-    """Renames a finished file, or a folder with synced content, and syncs it to the disk."""
+    """Renames a finished file, or a folder with synced content, to `path`; both are synced to the disk."""
     sync(draft)
     os.replace(draft, path)
     sync(path.parent)
@@ -138,7 +138,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def read_json(path: Path) -> Any | None:
-    """Reads a JSON file; None where there is no such file. UserError where it can't be read."""
+    """Reads a JSON file; None if there is no such file, UserError if it can't be read."""
     try:
         return parse_json(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -150,7 +150,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def parse_json(text: str, **how: Any) -> Any:
-    """Parses JSON as `json.loads` does, with a ValueError for content nested too deep."""
+    """Parses JSON like `json.loads`, but raises ValueError for content nested too deep."""
     try:
         return json.loads(text, **how)
     except RecursionError:
@@ -158,22 +158,22 @@ def parse_json(text: str, **how: Any) -> Any:
 
 
 def read_model_json(path: Path) -> Any:
-    """Reads a JSON file that came with a model. OSError or ValueError where it can't be read."""
+    """Reads a model's JSON file, of limited size. OSError or ValueError if it can't be read."""
     return parse_json(_read_text(path, _MOST_JSON))
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads a YAML file. OSError or ValueError where it can't be read."""
+    """Reads a YAML file. OSError or ValueError if it can't be read."""
     return parse_yaml(yaml_text(path))
 
 
 def yaml_text(path: Path) -> str:
-    """Reads a YAML file's text as UTF-8. OSError or ValueError where it can't be read."""
+    """Reads a YAML file's text as UTF-8. OSError or ValueError if it can't be read."""
     return _read_text(path, _MOST_YAML)
 
 
 class Aliased(ValueError):
-    """Error for YAML with aliases, a few lines of which can expand to gigabytes."""
+    """Raised for YAML with aliases, which aren't allowed: a few lines of them can expand to gigabytes."""
 
 
 def parse_yaml(text: str) -> Any:
@@ -182,7 +182,7 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, _PlainLoader)
     except Aliased:
         raise
-    except Exception as error:  # YAML's own, and what int() and date() say to odd scalars
+    except Exception as error:  # also those of int() and date() for invalid scalars
         raise ValueError(" ".join(str(error).split()) or first_line(error)) from None
 
 
@@ -192,12 +192,12 @@ def write_yaml(path: Path, value: Any) -> Path:
 
 
 def dump_yaml(value: Any, **how: Any) -> str:
-    """Plain values as YAML text, the same in YAML 1.1 and 1.2; `how` are arguments of `yaml.dump`."""
+    """Plain values as YAML text that YAML 1.1 and 1.2 read alike; `how` are arguments of `yaml.dump`."""
     return yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, **how)
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, which also quotes texts that YAML 1.2 takes for numbers, such as 1e3."""
+    """PyYAML's safe dumper that also quotes strings which are numbers in YAML 1.2, such as 1e3."""
 
 
 _PlainDumper.add_implicit_resolver(
@@ -208,7 +208,7 @@ _PlainDumper.add_implicit_resolver(
 class _PlainLoader(yaml.SafeLoader):
     """PyYAML's safe loader without aliases and with YAML 1.2's scalars.
 
-    `off`, `on`, `no` and `yes` are texts (`settings_from` converts them for boolean settings), dates are texts, and
+    `off`, `on`, `no` and `yes` are strings (`settings_from` converts them for boolean settings), dates are strings, and
     1e-4 is a number.
     """
 
@@ -247,7 +247,7 @@ def _read_text(path: Path, most: int) -> str:
 
 
 def not_utf8(data: bytes, place: int) -> str:
-    """A message for data that are not UTF-8 at offset `place`, with the command that converts them."""
+    """An error message for data that aren't UTF-8 at offset `place`, with a command that converts the file."""
     encoding = "UTF-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
     convert = f"convert it, such as by iconv -f {encoding} -t UTF-8 OLD > NEW"
     return f"byte 0x{data[place]:02x} is not UTF-8; {convert}"
@@ -262,10 +262,10 @@ def _finite(value: Any) -> Any:
 
 
 def settings_from(kind: type[T], values: Any) -> T:
-    """Makes a dataclass of settings from values as YAML has them.
+    """Makes a dataclass of settings from a mapping of values that were read from YAML.
 
     Raises:
-        TypeError: an unknown field, or a value of another type; in one line.
+        TypeError: an unknown field, or a value of another type; the message is one line.
     """
     hints = get_type_hints(kind)
     values = {name: _worded(value) if hints.get(name) is bool else value for name, value in dict(values).items()}

@@ -1,4 +1,4 @@
-"""Handles SIGINT and SIGTERM: training finishes its update, saves and stops. A second SIGINT stops at once."""
+"""Handles SIGINT and SIGTERM: training finishes its update, saves and stops; a second SIGINT stops at once."""
 
 import signal
 import threading
@@ -7,17 +7,22 @@ from typing import Any, Protocol
 
 
 class Agree(Protocol):
-    """A function by which several processes agree on the signal to stop for."""
+    """A function with which several processes agree on whether to stop, and for which signal."""
 
     def __call__(self, heard: int, now: bool = False) -> int:
-        """Returns the signal that all processes stop for, or 0, given the one that this process received."""
+        """Returns the number of the signal that all processes stop for, or 0.
+
+        Args:
+            heard: number of the signal that this process received, or 0.
+            now: as in `Interrupt.check`.
+        """
 
 
 class Stopped(Exception):
     """Raised when the experiment has stopped after a signal.
 
     Attributes:
-        where: the point at which it stopped, in words.
+        where: where in the experiment it stopped, in words.
         signal: number of the signal.
     """
 
@@ -30,7 +35,7 @@ class Interrupt:
     """A context in which the first signal only sets `asked`, and the program stops where it calls `check`.
 
     Args:
-        agree: agreement with other processes, where there are some; a signal counts once all of them know of it.
+        agree: agrees with other processes, if there are any; a signal counts once all of them know of it.
 
     Attributes:
         asked: number of the signal to stop for, or 0.

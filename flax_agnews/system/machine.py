@@ -1,4 +1,4 @@
-"""Facts about the machine: its memory, and whether its processor supports bfloat16 (Linux: /proc/cpuinfo)."""
+"""The machine's memory, and whether its processor supports bfloat16 (Linux: /proc/cpuinfo)."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def lacks_bfloat16(text: str) -> bool:
     """Whether a processor has no bfloat16 matrix instructions, so that bfloat16 is slower than float32 on it.
 
     Args:
-        text: the result of `cpuinfo`; where it doesn't list instructions, as on other processors, this is False.
+        text: the result of `cpuinfo`; if it lists no instructions, as on some processors, the answer is False.
     """
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     flags = [(key.strip(), set(value.split())) for key, value in pairs if key.strip() in _BFLOAT16]

@@ -8,7 +8,7 @@ from typing import Any
 from flax_agnews.errors import printable
 
 NOT_KNOWN = "–"
-"""Stands where a number is None."""
+"""Shown instead of a number that is None."""
 
 
 def count(number: float) -> str:
@@ -45,7 +45,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def share_text(part: int, whole: int) -> str:
-    """A share in percent, never rounded to all or to nothing: `100 %`, `>99 %`, `45 %`, `0.3 %`, `0.015 %`."""
+    """A share in percent; only exact shares are shown as 0 or 100: `100 %`, `>99 %`, `45 %`, `0.3 %`, `0.015 %`."""
     percent = 100 * part / max(whole, 1)
     if 99.5 <= percent < 100:
         return ">99 %"
@@ -90,7 +90,7 @@ def _short(value: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` on one line: white space and control characters become single spaces, so that no table breaks."""
+    """`text` on one line, for tables: each sequence of white space and control characters becomes one space."""
     return " ".join(printable(text).split())
 
 

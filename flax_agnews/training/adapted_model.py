@@ -20,7 +20,7 @@ from flax_agnews.models.parameters import Frame, Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.models.rows import Way, check_attention
 from flax_agnews.strategies.base import Strategy
-from flax_agnews.strategies.optim import Plan, trainable_labels
+from flax_agnews.strategies.optim import Plan, Transform, trainable_labels
 
 NO_DROPOUT = Rates(0.0, 0.0, 0.0, ())
 """The rates of a model that is only evaluated."""
@@ -127,13 +127,24 @@ class Trained:
         return frozenset[str]().union(*(paths for _, paths in self.stages)) if self.stages else self.ever
 
 
-def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
+def trained_parameters(
+    model: AdaptedModel,
+    plan: Plan,
+    transforms: Mapping[str, Transform] | None = None,
+    around: optax.GradientTransformation | None = None,
+) -> Trained:
     """Finds which parameters train under a plan, and from which epoch on.
+
+    Args:
+        model: the adapted model.
+        plan: number of updates and settings of training.
+        transforms, around: the strategy's under this plan, where the caller has made them already.
 
     Raises:
         UserError: the strategy's labels, transformations and stages don't fit each other.
     """
-    strategy, labels, transforms = model.strategy, model.labels, model.strategy.transforms(plan)
+    strategy, labels = model.strategy, model.labels
+    transforms = strategy.transforms(plan) if transforms is None else transforms
     ever = frozenset(trainable_labels(strategy.name, labels, transforms))
     stages = tuple(
         (stage.epoch, frozenset(path for path in ever if labels[path] in stage.labels))
@@ -141,7 +152,8 @@ def trained_parameters(model: AdaptedModel, plan: Plan) -> Trained:
     )
     trained = Trained(ever, stages)
     if len(stages) > 1:
-        _check_around(strategy.name, strategy.around(plan), {path: model.shapes[path] for path in trained.paths})
+        around = strategy.around(plan) if around is None else around
+        _check_around(strategy.name, around, {path: model.shapes[path] for path in trained.paths})
     return trained
 
 

@@ -70,7 +70,7 @@ def _give_up(config: ParallelConfig) -> None:
     print(
         f"error: --parallel.coordinator {config.coordinator}: the processes didn't find each other within "
         f"{config.start_seconds} s. Start {config.processes or 'all'} of them, numbered from 0, with an address of the "
-        f"first that all can reach, or raise {flag('parallel.start_seconds')}",
+        f"first that all can reach, or raise --parallel.start_seconds",
         file=sys.stderr,
     )
     sys.stderr.flush()

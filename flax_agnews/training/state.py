@@ -139,8 +139,9 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: M
         UserError: the strategy doesn't fit the body, the plan or the settings.
     """
     model = adapt_model(strategy, base, classes, settings, max_length)
-    trained = trained_parameters(model, plan)
-    _, optimizer = make_optimizer(strategy.name, model.labels, strategy.transforms(plan), strategy.around(plan))
+    transforms, around = strategy.transforms(plan), strategy.around(plan)
+    trained = trained_parameters(model, plan, transforms, around)
+    _, optimizer = make_optimizer(strategy.name, model.labels, transforms, around)
     rates = dropout_rates(base, settings, trained.paths)
     model.check_attention(rates)
     return Setup(

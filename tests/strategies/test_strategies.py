@@ -78,7 +78,7 @@ def test_a_prompt_and_text_above_the_models_positions_is_an_error():
 
 def test_the_fingerprint_tells_edited_schemes_apart():
     def fingerprint(strategy):
-        return trained(strategy, tiny.CONFIG)[0].fingerprint
+        return trained(strategy, tiny.CONFIG)[0].model.fingerprint
 
     same = [fingerprint(tiny.build("partial")) for _ in range(2)]
     edited = [
