@@ -14,21 +14,34 @@ ABOUT_SEVERAL_MODULES = {"contracts", "end_to_end", "faults", "benchmarks", "sup
 ABOUT_THE_TREE = {"test_floors", "test_mirror"}
 
 TESTED_ELSEWHERE = {
+    "cli/describe": "test_commands.py: a thin command",
+    "experiment/announcement": "experiment/test_experiment.py and system/test_machine.py: the first lines of a run",
+    "experiment/prepared": "experiment/test_library.py: what is read and checked at an experiment's first use",
+    "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
+    "models/token_layout": "models/test_attention.py: which tokens attend to which",
+    "runs/identity": "experiment/test_continuation.py: hashes that must match",
+    "strategies/paths": "strategies/test_base.py: patterns over paths",
+    "trained/run_source": "trained/test_loading.py and runs/test_recorded_paths.py: every part is checked there",
+    "trained/saved_run": "experiment/test_library.py: saved and loaded again",
+    "training/adapted_model": "strategies/test_strategies.py and training/test_start_values.py: first values",
+    "training/lane": "training/test_group.py: a run among those that train together",
+    "training/observer": "experiment/test_progress.py: methods without a body, shown there",
+    "training/rates": "experiment/test_description.py: rates against closed forms",
+    "training/state": "contracts/test_every_strategy.py: states of every strategy",
+    "training/updates": "training/test_pretrain.py and training/test_group.py: the loop of both, stopped and resumed",
+    "training/vote": "training/test_processes.py: real signals to one of two processes",
     "cli/common": "end_to_end/test_before_loading.py: it is what predict, evaluate and export have in common",
     "cli/compare": "experiment/test_compared_strategies.py: it runs an experiment and writes its report",
     "config": "cli/test_arguments.py: dataclasses, which flags and files fill",
     "data/builtin_words": "data/test_builtin.py: phrases, seen in the corpus that is made of them",
     "data/encoded": "data/test_tokens_special.py: texts with their token ids, which every training test reads",
-    "errors": "test_main.py: exceptions, seen as the one line that a command prints",
     "experiment/outputs": "experiment/test_experiment.py: what a run leaves in its folder",
     "experiment/preparation": "runs/test_recorded_paths.py and training/test_pretrain.py: a kept tokenizer and body",
     "experiment/results": "experiment/test_experiment.py: every field of results.json",
     "export": "end_to_end/test_before_loading.py: a thin command",
     "models/classifier": "contracts/test_every_strategy.py: each strategy's logits against the naive way",
     "models/parameters": "contracts/test_every_strategy.py: splits and merges every model there",
-    "__init__": "settings/test_keywords.py and end_to_end/test_documents.py: the names that scripts use",
     "report/__init__": "report/test_page.py: the report as a whole",
-    "runs/results": "trained/test_finished_run.py: the best run by validation",
     "settings/ranges": "cli/test_arguments.py: each setting out of its range, as a flag and in a file",
     "strategies/bitfit": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
     "strategies/head": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
@@ -55,7 +68,8 @@ def modules() -> dict[str, str]:
         module = file.relative_to(PACKAGE).with_suffix("")
         statements = ast.parse(file.read_text("utf-8")).body
         if any(not isinstance(node, ast.Expr | ast.Import | ast.ImportFrom) for node in statements):
-            found[module.as_posix()] = (file.parent.name if module.name == "__init__" else module.name).strip("_")
+            name = (file.parent.name if module.name == "__init__" else module.name).strip("_")
+            found[module.as_posix()] = "commands" if module.as_posix() == "__main__" else name  # beside main.py
     return found
 
 

@@ -161,7 +161,7 @@ class Experiment:
         self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
-        """Chooses each strategy's learning rates by trials, where `search.trials` asks for it, unless it was done before."""
+        """Chooses each strategy's learning rates by trials, where `search.trials` asks for it and it wasn't done."""
         self.adapt()
         if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
