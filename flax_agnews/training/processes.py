@@ -262,7 +262,7 @@ def sharing_failures() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        current_team().tell_failure(str(error))
+        current_team().tell_failure(error.message)
         raise
     except jax.errors.JaxRuntimeError as error:
         if current_team().count == 1 or not _LOST.search(str(error)):
