@@ -71,7 +71,7 @@ class Scheme:
         ours = self._updates(before, before)
         if known.get("updates", ours) != ours:
             updates = "updates: rates, schedule, decay, clipping or other numbers of its transformations"
-            raise UserError(f"{place}: was begun with other {updates} are not those of then. {_ELSE}")
+            raise UserError(f"{place}: was begun with other {updates} have changed. {_ELSE}")
         if before < self.train.epochs and self._updates(self.train.epochs, before) != ours:
             raise UserError(
                 f"{flag('train.epochs')} {self.train.epochs}: {place} was begun with {before}, and can't go on "

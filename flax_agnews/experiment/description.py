@@ -69,7 +69,7 @@ class Description:
         """The table as a `rich` renderable."""
         headers = ["parameter", "numbers", "label", "rate", "decay", "from epoch"]
         headers = headers if any(row.epoch for row in self.rows) else headers[:-1]
-        title = f"{self.name}: {self.trained:,} of {self.total:,} numbers train"
+        title = f"{self.name}: {self.trained:,} of {self.total:,} parameters train"
         table = _table(title, headers, {"parameter", "label"})
         for row in self.rows:
             trains = ["–"] * 3 if row.rate is None else [short(row.rate), short(row.decay), str(row.epoch + 1)]

@@ -237,7 +237,7 @@ def _again(results: Results) -> Iterator[str]:
     own = [name for name in groups if any(run.custom for run in groups[name])]
     registered = [name for name in groups if name not in own]
     files = "`results.csv` has a row for every run, `results.json` everything."
-    yield "## Again"
+    yield "## How to repeat it"
     if own:
         verb, which = ("is a strategy", "it") if len(own) == 1 else ("are strategies", "them")
         yield (

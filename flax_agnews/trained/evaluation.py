@@ -237,7 +237,7 @@ def _mistakes(
 def shown_evaluation(found: Evaluation) -> Group:
     """Renders an evaluation for the terminal. Markup in names and texts is not interpreted."""
     mended = found.calibration_error_mended
-    cured = "" if mended is None else f"; {mended:.4f} with temperatures that each half has from the other half"
+    cured = "" if mended is None else f"; {mended:.4f} by temperatures fitted on the other half of the texts"
     lines = [
         f"texts        {found.texts:,}  ({found.labels})" if found.labels else f"texts        {found.texts:,}",
         f"accuracy     {found.accuracy:.4f}  (95 % interval {found.low:.4f} to {found.high:.4f})",

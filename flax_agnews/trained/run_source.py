@@ -18,7 +18,7 @@ from flax_agnews.system.files import settings_from
 from flax_agnews.training.adapted_model import NO_DROPOUT, AdaptedModel, adapt_model, trained_parameters
 from flax_agnews.training.start_values import HEAD, start_values
 
-_ADVICE = f"Give the body as it was then: {flag('model.name')} DIR (in Python: model=DIR)"
+_ADVICE = f"Give the same body: {flag('model.name')} DIR (in Python: model=DIR)"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RunSource:
             yield
         except UserError as error:
             fault = re.sub(r"--(?=[a-z_]+\.)", "", error.fault)  # a setting of the run, not a flag of this command
-            raise UserError(f"{self.folder.path}: what it was trained from can't be had: {fault}", _ADVICE) from error
+            raise UserError(f"{self.folder.path}: its body or tokenizer can't be loaded: {fault}", _ADVICE) from error
 
     def model(
         self, strategy: StrategyLike | None, about: Mapping[str, Any], weights: str, exact: bool
@@ -127,8 +127,8 @@ class RunSource:
                 model = replace(model, start_values=start_values(model, shapes, name, classes, changed_body=adapts))
         if model.fingerprint != (fingerprint if model.start_values else fingerprint.partition(" from ")[0]):
             raise UserError(
-                f"{self.folder.path}: was trained by another {model.strategy.name}: its labels, settings or start are "
-                "not those of then"
+                f"{self.folder.path}: was trained by another {model.strategy.name}: its labels, settings or start "
+                "values have changed since"
             )
         return model
 

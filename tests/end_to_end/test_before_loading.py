@@ -14,7 +14,7 @@ from flax_agnews import export, predict
 from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.system.files import check_writable, same_file
 
-LOADING = "what it was trained from can't be had"
+LOADING = "its body or tokenizer can't be loaded"
 NOWHERE = "/proc/nowhere"  # nobody, not even root, can write there
 
 

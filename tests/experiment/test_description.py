@@ -48,7 +48,7 @@ def test_gpt2s_parameters_are_all_described_without_the_hub(name, trained):
     assert set(by_path(told)) == {*body_shapes(GPT2Config()), "score/kernel"}
     assert sum(row.numbers for row in told.rows) == told.total == 124_442_880
     assert sum(row.numbers for row in told.rows if row.rate) == told.trained == trained
-    assert f"{name}: {trained:,} of 124,442,880 numbers train" in str(told)
+    assert f"{name}: {trained:,} of 124,442,880 parameters train" in str(told)
 
 
 def test_partials_groups_are_told_by_ranges_of_layers():

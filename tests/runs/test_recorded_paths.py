@@ -106,9 +106,9 @@ def test_a_body_that_has_moved(begun: Path, moved: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(answers(moved / FULL), answers(begun / FULL))
     with pytest.raises(UserError) as refusal:
         answers(moved / HEAD)
-    told = f"what it was trained from can't be had: model.name {tmp_path / 'gone'}: no such directory. "
+    told = f"its body or tokenizer can't be loaded: model.name {tmp_path / 'gone'}: no such directory. "
     assert told in refusal.value.with_flags
-    assert refusal.value.with_flags.endswith("Give the body as it was then: --model.name DIR (in Python: model=DIR)")
+    assert refusal.value.with_flags.endswith("Give the same body: --model.name DIR (in Python: model=DIR)")
     found = answers(moved / HEAD, model="moved/m/lm")
     np.testing.assert_array_equal(found, answers(begun / HEAD))
     done = export_run(moved / HEAD, "hf", tmp_path / "exported", model=moved / "m" / "lm")

@@ -55,9 +55,9 @@ def test_another_body(copied: Path) -> None:
 def test_no_body(copied: Path) -> None:
     shutil.rmtree(copied / "base")
     message = loading_refusal(copied / PROMPT)
-    assert message.startswith(f"{copied / PROMPT}: what it was trained from can't be had: ")
+    assert message.startswith(f"{copied / PROMPT}: its body or tokenizer can't be loaded: ")
     assert str(copied / "base") in message
-    assert message.endswith("Give the body as it was then: --model.name DIR (in Python: model=DIR)")
+    assert message.endswith("Give the same body: --model.name DIR (in Python: model=DIR)")
 
 
 def test_a_body_that_has_moved_is_given(copied: Path, prompt: Classifier) -> None:
@@ -73,7 +73,7 @@ def test_a_run_that_trained_everything_needs_no_body(copied: Path, full: Classif
     state = json.loads((best / "state.json").read_text())
     del state["notes"]["body"]  # as in runs that were made before it was kept
     (best / "state.json").write_text(json.dumps(state))
-    assert "what it was trained from can't be had: " in loading_refusal(copied / FULL)
+    assert "its body or tokenizer can't be loaded: " in loading_refusal(copied / FULL)
 
 
 def test_another_tokenizer(copied: Path) -> None:

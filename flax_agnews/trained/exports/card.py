@@ -62,7 +62,7 @@ def _method(run: LoadedRun) -> str:
     adapted, model, config = run.model, run.config.model, run.config
     entry = next((entry for entry in REGISTRY if entry.name == adapted.strategy.name), None)
     paper = f" ([paper]({entry.paper}))" if entry and entry.paper else ""
-    what = f"{entry.summary}{paper}" if entry else "a strategy of its own"
+    what = f"{entry.summary}{paper}" if entry else "a custom strategy"
     size = f"{counted(adapted.base.config.n_layer, 'layer')}, {adapted.base.config.n_embd} wide"
     name = "random weights" if model.from_config is not None else _code(_short(model.name))
     first = f", adapted to the training texts by {counted(config.pretrain.epochs, 'epoch')} as a language model"
