@@ -248,7 +248,7 @@ def test_bfloat16_is_near_float32(body: tuple[GPT2Model, Base]) -> None:
 
 def test_bfloat16_keeps_float32_masters(body: tuple[GPT2Model, Base], texts: Split) -> None:
     setup = prepare(build("full", body[1].config), body[1], dropout=0.0)
-    program = training(replace(setup, dtype=jnp.dtype("bfloat16")), texts, devices())
+    program = training(replace(setup, model=replace(setup.model, dtype=jnp.dtype("bfloat16"))), texts, devices())
     state, frozen = program.start(seed=0)
     before = np.array(state.params[KERNEL])
     state, _ = program.train_step(state, frozen, 0, 0, 0)

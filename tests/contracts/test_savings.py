@@ -93,7 +93,8 @@ def collectives(program):
 
 @every_strategy
 def test_frozen_kernels_are_cast_once_and_the_numbers_stay(name):
-    setup = replace(tiny.prepare(name), dtype=jnp.dtype("bfloat16"))
+    setup = tiny.prepare(name)
+    setup = replace(setup, model=replace(setup.model, dtype=jnp.dtype("bfloat16")))
     split = tiny.random_split(tiny.random_lengths(16))
     program = tiny.training(setup, split, tiny.devices())
     state, frozen = program.start(seed=0)
