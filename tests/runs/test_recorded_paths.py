@@ -117,7 +117,7 @@ def test_a_body_that_has_moved(begun: Path, moved: Path, tmp_path: Path) -> None
     torch.manual_seed(1)
     GPT2Model(GPT2Config(**BODY)).save_pretrained(tmp_path / "other")
     for given in ("head", "full"):
-        with pytest.raises(UserError, match=r"was trained from other weights than .*/other has\. Give the body"):
+        with pytest.raises(UserError, match=r"was trained from other weights than .*/other has\. Give the same body"):
             answers(moved / "run" / given / "seed-42", model=tmp_path / "other")
 
 
