@@ -39,6 +39,13 @@ def test_the_estimate_is_above_what_is_taken_and_not_far_above_what_stays(finish
     assert estimated <= stays + 3 * (state + weights) + 1000
 
 
+def test_without_checkpoints_the_body_alone_takes_room(tmp_path: Path) -> None:
+    request = arguments.parse(small(tmp_path / "out", *FLAGS, "--checkpoint.enabled", "false"))
+    with Experiment(request.config, request.entries) as experiment:
+        body = 4 * sum(value.size for value in experiment.base.parameters.values())
+        assert disk_budget.need(experiment.config, experiment.setups) == body
+
+
 def test_a_limit_below_the_estimate_is_refused_before_anything_is_computed(tmp_path: Path, capsys) -> None:
     output = tmp_path / "out"
     assert main(small(output, *FLAGS, "--checkpoint.gigabytes", "1e-5")) == 2

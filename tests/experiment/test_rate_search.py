@@ -239,6 +239,16 @@ def test_kept_trials_of_an_edited_scheme_are_not_taken(tmp_path):
         Experiment(config, [_head_at(0.2)]).prepare()
 
 
+def test_a_second_search_keeps_the_chosen_rates(tmp_path):
+    config = arguments.parse(small(tmp_path / "out", *FLAGS, "--search.trials", 2)).config
+    with Experiment(config, [_head_at(0.1)]) as experiment:
+        experiment.search()
+        chosen = [setup.factor for setup in experiment.setups]
+        experiment.search()
+        assert [setup.factor for setup in experiment.setups] == chosen
+        assert None not in chosen
+
+
 def test_rates_stay_when_epochs_grow_and_unfinished_searches_begin_anew(tmp_path):
     flags = (*FLAGS, "--search.trials", 2)
     config = arguments.parse(small(tmp_path / "out", *flags, "--train.epochs", 1)).config

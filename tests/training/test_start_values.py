@@ -248,6 +248,15 @@ def test_the_body_must_stay_as_it_is(set_up: Callable[[str], Setup], tmp_path: P
         begun(set_up("prompt"), tmp_path, changed_body=True)
 
 
+def test_language_modelling_is_a_change_of_the_body(tmp_path: Path) -> None:
+    request = arguments.parse(
+        small(tmp_path / "out", "--strategy", "lora", "--model.start", str(tmp_path), "--pretrain.epochs", 1)
+    )
+    with Experiment(request.config, request.entries) as experiment, pytest.raises(UserError) as caught:
+        experiment.prepare()
+    assert "was made for the body as it is, which --pretrain.epochs changes" in caught.value.with_flags
+
+
 # Classifiers of Hugging Face
 
 
