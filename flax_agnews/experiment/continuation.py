@@ -12,13 +12,12 @@ from typing import Any
 from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError, flag, shown
 from flax_agnews.runs import trial_record
+from flax_agnews.runs.identity import START_ELSEWHERE
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.runs.results import RunResult
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.state import Setup
 from flax_agnews.training.update_hash import behaviour
-
-_ELSE = f"Choose another {flag('output')}, or {flag('overwrite')}"
 
 
 @dataclass
@@ -65,17 +64,19 @@ class Scheme:
         whole = steps.isdecimal() and int(steps) % self.steps_per_epoch == 0 if isinstance(steps, str) else False
         before = int(steps) // self.steps_per_epoch if whole else 0
         if not 0 < before <= self.train.epochs:
-            raise UserError(f"{place}: was begun with other steps ({shown(steps)}, now {self.steps}). {_ELSE}")
+            raise UserError(
+                f"{place}: was begun with other steps ({shown(steps)}, now {self.steps}). {START_ELSEWHERE}"
+            )
         if "updates" not in known and before == self.train.epochs:
             return
         ours = self._updates(before, before)
         if known.get("updates", ours) != ours:
             updates = "updates: rates, schedule, decay, clipping or other numbers of its transformations"
-            raise UserError(f"{place}: was begun with other {updates} have changed. {_ELSE}")
+            raise UserError(f"{place}: was begun with other {updates} have changed. {START_ELSEWHERE}")
         if before < self.train.epochs and self._updates(self.train.epochs, before) != ours:
             raise UserError(
                 f"{flag('train.epochs')} {self.train.epochs}: {place} was begun with {before}, and can't go on "
-                f"exactly, since {self._reason} depends on the number of epochs. {_ELSE}"
+                f"exactly, since {self._reason} depends on the number of epochs. {START_ELSEWHERE}"
             )
 
     @property
@@ -134,7 +135,7 @@ def _check_state(run: RunFolder, result: RunResult, scheme: Scheme) -> None:
         raise UserError(
             f"{flag('train.epochs')} {scheme.train.epochs}: {run.path} is finished after {result.epochs} and "
             f"can't go on: its last state wasn't kept ({flag('checkpoint.keep_final')}, "
-            f"{flag('checkpoint.keep_best')} run). {_ELSE}"
+            f"{flag('checkpoint.keep_best')} run). {START_ELSEWHERE}"
         )
 
 

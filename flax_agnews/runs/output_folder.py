@@ -8,7 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, flag, listed, shown
-from flax_agnews.runs.identity import changed
+from flax_agnews.runs.identity import START_ELSEWHERE, check_identity
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
 from flax_agnews.runs.result_files import read_run, write_results, write_run
@@ -34,7 +34,6 @@ _WRITTEN = (
     "tokenizer",
     "wandb",
 )
-_ELSE = f"Choose another {flag('output')}, or {flag('overwrite')}"
 _WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "identity.json")
 
 
@@ -111,13 +110,8 @@ class RunFolder:
 
         The `PLANNED` hashes are compared by `experiment.continuation.Scheme`.
         """
-        if (known := self.identity) is None:
-            return
-        if others := changed(known, identity):
-            raise UserError(
-                f"{self.path}: was begun with other {listed(others)}. Choose another {flag('output')}, "
-                f"or {flag('overwrite')}"
-            )
+        if (known := self.identity) is not None:
+            check_identity(self.path, known, identity)
 
 
 class OutputFolder:
@@ -222,7 +216,7 @@ class OutputFolder:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, ValueError):
             pass
-        raise UserError(f"{path}: is no configuration of this program. {_ELSE}")
+        raise UserError(f"{path}: is no configuration of this program. {START_ELSEWHERE}")
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         # A setting that config.yaml lacks is newer than the folder, whose runs were made with its default.
@@ -234,7 +228,7 @@ class OutputFolder:
             if name in old and not _may_follow(name, old[name], new[name])
         ]
         if changed:
-            raise UserError(f"{self.path} belongs to another configuration: {listed(changed)}. {_ELSE}")
+            raise UserError(f"{self.path} belongs to another configuration: {listed(changed)}. {START_ELSEWHERE}")
 
     def _clear(self) -> None:
         """Removes the files that an experiment writes, and nothing else."""

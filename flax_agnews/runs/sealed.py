@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.system.files import move, sync
+from flax_agnews.errors import UserError
+from flax_agnews.system.files import draft_of, move, sync
 
 NAME = "manifest.json"
 
@@ -31,14 +32,38 @@ def seal(draft: Path, folder: Path, sign: Callable[[], None] = lambda: None) -> 
         sign()
         sync(draft / path)
         described[path] = _described(draft / path)
-    for place, _, _ in os.walk(draft, topdown=False):
-        sync(Path(place))
+    _sync_folders(draft)
     manifest = draft / NAME
     manifest.write_bytes(_text(described))
     sync(manifest)
     sign()
     discard(folder)
     move(draft, folder)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder to write, which is synced and renamed to `folder`, or removed if the block raises.
+
+    Args:
+        folder: the final path; a folder there is replaced.
+
+    Raises:
+        UserError: something can't be written.
+    """
+    draft = draft_of(folder)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        for path in _files(draft):
+            sync(draft / path)
+        _sync_folders(draft)
+        discard(folder)
+        move(draft, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def sealed(folder: Path) -> bool:
@@ -80,6 +105,12 @@ def set_aside(folder: Path) -> Path:
     aside = next(path for path in taken if not path.exists())
     os.replace(folder, aside)
     return aside
+
+
+def _sync_folders(folder: Path) -> None:
+    """Syncs a folder and all folders in it to the disk, the innermost first."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        sync(Path(place))
 
 
 def _files(folder: Path) -> list[str]:

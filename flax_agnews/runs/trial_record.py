@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.errors import UserError, flag, listed
-from flax_agnews.runs.identity import changed
+from flax_agnews.errors import UserError
+from flax_agnews.runs.identity import check_identity
 from flax_agnews.system.files import read_json, settings_from
 
 
@@ -181,9 +181,7 @@ def read_own(folder: Path, name: str, identity: Mapping[str, str]) -> Record:
     shorter = record.identity.get("steps", identity.get("steps")) != identity.get("steps")
     if record.factor is None and shorter:
         return Record(dict(identity))
-    if other := changed(record.identity, identity):
-        fault = f"{path_of(folder, name)}: was begun with other {listed(other)}"
-        raise UserError(f"{fault}. Choose another {flag('output')}, or {flag('overwrite')}")
+    check_identity(path_of(folder, name), record.identity, identity)
     return record
 
 

@@ -1,6 +1,5 @@
 """Saves one run's classifier as a separate output folder, which `Classifier.load` and the commands read."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,8 @@ from flax_agnews.errors import UserError
 from flax_agnews.runs.output_folder import config_dict
 from flax_agnews.runs.recorded_paths import recorded
 from flax_agnews.runs.result_files import write_run
-from flax_agnews.runs.sealed import discard
-from flax_agnews.system.files import check_writable, draft_of, expanded, move, write_json, write_yaml
+from flax_agnews.runs.sealed import whole_folder
+from flax_agnews.system.files import check_writable, expanded, write_json, write_yaml
 from flax_agnews.trained.finished_run import weights_record
 from flax_agnews.trained.loading import LoadedRun
 from flax_agnews.training.checkpoint import Store
@@ -35,16 +34,8 @@ def save_run(run: LoadedRun, folder: str | Path) -> Path:
     check_writable(place)
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise UserError(f"{place}: is not empty; choose another folder")
-    draft = draft_of(place)
-    try:
-        draft.mkdir(parents=True)
+    with whole_folder(place) as draft:
         _write(run, draft, place)
-        discard(place)
-        move(draft, place)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return place
 
 

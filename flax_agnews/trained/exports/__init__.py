@@ -1,6 +1,5 @@
 """Exports finished runs to other libraries' formats; each export is read back and its logits compared first."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import numpy as np
 
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.errors import UserError, flag, nearest
-from flax_agnews.runs.sealed import discard
+from flax_agnews.runs.sealed import whole_folder
 from flax_agnews.strategies import StrategyLike
-from flax_agnews.system.files import check_writable, draft_of, expanded, move, sync
+from flax_agnews.system.files import check_writable, expanded
 from flax_agnews.trained.exports.flaxgpt2 import FLAX_GPT2
 from flax_agnews.trained.exports.hf import HF
 from flax_agnews.trained.exports.peft import PEFT
@@ -87,19 +86,9 @@ def _export(loaded: LoadedRun, to: str, place: Path) -> Exported:
         others = [f"{flag('to')} {name}" for name, other in TARGETS.items() if not other.why_not(loaded)]
         instead = f"; what can be done: {' or '.join(others)}" if others else ""
         raise UserError(f"{loaded.folder.path}: can't be exported {flag('to')} {to}: {reason}{instead}")
-    draft = draft_of(place)
-    try:
-        draft.mkdir(parents=True)
+    with whole_folder(place) as draft:
         target.write(loaded, draft)
         difference = _compared(loaded, target, draft)
-        for path in draft.iterdir():
-            sync(path)
-        discard(place)
-        move(draft, place)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return Exported(loaded.name, place, difference)
 
 
