@@ -10,12 +10,16 @@ from pathlib import Path
 
 # XLA aborts where a simulated device waits for others longer than 40 s, as may be where other work has the cores.
 _FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_collective_call_terminate_timeout_seconds=600"
+if os.environ.get("TESTS_OPTIMIZED") != "1":
+    # Of a tiny program compiling is the cost, not running: a third of the time with LLVM's passes and XLA's fusion
+    # emitters off. `.ci/run` runs the tests that are marked `optimized` once more with them.
+    _FLAGS += " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker has them already
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 CACHE = Path(__file__).resolve().parents[1] / ".jax_cache"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # subprocesses share it
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["FLAX_AGNEWS_CACHE"] = tempfile.mkdtemp(prefix="flax_agnews-tests-")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 os.environ["WANDB_MODE"] = "disabled"
