@@ -137,9 +137,9 @@ def _plain_products() -> None:
 class Undonated(Devices):
     """Devices whose compiled steps don't donate their arguments."""
 
-    def compile(self, function: Callable[..., Any], *examples: Any, donate: bool) -> Callable[..., Any]:
-        """Compiles as `Devices.compile` does, without donation."""
-        return super().compile(function, *examples, donate=False)
+    def lower(self, function: Callable[..., Any], *examples: Any, donate: bool, chained: bool = False) -> Any:
+        """Traces as `Devices.lower` does, without donation."""
+        return super().lower(function, *examples, donate=False, chained=chained)
 
 
 CHANGES = {

@@ -1,6 +1,6 @@
 """A classifier adapted by a strategy: its structure, which parameters train, and their initial values in a run."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -67,6 +67,11 @@ class AdaptedModel:
         """Hash of labels, settings and start values; a run is only resumed if it is unchanged."""
         own = self.strategy.fingerprint(self.labels)
         return f"{own} from {parameters.content_hash(self.start_values)}" if self.start_values else own
+
+    @property
+    def function(self) -> Hashable:
+        """What the adapted model computes from its parameters: equal for strategies that only train differently."""
+        return self.frame.graph, tuple(self.shapes.items()), str(self.dtype)
 
     def check_attention(self, rates: Rates) -> None:
         """Raises a `UserError` where the chosen attention doesn't work on this machine or with these dropout rates."""
@@ -186,6 +191,14 @@ def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]
     """Paths of initial parameters that aren't arrays of the body: the head, and what the strategy adds or changes."""
     first = first_parameters(model, shared, seed=0)
     return frozenset(path for path, value in first.items() if value is not shared.get(path))
+
+
+def in_compute_type(model: AdaptedModel, weights: Parameters) -> Parameters:
+    """Casts the body's kernels to the compute type, once instead of in every batch; other weights stay as they are."""
+    if model.dtype == jnp.float32:
+        return weights
+    kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
+    return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
 
 
 def hollow(frame: Frame[ClassifierModule]) -> ClassifierModule:

@@ -5,8 +5,6 @@ a text don't depend on the other texts or their number: bit for bit on devices w
 result wherever it is, as XLA's on a CPU do.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,8 +14,9 @@ from flax_agnews.data.shapes import LEVELS
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.adapted_model import AdaptedModel
+from flax_agnews.training.compiler import Compiler
+from flax_agnews.training.evaluator import Evaluator
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.step import make_eval_step, make_prefix_step
 
 TOKENS = {"cpu": 256}
 """Tokens per batch, by platform. Few, since the last batch of each stride is seldom full; larger ones are hardly faster
@@ -42,11 +41,9 @@ class Inference:
     """
 
     def __init__(self, model: AdaptedModel, params: Parameters, frozen: Parameters) -> None:
-        self.model, self._devices = model, Devices("jit", tuple(jax.local_devices()[:1]))
-        own, self._frozen = (self._devices.shared(_in_compute_type(part, model)) for part in (params, frozen))
-        prefix = self._devices.compile(make_prefix_step(model), own, self._frozen, (), donate=False)
-        self._weights = (own, prefix(own, self._frozen, ()))
-        self._steps: dict[int, Any] = {}
+        self.model = model
+        self._evaluator = Evaluator(model, Compiler(Devices("jit", tuple(jax.local_devices()[:1]))))
+        self._weights = self._evaluator.weights({**frozen, **params})
 
     def logits(self, tokens: Ragged) -> Float[np.ndarray, "texts classes"]:
         """Logits of each text, in the order of `tokens`."""
@@ -61,18 +58,9 @@ class Inference:
 
     def _run(self, batch: Batch) -> Float[np.ndarray, "slots classes"]:
         """Logits of one batch."""
-        placed = self._devices.batch(jax.tree.map(lambda x: x[None, None], batch))
-        if batch.stride not in self._steps:
-            step = make_eval_step(self.model)
-            compiled = self._devices.compile(step, self._weights, self._frozen, placed, donate=False)
-            self._steps[batch.stride] = compiled
-        return np.asarray(self._steps[batch.stride](self._weights, self._frozen, placed))[0, 0]
-
-
-def _in_compute_type(weights: Parameters, model: AdaptedModel) -> Parameters:
-    """Casts the body's kernels to the compute type, once instead of in every batch."""
-    kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
-    return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
+        placed = jax.tree.map(lambda x: x[None, None], batch)
+        self._evaluator.compile(batch.stride, placed)
+        return np.asarray(self._evaluator.logits(self._weights, batch.stride, placed))[0, 0]
 
 
 def _apart(tokens: Ragged, rows: Int[np.ndarray, "texts"], stride: int, slots: int) -> Batch:

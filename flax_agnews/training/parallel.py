@@ -113,25 +113,31 @@ class Devices:
         return Mesh(np.array(self.devices), (AXIS,))
 
     def compile(self, function: Callable[..., Any], *examples: Any, donate: bool) -> Callable[..., Any]:
-        """Compiles a function (state, frozen, batch) -> tree of replicated values, ahead of time.
+        """Compiles a function ahead of time; arguments as in `lower`."""
+        return self.lower(function, *examples, donate=donate).compile()
+
+    def lower(self, function: Callable[..., Any], *examples: Any, donate: bool, chained: bool = False) -> Any:
+        """Traces a function (state, frozen, batch) -> tree of replicated values; its method `compile` compiles it.
 
         Args:
             function: computes one device's part; may use collectives over `AXIS`.
-            examples: arguments placed by `state`, `shared` and `batch`; only their shapes are used.
+            examples: arguments placed by `state`, `shared` and `batch`, or their shapes by `like_state` and so on.
             donate: whether the state's memory is donated to the result.
+            chained: whether the third argument is the result of another compiled function instead of a batch.
         """
         donated = (0,) if donate else ()
         if self.mode == "pmap":
             mapped = jax.pmap(
                 function, AXIS, in_axes=(0, None, 0), out_axes=0, devices=self.devices, donate_argnums=donated
             )
-            return mapped.lower(*examples).compile()
+            return mapped.lower(*examples)
 
         def one_device(state: Any, frozen: Any, batch: Any) -> Any:
-            return function(state, frozen, jax.tree.map(lambda x: x[0], batch))
+            return function(state, frozen, batch if chained else jax.tree.map(lambda x: x[0], batch))
 
-        mapped = jax.shard_map(one_device, mesh=self.mesh, in_specs=(P(), P(), P(AXIS)), out_specs=P(), check_vma=False)
-        return jax.jit(mapped, donate_argnums=donated).lower(*examples).compile()
+        specs = (P(), P(), P() if chained else P(AXIS))
+        mapped = jax.shard_map(one_device, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)
+        return jax.jit(mapped, donate_argnums=donated).lower(*examples)
 
     def shared(self, tree: Any) -> Any:
         """Places weights that no step changes, replicated on every device."""
@@ -147,6 +153,26 @@ class Devices:
     def batch(self, tree: Any) -> Any:
         """Places a batch, whose leading axis is split over the devices."""
         return self._put(tree, P(AXIS))
+
+    def like_shared(self, tree: Any) -> Any:
+        """The shapes of arrays placed by `shared`; `tree` has arrays or shapes."""
+        return self._like(tree, P())
+
+    def like_state(self, tree: Any) -> Any:
+        """The shapes of arrays placed by `state`; `tree` has arrays or shapes."""
+        return self._like(tree, P()) if self.mode == "jit" else self._like(tree, P(AXIS), len(self))
+
+    def like_batch(self, tree: Any) -> Any:
+        """The shapes of arrays placed by `batch`; `tree` has arrays or shapes."""
+        return self._like(tree, P(AXIS))
+
+    def like_result(self, tree: Any) -> Any:
+        """The shapes of a compiled function's results; `tree` has them without the devices."""
+        return self._like(tree, P() if self.mode == "jit" else P(AXIS))
+
+    def _like(self, tree: Any, spec: P, *leading: int) -> Any:
+        place = NamedSharding(self.mesh, spec)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype, sharding=place), tree)
 
     def _put(self, tree: Any, spec: P) -> Any:
         sharding = NamedSharding(self.mesh, spec)

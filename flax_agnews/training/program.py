@@ -4,11 +4,10 @@ import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -17,16 +16,18 @@ from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
 from flax_agnews.metrics.scores import balanced_class_weights, balanced_weights
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.training.adapted_model import unshared
+from flax_agnews.training.adapted_model import in_compute_type, unshared
+from flax_agnews.training.compiler import Compiled, Compiler
+from flax_agnews.training.evaluator import Evaluator
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack
 from flax_agnews.training.step import (
     Loss,
+    SmoothedLoss,
     classification_loss,
-    make_eval_step,
-    make_prefix_step,
-    make_train_step,
-    smoothed_loss,
+    inputs_of_gradients,
+    make_gradient_step,
+    make_update_step,
     vmapped,
 )
 
@@ -58,7 +59,8 @@ def training_loss(labels: Int[np.ndarray, "texts"], classes: int, train: TrainCo
     if not train.label_smoothing:
         return classification_loss
     balanced = train.class_weights == "balanced"
-    return smoothed_loss(train.label_smoothing, balanced_class_weights(labels, classes) if balanced else None)
+    weights = tuple(balanced_class_weights(labels, classes).tolist()) if balanced else None
+    return SmoothedLoss(train.label_smoothing, weights)
 
 
 def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBatches:
@@ -89,15 +91,16 @@ class Program:
     """Compiled steps of a strategy, for single runs and for groups of runs with different seeds that train together.
 
     In a group, state, batch and metrics have a leading axis [seeds], and so do frozen weights that depend on the seed;
-    in a single run there is no such axis.
+    in a single run there is no such axis. The gradients are compiled for every planned shape, the update once.
 
     Args:
         setup: the adapted model and how it trains.
         devices: the devices that share every batch.
         shared: the body's weights on them (from `devices.shared`).
         inputs: the batches that the program reads.
-        loss: the loss to minimise.
+        loss: the loss to minimise; equal for equal losses, if programs are to be shared.
         group_sizes: numbers of runs that will train together; each is compiled.
+        compiler: compiles the steps, for these devices; what it has compiled for other strategies is used again.
 
     Attributes:
         setup, devices, shared: as given.
@@ -113,19 +116,27 @@ class Program:
         inputs: Inputs,
         loss: Loss = classification_loss,
         group_sizes: Collection[int] = (1,),
+        compiler: Compiler | None = None,
     ) -> None:
         self.setup, self.devices, self.shared, self.batches = setup, devices, shared, inputs.batches
         self.evaluated, self.cache_seconds = inputs.evaluated, inputs.seconds
         self.by_stage = inputs.by_stage or [inputs.batches] * len(setup.stages)
         self.lengths = inputs.batches.data.lengths if inputs.lengths is None else inputs.lengths
-        self._ready = _in_compute_type(shared, setup)
-        started = time.perf_counter()
-        self._train: dict[tuple[int, int, Shape], Any] = {}
+        frozen = {path: value for path, value in shared.items() if path not in setup.trainable}
+        self._ready = in_compute_type(setup.model, frozen)
+        started, compiler = time.perf_counter(), compiler or Compiler(devices)
+        self._gradients: dict[tuple[int, int, Shape], Compiled] = {}
+        self._update: dict[tuple[int, int], Compiled] = {}
         for size in group_sizes:
-            self._compile_training(loss, size)
-        self._evaluate: dict[Shape, Any] = {}
+            self._compile_training(compiler, loss, size)
         if self.evaluated:
-            self._compile_evaluation()
+            self._evaluator = Evaluator(setup.model, compiler)
+            for split in self.evaluated.values():
+                for shape in split.shapes:
+                    self._evaluator.compile(shape, _example(shape, split, len(devices)))
+            self._evaluator.wait()
+        for step in [*self._gradients.values(), *self._update.values()]:
+            step.wait()
         self.compile_seconds = time.perf_counter() - started
 
     def at(self, setup: Setup, batches: TrainBatches) -> "Program":
@@ -140,10 +151,14 @@ class Program:
 
     def start_together(self, seeds: Sequence[int]) -> tuple[TrainState, Parameters]:
         """Initial (state, frozen) of a group of runs, on the devices."""
+        state, frozen = self._create(seeds)
+        return self.devices.state(state), self.devices.shared(frozen)
+
+    def _create(self, seeds: Sequence[int]) -> tuple[TrainState, Parameters]:
         states, frozen = zip(*(create_state(self.setup, self.shared, seed) for seed in seeds), strict=True)
         own = {path: stack([one[path] for one in frozen]) for path in self._own}
         ready = {path: value for path, value in self._ready.items() if path in frozen[0] and path not in own}
-        return self.devices.state(stack(states)), self.devices.shared({**frozen[0], **own, **ready})
+        return stack(states), {**frozen[0], **own, **ready}
 
     def alone(self, state: TrainState, frozen: Parameters, number: int, size: int) -> tuple[TrainState, Parameters]:
         """Extracts one run's (state, frozen) from those of a group, as one device has them.
@@ -164,30 +179,20 @@ class Program:
         """Paths of the frozen weights that depend on the seed."""
         return unshared(self.setup.model, self.shared) - self.setup.trainable
 
-    def _compile_training(self, loss: Loss, size: int) -> None:
-        """Compiles the training step of groups of `size` runs, for every stage and planned shape."""
-        state, frozen = self.start_together(range(size))
+    def _compile_training(self, compiler: Compiler, loss: Loss, size: int) -> None:
+        """Begins to compile the gradients of groups of `size` runs, for every stage and planned shape, and updates."""
+        devices, own = self.devices, self._own  # before tracing, which replaces the arrays that it compares
+        state, frozen = jax.eval_shape(partial(self._create, range(size)))
+        state, frozen = devices.like_state(state), devices.like_shared(frozen)
         for number, (stage, batches) in enumerate(zip(self.setup.stages, self.by_stage, strict=True)):
-            step = make_train_step(stage, loss, together=size > 1)
-            function = step if size == 1 else vmapped(step, self._own)
+            steps = make_gradient_step(stage, loss), make_update_step(stage, together=size > 1)
+            gradient_step, update_step = steps if size == 1 else (vmapped(step, own) for step in steps)
+            same = ("gradients", stage.model.function, stage.learning, stage.rates, loss, own)
             for shape in batches.shapes:
-                batch = self.devices.batch(_example(shape, batches, len(self.devices), size))
-                compiled = self.devices.compile(function, state, frozen, batch, donate=True)
-                self._train[number, size, shape] = compiled
-
-    def _compile_evaluation(self) -> None:
-        """Compiles the step that computes the prefix, and the evaluation step for every planned shape."""
-        setup, devices = self.setup, self.devices
-        state, frozen = self.start(seed=0)
-        self._prefix = devices.compile(make_prefix_step(setup.model), state.params, frozen, (), donate=False)
-        weights = (state.params, self._prefix(state.params, frozen, ()))
-        for split in self.evaluated.values():
-            for shape in split.shapes:
-                if shape not in self._evaluate:
-                    batch = devices.batch(_example(shape, split, len(devices)))
-                    self._evaluate[shape] = devices.compile(
-                        make_eval_step(setup.model), weights, frozen, batch, donate=False
-                    )
+                batch = devices.like_batch(_example(shape, batches, len(devices), size))
+                compiled = compiler(gradient_step, inputs_of_gradients(state), frozen, batch, same=same)
+                self._gradients[number, size, shape] = compiled
+            self._update[number, size] = compiler(update_step, state, (), compiled.result, donate=True, chained=True)
 
     def train_step(
         self, state: TrainState, frozen: Parameters, seed: int, epoch: int, step: int
@@ -202,29 +207,22 @@ class Program:
         self, state: TrainState, frozen: Parameters, seeds: Sequence[int], epoch: int, step: int
     ) -> tuple[TrainState, dict[str, Any]]:
         """Makes one update of every run in a group; otherwise as `train_step`."""
-        stage = self.setup.stage_of(epoch)
+        stage, size = self.setup.stage_of(epoch), len(seeds)
         shape, batch = self.by_stage[stage].joint_batch(seeds, epoch, step)
-        state, metrics = self._train[stage, len(seeds), shape](state, frozen, self.devices.batch(batch))
+        inputs = inputs_of_gradients(state)
+        results = self._gradients[stage, size, shape](inputs, frozen, self.devices.batch(batch))
+        state, metrics = self._update[stage, size](state, (), results)
         return state, self.devices.first(metrics)
 
     def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> Float[np.ndarray, "texts classes"]:
         """Computes the logits of every text of a split, in the split's order, with one run's weights."""
-        params, frozen = self.devices.state(params), self.devices.shared(frozen)
-        weights, batches = (params, self._prefix(params, frozen, ())), self.evaluated[split]
+        weights, batches = self._evaluator.weights({**frozen, **params}), self.evaluated[split]
         out = np.zeros((len(batches.labels), self.setup.model.classes), np.float32)
         for rows, shape, batch in batches:
-            logits = self.devices.first(self._evaluate[shape](weights, frozen, self.devices.batch(batch)))
+            logits = self._evaluator.logits(weights, shape, batch)
             used = batch.weight > 0
             out[rows[batch.number[used]]] = np.asarray(logits)[used]
         return out
-
-
-def _in_compute_type(shared: Parameters, setup: Setup) -> Parameters:
-    """Casts the frozen kernels of the body to the compute type, once; empty if that is float32."""
-    if setup.model.dtype == jnp.float32:
-        return {}
-    kernels = [path for path in shared if path.endswith("/kernel") and path not in setup.trainable]
-    return {path: shared[path].astype(setup.model.dtype) for path in kernels}
 
 
 def _example(shape: Shape, batches: TrainBatches | EvalBatches, devices: int, size: int = 1) -> Any:

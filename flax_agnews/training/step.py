@@ -4,13 +4,13 @@ Losses are summed over all devices and micro-batches and divided once by the sum
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Shaped
 
 from flax_agnews.data.batches import PADDING, Batch
@@ -53,32 +53,35 @@ def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | No
     }
 
 
-def smoothed_loss(share: float, class_weights: Float[ArrayLike, "classes"] | None = None) -> Loss:
+@dataclass(frozen=True)
+class SmoothedLoss:
     """A loss with label smoothing: a share of each text's target is spread evenly over all classes.
 
     Szegedy et al. 2016, section 7 (https://arxiv.org/abs/1512.00567). As in `torch.nn.CrossEntropyLoss`, a class's part
     of the spread share is weighted by that class, and the rest by the text's own class.
 
-    Args:
+    Attributes:
         share: share that is spread, 0 to 1.
         class_weights: weights of classes in the spread share; equal by default. `Batch.weight` has those of texts.
     """
 
-    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    share: float
+    class_weights: tuple[float, ...] | None = None
+
+    def __call__(self, model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+        """The sums of `Loss` over one micro-batch."""
         logits = model(batch, noise, dtype)
         logs = jax.nn.log_softmax(logits)
         own = -jnp.take_along_axis(logs, batch.label[:, None], axis=-1)[:, 0]
-        weights = jnp.ones(logits.shape[-1]) if class_weights is None else jnp.asarray(class_weights)
+        weights = jnp.ones(logits.shape[-1]) if self.class_weights is None else jnp.asarray(self.class_weights)
         spread = -(logs * weights).mean(-1)
         correct, real = logits.argmax(-1) == batch.label, batch.weight > 0
         return {
-            "loss": ((1 - share) * own * batch.weight + share * spread * real).sum(),
+            "loss": ((1 - self.share) * own * batch.weight + self.share * spread * real).sum(),
             "weight": batch.weight.sum(),
             "correct": (correct & real).sum(dtype=jnp.float32),
             "texts": real.sum(dtype=jnp.float32),
         }
-
-    return loss
 
 
 def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
@@ -141,17 +144,59 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
 def make_train_step(
     setup: Setup, loss: Loss = classification_loss, together: bool = False
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Makes a function (state, frozen, batch) -> (state, metrics), which runs under a mapped axis called `AXIS`.
+    """Makes a function (state, frozen, batch) -> (state, metrics): the gradient step, then the update step.
 
-    Metrics are the loss's sums over the batch; `grad_norm`, the global norm of the gradients; and `skipped`, whether
-    loss or gradients were not finite. A skipped update only increases the step.
+    `Program` compiles the two apart, since only the first depends on the shape of the batch.
 
     Args:
         setup: the adapted model and how it trains; leaves of the state that aren't in its `learning` don't change.
         loss: the loss to minimise.
         together: whether the function runs under a mapped axis called `SEEDS` as well.
     """
+    gradient_step, update_step = make_gradient_step(setup, loss), make_update_step(setup, together)
+
+    def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Metrics]:
+        sums, grads = gradient_step(inputs_of_gradients(state), frozen, batch)
+        return update_step(state, (), (sums, grads))
+
+    return train_step
+
+
+def inputs_of_gradients(state: TrainState) -> tuple[Parameters, Array, Array]:
+    """The parts of a state on which gradients depend: (params, step, seed), without the optimizer's state."""
+    return state.params, state.step, state.seed
+
+
+def make_gradient_step(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
+    """Makes a function ((params, step, seed), frozen, batch) -> (sums, gradients of the summed loss).
+
+    Both results are over all devices. The function runs under a mapped axis called `AXIS`.
+
+    Args:
+        setup: the adapted model and how it trains; only leaves in its `learning` have gradients.
+        loss: the loss to minimise.
+    """
     gradients = make_gradients(setup.model, loss)
+
+    def gradient_step(
+        inputs: tuple[Parameters, Array, Array], frozen: Parameters, batch: Batch
+    ) -> tuple[Sums, Parameters]:
+        params, step, seed = inputs
+        learning = {path: value for path, value in params.items() if path in setup.learning}
+        return gradients(learning, {**frozen, **params}, batch, Noise(seed, step, setup.rates))
+
+    return gradient_step
+
+
+def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Makes a function (state, (), (sums, gradients)) -> (state, metrics), given the gradient step's results.
+
+    Metrics are the loss's sums over the batch; `grad_norm`, the global norm of the gradients; and `skipped`, whether
+    loss or gradients were not finite. A skipped update only increases the step.
+
+    Args:
+        setup, together: as in `make_train_step`.
+    """
 
     def update_if(good: Bool[Array, ""], grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
         """Updates parameters and optimizer state if `good`, by a branch: `where` would need two copies of all."""
@@ -168,54 +213,49 @@ def make_train_step(
             return jax.lax.cond(good, update, lambda old: old, old)
         return jax.lax.cond(jax.lax.pmin(good.astype(jnp.int32), SEEDS) == 1, update, choose, old)
 
-    def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Metrics]:
-        noise = Noise(state.seed, state.step, setup.rates)
-        learning = {path: value for path, value in state.params.items() if path in setup.learning}
-        sums, grads = gradients(learning, {**frozen, **state.params}, batch, noise)
-        grads = jax.tree.map(lambda g: g / sums["weight"], grads)
+    def update_step(
+        state: TrainState, no_weights: tuple[()], results: tuple[Sums, Parameters]
+    ) -> tuple[TrainState, Metrics]:
+        sums, summed = results
+        grads = jax.tree.map(lambda g: g / sums["weight"], summed)
         norm = optax.tree.norm(grads)
         good = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
         params, opt_state = update_if(good, grads, (state.params, state.opt_state))
         metrics = {**sums, "grad_norm": norm, "skipped": ~good}
         return TrainState(params, opt_state, state.step + 1, state.seed), metrics
 
-    return train_step
+    return update_step
 
 
-def vmapped(train_step: Callable[..., Any], own: Collection[str]) -> Callable[..., Any]:
-    """Makes a training step of several runs at once: state, batch and metrics get a leading axis [seeds].
+def vmapped(step: Callable[..., Any], own: Collection[str]) -> Callable[..., Any]:
+    """Makes a step of several runs at once: its arguments and results get a leading axis [seeds].
 
     Args:
-        train_step: step of one run, made with `together`.
+        step: gradient or update step of one run, made with `together`.
         own: paths of the frozen weights that depend on the seed and have that axis too; the others are shared.
     """
 
-    def step(
-        state: TrainState, frozen: Parameters, batch: Batch
-    ) -> tuple[TrainState, dict[str, Shaped[Array, "seeds"]]]:
+    def together(state: Any, frozen: Any, batch: Any) -> Any:
         axes = {path: 0 if path in own else None for path in frozen}
-        return jax.vmap(train_step, in_axes=(0, axes, 0), axis_name=SEEDS)(state, frozen, batch)
+        return jax.vmap(step, in_axes=(0, axes or None, 0), axis_name=SEEDS)(state, frozen, batch)
 
-    return step
+    return together
 
 
 def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
-    """Makes a function (params, frozen, ()) -> keys and values of the prompt or prefix, in evaluation."""
+    """Makes a function ((), parameters, ()) -> keys and values of the prompt or prefix, in evaluation."""
 
-    def prefix_step(params: Parameters, frozen: Parameters, nothing: tuple[()]) -> Prefix:
-        return model.frame.merge({**frozen, **params}).prefix(None, model.dtype)
+    def prefix_step(no_state: tuple[()], parameters: Parameters, no_batch: tuple[()]) -> Prefix:
+        return model.frame.merge(parameters).prefix(None, model.dtype)
 
     return prefix_step
 
 
 def make_eval_step(model: AdaptedModel) -> Callable[..., Float[Array, "devices micro slots classes"]]:
-    """Makes a function ((params, prefix), frozen, batch) -> logits, which runs under a mapped axis called `AXIS`."""
+    """Makes a function (prefix, parameters, batch) -> logits, which runs under a mapped axis called `AXIS`."""
 
-    def eval_step(
-        weights: tuple[Parameters, Prefix], frozen: Parameters, batch: Batch
-    ) -> Float[Array, "devices micro slots classes"]:
-        params, prefix = weights
-        classifier = model.frame.merge({**frozen, **params})
+    def eval_step(prefix: Prefix, parameters: Parameters, batch: Batch) -> Float[Array, "devices micro slots classes"]:
+        classifier = model.frame.merge(parameters)
         logits = jax.lax.map(lambda micro: classifier(micro, None, model.dtype, prefix), batch)
         return jax.lax.all_gather(logits, AXIS)
 

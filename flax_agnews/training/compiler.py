@@ -1,0 +1,84 @@
+"""Compiles the steps of training and evaluation ahead of time: several at once, and equal ones once."""
+
+import os
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from flax_agnews.training.parallel import Devices
+
+_MOST_AT_ONCE = 8  # programs: each takes up to a gigabyte of memory while it is compiled
+
+
+class Compiled:
+    """A compiled function, or one that is still being compiled: the first call, or `wait`, waits for it.
+
+    Attributes:
+        result: shapes of the function's results, as arguments of another function on the same devices.
+    """
+
+    def __init__(self, future: "Future[Callable[..., Any]]", result: Any) -> None:
+        self._future, self.result = future, result
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Calls the function."""
+        return self._future.result()(*arguments)
+
+    def wait(self) -> Any:
+        """The compiled function itself; raises the error that the compiler raised."""
+        return self._future.result()
+
+
+class Compiler:
+    """Compiles functions for some devices, several at once: XLA compiles a program on one core.
+
+    A function that was compiled before, in this experiment, isn't compiled again.
+
+    Args:
+        devices: the devices that run the functions.
+        at_once: number of programs to compile at once; by default one for each core. One where devices of other
+            processes take part, which all have to compile in the same order.
+    """
+
+    def __init__(self, devices: Devices, at_once: int | None = None) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 1 if devices.several else at_once or min(cores, _MOST_AT_ONCE)
+        self.devices = devices
+        self._pool = ThreadPoolExecutor(workers, "compiler")
+        self._known: dict[Hashable, Compiled] = {}
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        *examples: Any,
+        donate: bool = False,
+        chained: bool = False,
+        same: Hashable = None,
+    ) -> Compiled:
+        """Begins to compile a function; it is traced before this returns.
+
+        Args:
+            function, examples, donate, chained: as in `Devices.lower`.
+            same: equal for functions that compute the same, which are compiled once for each structure of arguments;
+                None if nothing is known.
+        """
+        key = self._key(same, examples, donate)
+        found = None if key is None else self._known.get(key)
+        if found is None:
+            lowered = self.devices.lower(function, *examples, donate=donate, chained=chained)
+            found = Compiled(self._pool.submit(lowered.compile), self.devices.like_result(lowered.out_info))
+            if key is not None:
+                self._known[key] = found
+        return found
+
+    @staticmethod
+    def _key(same: Hashable, examples: Any, donate: bool) -> Hashable:
+        """What two programs must have in common to be one; None if `same` is None or can't be compared."""
+        leaves, structure = jax.tree.flatten(examples)
+        key = (same, donate, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        try:
+            return None if same is None or not hash(key) else key
+        except TypeError:  # a user's module with an attribute that has no hash
+            return None
