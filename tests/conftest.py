@@ -52,6 +52,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ProcessorTime())
 
 
+LONG_FIRST = ["faults", "benchmarks", "contracts", "end_to_end", "training", "experiment", "strategies", "trained"]
+"""Folders of long files, which begin first: at the end no worker waits long for another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST)
+
+    items.sort(key=place)
+
+
 def pytest_collection_finish() -> None:
     """Compiled programs are written whole: another worker may read them."""
     if "jax" in sys.modules:

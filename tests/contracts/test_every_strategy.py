@@ -90,6 +90,7 @@ def test_a_text_has_the_logits_that_it_has_alone(name, noisy, lengths):
 # 3 and 10: a soft prompt computed once is one copy a text; and every gradient is the naive one
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(("name", "noisy"), [("prompt", False), *((name, True) for name in GRADIENTS)], ids=str)
 def test_gradients_are_those_of_texts_alone(name, noisy):
     setup = setup_of(name, frozen_noise=True)
@@ -228,6 +229,7 @@ def trajectory(name, arrangement):
     return first, losses, program.batches
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(("name", "arrangement"), ARRANGED)
 def test_micro_batches_and_devices_give_one_devices_gradients_and_losses(name, arrangement):
     gradients, losses, _ = trajectory(name, "one")

@@ -189,6 +189,7 @@ def start(name: str, body: tuple[GPT2Model, Base], texts: Split) -> tuple[Any, A
     return program, state, frozen, reference
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", RATES)
 def test_gradients_and_twenty_steps(name: str, body: tuple[GPT2Model, Base], texts: Split) -> None:
     program, state, frozen, reference = start(name, body, texts)

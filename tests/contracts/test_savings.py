@@ -104,6 +104,7 @@ FREEZING = [
 ]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", tiny.original_first(FREEZING))
 def test_frozen_kernels_are_cast_once_and_the_numbers_stay(name):
     setup = setup_of(name)

@@ -18,7 +18,7 @@ from support.reference import Reference
 from support.seed_groups import EPOCHS, PER_EPOCH, SPLIT, StopAt, assert_ended_alike
 from support.seed_groups import trained as go_on
 from support.step_work import counted, needed
-from support.strategy_setups import on_batches
+from support.strategy_setups import BODY, on_batches
 from support.strategy_sizes import group_of
 from transformers import GPT2Model
 
@@ -33,12 +33,14 @@ from flax_agnews.training.step import classification_loss, make_gradients
 
 __all__ = ["body", "folder", "texts"]  # fixtures
 
-RATE, FACTOR, EACH = 4e-3, 2.0, 2  # of three layers: head | 1 and 2 | 0 and embeddings
+RATE, FACTOR = 4e-3, 2.0
 
 
-def gradual(base=None, config=tiny.CONFIG, **how):
-    settings = {"learning_rate": RATE, "factor": FACTOR, "layers": EACH}
-    return tiny.prepare(tiny.build("gradual", config, **settings), base, weight_decay=0.01, **how)
+def gradual(base=None, each=1, **how):
+    """In three stages: of two layers head | 1 | 0 and embeddings."""
+    base = base or tiny.random_base(BODY)
+    settings = {"learning_rate": RATE, "factor": FACTOR, "layers": each}
+    return tiny.prepare(tiny.build("gradual", base.config, **settings), base, weight_decay=0.01, **how)
 
 
 def run(program, steps=20):
@@ -60,7 +62,7 @@ def torch_losses(body, texts, program, stage_of):
     copy = GPT2Model(model.config).eval()
     copy.load_state_dict(model.state_dict())
     reference = Reference(copy, program.start(seed=0)[0].params["score/kernel"])
-    group = {path: group_of(path, 3, EACH) for path in reference.by_path()}
+    group = {path: group_of(path, 3, 2) for path in reference.by_path()}
     rates = [{"params": [p], "lr": RATE / FACTOR ** group[path]} for path, p in reference.by_path().items()]
     optimizer = torch.optim.AdamW(rates, weight_decay=0.01)
     losses = []
@@ -76,8 +78,8 @@ def torch_losses(body, texts, program, stage_of):
 
 
 def test_twenty_steps_over_three_stages_are_torchs(body, texts):
-    base = body[1]
-    program = tiny.training(gradual(base, base.config, dropout=0.0), texts, tiny.devices(), epochs=4)
+    setup = gradual(body[1], each=2, dropout=0.0)  # of three layers: head | 1 and 2 | 0 and embeddings
+    program = tiny.training(setup, texts, tiny.devices(), epochs=4)
     theirs, at_once, head_alone = (
         torch_losses(body, texts, program, stage_of) for stage_of in (lambda step: step // 5, lambda s: 2, lambda s: 0)
     )
@@ -94,7 +96,7 @@ def naive_run(program):
     """Losses of 20 steps in which everything is differentiated, and only the stage's labels move."""
     setup, where = program.setup, program.devices
     state, frozen = program.start(0)
-    group = {path: group_of(path, 3, EACH) for path in state.params}
+    group = {path: group_of(path, 2, 1) for path in state.params}
     params, groups = dict(state.params), range(3)
     each = [optax.adamw(RATE / FACTOR**g, weight_decay=0.01) for g in groups]
 

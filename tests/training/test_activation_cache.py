@@ -58,6 +58,7 @@ def losses(program, seeds):
     return np.array(found)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("name", "arrangement"),
     [

@@ -18,7 +18,7 @@ from support.bounds import BOUNDS, assert_same_losses
 from support.packed_texts import expected, lengths_of_texts, texts_of
 from support.seed_groups import ARRANGEMENTS, EPOCHS, PER_EPOCH, SEEDS, SPLIT, StopAt, assert_ended_alike, trained
 from support.small_experiments import metrics, results, small, start
-from support.strategy_setups import setup_of
+from support.strategy_setups import BODY, setup_of
 
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.main import main
@@ -67,6 +67,7 @@ def assert_own_losses(together, alone):
     assert (between > BOUNDS["losses"]).mean() > 0.9  # one seed's losses would not pass for another's
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", tiny.original_first())
 def test_seeds_together_have_the_losses_of_each_alone(name):
     together, program = losses_of(setup_of(name), "one", [SEEDS])
@@ -85,7 +86,7 @@ def test_on_two_devices_and_in_micro_batches(arrangement):
 
 def test_a_frozen_random_head_is_each_seeds_own():
     patterns = {"score/|transformer/(wte|wpe)/": "frozen", ".*": optax.adamw(1e-3)}
-    setup = tiny.prepare(Strategy.by_pattern("frozen head", patterns))
+    setup = tiny.prepare(Strategy.by_pattern("frozen head", patterns), tiny.random_base(BODY))
     together, program = losses_of(setup, "one", [SEEDS])
     assert_own_losses(together, losses_of(setup, "one", [[seed] for seed in SEEDS])[0])
     state, frozen = program.start_together(SEEDS)
