@@ -165,7 +165,9 @@ class Experiment:
         self.adapt()
         if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
-            search = Search(self.config, self.data, made.activations, self.folder, self.display, self.interrupt)
+            search = Search(
+                self.config, self.data, made.activations, made.compiler, self.folder, self.display, self.interrupt
+            )
             with self.interrupt, self.display:
                 self._setups = [search.choose(s, self.shared, made.identity(s, self.base)) for s in self.setups]
 
@@ -232,7 +234,7 @@ class Experiment:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
+            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
         """Trains and tests runs of one strategy together, resuming from their checkpoints, and writes their results.

@@ -29,6 +29,7 @@ from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.jax_setup import begin
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import Team, current_team
@@ -55,6 +56,7 @@ class Prepared:
         batches: the plan of training batches: which texts are in which update of every run.
         setups: the strategies on the model, in the order in which they run.
         activations: the caches of frozen layers' output.
+        compiler: compiles the steps of all strategies, which share what is equal.
         schemes: name of a strategy -> its updates, compared before its runs are resumed.
         keeps_final: whether the last states of finished runs are kept.
     """
@@ -72,6 +74,7 @@ class Prepared:
     batches: TrainBatches
     setups: Sequence[Setup]
     activations: Activations
+    compiler: Compiler
     schemes: Mapping[str, Scheme]
     keeps_final: bool
 
@@ -206,6 +209,7 @@ def _prepare(
         batches=batches,
         setups=setups,
         activations=activations,
+        compiler=Compiler(devices),
         schemes=schemes,
         keeps_final=final,
     )
