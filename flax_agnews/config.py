@@ -220,6 +220,8 @@ class ParallelConfig:
         start_seconds: Longest wait for the other processes at the start, in seconds.
         keep_memory: Keep freed memory in the process (Linux, glibc), which saves page faults in each step on a CPU.
         keep_compilations: Keep compiled programs in the cache folder for later processes.
+        compile_ahead: Compile the next strategy while one trains: `auto` on a GPU or TPU where a processor core is free
+            for it, `on` on a CPU too, which slows training while it lasts, `off` never.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
@@ -230,6 +232,7 @@ class ParallelConfig:
     start_seconds: int = 120
     keep_memory: bool = True
     keep_compilations: bool = True
+    compile_ahead: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Runs every strategy from every seed into an output folder: skips finished runs, resumes the others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.trained.finished_run import weights_record
 from flax_agnews.training.adaptation import Adaptation, AdaptationTask
+from flax_agnews.training.compiler import compiles_ahead, cores
 from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
@@ -191,17 +192,29 @@ class Experiment:
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
         with self.interrupt, self.display:
-            for setup in self.setups:
-                if groups := todo[setup.name]:
-                    self._run_strategy(setup, groups)
+            for program in self._programs([setup for setup in self.setups if todo[setup.name]], todo):
+                self._run_strategy(program, todo[program.setup.name])
         found = made.team.first_before_others(self._write_results)
         if self._faults:
             raise Diverged(self._faults, advice(self.config))
         return found
 
-    def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]]) -> None:
-        """Compiles a strategy once, and trains its seeds."""
-        program = self.compile(setup, {len(seeds) for seeds in groups})
+    def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
+        """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
+        made, sizes = self.prepare(), {name: {len(seeds) for seeds in groups} for name, groups in todo.items()}
+        ahead = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores())
+        begun: Program | None = None
+        for setup, following in zip(setups, [*setups[1:], None], strict=True):
+            program = begun or self.compile(setup, sizes[setup.name])
+            with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
+                program.wait()
+            begun = None
+            if ahead and following and not made.activations.computes(following.on(self.base), self.shared):
+                begun = self.compile(following, sizes[following.name], wait=False)
+            yield program
+
+    def _run_strategy(self, program: Program, groups: Sequence[Sequence[int]]) -> None:
+        """Trains a compiled strategy's seeds."""
         for seeds in groups:
             if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
@@ -214,12 +227,13 @@ class Experiment:
                 drop_weights(self.folder, self.config.checkpoint.keep_best, left)
             self._write_results()
 
-    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
+    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), wait: bool = True) -> Program:
         """Caches the output of a strategy's frozen layers, and compiles its steps.
 
         Args:
             setup: the strategy on the model, from `setups`.
             group_sizes: numbers of seeds that will train together, each of which is compiled.
+            wait: whether to wait until all is compiled; otherwise the steps compile in the background.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.
@@ -234,7 +248,7 @@ class Experiment:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler)
+            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler, wait)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
         """Trains and tests runs of one strategy together, resuming from their checkpoints, and writes their results.

@@ -62,6 +62,15 @@ class Activations:
             if size > self.train.cache_gigabytes * 1e9:
                 raise self._refused(setup, NoRoom(f"{count(size)}B are above {flag('train.cache_gigabytes')}"))
 
+    def computes(self, setup: Setup, shared: Parameters) -> bool:
+        """Whether `inputs` may have to compute the output of frozen layers, which takes time.
+
+        Args:
+            setup, shared: as in `inputs`.
+        """
+        whole = (setup, *(setup.stages if setup.spans else ()))
+        return not self._never and any(frozen_depth(each, shared) for each in whole)
+
     def inputs(
         self, setup: Setup, shared: Parameters, batches: TrainBatches, observer: Observer | None = None
     ) -> Inputs:
@@ -92,13 +101,16 @@ class Activations:
         seconds = time.perf_counter() - started if self._reads else 0.0
         return Inputs(whole, self._evaluated(splits), by_stage, self.splits["train"].tokens.lengths, seconds)
 
+    @property
+    def _never(self) -> bool:
+        """Whether nothing is cached: several processes might differ in what they have room for, and would deadlock."""
+        return self.train.cache_frozen == "off" or self.devices.several
+
     def _through(
         self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], observer: Observer, above: int = 0
     ) -> tuple[int, Mapping[str, Split]]:
         """Number of cached layers, and the splits as the next layer reads them; 0 if not more than `above`."""
-        # Several processes might differ in what they have cached or have room for, and would deadlock.
-        never = self.train.cache_frozen == "off" or self.devices.several
-        depth = 0 if never else frozen_depth(setup, shared)
+        depth = 0 if self._never else frozen_depth(setup, shared)
         if depth > above:
             trunk = Trunk.of(setup.model, depth)
             try:

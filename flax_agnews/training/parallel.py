@@ -98,6 +98,11 @@ class Devices:
         return [device for device in self.devices if device.process_index == jax.process_index()]
 
     @property
+    def platform(self) -> str:
+        """Kind of the devices: cpu, gpu or tpu."""
+        return self.devices[0].platform
+
+    @property
     def several(self) -> bool:
         """Whether some of the devices belong to other processes."""
         return len(self.here) < len(self)

@@ -101,11 +101,12 @@ class Program:
         loss: the loss to minimise; equal for equal losses, if programs are to be shared.
         group_sizes: numbers of runs that will train together; each is compiled.
         compiler: compiles the steps, for these devices; what it has compiled for other strategies is used again.
+        wait: whether to wait until all is compiled; otherwise the steps are only traced, and `wait` must be called.
 
     Attributes:
         setup, devices, shared: as given.
         batches, evaluated, by_stage, lengths, cache_seconds: from `inputs`.
-        compile_seconds: time that compilation took.
+        compile_seconds: time that tracing and waiting for the compiler took.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Program:
         loss: Loss = classification_loss,
         group_sizes: Collection[int] = (1,),
         compiler: Compiler | None = None,
+        wait: bool = True,
     ) -> None:
         self.setup, self.devices, self.shared, self.batches = setup, devices, shared, inputs.batches
         self.evaluated, self.cache_seconds = inputs.evaluated, inputs.seconds
@@ -134,10 +136,18 @@ class Program:
             for split in self.evaluated.values():
                 for shape in split.shapes:
                     self._evaluator.compile(shape, _example(shape, split, len(devices)))
-            self._evaluator.wait()
+        self.compile_seconds = time.perf_counter() - started
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until all is compiled; raises what the compiler raised."""
+        started = time.perf_counter()
         for step in [*self._gradients.values(), *self._update.values()]:
             step.wait()
-        self.compile_seconds = time.perf_counter() - started
+        if self.evaluated:
+            self._evaluator.wait()
+        self.compile_seconds += time.perf_counter() - started
 
     def at(self, setup: Setup, batches: TrainBatches) -> "Program":
         """A copy with another setup (initial optimizer state) and batches of the same shapes; steps stay compiled."""

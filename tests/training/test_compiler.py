@@ -8,7 +8,7 @@ import pytest
 from support import tiny
 
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.training.compiler import Compiler
+from flax_agnews.training.compiler import Compiler, compiles_ahead
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, Program, plan_batches, plan_evaluation
 from flax_agnews.training.step import SmoothedLoss
@@ -96,3 +96,19 @@ def test_shared_programs_give_the_bytes_of_a_strategy_alone(name: str) -> None:
     assert logits.tobytes() == alone.tobytes()
     assert loss == its_loss
     assert all(logits.tobytes() != other.tobytes() for other, _ in others)
+
+
+@pytest.mark.parametrize(
+    ("setting", "platform", "cores", "expected"),
+    [
+        ("auto", "gpu", 2, True),
+        ("auto", "cpu", 64, False),  # training has them all
+        ("on", "cpu", 2, True),
+        ("on", "gpu", 1, False),
+        ("off", "gpu", 16, False),
+    ],
+)
+def test_the_next_strategy_compiles_where_a_core_is_free(
+    setting: Any, platform: str, cores: int, expected: bool
+) -> None:
+    assert compiles_ahead(setting, platform, cores) is expected
