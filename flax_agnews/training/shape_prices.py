@@ -45,25 +45,26 @@ class Speed:
 
 
 SPEEDS = {
-    # 2 cores, x86 with AVX512. Compiling: `full` with dropout, 1, 3, 6 and 12 layers of width 64 (seconds hardly depend
-    # on the width: 12 layers of width 768 take the same 7.9). Products: benchmarks/results/throughput.md.
+    # 2 cores, x86 with AVX-512. Compiling: `full` with dropout, 1, 3, 6 and 12 layers of width 64; seconds grow with
+    # the layers alone (12 layers of width 768: 7.9 s as well). Products: `full` in benchmarks/results/throughput.md;
+    # rest: steps of three layers of widths 64, 128 and 256.
     "cpu": Speed(
         compiling=1.4,
         each_layer=0.54,
         evaluation=0.5,
         evaluation_layer=0.1,
-        products={"float32": 1.9e11, "bfloat16": 2.9e11},
+        products={"float32": 1.7e11, "bfloat16": 2.7e11},
         rest=100,
     ),
-    # NVIDIA H200, benchmarks/results/gpu.md: a shape of 124M takes about 12 s, a bfloat16 step 63 ms for 26,700 tokens.
-    # The split into layers is the CPU's; float32 (TF32) and evaluation weren't measured, and are taken as a half, and
-    # as a third of a training step.
+    # NVIDIA H200, benchmarks/results/gpu.md: 12 s for a shape of 12 layers, 421,000 tokens/s in bfloat16. The fixed
+    # part has the CPU's share. Not measured, so assumed: float32 (TF32) at half the rate, a shape of evaluation at a
+    # third of training's, and the CPU's `rest`.
     "gpu": Speed(
-        compiling=2.0,
-        each_layer=0.83,
+        compiling=2.2,
+        each_layer=0.82,
         evaluation=0.7,
-        evaluation_layer=0.28,
-        products={"float32": 1.4e14, "bfloat16": 2.7e14},
+        evaluation_layer=0.27,
+        products={"float32": 1.2e14, "bfloat16": 2.4e14},
         rest=100,
     ),
 }
