@@ -18,11 +18,11 @@ The number of runs counts: it already decides with which other batches a run's s
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from flax_agnews.config import TrainConfig
 from flax_agnews.data.shapes import BLOCK, EPOCHS, Price
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.training.parallel import Devices
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Prices:
     dtype: str
 
     @classmethod
-    def of(cls, devices: Any, body: GPT2Config, dtype: str) -> "Prices":
-        """The prices on the devices that share every batch (`Devices`)."""
+    def of(cls, devices: Devices, body: GPT2Config, dtype: str) -> "Prices":
+        """The prices on the devices that share every batch."""
         return cls(devices.devices[0].platform, body, dtype)
 
     def training(self, train: TrainConfig) -> Price:
