@@ -155,7 +155,7 @@ class TrainConfig:
             its last good checkpoint, `skip` counts the update and continues.
         micro_batch_tokens: Most tokens that a device computes at once; larger batches are split and their gradients
             summed. Lower it to save memory; results stay the same up to rounding.
-        shapes: Most batch shapes that a training step is compiled for; more of them pad less and compile longer.
+        shapes: Most batch shapes that a step is compiled for. `auto`, 1 to 6: as many as save more time than they cost.
         deterministic: On a GPU, use only deterministic kernels, without autotuning: slower, but repeated and resumed
             runs give identical bits. On a CPU they always do.
         parallel_seeds: Runs (seeds) of a strategy that train side by side in one program, which uses large devices
@@ -182,7 +182,7 @@ class TrainConfig:
     early_stopping: int | None = None
     on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
-    shapes: int = 6
+    shapes: int | Literal["auto"] = "auto"
     deterministic: bool = False
     parallel_seeds: int = 1
     cache_frozen: Literal["auto", "on", "off"] = "auto"

@@ -15,7 +15,6 @@ ABOUT_THE_TREE = {"test_floors", "test_mirror"}
 
 TESTED_ELSEWHERE = {
     "cli/describe": "test_commands.py: a thin command",
-    "experiment/announcement": "experiment/test_experiment.py and system/test_machine.py: the first lines of a run",
     "experiment/prepared": "experiment/test_library.py: what is read and checked at an experiment's first use",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
     "models/token_layout": "models/test_attention.py: which tokens attend to which",

@@ -34,6 +34,7 @@ from flax_agnews.training.jax_setup import begin
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import Team, current_team
 from flax_agnews.training.program import plan_batches
+from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup
 from flax_agnews.training.vote import Vote
 
@@ -176,11 +177,12 @@ def _prepare(
     own = [built(strategy, base, config.strategies) for strategy in strategies]
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
-    batches = plan_batches(data.train, config.train, seeds, devices)
+    prices = Prices.of(devices, base.config, config.model.dtype)
+    batches = plan_batches(data.train, config.train, seeds, devices, prices)
     steps = batches.steps_per_epoch
     plans = [partial(planned, strategy, base, data, config, steps) for strategy in own]
     setups = [plan() for plan in plans]
-    activations = Activations(config, data, devices)
+    activations = Activations(config, data, devices, prices)
     activations.check(setups)
     disk, final = check_room(config, setups), keeps_final(config, setups)
     pairs = zip(setups, plans, strict=True)

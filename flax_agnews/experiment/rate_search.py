@@ -34,7 +34,7 @@ from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
 
 _LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' seeds end at half of it
-_SHAPES = 2  # most compiled shapes of a trial: it is so short that padding costs less than compiling
+_SHAPES = 2  # most compiled shapes of a trial, unless chosen: it is so short that padding costs less than compiling
 
 
 class Search:
@@ -68,8 +68,11 @@ class Search:
     @cached_property
     def batches(self) -> TrainBatches:
         """The batches of a full run with the trials' seed."""
-        alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
-        return plan_batches(self.data.train, alone, [self.seed], self.devices)
+        shapes = self.config.train.shapes
+        alone = replace(
+            self.config.train, parallel_seeds=1, shapes="auto" if shapes == "auto" else min(_SHAPES, shapes)
+        )
+        return plan_batches(self.data.train, alone, [self.seed], self.devices, self.activations.prices)
 
     def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
         """The strategy at its best learning rates, found by trials now, or read from an earlier call's record.

@@ -26,6 +26,7 @@ from flax_agnews.training.frozen_layers import Trunk, compute, frozen_depth
 from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, plan_batches, plan_evaluation
+from flax_agnews.training.shape_prices import Prices, counted_epochs
 from flax_agnews.training.state import Setup
 
 
@@ -36,9 +37,11 @@ class Activations:
         config: all settings.
         data: the experiment's texts.
         devices: the devices that share every batch.
+        prices: what batch shapes cost, for `train.shapes: auto`.
     """
 
-    def __init__(self, config: Config, data: Data, devices: Devices) -> None:
+    def __init__(self, config: Config, data: Data, devices: Devices, prices: Prices | None = None) -> None:
+        self.prices = prices
         self.train, self.noisy, self.devices = config.train, config.model.dropout_frozen, devices
         self.splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self.dtype = np.dtype(jnp.dtype(config.train.cache_dtype))
@@ -130,7 +133,8 @@ class Activations:
         )
 
     def _evaluated(self, splits: Mapping[str, Split]) -> dict[str, EvalBatches]:
-        return {name: plan_evaluation(splits[name], self.train, self.devices) for name in ("validation", "test")}
+        passes = {"validation": self.train.runs * counted_epochs(self.train), "test": self.train.runs}
+        return {n: plan_evaluation(splits[n], self.train, self.devices, self.prices, passes[n]) for n in passes}
 
     def _trained(self, batches: TrainBatches, split: Split) -> TrainBatches:
         """The same batches of cached output; planned anew where its lengths differ (pooled: one row per text)."""
@@ -140,7 +144,8 @@ class Activations:
             other = copy.copy(batches)
             other.data = split.tokens
             return other
-        return plan_batches(split, self.train, [seed for group in batches.groups for seed in group], self.devices)
+        seeds = [seed for group in batches.groups for seed in group]
+        return plan_batches(split, self.train, seeds, self.devices, self.prices)
 
     def _cached(
         self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], observer: Observer
@@ -179,7 +184,7 @@ class Activations:
                 raise Interrupted(0)
 
         for name, split in splits.items():
-            batches = plan_evaluation(split, self.train, self.devices)
+            batches = plan_evaluation(split, self.train, self.devices, self.prices)
             compute(trunk, trunk.weights(shared), batches, self.devices, out[name], after)
 
     def _bytes(self, trunk: Trunk, splits: Mapping[str, Split]) -> int:

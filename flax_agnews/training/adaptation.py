@@ -117,7 +117,7 @@ def settings(config: PretrainConfig, shared: TrainConfig) -> TrainConfig:
         warmup_fraction=0.05,
         clip_norm=1.0,
         micro_batch_tokens=shared.micro_batch_tokens,
-        shapes=min(_SHAPES, shared.shapes),
+        shapes=_SHAPES if shared.shapes == "auto" else min(_SHAPES, shared.shapes),
     )
 
 
