@@ -20,9 +20,8 @@ class ModelConfig:
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
             of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
         dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
-        attention: Implementation of attention. `blocks` of packed texts supports everything; `rows`, one for each
-            text, supports no soft prompt and no dropout on attention weights; `cudnn` is the same by cuDNN, for
-            bfloat16 on NVIDIA GPUs. `auto` is `blocks`.
+        attention: Implementation of attention. `blocks` of packed texts supports everything; `rows`, one for each text,
+            no soft prompt and no dropout on attention weights; `cudnn` is that by cuDNN, for bfloat16 on NVIDIA GPUs.
         dropout: One rate for all of GPT-2's dropouts, 0 or more, below 1; by default those of its config.json.
         dropout_frozen: Apply dropout also in layers in which nothing trains, as the original experiment did.
     """
@@ -220,8 +219,7 @@ class ParallelConfig:
         start_seconds: Longest wait for the other processes at the start, in seconds.
         keep_memory: Keep freed memory in the process (Linux, glibc), which saves page faults in each step on a CPU.
         keep_compilations: Keep compiled programs in the cache folder for later processes.
-        compile_ahead: Compile the next strategy while one trains: `auto` on a GPU or TPU where a processor core is free
-            for it, `on` on a CPU too, which slows training while it lasts, `off` never.
+        compile_ahead: Compile the next strategy while one trains: `auto` on a GPU or TPU, `on` on a CPU too, `off`.
     """
 
     mode: Literal["jit", "pmap"] = "jit"

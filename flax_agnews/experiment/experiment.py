@@ -38,16 +38,15 @@ from flax_agnews.training.state import Setup
 class Experiment:
     """A comparison of fine-tuning strategies on one data set and one body, each from several seeds.
 
-    The constructor only checks the settings. `run` does everything: it trains, tests and writes the results, skips
-    finished runs, and resumes the others. `adapt`, `search`, `compile` and `train` are its parts. Each of these, and
-    each attribute that needs data or model, calls `prepare` first. As a context manager, an experiment releases the
-    output folder's lock on exit.
+    The constructor only checks the settings. `run` trains, tests and writes the results, skips finished runs, and
+    resumes the others. `adapt`, `search`, `compile` and `train` are its parts. Each of these, and each attribute that
+    needs data or model, calls `prepare` first. As a context manager, it releases the output folder's lock on exit.
 
     Args:
         config: all settings, copied. `config.strategy` isn't read; config.yaml gets the names of `strategies`.
-        strategies: the strategies to compare: names of registered ones, such as "lora"; entries, such as
-            `flax_agnews.lora(rank=4)`; settings, such as `LoraSettings(rank=4)`; or your own `Strategy` objects. A
-            registered strategy without settings gets those in `config.strategies`, or else its defaults.
+        strategies: names of registered strategies, such as "lora"; entries, such as `flax_agnews.lora(rank=4)`;
+            settings, such as `LoraSettings(rank=4)`; or your own `Strategy` objects. A registered strategy without
+            settings gets those in `config.strategies`, or else its defaults.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in an output folder that is in use.
 
@@ -151,14 +150,10 @@ class Experiment:
         """
         if self._base is not None:
             return
-        try:
-            with out_of_memory(self.config.train, self.config.pretrain.batch_size):
-                end = self.prepare().tokenizer.end_of_text
-                task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
-                base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
-        except Interrupted as stop:
-            where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
-            raise Stopped(where, self.interrupt.asked) from None
+        with out_of_memory(self.config.train, self.config.pretrain.batch_size):
+            end = self.prepare().tokenizer.end_of_text
+            task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
+            base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
         self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
@@ -201,15 +196,13 @@ class Experiment:
 
     def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
         """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
-        made, sizes = self.prepare(), {name: {len(seeds) for seeds in groups} for name, groups in todo.items()}
-        ahead = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores())
-        begun: Program | None = None
+        sizes = {name: {len(seeds) for seeds in groups} for name, groups in todo.items()}
+        ahead, begun = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores()), None
         for setup, following in zip(setups, [*setups[1:], None], strict=True):
-            program = begun or self.compile(setup, sizes[setup.name])
-            with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
+            program, begun = begun or self.compile(setup, sizes[setup.name]), None
+            with out_of_memory(self.config.train):
                 program.wait()
-            begun = None
-            if ahead and following and not made.activations.computes(following.on(self.base), self.shared):
+            if ahead and following and not self.prepare().activations.computes(following, self.shared):
                 begun = self.compile(following, sizes[following.name], wait=False)
             yield program
 
@@ -223,8 +216,8 @@ class Experiment:
             except Diverged as stopped:  # the other runs are trained all the same
                 self._faults += stopped.faults
             if self.folder.writes:
-                left = going_on(self.folder, self.names, self.seeds, self.config.train)
-                drop_weights(self.folder, self.config.checkpoint.keep_best, left)
+                going = going_on(self.folder, self.names, self.seeds, self.config.train)
+                drop_weights(self.folder, self.config.checkpoint.keep_best, going)
             self._write_results()
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), wait: bool = True) -> Program:
@@ -233,7 +226,7 @@ class Experiment:
         Args:
             setup: the strategy on the model, from `setups`.
             group_sizes: numbers of seeds that will train together, each of which is compiled.
-            wait: whether to wait until all is compiled; otherwise the steps compile in the background.
+            wait: whether to wait until all is compiled; otherwise it goes on in the background.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.

@@ -13,10 +13,11 @@ from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.system.display import Display, Job
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.files import expanded
-from flax_agnews.system.interrupt import Interrupt
+from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.training import adaptation, pretrain
 from flax_agnews.training.adaptation import AdaptationTask
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.saving import Saving
 
 
@@ -69,7 +70,7 @@ def adapted(
         The body, and how it was adapted; None without adaptation.
 
     Raises:
-        Interrupted: a signal asked to stop; the state is saved.
+        Stopped: on a signal, after saving.
     """
     output, team, base = expanded(config.output), task.devices.team, task.base
     home, work = output / "base", output / "pretrain"
@@ -86,8 +87,12 @@ def adapted(
         body, result = found
         display.note(f"pretrain: took the body adapted before ({body.hash[:12]})")
     else:
-        with interrupt, display:
-            body, result = _computed(config, task, work / key[:16], display, interrupt)
+        try:
+            with interrupt, display:
+                body, result = _computed(config, task, work / key[:16], display, interrupt)
+        except Interrupted as stop:
+            where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
+            raise Stopped(where, interrupt.asked) from None
     if team.is_first:
         adaptation.keep(body, result, home)
         try:
