@@ -196,14 +196,13 @@ class Experiment:
 
     def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
         """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
-        sizes = {name: {len(seeds) for seeds in groups} for name, groups in todo.items()}
         ahead, begun = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores()), None
         for setup, following in zip(setups, [*setups[1:], None], strict=True):
-            program, begun = begun or self.compile(setup, sizes[setup.name]), None
+            program, begun = begun or self.compile(setup, set(map(len, todo[setup.name]))), None
             with out_of_memory(self.config.train):
                 program.wait()
             if ahead and following and not self.prepare().activations.computes(following, self.shared):
-                begun = self.compile(following, sizes[following.name], wait=False)
+                begun = self.compile(following, set(map(len, todo[following.name])), wait=False)
             yield program
 
     def _run_strategy(self, program: Program, groups: Sequence[Sequence[int]]) -> None:
