@@ -20,7 +20,7 @@ class ModelConfig:
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
             of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
         dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
-        attention: Implementation of attention. `auto`, `blocks` of packed texts, has no limits; `rows`, one for each text,
+        attention: Implementation of attention. `auto`, `blocks` of packed texts, is for all; `rows`, one for each text,
             no soft prompt and no dropout on attention weights; `cudnn` is that by cuDNN, for bfloat16 on NVIDIA GPUs.
         dropout: One rate for all of GPT-2's dropouts, 0 or more, below 1; by default those of its config.json.
         dropout_frozen: Apply dropout also in layers in which nothing trains, as the original experiment did.
