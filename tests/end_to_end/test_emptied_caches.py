@@ -9,7 +9,7 @@ from support.small_experiments import results, small, without_cost
 from flax_agnews.main import main
 from flax_agnews.system.caches import KINDS, entries, folder_of, remove
 
-FLAGS = ("--strategy", "partial", "--train.epochs", 2, "--train.runs", 2, "--pretrain.epochs", 1)
+FLAGS = ("--strategy", "partial", "--train.epochs", 1, "--train.runs", 1, "--pretrain.epochs", 1)
 OURS = set(KINDS) - {"compiled"}  # tests share compiled programs, in a folder that JAX was given
 
 
