@@ -6,10 +6,13 @@ from tempfile import TemporaryDirectory
 
 from flax_agnews.config import Config
 from flax_agnews.data.sources import Corpus
-from flax_agnews.data.tokens import Tokenizer, load_tokenizer, train_tokenizer
+from flax_agnews.data.tokens import Tokenizer, load_tokenizer
+from flax_agnews.data.vocabularies import write_vocabulary
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.progress import JobObserver
 from flax_agnews.models.pretrained import Base, read_config
+from flax_agnews.runs.sealed import whole_folder
+from flax_agnews.system.caches import LIMIT, folder_of, make_room, mark_used
 from flax_agnews.system.display import Display, Job
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.files import expanded
@@ -38,7 +41,7 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
     assert model.from_config is not None
     vocabulary = read_config(model.from_config).vocab_size
     with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
-        train_tokenizer(corpus.train.strings, vocabulary).save(Path(folder))
+        write_vocabulary(corpus.train.strings, vocabulary, Path(folder))
         return load_tokenizer(folder, special)
 
 
@@ -78,7 +81,7 @@ def adapted(
         if team.is_first and not base.given_again and not (home / "model.safetensors").exists():
             base.save(home)
         return base, None
-    key, cache = task.key, cache_folder() / "adapted"
+    key, cache = task.key, folder_of("adapted")
     found = adaptation.kept(base, key, [home, cache / key])
     # Older experiments, whose language modelling took no settings of `train`, keep the body that they have.
     found = found or adaptation.kept(base, task.key_of_settings, [home])
@@ -95,16 +98,27 @@ def adapted(
             raise Stopped(where, interrupt.asked) from None
     if team.is_first:
         adaptation.keep(body, result, home)
-        try:
-            if unwritable(cache_folder()) is None:
-                adaptation.keep(body, result, cache / result.key)
-        except UserError as error:  # another experiment computes it again
-            display.note(f"pretrain: the body isn't cached ({error})")
+        if unwritable(cache_folder()) is None:
+            _cache(body, result, cache / result.key, display)
         for folder in work.glob("*"):
             Store(folder).clear()
         with suppress(OSError):  # a hanging write may have its temporary file there
             work.rmdir()
     return body, result
+
+
+def _cache(body: Base, result: adaptation.Adaptation, folder: Path, display: Display) -> None:
+    """Caches an adapted body for other experiments; notes where that isn't possible, so that they compute it again."""
+    if adaptation.is_kept(result, folder):
+        mark_used(folder)
+        return
+    try:
+        if not make_room(sum(array.nbytes for array in body.parameters.values())):
+            raise UserError(f"no room under {LIMIT}")
+        with whole_folder(folder) as draft:
+            adaptation.keep(body, result, draft)
+    except UserError as error:
+        display.note(f"pretrain: the body isn't cached ({error})")
 
 
 def _computed(

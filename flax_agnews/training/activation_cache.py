@@ -19,6 +19,7 @@ from flax_agnews.data.batches import EvalBatches, TrainBatches
 from flax_agnews.data.encoded import Data, Split
 from flax_agnews.errors import UserError, flag
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.system.caches import folder_of
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.text import count, counted
 from flax_agnews.training.array_cache import ArrayFolder, ArrayMemory, Arrays, NoRoom
@@ -193,7 +194,7 @@ class Activations:
     def _place(self, observer: Observer) -> Arrays:
         """The cache's storage, in files or in memory, which all strategies share."""
         if self._arrays is None:
-            limit, folder = int(self.train.cache_gigabytes * 1e9), cache_folder() / "activations"
+            limit, folder = int(self.train.cache_gigabytes * 1e9), folder_of("activations")
             self._arrays = ArrayMemory(limit)
             if self.train.cache_place == "file":
                 try:

@@ -136,10 +136,16 @@ def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptatio
     return None
 
 
+def is_kept(adaptation: Adaptation, folder: Path) -> bool:
+    """Whether a folder has this adapted body, by the JSON that is written last."""
+    note = folder / "adaptation.json"
+    return note.is_file() and read_json(note) == asdict(adaptation)
+
+
 def keep(base: Base, adaptation: Adaptation, folder: Path) -> None:
     """Writes an adapted body into a folder; the JSON last, so that `kept` never reads an incomplete copy."""
-    note = folder / "adaptation.json"
-    if not note.is_file() or read_json(note) != asdict(adaptation):
+    if not is_kept(adaptation, folder):
+        note = folder / "adaptation.json"
         note.unlink(missing_ok=True)
         base.save(folder)
         write_json(note, asdict(adaptation))

@@ -39,7 +39,7 @@ def body(layers):
     return ModelConfig(from_config={"vocab_size": 400, "n_positions": 96, "n_embd": 16, "n_layer": layers, "n_head": 2})
 
 
-PARSED = {"predict", "evaluate", "export"}
+PARSED = {"predict", "evaluate", "cache", "export"}
 """Commands whose module has a `make_parser`."""
 
 
