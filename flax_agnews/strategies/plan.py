@@ -67,10 +67,10 @@ class Plan:
         Args:
             peak, begun: as in `schedule`; weight decay is `train.weight_decay`.
         """
-        import optax
+        from flax_agnews.strategies.adamw import adamw
 
         mask = decays if self.train.weight_decay_mask == "matrices" else None
-        return optax.adamw(self.schedule(peak, begun), weight_decay=self.train.weight_decay, mask=mask)
+        return adamw(self.schedule(peak, begun), self.train.weight_decay, mask)
 
     def clip(self) -> "optax.GradientTransformation":
         """Clips the global norm of all trained gradients at `train.clip_norm`; the identity if that is None."""
