@@ -184,8 +184,14 @@ def first_parameters(model: AdaptedModel, shared: Mapping[str, Array], seed: int
 
 def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]:
     """Paths of initial parameters that aren't arrays of the body: the head, and what the strategy adds or changes."""
-    first = first_parameters(model, shared, seed=0)
-    return frozenset(path for path, value in first.items() if value is not shared.get(path))
+    found: set[str] = set()
+
+    def first(body: Mapping[str, Any]) -> None:
+        made = first_parameters(model, body, seed=0)
+        found.update(path for path, value in made.items() if value is not body.get(path))
+
+    jax.eval_shape(first, dict(shared))  # only traced: no value is drawn
+    return frozenset(found)
 
 
 def _adapted(strategy: Strategy, model: ClassifierModule, seed: int) -> ClassifierModule:
