@@ -1,4 +1,7 @@
-"""`flax-agnews train`: fine-tunes by several strategies, several seeds each, and reports the comparison."""
+"""`flax-agnews train`: fine-tunes by several strategies, several seeds each, and reports the comparison.
+
+What needs JAX is imported after the flags are read, so that help and mistakes in them are answered at once.
+"""
 
 import signal
 import sys
@@ -6,12 +9,8 @@ import traceback
 from collections.abc import Sequence
 
 from flax_agnews.cli import arguments as cli
-from flax_agnews.cli.compare import compare
 from flax_agnews.errors import Diverged, Lost, UserError
-from flax_agnews.experiment.description import strategies_table
-from flax_agnews.system.display import Display
 from flax_agnews.system.environment import check_directory
-from flax_agnews.training.processes import current_team
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
@@ -28,26 +27,45 @@ def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
         check_directory()
         request = cli.parse(sys.argv[1:] if arguments is None else arguments, prog)
         if request.list_strategies:
+            from flax_agnews.experiment.description import strategies_table
+            from flax_agnews.system.display import Display
+
             Display().console.print(strategies_table(request.config))
             return 0
+        from flax_agnews.cli.compare import compare
+
         compare(request.config, request.entries, overwrite=request.overwrite)
     except (Diverged, UserError) as error:
         print(f"error: {error.with_flags}", file=sys.stderr)
         return 1 if isinstance(error, Diverged) else 2
     except Lost as error:
         print(f"error: {error.with_flags}", file=sys.stderr)
-        return current_team().leave(1)
+        return _leave(1)
     except KeyboardInterrupt as interrupt:
         if interrupt.args:
             return 128 + interrupt.args[0]
         print("stopped; run the same command to go on", file=sys.stderr)
-        return current_team().leave(128 + signal.SIGINT)
+        return _leave(128 + signal.SIGINT)
     except Exception:
-        if current_team().count == 1:
+        if not _several():
             raise
         traceback.print_exc()
-        return current_team().leave(1)  # else the other processes would wait for this one
+        return _leave(1)  # else the other processes would wait for this one
     return 0
+
+
+def _several() -> bool:
+    """Whether this process is one of several that train together."""
+    from flax_agnews.training.processes import current_team
+
+    return current_team().count > 1
+
+
+def _leave(code: int) -> int:
+    """Leaves the other processes, if there are any; returns the exit code."""
+    from flax_agnews.training.processes import current_team
+
+    return current_team().leave(code)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.models.parameters import Leaf
+from flax_agnews.models.gpt2_config import GPT2Config
+from flax_agnews.models.parameters import Frame, Leaf
+from flax_agnews.models.rows import Way
 from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
 from flax_agnews.settings.keywords import check_kind
 from flax_agnews.system.files import expanded, is_local, read_model_json, write_json
@@ -61,7 +62,7 @@ class Base:
         """
         if body is None:
             body = {path: jnp.asarray(value) for path, value in self.parameters.items()}
-        frame = parameters.abstract(lambda: ClassifierModule(self.config, classes, key))
+        frame = plain_frame(self.config, classes)
         head = self.config.initializer_range * jax.random.normal(key, frame.shapes["score/kernel"])
         return frame.merge({**body, "score/kernel": head})
 
@@ -112,8 +113,13 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
 
 def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     """Path -> shape of each parameter of a body."""
-    shapes = parameters.abstract(lambda: ClassifierModule(config, 2, jax.random.key(0))).shapes
-    return {path: shape for path, shape in shapes.items() if path.startswith(BODY)}
+    return {path: shape for path, shape in plain_frame(config, 2).shapes.items() if path.startswith(BODY)}
+
+
+@cache  # every strategy of a comparison adapts the same one
+def plain_frame(config: GPT2Config, classes: int, attention: Way = "blocks") -> Frame[ClassifierModule]:
+    """The frame of a classifier that no strategy has adapted; arguments as of `ClassifierModule`."""
+    return parameters.abstract(lambda: ClassifierModule(config, classes, jax.random.key(0), attention))
 
 
 def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GPT2Config:

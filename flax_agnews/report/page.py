@@ -7,7 +7,6 @@ from typing import Any
 
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.metrics.statistics import wilson_interval
-from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.search import search
@@ -41,6 +40,8 @@ def write_report(folder: str | Path) -> list[Path]:
         raise UserError(f"write_report(folder={shown(repr(folder))}): must be the output folder of an experiment")
     folder = expanded(str(folder))
     results = read_results(folder)
+    from flax_agnews.report import plots  # matplotlib is slow to import, here and below, and most commands draw nothing
+
     page = markdown_page(results)
     return [
         write_csv(results, folder / "results.csv"),
@@ -174,6 +175,8 @@ def _ran(runs: list[RunResult]) -> str:
 
 def _curves(results: Results) -> Iterator[str]:
     """The picture and its caption."""
+    from flax_agnews.report import plots
+
     repeated = any(len(runs) > 1 for runs in results.by_strategy.values())
     band = f"; bands are ± one standard deviation of the validation accuracy over {seeds_text(results)}"
     drawn = f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}."

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flax_agnews.data.batches import Batch
-from flax_agnews.models.parameters import Parameters
-from flax_agnews.training.adapted_model import AdaptedModel, hollow, in_compute_type
+from flax_agnews.models.parameters import Parameters, hollow
+from flax_agnews.training.adapted_model import AdaptedModel, in_compute_type
 from flax_agnews.training.compiler import Compiled, Compiler
 from flax_agnews.training.step import make_eval_step, make_prefix_step
 

@@ -99,4 +99,4 @@ def read(folder: Path, run: LoadedRun) -> Logits:
     return Inference(run.model, {path: jnp.asarray(value) for path, value in found.items()}, run.frozen).logits
 
 
-PEFT = Target("PeftModel of PEFT, on the run's body", why_not, write, read)
+PEFT = Target(why_not, write, read)
