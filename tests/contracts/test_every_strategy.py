@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import naive, tiny
 from support.bounds import assert_same_leaves, assert_same_logits, assert_same_losses
-from support.strategy_setups import RATES, compiled_gradients, doubles, on_batches, setup_of, shared
+from support.strategy_setups import BODY, RATES, SPLIT, doubles, gradients_of, setup_of, shared
 
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.models.dropout import Noise
 from flax_agnews.strategies import ALL
 from flax_agnews.training.state import create_state
-from flax_agnews.training.step import classification_loss, make_gradients, make_train_step
+from flax_agnews.training.step import classification_loss
 
 SEED, STEP = 3, 5
 SHAPE = tiny.even(blocks=16, slots=8, lookback=5)  # one for all drawn lengths: compiled once a model
@@ -36,7 +37,7 @@ def begin(setup):
 
 def naive_draws(noisy):
     """The naive way's dropout."""
-    everywhere = (True,) * (1 + tiny.CONFIG.n_layer)
+    everywhere = (True,) * (1 + BODY.n_layer)
     return naive.Draws(SEED, STEP, RATES, everywhere, lora=tiny.LORA_DROPOUT) if noisy else None
 
 
@@ -82,7 +83,7 @@ def test_a_text_has_the_logits_that_it_has_alone(name, noisy, lengths):
     order = np.random.default_rng(len(lengths)).permutation(len(split))
     batch = tiny.whole(split, order, SHAPE)
     ours = tiny.by_number(forward(weights, batch), batch)
-    alone = [naive.logits(exact, split.tokens[row], tiny.CONFIG, draws, number) for number, row in enumerate(order)]
+    alone = [naive.logits(exact, split.tokens[row], BODY, draws, number) for number, row in enumerate(order)]
     assert_same_logits(ours, alone, exact["score/kernel"])
 
 
@@ -96,23 +97,17 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
     trained, frozen = begin(setup)
     draws = naive_draws(noisy)
 
-    def naive_loss(params):
-        total = 0.0
-        for number in range(len(split)):
-            weights = {**exact, **params}
-            scores = naive.logits(weights, split.tokens[number], tiny.CONFIG, draws, number, xp=jnp)
-            total -= jax.nn.log_softmax(scores)[split.labels[number]]
-        return total
-
     def ours(params, batch):
         noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
         return classification_loss(setup.model.frame.merge({**frozen, **params}), batch, noise, jnp.float32)["loss"]
 
     gradient = jax.jit(jax.grad(ours))(trained, tiny.whole(split, range(2), tiny.even(blocks=4, slots=2, lookback=3)))
-    exact = doubles(frozen)
-    with jax.enable_x64(True):
-        expected = jax.jit(jax.grad(naive_loss))(doubles(trained))
-    assert_same_leaves(gradient, expected)
+    exact = {path: torch.tensor(value) for path, value in doubles({**frozen, **trained}).items()}
+    learning = {path: exact[path].requires_grad_() for path in trained}
+    for number in range(len(split)):
+        scores = naive.logits(exact, split.tokens[number], BODY, draws, number, xp=torch)
+        (-torch.log_softmax(scores, -1)[split.labels[number]]).backward()
+    assert_same_leaves(gradient, {path: value.grad for path, value in learning.items()})
 
 
 # 6: what is frozen and what trains
@@ -120,10 +115,10 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
 
 @every_strategy
 def test_frozen_parameters_stay_and_trained_ones_all_learn(name):
-    setup = tiny.prepare(name, dropout=0.1, weight_decay=0.1)
+    setup = setup_of(name)  # with weight decay, which must not reach what is frozen
     split = tiny.random_split(tiny.random_lengths(20, longest=60))
     evaluated = EvalBatches(split.tokens, split.labels, 7, devices=1, micro_batch_tokens=48)
-    program = tiny.training(setup, split, tiny.devices(), evaluated={"test": evaluated}, epochs=4)
+    program = tiny.training(setup, SPLIT, tiny.devices(), evaluated={"test": evaluated}, epochs=4)
     body = setup.model.base.parameters
     state, frozen = program.start(0)
     assert set(state.params) == setup.trainable
@@ -136,8 +131,8 @@ def test_frozen_parameters_stay_and_trained_ones_all_learn(name):
         for path, value in {**state.params, **frozen}.items():
             same = np.asarray(value).tobytes() == before[path].tobytes()
             assert same == (path not in stage.learning), path
-        gradients = compiled_gradients(stage, tiny.devices(), program.batches)
-        norms = {path: float(np.linalg.norm(g)) for path, g in gradients(state, frozen, 0)[1].items()}
+        _, gradients = gradients_of(program, state, frozen, epoch=epoch)
+        norms = {path: float(np.linalg.norm(g)) for path, g in gradients.items()}
         assert set(norms) == stage.learning
         assert [path for path, norm in norms.items() if norm == 0] == []
     assert frozenset().union(*(stage.learning for stage in setup.stages)) == setup.trainable
@@ -153,7 +148,7 @@ def assert_evaluates_like_texts_alone(program, state, frozen, split):
     assert all(shape.micro_batches > 1 for shape in program.evaluated["test"].shapes)
     if program.setup.name in KNOWN_TO_NAIVE:
         exact = doubles({**state.params, **frozen})
-        alone = [naive.logits(exact, split.tokens[row], tiny.CONFIG) for row in range(len(split))]
+        alone = [naive.logits(exact, split.tokens[row], BODY) for row in range(len(split))]
         assert_same_logits(program.evaluate(state.params, frozen, "test"), alone)
 
 
@@ -222,30 +217,15 @@ ARRANGED = [
 def trajectory(name, arrangement):
     """(gradients of the first batch, losses of 20 steps) with dropout; each epoch's last batch has only 3 texts."""
     count, mode, micro_batch_tokens = ARRANGEMENTS[arrangement]
-    setup, where = setup_of(name), tiny.devices(count, mode)
-    batches = tiny.planned(
-        tiny.random_split(tiny.random_lengths(35, longest=90)),
-        devices=count,
-        micro_batch_tokens=micro_batch_tokens,
-        most_shapes=1,
-        epochs=4,
-    )
-    train_step, gradients = make_train_step(setup), make_gradients(setup.model, classification_loss)
-
-    def both(state, frozen, batch):
-        noise = Noise(state.seed, state.step, setup.rates)
-        return train_step(state, frozen, batch), gradients(state.params, frozen, batch, noise)[1]
-
-    state, frozen = create_state(setup, where.shared(dict(setup.model.base.parameters)), SEED)
-    state, frozen = where.state(state), where.shared(frozen)
-    step = on_batches(both, where, batches)
-    losses, first = [], None
+    where = tiny.devices(count, mode)
+    program = tiny.training(setup_of(name), SPLIT, where, micro_batch_tokens=micro_batch_tokens, epochs=4)
+    state, frozen = program.start(SEED)
+    first = {path: np.asarray(gradient) for path, gradient in gradients_of(program, state, frozen)[1].items()}
+    losses = []
     for number in range(20):
-        (after, metrics), gradient = step(state, frozen, number)
-        first = first or {path: np.asarray(g) for path, g in gradient.items()}
+        state, metrics = program.train_step(state, frozen, 0, *divmod(number, program.batches.steps_per_epoch))
         losses.append(float(metrics["loss"]) / float(metrics["weight"]))
-        state = where.state(after)
-    return first, losses, batches
+    return first, losses, program.batches
 
 
 @pytest.mark.parametrize(("name", "arrangement"), ARRANGED)

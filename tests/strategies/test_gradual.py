@@ -204,7 +204,7 @@ def four_layers(**settings):
 def program_of(setup, inputs):
     where = tiny.devices()
     shared = where.shared(dict(setup.model.base.parameters))
-    return Program(setup, where, shared, replace(inputs, evaluated={}))
+    return Program(setup, where, shared, replace(inputs, evaluated={}), compiler=tiny.compiler(where))
 
 
 def test_each_stage_reads_what_its_frozen_layers_gave(folder):

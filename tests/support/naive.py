@@ -1,9 +1,10 @@
 """GPT-2 the naive way, as a reference: one text, unpadded, full causal attention, a soft prompt as a plain prefix, and
 what strategies add to the body, found by the names of its parameters.
 
-Shares no code with the library but the parameters' names. Runs in NumPy (float64) or, for gradients, in jax.numpy.
+Shares no code with the library but the parameters' names. Runs in NumPy (float64) or, for gradients, in PyTorch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,9 +39,10 @@ class Draws:
         rows = key.reshape(-1, *[1] * units.ndim)
         return finalizer(rows ^ units.astype(np.uint32) * GOLDEN) >= self._rate(site) * 2**32
 
-    def drop(self, x: Any, depth: int, site: int, text: np.ndarray, position: np.ndarray, units: np.ndarray) -> Any:
+    def scale(self, depth: int, site: int, text: np.ndarray, position: np.ndarray, units: np.ndarray) -> Any:
+        """What units are multiplied by: [tokens, ...units], or 1."""
         rate = self._rate(site) if self.noisy[depth] or site >= LORA else 0.0
-        return x if rate == 0 else x * self.kept(depth, site, text, position, units) / (1 - rate)
+        return 1 if rate == 0 else self.kept(depth, site, text, position, units) / (1 - rate)
 
     def _rate(self, site: int) -> float:
         return self.lora if site >= LORA else self.rates[min(site, 2)]
@@ -69,7 +71,7 @@ def logits(
         config: of the body.
         draws: dropout, if any.
         number: the text's in its batch, which dropout is drawn by.
-        xp: numpy or jax.numpy.
+        xp: numpy or torch; weights are its arrays.
     """
     x = weights["transformer/wte/embedding"][ids]
     prefix = 0
@@ -78,12 +80,12 @@ def logits(
         x = xp.concatenate([weights["prompt/embedding"], x])
     position = np.arange(len(x))
     text = np.where(position < prefix, np.uint32(PROMPT), np.uint32(number))
-    before = weights.get("prompt/keys_values", np.zeros((0, config.n_layer, 2, config.n_embd)))
+    before = weights.get("prompt/keys_values", xp.zeros((0, config.n_layer, 2, config.n_embd), dtype=xp.float64))
     position = position + len(before)
     width = np.arange(config.n_embd)
 
     def drop(y: Any, depth: int, site: int, units: np.ndarray = width) -> Any:
-        return y if draws is None else draws.drop(y, depth, site, text, position, units)
+        return y if draws is None else y * xp.asarray(draws.scale(depth, site, text, position, units))
 
     x = drop(x + weights["transformer/wpe/embedding"][position], 0, 0)
     for layer in range(config.n_layer):
@@ -101,13 +103,14 @@ def logits(
 
 
 def _attention(x: Any, before: Any, linear: Any, config: Any, layer: int, drop: Any, xp: Any) -> Any:
-    tokens, heads = len(x), config.n_head
-    q, k, v = xp.split(linear(x, "attn/c_attn"), 3, axis=-1)
+    tokens, heads, width = len(x), config.n_head, config.n_embd
+    qkv = linear(x, "attn/c_attn")
+    q, k, v = (qkv[:, i : i + width] for i in range(0, 3 * width, width))
     k, v = xp.concatenate([before[:, 0], k]), xp.concatenate([before[:, 1], v])
     q, k, v = (xp.reshape(part, (len(part), heads, -1)) for part in (q, k, v))
-    scores = xp.einsum("qhd,khd->qhk", q, k) / np.sqrt(config.n_embd // heads)
-    scores = xp.where(np.tri(tokens, len(k), len(before), dtype=bool)[:, None], scores, -np.inf)
-    powers = xp.exp(scores - scores.max(-1, keepdims=True))
+    scores = xp.einsum("qhd,khd->qhk", q, k) / math.sqrt(width // heads)
+    scores = xp.where(xp.asarray(np.tri(tokens, len(k), len(before), dtype=bool)[:, None]), scores, -np.inf)
+    powers = xp.exp(scores - xp.amax(scores, -1, keepdims=True))
     share = powers / powers.sum(-1, keepdims=True)
     share = drop(share, layer + 1, 1, np.arange(heads)[:, None] * 2**16 + np.arange(len(k)))
     return linear(xp.reshape(xp.einsum("qhk,khd->qhd", share, v), (tokens, -1)), "attn/c_proj")
@@ -128,7 +131,7 @@ def _linear(x: Any, thinned: Any, weights: Any, at: str, xp: Any) -> Any:
 
 
 def _gelu(h: Any, xp: Any) -> Any:
-    return 0.5 * h * (1 + xp.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
+    return 0.5 * h * (1 + xp.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
 
 
 def _norm(x: Any, weights: Any, at: str, config: Any, xp: Any) -> Any:

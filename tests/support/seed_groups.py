@@ -7,12 +7,11 @@ from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import train_runs
 from flax_agnews.training.observer import Observer
 from flax_agnews.training.saving import Saving
-from support import tiny
+from support.strategy_setups import SPLIT
+
+__all__ = ["SPLIT"]
 
 SEEDS = (0, 1, 2)
-
-
-SPLIT = tiny.random_split(tiny.random_lengths(35, longest=90))  # each epoch's last batch has only 3 texts
 
 
 ARRANGEMENTS = {  # devices, mode, tokens of a micro-batch

@@ -43,9 +43,12 @@ every_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.n_l
 
 
 def rates_of(setup, labels=None):
-    """Path -> rate, read from Adam's first update, which is the rate whatever the gradient."""
+    """Path -> rate, read from Adam's first update, which is the rate whatever the gradient.
+
+    Leaves have two numbers along each axis instead of theirs: an operation is compiled for each shape.
+    """
     params = {
-        path: jnp.ones(shape)
+        path: jnp.ones([2] * len(shape))
         for path, shape in setup.model.shapes.items()
         if path in setup.trainable and (labels is None or setup.model.labels[path] in labels)
     }

@@ -17,6 +17,7 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, body_shapes
 from flax_agnews.strategies import ALL, REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
+from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, Program, plan_batches
 from flax_agnews.training.state import Setup, set_up
@@ -132,7 +133,7 @@ def training(
     together: int = 1,
     evaluated: Any = None,
 ) -> Program:
-    """The library's own compiled program on a split, for groups of `together` seeds."""
+    """The library's own program on a split, for groups of `together` seeds; what was compiled before is used again."""
     settings = TrainConfig(
         batch_size=batch_size,
         micro_batch_tokens=micro_batch_tokens,
@@ -142,7 +143,14 @@ def training(
     )
     batches = plan_batches(split, settings, seeds, where)
     shared = where.shared(dict(setup.model.base.parameters))
-    return Program(setup, where, shared, Inputs(batches, evaluated or {}), group_sizes=[together])
+    inputs = Inputs(batches, evaluated or {})
+    return Program(setup, where, shared, inputs, group_sizes=[together], compiler=compiler(where))
+
+
+@cache
+def compiler(where: Devices) -> Compiler:
+    """A compiler that knows what it has compiled for these devices in other tests."""
+    return Compiler(where)
 
 
 def even(blocks: int, slots: int, lookback: int, micro_batches: int = 1) -> Shape:

@@ -13,7 +13,7 @@ from support import naive, tiny
 from support.bounds import assert_same_leaves, assert_same_logits, assert_same_losses
 from support.frozen_layers import CONFIG, DATA, DEPTHS, contents, folder, rate, read, setup_of, strategy
 from support.small_experiments import metrics, results, small, start, without_cost
-from support.strategy_setups import compiled_gradients, doubles
+from support.strategy_setups import doubles, gradients_of
 
 from flax_agnews.cli import arguments
 from flax_agnews.experiment.experiment import Experiment, Stopped
@@ -42,7 +42,9 @@ def program_of(name, arrangement, evaluated=False, **train):
     assert inputs.batches.data.depth == (0 if train["cache_frozen"] == "off" else DEPTHS[name])
     shared = where.shared(dict(setup.model.base.parameters))
     splits = inputs.evaluated if evaluated else {}
-    return Program(setup, where, shared, replace(inputs, evaluated=splits), group_sizes=[len(seeds)]), seeds
+    inputs = replace(inputs, evaluated=splits)
+    program = Program(setup, where, shared, inputs, group_sizes=[len(seeds)], compiler=tiny.compiler(where))
+    return program, seeds
 
 
 def losses(program, seeds):
@@ -67,11 +69,8 @@ def losses(program, seeds):
 )
 def test_cached_is_computed_anew(name, arrangement):
     (anew, seeds), (cached, _) = (program_of(name, arrangement, cache_frozen=how) for how in ("off", "on"))
-    state, frozen = cached.start(0)
-    wheres = [(program, program.devices) for program in (cached, anew)]
-    (sums, ours), (expected_sums, expected) = (
-        compiled_gradients(program.setup, where, program.batches)(state, frozen, 0) for program, where in wheres
-    )
+    state, frozen = cached.start_together(seeds)
+    (sums, ours), (expected_sums, expected) = (gradients_of(p, state, frozen, seeds) for p in (cached, anew))
     assert_same_leaves(ours, expected)
     assert all(np.linalg.norm(g) > 0 for path, g in ours.items() if not path.endswith("/lora_a"))  # lora_b begins as 0
     assert_same_losses(sums["loss"], expected_sums["loss"])
