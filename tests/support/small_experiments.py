@@ -63,6 +63,22 @@ def start(arguments: list[str], environment: Mapping[str, str] | None = None) ->
     )
 
 
+_TWICE = "import sys; from flax_agnews.main import main; sys.exit(main(sys.argv[1:]) or main(sys.argv[1:]))"
+
+
+def twice_optimized(arguments: list[str], folder: Path) -> str:
+    """What a command prints that is run twice from a folder, with XLA's usual options; both must succeed.
+
+    For output folders made by others: the tests' cheaply compiled programs draw random weights with other last digits.
+    """
+    root = Path(__file__).resolve().parents[2]
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", _TWICE, *arguments]
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def results(output: Path) -> dict[str, Any]:
     return json.loads((output / "results.json").read_text())
 
