@@ -8,7 +8,7 @@ from pathlib import Path
 import optax
 import pytest
 from support.report_results import make
-from support.small_experiments import results, small, without_cost
+from support.small_experiments import ONE_LAYER, results, small, without_cost
 
 from flax_agnews.cli import arguments
 from flax_agnews.config import TrainConfig
@@ -24,7 +24,7 @@ from flax_agnews.system.interrupt import Stopped
 # `full` keeps every sort of state, `gradual` trains in its third epoch what a plan of two doesn't have in its state.
 FLAGS = ("--strategy", "full,gradual", "--gradual.layers", 1, "--train.runs", 1)
 RUNS = (Path("full/seed-42"), Path("gradual/seed-42"))
-HEAD = ("--strategy", "head", "--train.runs", 1)
+HEAD = ("--strategy", "head", "--train.runs", 1, *ONE_LAYER)
 
 
 @pytest.fixture(scope="module")

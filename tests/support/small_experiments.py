@@ -32,6 +32,9 @@ SMALL = (
     *("--train.shapes", "1", "--parallel.devices", "1", "--pretrain.epochs", "0"),
 )
 
+ONE_LAYER = ("--model.from_config.n_layer", 1)
+"""Flags of a small experiment that isn't about layers: it compiles and trains in less time."""
+
 
 def small(output: Path, *flags: object) -> list[str]:
     """Arguments of a small experiment; `flags` win."""
@@ -104,7 +107,8 @@ def settings(output: Path) -> dict[str, Any]:
 def best_weights(run_folder: Path, classes: int = 4) -> dict[str, np.ndarray]:
     """The best weights of a run of `full` (everything trains), by path."""
     best = json.loads((run_folder / "result.json").read_text())["best_epoch"]
-    shapes = abstract(lambda: ClassifierModule(GPT2Config(**BODY), classes, jax.random.key(0))).shapes
+    body = GPT2Config(**settings(run_folder.parents[1])["model"]["from_config"])
+    shapes = abstract(lambda: ClassifierModule(body, classes, jax.random.key(0))).shapes
     example = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in shapes.items()}
     restored = Store(run_folder / "checkpoints").restore_best(example, best)
     return {path: np.array(value) for path, value in restored.items()}
