@@ -76,7 +76,7 @@ def cells(kind):
 def test_the_notebook_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = {
-        '"n_embd": 128, "n_layer": 3': '"n_embd": 16, "n_layer": 2',
+        '"n_embd": 128, "n_layer": 3': '"n_embd": 16, "n_layer": 1',
         'fa.DataConfig(source="builtin", max_length=96)': (
             'fa.DataConfig(source="builtin", max_length=32, limit_train=100, limit_test=60)'
         ),

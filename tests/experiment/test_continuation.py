@@ -11,7 +11,7 @@ from typing import Any
 import optax
 import pytest
 from support.report_results import make
-from support.small_experiments import results, small, without_cost
+from support.small_experiments import ONE_LAYER, results, small, without_cost
 from support.tiny import prepare
 
 from flax_agnews.cli import arguments
@@ -29,7 +29,7 @@ from flax_agnews.training.shape_prices import SPEEDS
 # `full` keeps every sort of state, `gradual` trains in its third epoch what a plan of two doesn't have in its state.
 FLAGS = ("--strategy", "full,gradual", "--gradual.layers", 1, "--train.runs", 1)
 RUNS = (Path("full/seed-42"), Path("gradual/seed-42"))
-HEAD = ("--strategy", "head", "--train.runs", 1)
+HEAD = ("--strategy", "head", "--train.runs", 1, *ONE_LAYER)
 
 
 @pytest.fixture(scope="module")
