@@ -3,10 +3,10 @@
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from flax_agnews.cli import arguments as cli
-from flax_agnews.cli.compare import compare
 from flax_agnews.errors import Diverged, Lost, UserError
 from flax_agnews.experiment.description import strategies_table
 from flax_agnews.system.display import Display
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
         if request.list_strategies:
             Display().console.print(strategies_table(request.config))
             return 0
+        with nullcontext() if request.config.parallel.coordinator else _starting():  # of several, the first shows
+            from flax_agnews.cli.compare import compare  # what trains takes seconds to import
         compare(request.config, request.entries, overwrite=request.overwrite)
     except (Diverged, UserError) as error:
         print(f"error: {error.with_flags}", file=sys.stderr)
@@ -48,6 +50,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
         traceback.print_exc()
         return current_team().leave(1)  # else the other processes would wait for this one
     return 0
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Shows that the program is starting."""
+    display = Display()
+    with display, display.busy("starting"):
+        yield
 
 
 if __name__ == "__main__":
