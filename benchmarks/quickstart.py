@@ -71,8 +71,8 @@ def main() -> None:
     lines = [
         "# The quickstart",
         __doc__.split("\n\n", 1)[1].strip(),
-        f"{made['date']}, commit {made['commit']}, {made['processor']}, JAX {made['jax']}, Python {made['python']}. The "
-        f"whole command: {cold}; again, with what it cached: {warm}.",
+        f"{made['date']}, commit {made['commit']}, {made['processor']}, JAX {made['jax']}, Python {made['python']}. "
+        f"The whole command: {cold}; again, with what it cached: {warm}.",
         markdown_table(results),
         f"TF-IDF (1, 2-grams) with logistic regression on the same {results.data.train:,} texts: "
         f"{tfidf_accuracy(data):.3f}, on 4,000 texts: {tfidf_accuracy(more):.3f}. Always answering the most frequent "
