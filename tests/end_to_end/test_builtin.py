@@ -71,8 +71,10 @@ def test_an_export_names_it_but_no_model_of_the_hub(elsewhere: Path) -> None:
     assert json.loads(Path("adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "builtin"
     card = Path("adapter/README.md").read_text()
     assert "base_model" not in card.split("---")[1]  # the hub would look for a repository of that name
-    assert "`builtin`" in card
+    assert "began as `builtin` of flax_agnews (3 layers" in card
     assert str(BUILTIN_FOLDER) not in card
+    found = BUILTIN_FOLDER.relative_to(Path(fa.__file__).parents[1])
+    assert f"It is the folder `{found.as_posix()}` of the package" in card
 
 
 def test_it_is_described_and_is_a_source_of_sizes() -> None:

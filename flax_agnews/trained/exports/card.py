@@ -15,7 +15,7 @@ from flax_agnews.runs.output_folder import config_dict
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.strategies import REGISTRY
 from flax_agnews.system.files import write_atomic
-from flax_agnews.system.model_names import is_local, on_hub
+from flax_agnews.system.model_names import BUILTIN, is_local, on_hub
 from flax_agnews.system.text import counted
 from flax_agnews.trained.loading import LoadedRun
 
@@ -66,6 +66,7 @@ def _method(run: LoadedRun) -> str:
     what = f"{entry.summary}{paper}" if entry else "a custom strategy"
     size = f"{counted(adapted.base.config.n_layer, 'layer')}, {adapted.base.config.n_embd} wide"
     name = "random weights" if model.from_config is not None else _code(_short(model.name))
+    name += " of flax_agnews" if model.from_config is None and model.name == BUILTIN else ""
     first = f", adapted to the training texts by {counted(config.pretrain.epochs, 'epoch')} as a language model"
     trained = parameters.count_numbers(run.trained_shapes)
     return (
