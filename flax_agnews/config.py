@@ -12,9 +12,9 @@ class ModelConfig:
     """Which GPT-2 is fine-tuned (the body), and how it is computed.
 
     Args:
-        name: Hub id, or local directory with config.json and model.safetensors (or flax_model.msgpack).
-        from_config: Start from random weights instead of `name`: path of a config.json or of its directory, or its
-            fields as a mapping. By default the weights of `name` are loaded.
+        name: Hub id, directory (config.json, and model.safetensors or flax_model.msgpack), or the package's `builtin`.
+        from_config: Start from random weights instead of `name`: path of a config.json or its directory, hub id,
+            `builtin`, or its fields as a mapping. By default the weights of `name` are loaded.
         tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
             tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter

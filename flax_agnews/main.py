@@ -6,7 +6,8 @@ What needs JAX is imported after the flags are read, so that help and mistakes i
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from flax_agnews.cli import arguments as cli
 from flax_agnews.errors import Diverged, Lost, UserError
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
 
             Display().console.print(strategies_table(request.config))
             return 0
-        from flax_agnews.cli.compare import compare
-
+        with nullcontext() if request.config.parallel.coordinator else _starting():  # of several, the first shows
+            from flax_agnews.cli.compare import compare  # what trains takes seconds to import
         compare(request.config, request.entries, overwrite=request.overwrite)
     except (Diverged, UserError) as error:
         print(f"error: {error.with_flags}", file=sys.stderr)
@@ -66,6 +67,16 @@ def _leave(code: int) -> int:
     from flax_agnews.training.processes import current_team
 
     return current_team().leave(code)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Shows that the program is starting."""
+    from flax_agnews.system.display import Display
+
+    display = Display()
+    with display, display.busy("starting"):
+        yield
 
 
 if __name__ == "__main__":

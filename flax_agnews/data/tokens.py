@@ -18,7 +18,8 @@ from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.system.caches import folder_of, make_room, mark_used
-from flax_agnews.system.files import drafted, expanded, write_atomic, write_json
+from flax_agnews.system.files import drafted, write_atomic, write_json
+from flax_agnews.system.model_names import model_folder
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -167,7 +168,7 @@ class Tokenizer:
 
 
 def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
-    """Loads the tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
+    """Loads the tokenizer of a hub id, `builtin` or a directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
 
     `special_tokens` has the meaning that it has in `Tokenizer`.
     """
@@ -178,7 +179,7 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    folder = expanded(name)
+    folder = model_folder(name)
     if folder.is_dir() and not ((folder / "vocab.json").exists() or (folder / "tokenizer.json").exists()):
         raise UserError(f"{flag('model.tokenizer')} {name}: the folder has neither vocab.json nor tokenizer.json")
     try:

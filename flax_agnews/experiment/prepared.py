@@ -151,7 +151,8 @@ def prepare(
     first = current_team().is_first
     folder = OutputFolder(expanded(config.output), writes=first)
     try:
-        return _prepare(config, strategies, seeds, folder, (display or Display()) if first else silent(), overwrite)
+        with (display or Display()) if first else silent() as shown:
+            return _prepare(config, strategies, seeds, folder, shown, overwrite)
     except BaseException:
         folder.lock.release()
         raise

@@ -22,6 +22,7 @@ from flax_agnews.report.tables import (
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult, mean_cost
 from flax_agnews.system.files import expanded, write_atomic
+from flax_agnews.system.model_names import BUILTIN
 from flax_agnews.system.text import NOT_KNOWN, bytes_text, counted, escape, pipe_table, seconds_text, short_count
 
 _FIGURE = "accuracy_curves.png"
@@ -80,6 +81,11 @@ def _head(results: Results) -> Iterator[str]:
     if results.model.name.startswith("random "):
         yield (
             "> **Random weights.** The body was not loaded from a trained GPT-2 but initialised at random: "
+            "these accuracies say nothing about GPT-2."
+        )
+    if results.model.name.partition(",")[0] == BUILTIN:  # or `builtin, adapted`
+        yield (
+            "> **The builtin body.** It is small and has read nothing but generated stories: "
             "these accuracies say nothing about GPT-2."
         )
     level = results.data.majority_accuracy
