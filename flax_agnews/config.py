@@ -163,8 +163,7 @@ class TrainConfig:
             and strategies: `auto` where possible and it fits, `on` fails where it isn't possible, `off` never.
         cache_dtype: Number type of that cache; bfloat16 halves its size and rounds the input of the upper layers.
         cache_place: Where that cache is: `file` in the cache folder, which later experiments reuse, or `memory`.
-        cache_gigabytes: Size limit of that cache, in 1e9 bytes; outputs used least recently are deleted. All kinds of
-            cache together have the limit FLAX_AGNEWS_CACHE_GIGABYTES, an environment variable.
+        cache_gigabytes: Size limit of that cache, in 1e9 bytes; outputs used least recently are deleted.
     """
 
     epochs: int = 5
