@@ -14,6 +14,7 @@ import jax
 
 from benchmarks.support.circumstances import RESULTS, circumstances
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrackingConfig, TrainConfig
+from flax_agnews.data.shapes import MOST
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import write_report
 from flax_agnews.runs.results import Results
@@ -66,7 +67,7 @@ def savings(config: Config) -> str:
     train, parallel = config.train, config.parallel
     parts = [
         "texts packed without padding",
-        f"at most {train.shapes} compiled shapes",
+        f"at most {MOST if train.shapes == 'auto' else train.shapes} compiled shapes",
         "a prompt computed once a batch",
         "the last layer for one token a text",
         f"frozen layers computed once ({train.cache_frozen}, {train.cache_dtype}, kept as {train.cache_place})",

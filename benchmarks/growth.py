@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from benchmarks.support.bar_charts import BLUE, GREY, figure, plain, png
 from benchmarks.support.result_files import ResultFiles, add_common, gibibytes, made_line
 from benchmarks.support.trial import MODELS, Record, Result, Trial, measure
-from flax_agnews.config import TrainConfig
+from flax_agnews.data.shapes import MOST
 
 PANELS: Mapping[str, tuple[str, str]] = {
     "data": ("More data", "training rows"),
@@ -29,11 +29,11 @@ PANELS: Mapping[str, tuple[str, str]] = {
 
 
 def trials(panel: str, options: argparse.Namespace) -> dict[int, Trial]:
-    """A panel's trials by the size that grows; the panel `data` uses the library's default number of shapes."""
+    """A panel's trials by the size that grows; the panel `data` uses the most shapes that the library chooses."""
     size = options.batch_size
     default = Trial(model=options.model, batch_size=size, data=options.data, tokenizer=options.tokenizer)
     if panel == "data":
-        return {rows: replace(default, rows=rows, shapes=TrainConfig().shapes) for rows in options.rows}
+        return {rows: replace(default, rows=rows, shapes=MOST) for rows in options.rows}
     if panel == "length":
         return {mean: replace(default, mean_length=mean) for mean in options.lengths}
     return {n: replace(default, model=json.dumps({**default.body, "n_layer": n})) for n in options.layers}
@@ -55,7 +55,7 @@ def page(record: Record) -> str:
         f"Full fine-tuning of a GPT-2 ({model_text(settings['model'])}), {settings['batch_size']} real AG News texts",
         f"an update, float32, dropout 0: median of {settings['repeats']} complete steps, each on its own batch, in",
         "processes that take turns. Time per real token: padding costs time, but doesn't count. Memory: the process's",
-        f"(or device's) peak in a step of the largest shape. At most {TrainConfig().shapes} compiled shapes for more",
+        f"(or device's) peak in a step of the largest shape. At most {MOST} compiled shapes for more",
         f"data, else {Trial.shapes}. Longer texts: the same tokens in a row, cut anew.",
         "",
         made_line(record),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from benchmarks.support.bar_charts import BAR, BLUE, Bar, draw_bars, figure, png
 from benchmarks.support.result_files import gibibytes, made_line
 from benchmarks.support.trial import Record, Result, Trial, measure, started, take_turns
-from flax_agnews.config import TrainConfig
+from flax_agnews.data.shapes import MOST
 
 SEEDS = (1, 2, 4)
 SEEDS_BATCH_SIZES = (8, 32)
@@ -41,7 +41,7 @@ SAVINGS: Mapping[str, Saving] = {
     "cache": Saving("frozen layers computed in every step (the cache is warm)", "partial"),
     "products": Saving("backward products by autodiff: float32 times bfloat16", dtype="bfloat16"),
     "allocator": Saving("freed memory goes back to the system"),
-    "shapes": Saving("one compiled shape instead of six", shapes=TrainConfig().shapes),
+    "shapes": Saving("one compiled shape instead of six", shapes=MOST),
     "donation": Saving("the state's memory is not reused"),
 }
 """Name -> saving; `benchmarks.support.without_savings.CHANGES` turns each off."""

@@ -47,6 +47,5 @@ scheme = fa.Strategy.by_pattern(
 
 print(fa.describe(scheme, model))  # learning rate and weight decay of each parameter, without training
 
-shapes = 1 if small else 6  # batch shapes to compile: fewer compile faster, with more padding
-result = fa.fit(scheme, data=data, model=model, seed=0, epochs=1, batch_size=32, shapes=shapes)
+result = fa.fit(scheme, data=data, model=model, seed=0, epochs=1, batch_size=32)
 print(f"test accuracy {result.test.accuracy:.3f}, validation by epoch {result.history.val_accuracy}")

@@ -23,14 +23,13 @@ if options.small:
     data = fa.DataConfig(source="builtin", max_length=48, limit_train=100, limit_test=60)
     ranks, seeds = [1, 4], [0]
 
-shapes = 1 if options.small else 6  # batch shapes to compile: fewer compile faster, with more padding
 accuracies = np.zeros((len(ranks), len(seeds)))
 numbers = []
 for i, rank in enumerate(ranks):
     strategy = fa.lora(rank=rank, alpha=rank)  # alpha = rank: the same scale for all
     numbers.append(fa.describe(strategy, model).trained)
     for j, seed in enumerate(seeds):
-        result = fa.fit(strategy, data=data, model=model, seed=seed, epochs=1, batch_size=32, shapes=shapes)
+        result = fa.fit(strategy, data=data, model=model, seed=seed, epochs=1, batch_size=32)
         accuracies[i, j] = 100 * result.test.accuracy
 
 figure, axes = plt.subplots(figsize=(7, 4.5))

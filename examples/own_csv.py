@@ -56,7 +56,6 @@ result = fa.fit(
     output=options.output,  # the run is saved: a second call continues it, or reads its result
     epochs=3,
     batch_size=16,
-    shapes=1 if options.small else 6,  # batch shapes to compile: fewer compile faster, more padding
     class_weights="balanced",  # rare classes count as much as frequent ones
 )
 

@@ -52,7 +52,6 @@ result = fa.fit(
     epochs=1 if small else 3,
     batch_size=32,
     schedule="linear",
-    shapes=1 if small else 6,  # batch shapes to compile: fewer compile faster, with more padding
 )
 print(f"test accuracy {result.test.accuracy:.3f}; classes: {result.classes}")
 

@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from flax_agnews.strategies.lora import LORA as lora
     from flax_agnews.strategies.lora_prompt import LORA_PROMPT as lora_prompt
     from flax_agnews.strategies.norms import NORMS as norms
-    from flax_agnews.strategies.optim import FROZEN, Plan, make_optimizer
+    from flax_agnews.strategies.optim import make_optimizer
     from flax_agnews.strategies.partial import PARTIAL as partial
+    from flax_agnews.strategies.plan import FROZEN, Plan
     from flax_agnews.strategies.prefix import PREFIX as prefix
     from flax_agnews.strategies.prompt import PROMPT as prompt
     from flax_agnews.system.interrupt import Stopped
@@ -72,7 +73,8 @@ _HOMES = {
     "report.frames": ("ResultFrames", "load_results"),
     "runs.results": ("Results",),
     "strategies": ("REGISTRY", "Entry", "Stage", "Strategy", "StrategyLike", "layers"),
-    "strategies.optim": ("FROZEN", "Plan", "make_optimizer"),
+    "strategies.optim": ("make_optimizer",),
+    "strategies.plan": ("FROZEN", "Plan"),
     "system.interrupt": ("Stopped",),
     "trained.classifier": ("Answers", "Classifier"),
     "trained.evaluation": ("Evaluation", "evaluate"),

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("predict", "classify texts by a trained classifier"),
     "evaluate": ("evaluate", "measure a trained classifier on labelled texts"),
     "export": ("export", "write a trained classifier for transformers, PEFT or flax"),
+    "cache": ("cache", "list or empty the caches that make later runs quick"),
 }
 
 _LISTED = "\n".join(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items())

@@ -12,17 +12,16 @@ class ModelConfig:
     """Which GPT-2 is fine-tuned (the body), and how it is computed.
 
     Args:
-        name: Hub id, or local directory with config.json and model.safetensors (or flax_model.msgpack).
-        from_config: Start from random weights instead of `name`: path of a config.json or of its directory, or its
-            fields as a mapping. By default the weights of `name` are loaded.
+        name: Hub id, directory (config.json, and model.safetensors or flax_model.msgpack), or the package's `builtin`.
+        from_config: Start from random weights instead of `name`: path of a config.json or its directory, hub id,
+            `builtin`, or its fields as a mapping. By default the weights of `name` are loaded.
         tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
             tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
             of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
         dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
-        attention: Implementation of attention. `blocks` of packed texts supports everything; `rows`, one for each
-            text, supports no soft prompt and no dropout on attention weights; `cudnn` is the same by cuDNN, for
-            bfloat16 on NVIDIA GPUs. `auto` is `blocks`.
+        attention: Implementation of attention. `auto`, `blocks` of packed texts, is for all; `rows`, one for each text,
+            no soft prompt and no dropout on attention weights; `cudnn` is that by cuDNN, for bfloat16 on NVIDIA GPUs.
         dropout: One rate for all of GPT-2's dropouts, 0 or more, below 1; by default those of its config.json.
         dropout_frozen: Apply dropout also in layers in which nothing trains, as the original experiment did.
     """
@@ -155,7 +154,7 @@ class TrainConfig:
             its last good checkpoint, `skip` counts the update and continues.
         micro_batch_tokens: Most tokens that a device computes at once; larger batches are split and their gradients
             summed. Lower it to save memory; results stay the same up to rounding.
-        shapes: Most batch shapes that a training step is compiled for; more of them pad less and compile longer.
+        shapes: Most batch shapes that a step is compiled for. `auto`, 1 to 6: as many as save more time than they cost.
         deterministic: On a GPU, use only deterministic kernels, without autotuning: slower, but repeated and resumed
             runs give identical bits. On a CPU they always do.
         parallel_seeds: Runs (seeds) of a strategy that train side by side in one program, which uses large devices
@@ -164,7 +163,7 @@ class TrainConfig:
             and strategies: `auto` where possible and it fits, `on` fails where it isn't possible, `off` never.
         cache_dtype: Number type of that cache; bfloat16 halves its size and rounds the input of the upper layers.
         cache_place: Where that cache is: `file` in the cache folder, which later experiments reuse, or `memory`.
-        cache_gigabytes: Size limit of all cache files together, in 1e9 bytes; those used least recently are deleted.
+        cache_gigabytes: Size limit of that cache, in 1e9 bytes; outputs used least recently are deleted.
     """
 
     epochs: int = 5
@@ -182,7 +181,7 @@ class TrainConfig:
     early_stopping: int | None = None
     on_nonfinite: Literal["stop", "skip"] = "stop"
     micro_batch_tokens: int = 16384
-    shapes: int = 6
+    shapes: int | Literal["auto"] = "auto"
     deterministic: bool = False
     parallel_seeds: int = 1
     cache_frozen: Literal["auto", "on", "off"] = "auto"
@@ -220,6 +219,7 @@ class ParallelConfig:
         start_seconds: Longest wait for the other processes at the start, in seconds.
         keep_memory: Keep freed memory in the process (Linux, glibc), which saves page faults in each step on a CPU.
         keep_compilations: Keep compiled programs in the cache folder for later processes.
+        compile_ahead: Compile the next strategy while one trains: `auto` on a GPU or TPU, `on` on a CPU too, `off`.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
@@ -230,6 +230,7 @@ class ParallelConfig:
     start_seconds: int = 120
     keep_memory: bool = True
     keep_compilations: bool = True
+    compile_ahead: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""`flax-agnews evaluate RUN --data FILE`: scores of a trained classifier on labelled texts."""
+"""`flax-agnews evaluate RUN --data FILE`: scores of a trained classifier on labelled texts.
+
+What needs JAX is imported after the options are read.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -9,9 +12,6 @@ from rich.console import Console
 
 from flax_agnews.cli import common
 from flax_agnews.system.files import write_json
-from flax_agnews.trained.classifier import Classifier
-from flax_agnews.trained.evaluation import check_evaluating, evaluate, shown_evaluation
-from flax_agnews.trained.finished_run import outline
 
 MODULE = "python -m flax_agnews.evaluate"
 DESCRIPTION = "Measures how well a trained classifier does on labelled texts."
@@ -50,6 +50,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
 
 def _evaluate(arguments: Sequence[str], prog: str) -> None:
     options = make_parser(prog).parse_args(arguments)
+    from flax_agnews.trained.classifier import Classifier
+    from flax_agnews.trained.evaluation import check_evaluating, evaluate, shown_evaluation
+    from flax_agnews.trained.finished_run import outline
+
     display, run = common.make_display(), outline(options.run)
     texts = common.text_columns(run, options.text_column)
     label = options.label_column or run.data.label_column

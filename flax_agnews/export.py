@@ -1,4 +1,7 @@
-"""`flax-agnews export RUN --to FORMAT DIR`: writes a trained classifier in a format that other libraries load."""
+"""`flax-agnews export RUN --to FORMAT DIR`: writes a trained classifier in a format that other libraries load.
+
+What needs JAX is imported after the options are read.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -6,8 +9,7 @@ from pathlib import Path
 
 from flax_agnews.cli import common
 from flax_agnews.errors import UserError
-from flax_agnews.trained.exports import TARGETS, export_run
-from flax_agnews.trained.exports.upload import check_upload, upload
+from flax_agnews.trained.export_formats import FORMATS
 
 MODULE = "python -m flax_agnews.export"
 DESCRIPTION = "Writes a trained classifier in a format that other libraries load, and checks it by loading it again."
@@ -16,9 +18,9 @@ DESCRIPTION = "Writes a trained classifier in a format that other libraries load
 def make_parser(prog: str = MODULE) -> common.Parser:
     """Makes the parser of the command's arguments."""
     parser = common.Parser(prog=prog, description=DESCRIPTION)
-    formats = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
+    formats = "; ".join(f"{name}: {summary}" for name, summary in FORMATS.items())
     parser.add_argument("run", metavar="RUN", help=common.RUN)
-    parser.add_argument("--to", required=True, choices=TARGETS, help=formats)
+    parser.add_argument("--to", required=True, choices=FORMATS, help=formats)
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder for the files; made if it is missing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in DIR")
     parser.add_argument("--upload", metavar="OWNER/NAME", help="upload DIR to this model repository of the hub")
@@ -43,6 +45,9 @@ def _export(arguments: Sequence[str], prog: str) -> None:
     options = make_parser(prog).parse_args(arguments)
     if options.private and not options.upload:
         raise UserError("--private goes with --upload OWNER/NAME")
+    from flax_agnews.trained.exports import export_run
+    from flax_agnews.trained.exports.upload import check_upload, upload
+
     if options.upload:
         check_upload(options.upload)
     display = common.make_display()

@@ -1,4 +1,7 @@
-"""`flax-agnews predict RUN`: classes and probabilities that a trained classifier gives to texts."""
+"""`flax-agnews predict RUN`: classes and probabilities that a trained classifier gives to texts.
+
+What needs JAX is imported after the options are read.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,9 +11,6 @@ from typing import BinaryIO
 from flax_agnews.cli import common
 from flax_agnews.data.streams import Utf8
 from flax_agnews.errors import UserError
-from flax_agnews.trained.classifier import Classifier
-from flax_agnews.trained.finished_run import outline
-from flax_agnews.trained.streaming import ROWS, answer_file, answer_lines, check_answering
 
 MODULE = "python -m flax_agnews.predict"
 DESCRIPTION = "Classifies texts with a trained classifier: prints class and probabilities, or adds them to a file."
@@ -51,6 +51,10 @@ def _predict(arguments: Sequence[str], prog: str) -> None:
         raise UserError("--text and --file: choose one")
     for text in options.text or ():
         _check_bytes(text)
+    from flax_agnews.trained.classifier import Classifier
+    from flax_agnews.trained.finished_run import outline
+    from flax_agnews.trained.streaming import ROWS, answer_file, answer_lines, check_answering
+
     display = common.make_display()
     if options.file:
         run = outline(options.run)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from flax_agnews import __version__, export, predict
+from flax_agnews import __version__, cache, export, predict
 from flax_agnews.__main__ import COMMANDS, main
 from flax_agnews.report import __main__ as report
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = {"predict": predict, "evaluate": import_module("flax_agnews.evaluate"), "export": export, "report": report}
+MODULES = {
+    **{"predict": predict, "evaluate": import_module("flax_agnews.evaluate"), "export": export},
+    **{"cache": cache, "report": report},
+}
 
 
 @pytest.mark.parametrize("flags", [[], ["--help"], ["-h"]])
@@ -33,9 +36,9 @@ def test_version(capsys):
     ("name", "tells"),
     [
         ("trian", "trian: no such command. Did you mean train?"),
-        ("xyz", "xyz: no such command. Known: describe, evaluate, export, predict, report, train."),
+        ("xyz", "xyz: no such command. Known: cache, describe, evaluate, export, predict, report, train."),
         ("--config", "--config: a command comes first, such as flax-agnews train --config"),
-        ("a\nb", "a b: no such command. Known: describe, evaluate, export, predict, report, train."),
+        ("a\nb", "a b: no such command. Known: cache, describe, evaluate, export, predict, report, train."),
     ],
 )
 def test_an_unknown_command_is_one_line(name, tells, capsys):

@@ -26,7 +26,7 @@ FLOORS = [
     {"trained", "report"},
     {"experiment"},
     {"cli"},
-    {"main", "predict", "evaluate", "export"},
+    {"main", "predict", "evaluate", "export", "cache"},
     {"__main__"},
 ]
 """A folder, or a file beside the folders, imports from lower floors; within a floor, without a cycle."""

@@ -15,18 +15,22 @@ ABOUT_THE_TREE = {"test_floors", "test_mirror"}
 
 TESTED_ELSEWHERE = {
     "cli/describe": "test_commands.py: a thin command",
-    "experiment/announcement": "experiment/test_experiment.py and system/test_machine.py: the first lines of a run",
     "experiment/prepared": "experiment/test_library.py: what is read and checked at an experiment's first use",
+    "models/bottleneck": "contracts/test_added_parameters.py: adapters against a straightforward version",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
+    "models/lora": "contracts/test_peft_parity.py: against PEFT",
+    "models/prompts": "contracts/test_added_parameters.py: first values of prompts and prefixes",
+    "models/scaled": "contracts/test_peft_parity.py: against PEFT",
     "models/token_layout": "models/test_attention.py: which tokens attend to which",
     "runs/identity": "experiment/test_continuation.py: hashes that must match",
+    "strategies/plan": "strategies/test_optim.py: schedules by closed forms, AdamW against PyTorch's",
     "strategies/paths": "strategies/test_base.py: patterns over paths",
+    "trained/export_formats": "trained/exports/test_exports.py: the names are those of the formats",
     "trained/run_source": "trained/test_loading.py and runs/test_recorded_paths.py: every part is checked there",
     "trained/saved_run": "experiment/test_library.py: saved and loaded again",
     "training/adapted_model": "strategies/test_strategies.py and training/test_start_values.py: first values",
     "training/lane": "training/test_group.py: a run among those that train together",
     "training/observer": "experiment/test_progress.py: methods without a body, shown there",
-    "training/rates": "experiment/test_description.py: rates against closed forms",
     "training/state": "contracts/test_every_strategy.py: states of every strategy",
     "training/updates": "training/test_pretrain.py and training/test_group.py: the loop of both, stopped and resumed",
     "training/vote": "training/test_processes.py: real signals to one of two processes",
@@ -43,6 +47,7 @@ TESTED_ELSEWHERE = {
     "models/parameters": "contracts/test_every_strategy.py: splits and merges every model there",
     "report/__init__": "report/test_page.py: the report as a whole",
     "settings/ranges": "cli/test_arguments.py: each setting out of its range, as a flag and in a file",
+    "strategies/adamw": "strategies/test_optim.py and training/test_rates.py: against PyTorch, and its numbers",
     "strategies/bitfit": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
     "strategies/head": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",
     "strategies/ia3": "contracts/test_added_parameters.py and contracts/test_peft_parity.py: against PEFT",
@@ -53,7 +58,6 @@ TESTED_ELSEWHERE = {
     "trained/exports/peft": "contracts/test_peft_parity.py: PEFT itself reads what is written",
     "trained/exports/target": "trained/exports/test_exports.py: a dataclass, of which each format is one",
     "training/jax_setup": "support/several_processes.py: it must run before JAX does, in a process of its own",
-    "training/parallel": "contracts/test_every_strategy.py: devices and modes give one device's numbers",
 }
 """A module without a test file of its name -> where it is tested instead, and why."""
 

@@ -62,23 +62,42 @@ def test_lines_of_standard_input(run: Path, classifier: Classifier) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_standard_input_is_utf8_whatever_the_locale_and_its_line_ends(
-    run: Path, classifier: Classifier, end: str
-) -> None:
+def test_standard_input_is_utf8_whatever_the_locale(run: Path, classifier: Classifier) -> None:
     """As a process of an old locale has it; the answers are those of the texts without what ends a line."""
-    texts = ["", "Ünïcödé ☃", "\ufeffa mark of its own", *TEST.texts[:5]]
     environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "flax_agnews.predict", str(run)],
-        input=b"\xef\xbb\xbf" + end.join(texts).encode(),
+        input=marked_lines("\n"),
         env={**environment, "PYTHONIOENCODING": "latin-1"},
         capture_output=True,
         check=True,
         cwd=ROOT,
     )
-    answers = classifier.predict(texts)
-    lines = [line.split("\t") for line in done.stdout.decode("latin-1").splitlines()]
+    assert_answers_lines(done.stdout.decode("latin-1"), classifier)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_standard_input_may_have_any_line_ends(
+    run: Path, classifier: Classifier, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(marked_lines(end)), "latin-1"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "latin-1"))
+    assert predict.main([str(run)]) == 0
+    assert_answers_lines(written.getvalue().decode("latin-1"), classifier)
+
+
+LINES = ["", "Ünïcödé ☃", "\ufeffa mark of its own", *TEST.texts[:5]]
+
+
+def marked_lines(end: str) -> bytes:
+    """The lines in UTF-8, after a byte order mark."""
+    return b"\xef\xbb\xbf" + end.join(LINES).encode()
+
+
+def assert_answers_lines(printed: str, classifier: Classifier) -> None:
+    answers = classifier.predict(LINES)
+    lines = [line.split("\t") for line in printed.splitlines()]
     assert [line[0] for line in lines] == answers.labels
     assert [line[1] for line in lines] == [f"{p:.4f}" for p in answers.probabilities.max(axis=1)]
     assert lines[1][2] == "Ünïcödé \\u2603"  # what the output can't show is written out

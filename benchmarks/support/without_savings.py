@@ -17,8 +17,9 @@ from flax_agnews.models import layers
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.prompts import INITIALIZERS
 from flax_agnews.strategies.base import FROZEN, Strategy
-from flax_agnews.strategies.prompt import INITIALIZERS, PromptSettings
+from flax_agnews.strategies.prompt import PromptSettings
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.step import Loss, Sums, classification_loss
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flax_agnews.config import DataConfig, TrainConfig
+from flax_agnews.config import DataConfig
+from flax_agnews.data.shapes import MOST
 from flax_agnews.training.memory import keep_freed
 
 MEGABATCH = 50
@@ -49,7 +50,7 @@ class Settings:
     device: str = "auto"
     seed: int = 42
     max_length: int = 256
-    shapes: int = TrainConfig().shapes
+    shapes: int = MOST
 
     @property
     def texts(self) -> int:

@@ -15,7 +15,7 @@ from flax_agnews.cli.help import help_request, training_help
 from flax_agnews.cli.named_configs import with_paths
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, close_names, nearest, shown
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.settings.synonyms import hint
 from flax_agnews.strategies import REGISTRY, Entry, chosen

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
@@ -14,7 +14,9 @@ from flax_agnews.errors import UserError
 from flax_agnews.settings.ranges import check_delimiter
 from flax_agnews.system.display import Display
 from flax_agnews.system.environment import check_directory, not_kept
-from flax_agnews.trained.finished_run import Outline
+
+if TYPE_CHECKING:  # the options of a command are read without JAX
+    from flax_agnews.trained.finished_run import Outline
 
 RUN = "a finished run, OUTPUT/STRATEGY/seed-K; or OUTPUT: its best run by validation accuracy"
 """Help for the argument RUN of the commands that use a trained classifier."""
@@ -47,7 +49,7 @@ def make_display() -> Display:
     return display
 
 
-def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
+def text_columns(run: "Outline", given: Sequence[str] | None) -> Sequence[str]:
     """The text columns: those in `given`, else those that the run was trained on.
 
     Raises:
@@ -60,7 +62,7 @@ def text_columns(run: Outline, given: Sequence[str] | None) -> Sequence[str]:
     return given or own
 
 
-def delimiter(run: Outline, given: str | None) -> str | None:
+def delimiter(run: "Outline", given: str | None) -> str | None:
     """The delimiter of a CSV file: `given`, else that of the run's training data; None detects it from the header."""
     check_delimiter("--delimiter", given)
     return given or run.data.delimiter

@@ -46,8 +46,9 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
 def _report(experiment: Experiment) -> None:
     """Writes the report of a finished experiment and prints its table and files."""
     folder, display = experiment.folder.path, experiment.display
-    written = write_report(folder)
-    experiment.publish(folder / "accuracy_curves.png")
+    with display, display.busy("writing the report"):
+        written = write_report(folder)
+        experiment.publish(folder / "accuracy_curves.png")
     display.console.print("", final_table(read_results(folder)), "")
     display.note(
         " · ".join([str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")])

@@ -1,12 +1,13 @@
-"""`flax-agnews describe`: prints which parameters the chosen strategies train, at which learning rates."""
+"""`flax-agnews describe`: prints which parameters the chosen strategies train, at which learning rates.
+
+What needs JAX is imported after the flags are read.
+"""
 
 from collections.abc import Sequence
 
 from flax_agnews.cli import arguments as cli
 from flax_agnews.cli import common
 from flax_agnews.cli.help import help_request
-from flax_agnews.experiment.description import describe_entry
-from flax_agnews.system.display import Display
 
 _HELP = """\
 usage: {prog} [--strategy NAMES] [--SECTION.SETTING VALUE ...]
@@ -37,6 +38,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
 def _describe(arguments: Sequence[str], prog: str) -> None:
     if help_request(arguments) == "":
         return print(_HELP.format(prog=prog), end="")
-    request, console = cli.parse(arguments, prog), Display().console
+    request = cli.parse(arguments, prog)
+    from flax_agnews.experiment.description import describe_entry
+    from flax_agnews.system.display import Display
+
+    console = Display().console
     for entry in request.entries:
         console.print(describe_entry(entry, request.config), "")

@@ -24,7 +24,7 @@ examples:
 
 # most used settings -> description, in at most 44 characters
 _USUAL: Mapping[str, str] = {
-    "model.name": "hub id, or folder with a model",
+    "model.name": "hub id, folder with a model, or builtin",
     "model.from_config": "random weights of these sizes instead",
     "model.dtype": "or bfloat16: type of the computation",
     "data.source": "hub data set, file, folder, or builtin",

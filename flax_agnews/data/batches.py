@@ -6,7 +6,6 @@ tokens, each over as many earlier blocks as its texts reach back: few for the sh
 """
 
 import copy
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,7 +14,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from flax_agnews.data.shapes import BLOCK, LEVELS, Need, Shape, choose, extended, joint, plan_shapes, planned_epochs
+from flax_agnews.data.shapes import (
+    MOST,
+    Choice,
+    Price,
+    Shape,
+    choose,
+    chosen_shapes,
+    count_micro_batches,
+    deal,
+    extended,
+    joint,
+    measure,
+    plan_shapes,
+    planned_epochs,
+)
 from flax_agnews.data.tokens import Ragged
 
 PADDING = -1
@@ -68,56 +81,6 @@ def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> list[np.
     """Row numbers of each batch of an epoch; the last batch may be smaller."""
     order = permutation(seed, epoch, size)
     return [order[start : start + batch_size] for start in range(0, size, batch_size)]
-
-
-def deal(lengths: np.ndarray, shards: int) -> list[np.ndarray]:
-    """Distributes texts to shards of nearly equal token counts: longest first, each to the emptiest (Graham's LPT).
-
-    Args:
-        lengths: [texts] tokens of each text.
-        shards: number of shards.
-
-    Returns:
-        For each shard the indices into `lengths`, the longest text first.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    if shards == 1:
-        return [order]
-    dealt: list[list[int]] = [[] for _ in range(shards)]
-    heap = [(0, 0, shard) for shard in range(shards)]
-    for index in order:
-        load, count, shard = heapq.heappop(heap)
-        dealt[shard].append(int(index))
-        heapq.heappush(heap, (load + int(lengths[index]), count + 1, shard))
-    return [np.array(shard, int) for shard in dealt]
-
-
-def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch_tokens: int) -> int:
-    """Number of micro-batches per batch, so that in the largest batch each has about `micro_batch_tokens` per device.
-
-    All batches have the same number, since a batch in more shards may need more slots than planned. `batches` has the
-    [texts] token counts of each.
-    """
-    most = max(int(lengths.sum()) for lengths in batches)
-    return max(1, -(-most // (devices * micro_batch_tokens)))
-
-
-def measure(lengths: np.ndarray, devices: int, micro_batches: int) -> Need:
-    """The smallest shape that holds a batch with texts of these lengths, on so many devices and micro-batches."""
-    dealt = deal(lengths, devices * micro_batches)
-    reach = np.max([_reach(lengths[shard]) for shard in dealt], axis=0)
-    return Need(max(map(len, dealt)), micro_batches, tuple(reach.tolist()))
-
-
-def _reach(lengths: np.ndarray) -> np.ndarray:
-    """`Shape.reach` for texts of these lengths, packed in this order: [levels]."""
-    ends = np.cumsum(lengths)
-    last = (ends - 1) // BLOCK
-    back = last - (ends - lengths) // BLOCK
-    beyond = back > np.array((0, *LEVELS[:-1]))[:, None]  # [levels, texts]
-    reach = np.max(np.where(beyond, last + 1, 0), axis=1, initial=0)
-    reach[0] = max(1, -(-int(lengths.sum()) // BLOCK))
-    return reach
 
 
 def assemble(
@@ -187,11 +150,13 @@ class TrainBatches:
         devices: number of devices that share a batch.
         micro_batch_tokens: largest number of tokens of a micro-batch on one device.
         most_shapes: largest number of shapes for the first epochs; later epochs may add one or two.
+        price: what shapes cost, to choose their number; by default there are `most_shapes`.
         together: number of seeds that train at once: their batches have the same shape, and share the token limit.
         weights: [texts] weight of each in the loss; 1 by default.
 
     Attributes:
         groups: the seeds that train together.
+        choice: why there are as many shapes; None where their number was given.
     """
 
     def __init__(
@@ -204,7 +169,8 @@ class TrainBatches:
         epochs: int,
         devices: int = 1,
         micro_batch_tokens: int = 16384,
-        most_shapes: int = 6,
+        most_shapes: int = MOST,
+        price: Price | None = None,
         together: int = 1,
         weights: np.ndarray | None = None,
     ) -> None:
@@ -223,7 +189,14 @@ class TrainBatches:
             for span in (first, *further)
             for epoch in span
         }
-        self.shapes = plan_shapes([need for epoch in first for need in needs[epoch]], most_shapes)
+        planned = [need for epoch in first for need in needs[epoch]]
+        self.choice: Choice | None = None
+        if price is None:
+            self.shapes = plan_shapes(planned, most_shapes)
+        else:
+            times = price.passes / len(first) * micro * len(seeds) / len(self.groups)
+            programs = len({len(group) for group in self.groups})
+            self.shapes, self.choice = chosen_shapes(planned, programs * price.compiling, times * price.block)
         for span in further:
             self.shapes = extended(self.shapes, [need for epoch in span for need in needs[epoch]])
         computed = sum(
@@ -275,11 +248,17 @@ class EvalBatches:
     Args:
         data, labels: the texts, and their class numbers.
         batch_size: texts per batch, on average.
-        devices, micro_batch_tokens: as in `TrainBatches`.
+        devices, micro_batch_tokens, price: as in `TrainBatches`; without `price` there are at most two shapes.
     """
 
     def __init__(
-        self, data: Ragged, labels: np.ndarray, batch_size: int, devices: int, micro_batch_tokens: int = 16384
+        self,
+        data: Ragged,
+        labels: np.ndarray,
+        batch_size: int,
+        devices: int,
+        micro_batch_tokens: int = 16384,
+        price: Price | None = None,
     ) -> None:
         self.data, self.labels, self.devices = data, labels, devices
         by_length = np.argsort(data.lengths, kind="stable")
@@ -290,7 +269,10 @@ class EvalBatches:
         every = [data.lengths[rows] for rows in self._groups]
         micro = count_micro_batches(every, devices, micro_batch_tokens)
         self._needs = [measure(lengths, devices, micro) for lengths in every]
-        self.shapes = plan_shapes(self._needs, most=2)
+        if price is None:
+            self.shapes = plan_shapes(self._needs, most=2)
+        else:
+            self.shapes, _ = chosen_shapes(self._needs, price.compiling, price.passes * micro * price.block)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Shape, Batch]]:
         """Iterates over (row numbers, shape, batch)."""

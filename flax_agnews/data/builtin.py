@@ -45,7 +45,7 @@ def claims(source: str) -> bool:
 def load(config: DataConfig) -> Found:
     """Generates `TRAIN_ROWS` training and `TEST_ROWS` test rows, all different; there is no validation split."""
     refuse_names(config, f"{NAME} is none")
-    texts, labels = generate(TRAIN_ROWS + TEST_ROWS)
+    texts, labels = _corpus()
     train, test = slice(TRAIN_ROWS), slice(TRAIN_ROWS, None)
     splits = {
         split: Rows(f"{NAME} {split}", texts[rows], labels[rows], range(1, len(texts[rows]) + 1))
@@ -64,6 +64,12 @@ def generate(rows: int, noise: float = NOISE, seed: int = _SEED) -> tuple[list[s
         if story not in stories and len(story) <= _LONGEST:
             stories[story] = (topic + other) % 4 if wrong else topic
     return list(stories), list(stories.values())
+
+
+@cache  # a notebook or a program that trains several times loads it each time
+def _corpus() -> tuple[list[str], list[int]]:
+    """The texts and labels of the corpus, which nobody changes: splits are copies of parts."""
+    return generate(TRAIN_ROWS + TEST_ROWS)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,10 @@
-"""Plans the few batch shapes for which training is compiled, such that padding costs least."""
+"""Plans the few batch shapes for which training is compiled, such that padding costs least.
 
+Their number is given, or chosen (`chosen_shapes`) from the seconds that a shape takes to compile and saves in padding.
+"""
+
+import heapq
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +21,13 @@ LOOKBACK_COST = 0.03
 """Cost of attending to one more earlier block, relative to all other costs of a block (measured at width 768)."""
 
 
-_EPOCHS, _UPDATES = 5, 5000  # largest number of epochs, and of updates, in the first group that is planned together
+MOST = 6
+"""Largest number of shapes that are chosen: on AG News a seventh would save less than 1 % of a step."""
+
+EPOCHS = 5
+"""Largest number of epochs in the first group that is planned together; it is smaller if they have many updates."""
+
+_UPDATES = 5000  # largest number of updates in that group
 
 
 class Shape(NamedTuple):
@@ -50,8 +61,86 @@ class Shape(NamedTuple):
         return enough and self.slots >= need.slots and self.micro_batches == need.micro_batches
 
 
+class Price(NamedTuple):
+    """What shapes cost on a device.
+
+    Attributes:
+        compiling: seconds to compile a step for one shape.
+        block: seconds to compute a block of `BLOCK` tokens.
+        passes: number of passes over all texts for which shapes are chosen.
+    """
+
+    compiling: float
+    block: float
+    passes: float
+
+
+class Choice(NamedTuple):
+    """How many shapes were chosen, and what one more would have cost and saved.
+
+    Attributes:
+        shapes: number of shapes.
+        compiling: seconds to compile one more.
+        saving: seconds of computing on padding that one more would save; NaN where there are `MOST`.
+    """
+
+    shapes: int
+    compiling: float
+    saving: float
+
+
 Need = Shape
 """The smallest shape that holds a given batch."""
+
+
+def deal(lengths: np.ndarray, shards: int) -> list[np.ndarray]:
+    """Distributes texts to shards of nearly equal token counts: longest first, each to the emptiest (Graham's LPT).
+
+    Args:
+        lengths: [texts] tokens of each text.
+        shards: number of shards.
+
+    Returns:
+        For each shard the indices into `lengths`, the longest text first.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    if shards == 1:
+        return [order]
+    dealt: list[list[int]] = [[] for _ in range(shards)]
+    heap = [(0, 0, shard) for shard in range(shards)]
+    for index in order:
+        load, count, shard = heapq.heappop(heap)
+        dealt[shard].append(int(index))
+        heapq.heappush(heap, (load + int(lengths[index]), count + 1, shard))
+    return [np.array(shard, int) for shard in dealt]
+
+
+def count_micro_batches(batches: Sequence[np.ndarray], devices: int, micro_batch_tokens: int) -> int:
+    """Number of micro-batches per batch, so that in the largest batch each has about `micro_batch_tokens` per device.
+
+    All batches have the same number, since a batch in more shards may need more slots than planned. `batches` has the
+    [texts] token counts of each.
+    """
+    most = max(int(lengths.sum()) for lengths in batches)
+    return max(1, -(-most // (devices * micro_batch_tokens)))
+
+
+def measure(lengths: np.ndarray, devices: int, micro_batches: int) -> Need:
+    """The smallest shape that holds a batch with texts of these lengths, on so many devices and micro-batches."""
+    dealt = deal(lengths, devices * micro_batches)
+    reach = np.max([_reach(lengths[shard]) for shard in dealt], axis=0)
+    return Need(max(map(len, dealt)), micro_batches, tuple(reach.tolist()))
+
+
+def _reach(lengths: np.ndarray) -> np.ndarray:
+    """`Shape.reach` for texts of these lengths, packed in this order: [levels]."""
+    ends = np.cumsum(lengths)
+    last = (ends - 1) // BLOCK
+    back = last - (ends - lengths) // BLOCK
+    beyond = back > np.array((0, *LEVELS[:-1]))[:, None]  # [levels, texts]
+    reach = np.max(np.where(beyond, last + 1, 0), axis=1, initial=0)
+    reach[0] = max(1, -(-int(lengths.sum()) // BLOCK))
+    return reach
 
 
 def choose(need: Need, shapes: Sequence[Shape]) -> Shape:
@@ -71,23 +160,26 @@ def joint(needs: Sequence[Need]) -> Need:
 def plan_shapes(needs: Sequence[Need], most: int) -> list[Shape]:
     """Plans at most `most` shapes that hold all batches at the least cost.
 
-    Batches are sorted by size, those that look back unusually far at the end. Dynamic programming cuts the sorted list
-    into segments, with one shape each that holds all of the segment's batches, such that the total cost is least.
-
     Args:
         needs: smallest shape of each batch, all with the same number of micro-batches.
         most: largest number of shapes.
     """
-    slots, micro = max(need.slots for need in needs), needs[0].micro_batches
-    reach = np.array([need.reach for need in needs])
-    usual = np.quantile(reach[:, 1:], 0.9, axis=0)
-    unusual = (reach[:, 1:] > usual).any(axis=1)
-    keys, member, counts = np.unique(
-        np.stack([unusual, reach[:, 0]], axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    largest = np.zeros((len(keys), reach.shape[1]), int)
-    np.maximum.at(largest, member.ravel(), reach)
-    return [Shape(slots, micro, tuple(largest[run].max(axis=0).tolist())) for run in _runs(largest, counts, most)]
+    return _Plans(needs, most).shapes(most)
+
+
+def chosen_shapes(needs: Sequence[Need], compiling: float, block: float) -> tuple[list[Shape], Choice]:
+    """Plans as many shapes, at most `MOST`, as make the time for compiling and computing least.
+
+    Args:
+        needs: smallest shape of each batch, all with the same number of micro-batches.
+        compiling: seconds to compile one shape, above 0.
+        block: seconds in all to compute a block of a micro-batch, each time that the batches are computed.
+    """
+    plans = _Plans(needs, MOST + 1)
+    padded = block * plans.costs
+    count = 1 + int(np.argmin(compiling * np.arange(1, MOST + 1) + padded[:MOST]))
+    saving = float(padded[count - 1] - padded[count]) if count < MOST else math.nan
+    return plans.shapes(count), Choice(count, compiling, saving)
 
 
 def planned_epochs(epochs: int, steps: int) -> list[range]:
@@ -100,7 +192,7 @@ def planned_epochs(epochs: int, steps: int) -> list[range]:
         epochs: number of epochs.
         steps: updates per epoch.
     """
-    spans = [range(-(-min(_EPOCHS * steps, _UPDATES) // steps))]
+    spans = [range(-(-min(EPOCHS * steps, _UPDATES) // steps))]
     while spans[-1].stop < epochs:
         spans.append(range(spans[-1].stop, 2 * spans[-1].stop))
     return spans
@@ -116,28 +208,59 @@ def extended(shapes: Sequence[Shape], needs: Sequence[Need]) -> list[Shape]:
     return [*shapes, Shape(max(one.slots for one in every), shapes[0].micro_batches, tuple(reach.tolist()))]
 
 
-def _runs(largest: np.ndarray, counts: np.ndarray, most: int) -> list[slice]:
-    """Cuts sorted batches into at most `most` segments of least total cost.
+class _Plans:
+    """The cheapest plans of 1, 2 ... `most` shapes that hold all batches.
+
+    Batches are sorted by size, those that look back unusually far at the end. Dynamic programming cuts the sorted list
+    into segments, with one shape each that holds all of the segment's batches, such that the total cost is least.
+
+    Args:
+        needs: smallest shape of each batch, all with the same number of micro-batches.
+        most: largest number of shapes.
+
+    Attributes:
+        costs: [most] least cost of all batches (the sum of `Shape.cost`) with at most 1, 2 ... shapes.
+    """
+
+    def __init__(self, needs: Sequence[Need], most: int) -> None:
+        self._slots, self._micro = max(need.slots for need in needs), needs[0].micro_batches
+        reach = np.array([need.reach for need in needs])
+        usual = np.quantile(reach[:, 1:], 0.9, axis=0)
+        unusual = (reach[:, 1:] > usual).any(axis=1)
+        keys, member, counts = np.unique(
+            np.stack([unusual, reach[:, 0]], axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+        self._largest = np.zeros((len(keys), reach.shape[1]), int)  # reach that holds all batches of a row
+        np.maximum.at(self._largest, member.ravel(), reach)
+        price, rows = _segment_costs(self._largest, counts), len(keys)
+        best = np.full((most + 1, rows + 1), np.inf)
+        best[:, 0] = 0
+        self._cut = np.zeros((most + 1, rows + 1), int)  # where the last of at most so many segments starts
+        for used in range(1, most + 1):
+            totals = best[used - 1][:, None] + price
+            self._cut[used], best[used] = totals.argmin(axis=0), totals.min(axis=0)
+            best[used, 0] = 0
+        self.costs = best[1:, rows]
+
+    def shapes(self, most: int) -> list[Shape]:
+        """The cheapest plan of at most `most` shapes."""
+        runs, end, used = [], len(self._largest), most
+        while end > 0:
+            runs.append(self._largest[self._cut[used, end] : end])
+            end, used = self._cut[used, end], used - 1
+        return [Shape(self._slots, self._micro, tuple(run.max(axis=0).tolist())) for run in runs[::-1]]
+
+
+def _segment_costs(largest: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Cost of the batches in the rows [start, end) in one shape: [start, end]; infinite where there are none.
 
     Args:
         largest: [rows, levels] `reach` that holds the batches of each row.
         counts: [rows] number of batches of each row.
-        most: largest number of segments.
     """
     rows = len(largest)
-    price = np.full((rows + 1, rows + 1), np.inf)  # of the segment [start, end)
+    costs = np.full((rows + 1, rows + 1), np.inf)
     for start in range(rows):
         reach, number = np.maximum.accumulate(largest[start:]), np.cumsum(counts[start:])
-        price[start, start + 1 :] = number * np.array([Shape(1, 1, tuple(r)).cost for r in reach])
-    best = np.full((most + 1, rows + 1), np.inf)
-    best[:, 0] = 0
-    cut = np.zeros((most + 1, rows + 1), int)
-    for used in range(1, most + 1):
-        totals = best[used - 1][:, None] + price
-        cut[used], best[used] = totals.argmin(axis=0), totals.min(axis=0)
-        best[used, 0] = 0
-    runs, end, used = [], rows, most
-    while end > 0:
-        runs.append(slice(cut[used, end], end))
-        end, used = cut[used, end], used - 1
-    return runs[::-1]
+        costs[start, start + 1 :] = number * np.array([Shape(1, 1, tuple(r)).cost for r in reach])
+    return costs

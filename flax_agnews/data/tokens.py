@@ -17,8 +17,9 @@ import numpy as np
 from flax_agnews.data.hub import offline, quiet
 from flax_agnews.data.rows import Text
 from flax_agnews.errors import UserError, first_line, flag
-from flax_agnews.system.environment import cache_folder
-from flax_agnews.system.files import drafted, expanded, write_atomic, write_json
+from flax_agnews.system.caches import folder_of, make_room, mark_used
+from flax_agnews.system.files import drafted, write_atomic, write_json
+from flax_agnews.system.model_names import model_folder
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -86,7 +87,7 @@ class Tokenizer:
     @cached_property
     def vocabulary(self) -> str:
         """SHA-256 of the vocabulary's entries and ids, independent of the library's version."""
-        return _digest(*(f"{token} {number}" for token, number in sorted(self.backend.get_vocab().items())))
+        return digest_of(*(f"{token} {number}" for token, number in sorted(self.backend.get_vocab().items())))
 
     @property
     def largest_id(self) -> int:
@@ -167,7 +168,7 @@ class Tokenizer:
 
 
 def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
-    """Loads the tokenizer of a hub id or a local directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
+    """Loads the tokenizer of a hub id, `builtin` or a directory (`tokenizer.json`, or `vocab.json` and `merges.txt`).
 
     `special_tokens` has the meaning that it has in `Tokenizer`.
     """
@@ -178,7 +179,7 @@ def load_tokenizer(name: str, special_tokens: str = "text") -> Tokenizer:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    folder = expanded(name)
+    folder = model_folder(name)
     if folder.is_dir() and not ((folder / "vocab.json").exists() or (folder / "tokenizer.json").exists()):
         raise UserError(f"{flag('model.tokenizer')} {name}: the folder has neither vocab.json nor tokenizer.json")
     try:
@@ -226,8 +227,8 @@ def encode_cached(tokenizer: Tokenizer, texts: Sequence[Text], max_length: int) 
     """Encodes texts, or reads their ids from the cache if the same texts were encoded in the same way before."""
     how = f"{max_length} a pair" if _paired(texts) else str(max_length)
     strings = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
-    key = _digest(tokenizer.fingerprint, how, *strings)
-    path = cache_folder() / "tokens" / f"{key}.npz"
+    key = digest_of(tokenizer.fingerprint, how, *strings)
+    path = folder_of("tokens") / f"{key}.npz"
     cached = _read(path)
     if cached is None:
         cached = tokenizer.encode(texts, max_length)
@@ -239,7 +240,7 @@ def _paired(texts: Sequence[Text]) -> bool:
     return bool(texts) and not isinstance(texts[0], str)
 
 
-def _digest(*parts: str) -> str:
+def digest_of(*parts: str) -> str:
     """SHA-256 of a list of strings, each hashed with its length."""
     digest = hashlib.sha256()
     for part in parts:
@@ -259,13 +260,16 @@ def _read(path: Path) -> Ragged | None:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             ragged = Ragged(file["ids"], file["offsets"], meta["truncated"])
+        mark_used(path)
         return ragged if meta["sha256"] == _checksum(ragged) else None
     except Exception:  # zipfile, NumPy and json raise different errors for a damaged file
         return None
 
 
 def _write(path: Path, ragged: Ragged) -> None:
-    """Writes a cache file atomically, unless that fails, which is ignored."""
+    """Writes a cache file atomically, unless there is no room or that fails, which is ignored."""
+    if not make_room(ragged.ids.nbytes + ragged.offsets.nbytes):
+        return
     meta = json.dumps({"truncated": ragged.truncated, "sha256": _checksum(ragged)})
     with suppress(UserError), drafted(path) as draft:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from flax_agnews import __version__
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
+from flax_agnews.data.shapes import MOST, Choice
 from flax_agnews.errors import listed
 from flax_agnews.metrics.scores import spread
 from flax_agnews.models.pretrained import Base
@@ -72,8 +73,28 @@ def announce_plan(
     steps = counted(batches.steps_per_epoch * train.epochs * train.runs * strategies, "step")
     counts = [counted(strategies, "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
     most = "up to " if train.early_stopping else ""
-    padding = f"padding {batches.waste:.1%} of the computed tokens"
+    padding = (
+        f"padding {batches.waste:.1%} of the computed tokens in {shapes_text(len(batches.shapes), batches.choice)}"
+    )
     display.say("plan", f"{' x '.join(counts)} · {most}{steps} · {padding} · up to {count(disk)}B on disk")
+
+
+def shapes_text(number: int, choice: Choice | None) -> str:
+    """Number of batch shapes, and why there are so many.
+
+    Args:
+        number: number of shapes.
+        choice: the reason, where the number was chosen (`train.shapes: auto`).
+    """
+    shapes = counted(number, "shape")
+    if choice is None:
+        return shapes
+    if choice.shapes == MOST:
+        return f"{shapes}, the most"
+    if not choice.saving:
+        return f"{shapes}, no more would save anything"
+    seconds = f"cost {choice.compiling:.1f} s to compile and save {choice.saving:.1f} s of padding"
+    return f"{shapes} (for each strategy, one more would {seconds})"
 
 
 def _left_out(base: Base, config: Config) -> str:

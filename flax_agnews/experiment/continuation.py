@@ -16,6 +16,7 @@ from flax_agnews.runs.identity import START_ELSEWHERE
 from flax_agnews.runs.output_folder import OutputFolder, RunFolder
 from flax_agnews.runs.results import RunResult
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.shape_prices import may_grow
 from flax_agnews.training.state import Setup
 from flax_agnews.training.update_hash import behaviour
 
@@ -73,7 +74,8 @@ class Scheme:
         if known.get("updates", ours) != ours:
             updates = "updates: rates, schedule, decay, clipping or other numbers of its transformations"
             raise UserError(f"{place}: was begun with other {updates} have changed. {START_ELSEWHERE}")
-        if before < self.train.epochs and self._updates(self.train.epochs, before) != ours:
+        shapes_change = self.train.shapes == "auto" and not may_grow(self.train)
+        if before < self.train.epochs and (shapes_change or self._updates(self.train.epochs, before) != ours):
             raise UserError(
                 f"{flag('train.epochs')} {self.train.epochs}: {place} was begun with {before}, and can't go on "
                 f"exactly, since {self._reason} depends on the number of epochs. {START_ELSEWHERE}"

@@ -16,7 +16,7 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.settings.keywords import check_kind, train_settings
 from flax_agnews.strategies import REGISTRY, Entry, Strategy, StrategyLike, resolve
-from flax_agnews.system.files import is_local
+from flax_agnews.system.model_names import is_local
 from flax_agnews.system.text import counted
 from flax_agnews.training.adapted_model import AdaptedModel, Trained, adapt_model, trained_parameters
 from flax_agnews.training.rates import different, nominal_plan, peak_rates, short

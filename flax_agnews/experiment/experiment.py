@@ -1,6 +1,6 @@
 """Runs every strategy from every seed into an output folder: skips finished runs, resumes the others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.trained.finished_run import weights_record
 from flax_agnews.training.adaptation import Adaptation, AdaptationTask
+from flax_agnews.training.compiler import compiles_ahead, cores
 from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
@@ -37,16 +38,15 @@ from flax_agnews.training.state import Setup
 class Experiment:
     """A comparison of fine-tuning strategies on one data set and one body, each from several seeds.
 
-    The constructor only checks the settings. `run` does everything: it trains, tests and writes the results, skips
-    finished runs, and resumes the others. `adapt`, `search`, `compile` and `train` are its parts. Each of these, and
-    each attribute that needs data or model, calls `prepare` first. As a context manager, an experiment releases the
-    output folder's lock on exit.
+    The constructor only checks the settings. `run` trains, tests and writes the results, skips finished runs, and
+    resumes the others. `adapt`, `search`, `compile` and `train` are its parts. Each of these, and each attribute that
+    needs data or model, calls `prepare` first. As a context manager, it releases the output folder's lock on exit.
 
     Args:
         config: all settings, copied. `config.strategy` isn't read; config.yaml gets the names of `strategies`.
-        strategies: the strategies to compare: names of registered ones, such as "lora"; entries, such as
-            `flax_agnews.lora(rank=4)`; settings, such as `LoraSettings(rank=4)`; or your own `Strategy` objects. A
-            registered strategy without settings gets those in `config.strategies`, or else its defaults.
+        strategies: names of registered strategies, such as "lora"; entries, such as `flax_agnews.lora(rank=4)`;
+            settings, such as `LoraSettings(rank=4)`; or your own `Strategy` objects. A registered strategy without
+            settings gets those in `config.strategies`, or else its defaults.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in an output folder that is in use.
 
@@ -150,14 +150,10 @@ class Experiment:
         """
         if self._base is not None:
             return
-        try:
-            with out_of_memory(self.config.train, self.config.pretrain.batch_size):
-                end = self.prepare().tokenizer.end_of_text
-                task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
-                base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
-        except Interrupted as stop:
-            where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
-            raise Stopped(where, self.interrupt.asked) from None
+        with out_of_memory(self.config.train, self.config.pretrain.batch_size):
+            end = self.prepare().tokenizer.end_of_text
+            task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
+            base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
         self._base, self._setups = base, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
@@ -165,7 +161,9 @@ class Experiment:
         self.adapt()
         if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
-            search = Search(self.config, self.data, made.activations, self.folder, self.display, self.interrupt)
+            search = Search(
+                self.config, self.data, made.activations, made.compiler, self.folder, self.display, self.interrupt
+            )
             with self.interrupt, self.display:
                 self._setups = [search.choose(s, self.shared, made.identity(s, self.base)) for s in self.setups]
 
@@ -189,17 +187,26 @@ class Experiment:
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
         with self.interrupt, self.display:
-            for setup in self.setups:
-                if groups := todo[setup.name]:
-                    self._run_strategy(setup, groups)
+            for program in self._programs([setup for setup in self.setups if todo[setup.name]], todo):
+                self._run_strategy(program, todo[program.setup.name])
         found = made.team.first_before_others(self._write_results)
         if self._faults:
             raise Diverged(self._faults, advice(self.config))
         return found
 
-    def _run_strategy(self, setup: Setup, groups: Sequence[Sequence[int]]) -> None:
-        """Compiles a strategy once, and trains its seeds."""
-        program = self.compile(setup, {len(seeds) for seeds in groups})
+    def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
+        """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
+        ahead, begun = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores()), None
+        for setup, following in zip(setups, [*setups[1:], None], strict=True):
+            program, begun = begun or self.compile(setup, set(map(len, todo[setup.name]))), None
+            with out_of_memory(self.config.train):
+                program.wait()
+            if ahead and following and not self.prepare().activations.computes(following, self.shared):
+                begun = self.compile(following, set(map(len, todo[following.name])), wait=False)
+            yield program
+
+    def _run_strategy(self, program: Program, groups: Sequence[Sequence[int]]) -> None:
+        """Trains a compiled strategy's seeds."""
         for seeds in groups:
             if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
@@ -208,16 +215,17 @@ class Experiment:
             except Diverged as stopped:  # the other runs are trained all the same
                 self._faults += stopped.faults
             if self.folder.writes:
-                left = going_on(self.folder, self.names, self.seeds, self.config.train)
-                drop_weights(self.folder, self.config.checkpoint.keep_best, left)
+                going = going_on(self.folder, self.names, self.seeds, self.config.train)
+                drop_weights(self.folder, self.config.checkpoint.keep_best, going)
             self._write_results()
 
-    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,)) -> Program:
+    def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), wait: bool = True) -> Program:
         """Caches the output of a strategy's frozen layers, and compiles its steps.
 
         Args:
             setup: the strategy on the model, from `setups`.
             group_sizes: numbers of seeds that will train together, each of which is compiled.
+            wait: whether to wait until all is compiled; otherwise it goes on in the background.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.
@@ -232,7 +240,7 @@ class Experiment:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes)
+            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler, wait)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
         """Trains and tests runs of one strategy together, resuming from their checkpoints, and writes their results.

@@ -6,17 +6,21 @@ from tempfile import TemporaryDirectory
 
 from flax_agnews.config import Config
 from flax_agnews.data.sources import Corpus
-from flax_agnews.data.tokens import Tokenizer, load_tokenizer, train_tokenizer
+from flax_agnews.data.tokens import Tokenizer, load_tokenizer
+from flax_agnews.data.vocabularies import write_vocabulary
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.progress import JobObserver
 from flax_agnews.models.pretrained import Base, read_config
+from flax_agnews.runs.sealed import whole_folder
+from flax_agnews.system.caches import LIMIT, folder_of, make_room, mark_used
 from flax_agnews.system.display import Display, Job
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.files import expanded
-from flax_agnews.system.interrupt import Interrupt
+from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.training import adaptation, pretrain
 from flax_agnews.training.adaptation import AdaptationTask
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.saving import Saving
 
 
@@ -37,7 +41,7 @@ def choose_tokenizer(config: Config, corpus: Corpus, kept: Path | None, display:
     assert model.from_config is not None
     vocabulary = read_config(model.from_config).vocab_size
     with display.busy(f"making a vocabulary of {vocabulary:,} from the training texts"), TemporaryDirectory() as folder:
-        train_tokenizer(corpus.train.strings, vocabulary).save(Path(folder))
+        write_vocabulary(corpus.train.strings, vocabulary, Path(folder))
         return load_tokenizer(folder, special)
 
 
@@ -69,7 +73,7 @@ def adapted(
         The body, and how it was adapted; None without adaptation.
 
     Raises:
-        Interrupted: a signal asked to stop; the state is saved.
+        Stopped: on a signal, after saving.
     """
     output, team, base = expanded(config.output), task.devices.team, task.base
     home, work = output / "base", output / "pretrain"
@@ -77,7 +81,7 @@ def adapted(
         if team.is_first and not base.given_again and not (home / "model.safetensors").exists():
             base.save(home)
         return base, None
-    key, cache = task.key, cache_folder() / "adapted"
+    key, cache = task.key, folder_of("adapted")
     found = adaptation.kept(base, key, [home, cache / key])
     # Older experiments, whose language modelling took no settings of `train`, keep the body that they have.
     found = found or adaptation.kept(base, task.key_of_settings, [home])
@@ -86,20 +90,35 @@ def adapted(
         body, result = found
         display.note(f"pretrain: took the body adapted before ({body.hash[:12]})")
     else:
-        with interrupt, display:
-            body, result = _computed(config, task, work / key[:16], display, interrupt)
+        try:
+            with interrupt, display:
+                body, result = _computed(config, task, work / key[:16], display, interrupt)
+        except Interrupted as stop:
+            where = f"saved in language modelling, step {stop.step}" if stop.step else "stopped in language modelling"
+            raise Stopped(where, interrupt.asked) from None
     if team.is_first:
         adaptation.keep(body, result, home)
-        try:
-            if unwritable(cache_folder()) is None:
-                adaptation.keep(body, result, cache / result.key)
-        except UserError as error:  # another experiment computes it again
-            display.note(f"pretrain: the body isn't cached ({error})")
+        if unwritable(cache_folder()) is None:
+            _cache(body, result, cache / result.key, display)
         for folder in work.glob("*"):
             Store(folder).clear()
         with suppress(OSError):  # a hanging write may have its temporary file there
             work.rmdir()
     return body, result
+
+
+def _cache(body: Base, result: adaptation.Adaptation, folder: Path, display: Display) -> None:
+    """Caches an adapted body for other experiments; notes where that isn't possible, so that they compute it again."""
+    if adaptation.is_kept(result, folder):
+        mark_used(folder)
+        return
+    try:
+        if not make_room(sum(array.nbytes for array in body.parameters.values())):
+            raise UserError(f"no room under {LIMIT}")
+        with whole_folder(folder) as draft:
+            adaptation.keep(body, result, draft)
+    except UserError as error:
+        display.note(f"pretrain: the body isn't cached ({error})")
 
 
 def _computed(

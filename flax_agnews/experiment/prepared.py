@@ -29,10 +29,12 @@ from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.jax_setup import begin
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import Team, current_team
 from flax_agnews.training.program import plan_batches
+from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup
 from flax_agnews.training.vote import Vote
 
@@ -55,6 +57,7 @@ class Prepared:
         batches: the plan of training batches: which texts are in which update of every run.
         setups: the strategies on the model, in the order in which they run.
         activations: the caches of frozen layers' output.
+        compiler: compiles the steps of all strategies, which share what is equal.
         schemes: name of a strategy -> its updates, compared before its runs are resumed.
         keeps_final: whether the last states of finished runs are kept.
     """
@@ -72,6 +75,7 @@ class Prepared:
     batches: TrainBatches
     setups: Sequence[Setup]
     activations: Activations
+    compiler: Compiler
     schemes: Mapping[str, Scheme]
     keeps_final: bool
 
@@ -147,7 +151,8 @@ def prepare(
     first = current_team().is_first
     folder = OutputFolder(expanded(config.output), writes=first)
     try:
-        return _prepare(config, strategies, seeds, folder, (display or Display()) if first else silent(), overwrite)
+        with (display or Display()) if first else silent() as shown:
+            return _prepare(config, strategies, seeds, folder, shown, overwrite)
     except BaseException:
         folder.lock.release()
         raise
@@ -173,11 +178,12 @@ def _prepare(
     own = [built(strategy, base, config.strategies) for strategy in strategies]
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
-    batches = plan_batches(data.train, config.train, seeds, devices)
+    prices = Prices.of(devices, base.config, config.model.dtype)
+    batches = plan_batches(data.train, config.train, seeds, devices, prices)
     steps = batches.steps_per_epoch
     plans = [partial(planned, strategy, base, data, config, steps) for strategy in own]
     setups = [plan() for plan in plans]
-    activations = Activations(config, data, devices)
+    activations = Activations(config, data, devices, prices)
     activations.check(setups)
     disk, final = check_room(config, setups), keeps_final(config, setups)
     pairs = zip(setups, plans, strict=True)
@@ -206,6 +212,7 @@ def _prepare(
         batches=batches,
         setups=setups,
         activations=activations,
+        compiler=Compiler(devices),
         schemes=schemes,
         keeps_final=final,
     )

@@ -24,6 +24,7 @@ from flax_agnews.system.files import write_json
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.system.text import counted
 from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import train_group
 from flax_agnews.training.memory import out_of_memory
@@ -33,7 +34,7 @@ from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
 
 _LAST_SEED = 2**32 - 1  # trials' seeds count down from here; runs' seeds end at half of it
-_SHAPES = 2  # most compiled shapes of a trial: it is so short that padding costs less than compiling
+_SHAPES = 2  # most compiled shapes of a trial, unless chosen: it is so short that padding costs less than compiling
 
 
 class Search:
@@ -43,6 +44,7 @@ class Search:
         config: all settings.
         data: the tokenized splits.
         activations: the caches of frozen layers' output; trials run on its devices.
+        compiler: compiles the steps of trials and runs, for those devices.
         folder: the experiment's output folder, which keeps finished trials.
         display: where progress is shown.
         interrupt: tells whether a signal asked to stop.
@@ -53,19 +55,24 @@ class Search:
         config: Config,
         data: Data,
         activations: Activations,
+        compiler: Compiler,
         folder: OutputFolder,
         display: Display,
         interrupt: Interrupt,
     ) -> None:
         self.config, self.data, self.activations, self.devices = config, data, activations, activations.devices
+        self.compiler = compiler
         self.folder, self.display, self.interrupt = folder, display, interrupt
         self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
 
     @cached_property
     def batches(self) -> TrainBatches:
         """The batches of a full run with the trials' seed."""
-        alone = replace(self.config.train, parallel_seeds=1, shapes=min(_SHAPES, self.config.train.shapes))
-        return plan_batches(self.data.train, alone, [self.seed], self.devices)
+        shapes = self.config.train.shapes
+        alone = replace(
+            self.config.train, parallel_seeds=1, shapes="auto" if shapes == "auto" else min(_SHAPES, shapes)
+        )
+        return plan_batches(self.data.train, alone, [self.seed], self.devices, self.activations.prices)
 
     def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
         """The strategy at its best learning rates, found by trials now, or read from an earlier call's record.
@@ -116,7 +123,7 @@ class Search:
         inputs = replace(inputs, evaluated={"validation": inputs.evaluated["validation"]})
         with self.display.busy(f"compiling {name}, for trials"):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            program = Program(setup, self.devices, shared, inputs, loss)
+            program = Program(setup, self.devices, shared, inputs, loss, compiler=self.compiler)
         record.seconds += time.perf_counter() - started
         return program
 

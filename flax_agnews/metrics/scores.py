@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
 
 LARGEST_TABLE = 100
 """Largest number of classes for which a confusion matrix is stored with all its cells."""
@@ -150,11 +149,20 @@ def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 1
     return float(np.abs(gaps).sum() / len(truth))
 
 
+def softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities [texts, classes] of logits, in float64."""
+    scores = np.asarray(logits, np.float64)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Temperature, 0.01 to 100, that calibrates logits: maximises the labels' likelihood (Guo et al. 2017, 4.2).
 
     The negative log-likelihood is convex in the inverse temperature, so that the minimum found is the global one.
     """
+    from scipy import optimize, special  # slow to import, and most processes never need it
+
     scores, truth = np.asarray(logits, np.float64), np.asarray(labels)
 
     def loss(log_temperature: float) -> float:

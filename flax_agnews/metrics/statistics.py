@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 # Mathematically equal differences of accuracies differ in the last bits; this relative spread counts as none.
 _ROUNDING = 1e-12
@@ -56,6 +55,8 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of one accuracy measured on `n` test texts (Wilson 1927)."""
     if n < 1 or not 0 <= accuracy <= 1:
         raise ValueError(f"accuracy {accuracy} on {n} texts: 0 to 1 on 1 or more")
+    from scipy import special  # slow to import, here and below, and most processes never need it
+
     z = float(special.ndtri(0.975))
     center = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2)))
@@ -70,6 +71,8 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedD
     summary = summarize(a[seed] - b[seed] for seed in seeds)
     p = None
     if summary.sd:
+        from scipy import special
+
         t = summary.mean / (summary.sd / np.sqrt(summary.n))
         p = float(2 * special.stdtr(summary.n - 1, -abs(t)))
     return PairedDifference(summary.n, summary.mean, summary.sd, summary.low, summary.high, p)
@@ -85,5 +88,7 @@ def _sd(numbers: NDArray[np.float64]) -> float | None:
 def _t_interval(mean: float, sd: float | None, n: int) -> tuple[float | None, float | None]:
     if not sd:
         return None, None
+    from scipy import special
+
     half = float(special.stdtrit(n - 1, 0.975)) * sd / float(np.sqrt(n))
     return mean - half, mean + half

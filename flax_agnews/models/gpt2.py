@@ -3,9 +3,7 @@
 Names are GPT-2's own, as in the hub's checkpoints: wte, wpe, h/{i}/{ln_1, attn, ln_2, mlp}, ln_f.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,10 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Key
 
-from flax_agnews.errors import UserError, flag, nearest, shown
+from flax_agnews.errors import UserError, flag
 from flax_agnews.models.attention import attend, attend_last, attend_prompt
 from flax_agnews.models.dropout import Noise, Place, prompt_place
 from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.models.layers import Embed, LayerNorm, Linear
 from flax_agnews.models.rows import attend_rows
 
@@ -33,87 +32,6 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "swish": jax.nn.silu,
     "tanh": jnp.tanh,
 }
-
-
-def _number(least: float, below: float) -> Callable[[Any], bool]:
-    return lambda value: type(value) in (int, float) and least <= value < below
-
-
-def _whole(most: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: type(value) is int and 1 <= value <= most), f"a whole number, 1 to {most:,}"
-
-
-_RATE = (_number(0, 1), "a number, at least 0 and below 1")
-_SIZE = (_number(0, math.inf), "a number, 0 or more")
-_FLAG = (lambda value: type(value) is bool, "true or false")
-
-# Field of config.json -> (check of a value, description of the allowed values).
-_POSSIBLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    # Limits far beyond any GPT-2: a larger number would only exhaust memory or time.
-    **dict.fromkeys(("vocab_size", "n_positions", "n_embd", "n_head", "n_inner"), _whole(10_000_000)),
-    "n_layer": _whole(1000),
-    **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), _RATE),
-    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), _SIZE),
-    **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx"), _FLAG),
-    "activation_function": (lambda value: isinstance(value, str), "a name"),
-}
-
-
-@dataclass(frozen=True)
-class GPT2Config:
-    """Configuration of a body: the fields of config.json that change what it computes, with its names and defaults."""
-
-    vocab_size: int = 50257
-    n_positions: int = 1024
-    n_embd: int = 768
-    n_layer: int = 12
-    n_head: int = 12
-    n_inner: int | None = None
-    activation_function: str = "gelu_new"
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
-    embd_pdrop: float = 0.1
-    attn_pdrop: float = 0.1
-    resid_pdrop: float = 0.1
-    scale_attn_weights: bool = True
-    scale_attn_by_inverse_layer_idx: bool = False
-
-    @property
-    def inner(self) -> int:
-        """Width of the MLP."""
-        return self.n_inner or 4 * self.n_embd
-
-    def scale(self, layer: int) -> float:
-        """The factor of attention scores in a layer, from 0."""
-        scale = (self.n_embd // self.n_head) ** -0.5 if self.scale_attn_weights else 1.0
-        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any], where: str = "config.json") -> "GPT2Config":
-        """Makes a configuration from the fields of a config.json; ignores unknown fields.
-
-        Args:
-            fields: name -> value.
-            where: the file's name, for errors.
-
-        Raises:
-            UserError: a value is invalid or not supported.
-        """
-        if (kind := fields.get("model_type", "gpt2")) != "gpt2":
-            raise UserError(f"{where}: model_type is {shown(kind)}; only gpt2 is supported")
-        known = {name: fields[name] for name in cls.__dataclass_fields__ if fields.get(name) is not None}
-        for name, value in known.items():
-            possible, words = _POSSIBLE[name]
-            if not possible(value):
-                raise UserError(f"{where}: {name} {shown(repr(value))} must be {words}")
-        config = cls(**known)
-        if config.n_embd % config.n_head:
-            raise UserError(f"{where}: n_embd {config.n_embd} must be a multiple of n_head {config.n_head}")
-        if config.activation_function not in ACTIVATIONS:
-            hint = nearest(config.activation_function, ACTIVATIONS)
-            name = shown(config.activation_function)
-            raise UserError(f"{where}: activation_function {name} is not supported.{hint}")
-        return config
 
 
 class Attention(nnx.Module):

@@ -6,10 +6,8 @@ from typing import Any
 from flax import nnx
 
 from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.gpt2_config import LINEAR_LAYERS
 from flax_agnews.models.layers import Linear
-
-LINEAR_LAYERS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-"""Names of a transformer layer's linear layers, as in PEFT's target modules, in the order in which they compute."""
 
 
 def replaced(model: ClassifierModule, change: Callable[[int, str, Linear], Linear]) -> ClassifierModule:

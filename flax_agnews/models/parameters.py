@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import jax
@@ -40,8 +41,8 @@ class Frame(Generic[M]):
         flat = [(path, variable.replace(parameters[joined(path)])) for path, variable in self.variables]
         return nnx.merge(self.graph, nnx.from_flat_state(flat))
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Path -> shape of each parameter, sorted by path."""
         return {joined(path): variable.get_value().shape for path, variable in self.variables}
 
@@ -56,14 +57,21 @@ def split(module: M) -> tuple[Frame[M], Parameters]:
     return Frame(graph, abstract), {joined(path): v.get_value() for path, v in flat}
 
 
-def abstract(make: Callable[[], M]) -> Frame[M]:
+def abstract(make: Callable[..., M], *modules: nnx.Module) -> Frame[M]:
     """Makes the frame of a module without computing its parameters.
 
     Args:
         make: function that builds the module.
+        modules: arguments of `make`; their parameters may be shapes, as those of `hollow` are.
     """
-    graph, state = nnx.split(nnx.eval_shape(make))
+    graph, state = nnx.split(nnx.eval_shape(make, *modules))
     return Frame(graph, tuple(nnx.to_flat_state(state)))
+
+
+def hollow(frame: Frame[M]) -> M:
+    """The module of a frame, with shapes instead of arrays as its parameters."""
+    shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, np.float32) for p, shape in frame.shapes.items()}
+    return frame.merge(shapes)
 
 
 def joined(path: tuple[Any, ...]) -> str:

@@ -1,8 +1,8 @@
-"""Loads GPT-2's weights by name: a hub id, a local directory, or random ones from a configuration."""
+"""Loads GPT-2's weights by name: a hub id, a local directory, `builtin`, or random ones from a configuration."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from flax_agnews.data.hub import offline, quiet
 from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.models.parameters import Leaf
+from flax_agnews.models.gpt2_config import GPT2Config
+from flax_agnews.models.parameters import Frame, Leaf
+from flax_agnews.models.rows import Way
 from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
 from flax_agnews.settings.keywords import check_kind
-from flax_agnews.system.files import expanded, is_local, read_model_json, write_json
+from flax_agnews.system.files import read_model_json, write_json
 from flax_agnews.system.machine import machine_memory
+from flax_agnews.system.model_names import model_folder, on_hub
 
 BODY = "transformer/"
 """Beginning of the paths of all parameters of the body."""
@@ -32,7 +34,7 @@ class Base:
     """The pretrained weights, float32 on the host, from which every run of a comparison starts.
 
     Attributes:
-        name: source of the weights: a hub id, a directory, or a description of random weights.
+        name: source of the weights: a hub id, a directory, `builtin`, or a description of random weights.
         config: configuration of the body.
         parameters: path -> array, all under `transformer/`.
         given_again: whether loading `name` gives the same weights again; if not, the output folder keeps a copy.
@@ -61,7 +63,7 @@ class Base:
         """
         if body is None:
             body = {path: jnp.asarray(value) for path, value in self.parameters.items()}
-        frame = parameters.abstract(lambda: ClassifierModule(self.config, classes, key))
+        frame = plain_frame(self.config, classes)
         head = self.config.initializer_range * jax.random.normal(key, frame.shapes["score/kernel"])
         return frame.merge({**body, "score/kernel": head})
 
@@ -76,7 +78,7 @@ def load_base(config: ModelConfig, seed: int = 0) -> Base:
     """Loads the body that the settings name.
 
     Args:
-        config: settings that name the body: a hub id, a directory, or sizes for random weights.
+        config: settings that name the body: a hub id, a directory, `builtin`, or sizes for random weights.
         seed: seed of random weights.
 
     Raises:
@@ -100,7 +102,7 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
     """Reads a body's configuration.
 
     Args:
-        source: the fields of a config.json, the path of one, a directory with one, or a hub id.
+        source: the fields of a config.json, the path of one, a directory with one, a hub id, or `builtin`.
     """
     if not isinstance(source, str):
         return GPT2Config.from_dict(source, "model.from_config")
@@ -112,8 +114,13 @@ def read_config(source: str | Mapping[str, Any]) -> GPT2Config:
 
 def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     """Path -> shape of each parameter of a body."""
-    shapes = parameters.abstract(lambda: ClassifierModule(config, 2, jax.random.key(0))).shapes
-    return {path: shape for path, shape in shapes.items() if path.startswith(BODY)}
+    return {path: shape for path, shape in plain_frame(config, 2).shapes.items() if path.startswith(BODY)}
+
+
+@cache  # every strategy of a comparison adapts the same one
+def plain_frame(config: GPT2Config, classes: int, attention: Way = "blocks") -> Frame[ClassifierModule]:
+    """The frame of a classifier that no strategy has adapted; arguments as of `ClassifierModule`."""
+    return parameters.abstract(lambda: ClassifierModule(config, classes, jax.random.key(0), attention))
 
 
 def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GPT2Config:
@@ -132,19 +139,19 @@ def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GP
 
 
 def fetch_file(name: str, file: str, setting: str = "model.name") -> Path | None:
-    """Fetches a file of a local directory, or of a hub repository through the hub's cache; None if it doesn't exist.
+    """Fetches a file of a directory, `builtin` or a hub repository through its cache; None if it doesn't exist.
 
     Args:
-        name: the directory, or the repository's hub id.
+        name: the directory, `builtin`, or the repository's hub id.
         file: name of the file in it.
         setting: the setting that named the directory, for errors.
     """
-    if is_local(name):
-        folder = expanded(name)
-        if not folder.is_dir():
-            raise UserError(f"{flag(setting)} {name}: no such directory")
-        return path if (path := folder / file).is_file() else None
-    return _fetch_from_hub(name, file, setting)
+    if on_hub(name):
+        return _fetch_from_hub(name, file, setting)
+    folder = model_folder(name)
+    if not folder.is_dir():
+        raise UserError(f"{flag(setting)} {name}: no such directory")
+    return path if (path := folder / file).is_file() else None
 
 
 def _fetch_from_hub(name: str, file: str, setting: str) -> Path | None:

@@ -5,10 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from flax_agnews.errors import UserError
-from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.system.environment import check_directory
 
 MODULE = "python -m flax_agnews.report"
@@ -25,6 +22,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     parser.add_argument("folder", type=Path, help="output folder of an experiment, with its results.json")
     folder = parser.parse_args(arguments).folder
+    from rich.console import Console  # not needed to answer --help, nor is what follows
+
+    from flax_agnews.report import final_table, read_results, write_report
+
     try:
         check_directory()
         paths = write_report(folder)

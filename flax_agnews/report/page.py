@@ -7,7 +7,6 @@ from typing import Any
 
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.metrics.statistics import wilson_interval
-from flax_agnews.report import plots
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.search import search
@@ -23,6 +22,7 @@ from flax_agnews.report.tables import (
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult, mean_cost
 from flax_agnews.system.files import expanded, write_atomic
+from flax_agnews.system.model_names import BUILTIN
 from flax_agnews.system.text import NOT_KNOWN, bytes_text, counted, escape, pipe_table, seconds_text, short_count
 
 _FIGURE = "accuracy_curves.png"
@@ -41,6 +41,8 @@ def write_report(folder: str | Path) -> list[Path]:
         raise UserError(f"write_report(folder={shown(repr(folder))}): must be the output folder of an experiment")
     folder = expanded(str(folder))
     results = read_results(folder)
+    from flax_agnews.report import plots  # matplotlib is slow to import, here and below, and most commands draw nothing
+
     page = markdown_page(results)
     return [
         write_csv(results, folder / "results.csv"),
@@ -79,6 +81,11 @@ def _head(results: Results) -> Iterator[str]:
     if results.model.name.startswith("random "):
         yield (
             "> **Random weights.** The body was not loaded from a trained GPT-2 but initialised at random: "
+            "these accuracies say nothing about GPT-2."
+        )
+    if results.model.name.partition(",")[0] == BUILTIN:  # or `builtin, adapted`
+        yield (
+            "> **The builtin body.** It is small and has read nothing but generated stories: "
             "these accuracies say nothing about GPT-2."
         )
     level = results.data.majority_accuracy
@@ -174,6 +181,8 @@ def _ran(runs: list[RunResult]) -> str:
 
 def _curves(results: Results) -> Iterator[str]:
     """The picture and its caption."""
+    from flax_agnews.report import plots
+
     repeated = any(len(runs) > 1 for runs in results.by_strategy.values())
     band = f"; bands are ± one standard deviation of the validation accuracy over {seeds_text(results)}"
     drawn = f"Accuracy by epoch. Solid: validation; dashed: training{band if repeated else ''}."

@@ -155,7 +155,8 @@ class OutputFolder:
         """Checks that an experiment with these settings may resume in the folder; writes nothing.
 
         Returns:
-            The settings; `data.labels` is `legacy` where the folder was made before that setting existed.
+            The settings; `data.labels` is `legacy` where the folder was made before that setting existed, and
+            `train.shapes: auto` is the number of shapes that the folder's runs were given.
 
         Raises:
             UserError: the folder can't be written, or was made with other settings, which are named.
@@ -171,6 +172,8 @@ class OutputFolder:
             return config
         if before["data"]["labels"] == "legacy" and config.data.labels == "auto":
             config = replace(config, data=replace(config.data, labels="legacy"))
+        if config.train.shapes == "auto" and type(shapes := before["train"].get("shapes")) is int:
+            config = replace(config, train=replace(config.train, shapes=shapes))
         self._compare(before, config_dict(config))
         return config
 

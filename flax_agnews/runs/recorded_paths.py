@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.data import builtin, files
-from flax_agnews.system.files import absolute, expanded, is_local
+from flax_agnews.system.files import absolute, expanded
+from flax_agnews.system.model_names import BUILTIN, is_local
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,9 @@ def _with_paths(settings: Mapping[str, Any], place: Callable[[str], str]) -> dic
 
 def _is_local_config(name: str) -> bool:
     """Whether a `model.from_config` (directory, JSON file or hub id) is a local path."""
-    return is_local(str(Path(name).parent) if name.endswith(".json") else name) or expanded(name).is_file()
+    return name != BUILTIN and (
+        is_local(str(Path(name).parent) if name.endswith(".json") else name) or expanded(name).is_file()
+    )
 
 
 def _is_local_data(name: str) -> bool:

@@ -51,7 +51,7 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "train.warmup_fraction": (lambda v: 0 <= v <= 1, "0 to 1"),
     "train.clip_norm": (lambda v: v is None or v > 0, "above 0"),
     "train.micro_batch_tokens": (lambda v: v >= 1, "1 or more"),
-    "train.shapes": (lambda v: v >= 1, "1 or more"),
+    "train.shapes": (lambda v: v == "auto" or v >= 1, "auto, or 1 or more"),
     "train.parallel_seeds": (lambda v: v >= 1, "1 or more"),
     "train.cache_gigabytes": (lambda v: v > 0, "above 0"),
     "search.trials": (lambda v: v == 0 or 2 <= v <= 15, "0, or 2 to 15"),

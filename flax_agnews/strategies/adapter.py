@@ -9,17 +9,7 @@ Bottlenecks have no layer norm inside. The body's dropout comes after the bottle
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Float, Float32, Key
-
-from flax_agnews.errors import UserError
-from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.forward_pass import EXACT, ForwardPass
-from flax_agnews.models.gpt2 import ACTIVATIONS, GPT2Config
-from flax_agnews.models.layers import Linear
-from flax_agnews.models.linear_replacement import LINEAR_LAYERS, replaced
+from flax_agnews.models.gpt2_config import LINEAR_LAYERS, GPT2Config
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 
 
@@ -45,42 +35,17 @@ class AdapterSettings:
 
 _PLACES = {"houlsby": ("attn.c_proj", "mlp.c_proj"), "pfeiffer": ("mlp.c_proj",)}
 
-_STD = 1e-2
-"""Standard deviation of the first weights, cut at two deviations: nearly the identity (Houlsby et al., section 3.1)."""
-
-
-class Bottleneck(Linear):
-    """A linear layer followed by a bottleneck: y + up(activation(down(y))), where y is the linear layer's output.
-
-    Args:
-        plain: the linear layer of the body.
-        down, up: linear layers of the bottleneck.
-        activation: name of the activation between them, as in config.json.
-    """
-
-    def __init__(self, plain: Linear, down: Linear, up: Linear, activation: str) -> None:
-        super().__init__(plain.kernel, plain.bias)
-        self.adapter_down, self.adapter_up, self.activation = down, up, activation
-
-    def __call__(
-        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
-    ) -> Float32[Array, "tokens outputs"]:
-        """As `Linear`."""
-        y = super().__call__(x, forward)
-        inner = ACTIVATIONS[self.activation](self.adapter_down(y, forward))
-        return (y + self.adapter_up(inner, forward))[:, columns]
-
-    def merged(self) -> Linear:
-        """Raises a `UserError`: a bottleneck is no linear function."""
-        raise UserError("a bottleneck adapter isn't linear and can't be merged into the body")
-
-    def unmerged(self, plain: Linear) -> Linear:
-        """Raises the same `UserError`."""
-        return self.merged()
-
 
 def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
     """Adds bottlenecks, at first nearly the identity; they and the head train, with `houlsby` the layer norms too."""
+    import jax  # this and what follows is imported here so that the settings are read without JAX
+    from jaxtyping import Array, Key
+
+    from flax_agnews.models.bottleneck import Bottleneck, first_linear
+    from flax_agnews.models.classifier import ClassifierModule
+    from flax_agnews.models.layers import Linear
+    from flax_agnews.models.linear_replacement import replaced
+
     width, top, layers = config.n_embd, settings.top_layers, config.n_layer
     require(1 <= settings.reduction <= width, "adapter.reduction", settings.reduction, f"1 to {width}, the width")
     require(top is None or 1 <= top <= layers, "adapter.top_layers", top, f"1 to {layers}, the model's layers")
@@ -95,7 +60,7 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
                 return plain
             own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + LINEAR_LAYERS.index(name))
             inner, down, up = width // settings.reduction, *jax.random.split(own)
-            return Bottleneck(plain, _first(down, width, inner), _first(up, inner, width), activation)
+            return Bottleneck(plain, first_linear(down, width, inner), first_linear(up, inner, width), activation)
 
         return replaced(model, change)
 
@@ -106,12 +71,6 @@ def build(settings: AdapterSettings, config: GPT2Config) -> Strategy:
         return in_head(path) or (houlsby and path.startswith("transformer/ln_f/"))
 
     return at_one_rate("adapter", settings, trains, adapt=adapt)
-
-
-def _first(key: Key[Array, ""], n_in: int, n_out: int) -> Linear:
-    """A linear layer of a new bottleneck: small random kernel, bias of zero."""
-    kernel = _STD * jax.random.truncated_normal(key, -2, 2, (n_in, n_out))
-    return Linear(nnx.Param(kernel), nnx.Param(jnp.zeros(n_out)))
 
 
 ADAPTER = Entry(

@@ -6,22 +6,24 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol, TypeAlias, get_type_hints
-
-import optax
-from jaxtyping import Array, Key
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, get_type_hints
 
 from flax_agnews.errors import UserError, flag, listed, nearest, shown
-from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.settings.keywords import allowed, plain
 from flax_agnews.settings.synonyms import hint
-from flax_agnews.strategies.optim import FROZEN, Plan, Transform
 from flax_agnews.strategies.paths import height, in_head, layers
 from flax_agnews.strategies.peft import Peft
+from flax_agnews.strategies.plan import FROZEN, Plan, Transform
 from flax_agnews.system.files import fits
 
-Adapt = Callable[[ClassifierModule, Key[Array, ""]], ClassifierModule]
+if TYPE_CHECKING:  # the command line reads the registry without JAX
+    import optax
+    from jaxtyping import Array, Key
+
+    from flax_agnews.models.classifier import ClassifierModule
+
+Adapt: TypeAlias = "Callable[[ClassifierModule, Key[Array, '']], ClassifierModule]"
 """(classifier, random key) -> the classifier with what the strategy adds, such as LoRA updates."""
 
 Label = Callable[[str, tuple[int, ...]], str | None]
@@ -31,7 +33,7 @@ Transforms = Callable[[Plan], Mapping[str, Transform]]
 """Plan -> (label -> optax transformation, or "frozen")."""
 
 
-def unchanged(model: ClassifierModule, key: Key[Array, ""]) -> ClassifierModule:
+def unchanged(model: "ClassifierModule", key: "Key[Array, '']") -> "ClassifierModule":
     """The `adapt` of strategies that add nothing to the model."""
     return model
 
@@ -70,7 +72,7 @@ class Strategy:
     label: Label
     transforms: Transforms
     adapt: Adapt = unchanged
-    around: Callable[[Plan], optax.GradientTransformation] = Plan.clip
+    around: "Callable[[Plan], optax.GradientTransformation]" = Plan.clip
     settings: Mapping[str, Any] = field(default_factory=dict)
     stages: Sequence[Stage] = ()
     peft: Peft | None = None
@@ -85,9 +87,9 @@ class Strategy:
     def by_pattern(
         cls,
         name: str,
-        patterns: Mapping[str, Transform | Callable[[Plan], optax.GradientTransformation]],
+        patterns: "Mapping[str, Transform | Callable[[Plan], optax.GradientTransformation]]",
         adapt: Adapt = unchanged,
-        around: Callable[[Plan], optax.GradientTransformation] = Plan.clip,
+        around: "Callable[[Plan], optax.GradientTransformation]" = Plan.clip,
         stages: Sequence[Stage] = (),
     ) -> "Strategy":
         """Makes a strategy from an ordered mapping of regular expressions over parameter paths; the first match wins.

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies.base import Entry, Stage, Strategy, height, require, settings_of
-from flax_agnews.strategies.optim import Plan, Transform
+from flax_agnews.strategies.plan import Plan, Transform
 
 
 @dataclass

@@ -6,7 +6,7 @@ Sun et al. 2019, section 5.3.3 (https://arxiv.org/abs/1905.05583), whose decay i
 
 from dataclasses import dataclass
 
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies.base import Entry, Strategy, height, require, settings_of
 
 

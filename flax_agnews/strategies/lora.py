@@ -5,18 +5,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, Float32, Key
 
-from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.dropout import ADDED_SITES
-from flax_agnews.models.forward_pass import EXACT, ForwardPass
-from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.models.layers import Linear, product
-from flax_agnews.models.linear_replacement import LINEAR_LAYERS, replaced
+from flax_agnews.models.gpt2_config import LINEAR_LAYERS, GPT2Config
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft
 
@@ -53,56 +44,6 @@ class LoraSettings:
             self.targets = ",".join(map(str, self.targets))
 
 
-class Lora(Linear):
-    """A linear layer with a low-rank update: x @ lora_a @ lora_b, scaled, is added to its output.
-
-    Args:
-        plain: the linear layer of the body.
-        a, b: initial values of lora_a and lora_b.
-        scale: factor of the update, alpha / rank.
-        rate: dropout rate on the input of the update.
-        depth, site: coordinates of that dropout, as in `ForwardPass.drop`.
-    """
-
-    def __init__(
-        self,
-        plain: Linear,
-        a: Float32[Array, "inputs rank"],
-        b: Float32[Array, "rank outputs"],
-        *,
-        scale: float,
-        rate: float,
-        depth: int,
-        site: int,
-    ) -> None:
-        super().__init__(plain.kernel, plain.bias)
-        self.lora_a, self.lora_b = nnx.Param(a), nnx.Param(b)
-        self.scale, self.rate, self.depth, self.site = scale, rate, depth, site
-
-    def __call__(
-        self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
-    ) -> Float32[Array, "tokens outputs"]:
-        """As `Linear`."""
-        y, dtype = super().__call__(x, forward, columns), forward.dtype
-        x = forward.drop(x, self.depth, self.site, self.rate)
-        return y + product(self.scale * product(x, self.lora_a[...], dtype), self.lora_b[...][:, columns], dtype)
-
-    @property
-    def update(self) -> Float32[Array, "inputs outputs"]:
-        """The low-rank update of the kernel, scaled."""
-        return self.scale * jnp.matmul(self.lora_a[...], self.lora_b[...], precision="highest")
-
-    def merged(self) -> Linear:
-        """The plain linear layer that computes the same (without dropout): the update is added to its kernel."""
-        return Linear(nnx.Param(self.kernel[...] + self.update), self.bias)
-
-    def unmerged(self, plain: Linear) -> "Lora":
-        """Undoes `merged`: subtracts this layer's update from the kernel of `plain`, and gives the layer with both."""
-        base = Linear(nnx.Param(plain.kernel[...] - self.update), plain.bias)
-        a, b = self.lora_a[...], self.lora_b[...]
-        return Lora(base, a, b, scale=self.scale, rate=self.rate, depth=self.depth, site=self.site)
-
-
 def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> Strategy:
     """Adds low-rank updates, at first zero; they and the head train, GPT-2 is frozen.
 
@@ -111,6 +52,15 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
         config: configuration of the body.
         section: section of the settings, named in errors.
     """
+    import jax  # this and what follows is imported here so that the settings are read without JAX
+    from jaxtyping import Array, Key
+
+    from flax_agnews.models.classifier import ClassifierModule
+    from flax_agnews.models.dropout import ADDED_SITES
+    from flax_agnews.models.layers import Linear
+    from flax_agnews.models.linear_replacement import replaced
+    from flax_agnews.models.lora import Lora, first_update
+
     targets = _checked(settings, config, section)
     bottom = 0 if settings.top_layers is None else config.n_layer - settings.top_layers
     scale = settings.alpha / (settings.rank**0.5 if settings.rslora else settings.rank)
@@ -121,11 +71,8 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
                 return plain
             number = LINEAR_LAYERS.index(name)
             n_in, n_out = plain.kernel.shape
-            # As in PEFT and loralib: A by kaiming_uniform_ with a = sqrt(5), which gives this bound, and B zero
-            # (https://github.com/microsoft/LoRA/blob/main/loralib/layers.py, `reset_parameters`).
             own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + number)
-            a = jax.random.uniform(own, (n_in, settings.rank), minval=-1, maxval=1) / n_in**0.5
-            b = jnp.zeros((settings.rank, n_out))
+            a, b = first_update(own, n_in, n_out, settings.rank)
             rate, site = settings.dropout, ADDED_SITES + number
             return Lora(plain, a, b, scale=scale, rate=rate, depth=layer + 1, site=site)
 

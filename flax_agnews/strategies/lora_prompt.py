@@ -3,11 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import jax
-from jaxtyping import Array, Key
-
-from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies import lora, prompt
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, require, settings_of
 
@@ -29,6 +25,11 @@ class LoraPromptSettings(lora.LoraSettings):
 
 def build(settings: LoraPromptSettings, config: GPT2Config) -> Strategy:
     """Adds LoRA's updates and a soft prompt; they and the head train, all of GPT-2 is frozen."""
+    import jax  # this and what follows is imported here so that the settings are read without JAX
+    from jaxtyping import Array, Key
+
+    from flax_agnews.models.classifier import ClassifierModule
+
     section, rate = "lora_prompt", settings.prompt_learning_rate
     require(rate > 0, f"{section}.prompt_learning_rate", rate, "above 0")
     updates = lora.build(settings, config, section)

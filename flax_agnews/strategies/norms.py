@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head
 
 

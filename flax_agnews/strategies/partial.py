@@ -6,7 +6,7 @@ Lee et al. 2019 (https://arxiv.org/abs/1911.03090) show that the lower layers ca
 import math
 from dataclasses import dataclass
 
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies.base import FROZEN, Entry, Strategy, height, require, settings_of
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import UserError, flag, shown
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Path -> shape of each trained parameter."""

@@ -8,21 +8,14 @@ must fit the model's positions.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float32, Key
 
-from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.dropout import Noise
-from flax_agnews.models.forward_pass import KeysValues
-from flax_agnews.models.gpt2 import GPT2, GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.strategies.peft import PADDED_RIGHT, Peft, tokens_setting, virtual_tokens
-from flax_agnews.strategies.prompt import INITIALIZERS, before_texts
+from flax_agnews.strategies.prompt import before_texts
 
 
 @dataclass
@@ -43,43 +36,18 @@ class PrefixSettings:
     initializer: Literal["vocabulary", "unit_normal"] = "vocabulary"
 
 
-class Prefix(nnx.Module):
-    """Trained keys and values that precede every text in each layer.
-
-    Args:
-        keys_values: initial values; on the axis of two, index 0 has the keys and 1 the values.
-    """
-
-    def __init__(self, keys_values: Float32[Array, "tokens layers 2 width"]) -> None:
-        self.keys_values = nnx.Param(keys_values)
-
-    @property
-    def tokens(self) -> int:
-        """Number of keys and values before every text."""
-        return self.keys_values.shape[0]
-
-    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
-        """The prefix's keys and values, by layer."""
-        values = self.keys_values[...].astype(dtype)
-        values = values.reshape(*values.shape[:3], body.config.n_head, -1)
-        return [(values[:, layer, 0], values[:, layer, 1]) for layer in range(values.shape[1])]
-
-
-def _of_words(
-    model: ClassifierModule, key: Key[Array, ""], tokens: int
-) -> Float32[Array, "tokens layers 2 heads head_width"]:
-    """Keys and values that the body computes for random vocabulary entries as a prompt."""
-    seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, jnp.float32)
-    return jnp.stack([jnp.stack(keys_values, axis=1) for keys_values in seen], axis=1)
-
-
 def build(settings: PrefixSettings, config: GPT2Config) -> Strategy:
     """Adds a prefix; it and the head train, GPT-2 is frozen."""
+    import jax  # this and what follows is imported here so that the settings are read without JAX
+    from jaxtyping import Array, Key
+
+    from flax_agnews.models.classifier import ClassifierModule
+    from flax_agnews.models.prompts import Prefix, keys_values_of_words
 
     def prefix(model: ClassifierModule, key: Key[Array, ""]) -> Prefix:
         shape = settings.tokens, config.n_layer, 2, config.n_embd
         words = settings.initializer == "vocabulary"
-        first = _of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
+        first = keys_values_of_words(model, key, settings.tokens) if words else jax.random.normal(key, shape)
         return Prefix(first.reshape(shape))
 
     return before_texts("prefix", settings, config, prefix, _peft(settings, config))

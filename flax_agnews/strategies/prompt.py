@@ -1,16 +1,12 @@
 """Prompt tuning: soft prompt vectors and the head train (Lester et al. 2021, https://arxiv.org/abs/2104.08691)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float32, Key
 
-from flax_agnews.models.classifier import ClassifierModule, Prompt
-from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.strategies.base import Entry, Strategy, at_one_rate, in_head, require
 from flax_agnews.strategies.peft import Peft, tokens_setting, virtual_tokens
 
@@ -32,23 +28,6 @@ class PromptSettings:
     initializer: Literal["vocabulary", "normal", "uniform", "unit_normal"] = "vocabulary"
 
 
-Initializer = Callable[[ClassifierModule, Key[Array, ""], int], Float32[Array, "tokens width"]]
-"""(model, random key, number of tokens) -> initial values of a soft prompt."""
-
-
-def _from_vocabulary(model: ClassifierModule, key: Key[Array, ""], tokens: int) -> Float32[Array, "tokens width"]:
-    table = model.transformer.wte.embedding[...]
-    return table[jax.random.choice(key, table.shape[0], (tokens,), replace=False)]
-
-
-INITIALIZERS: Mapping[str, Initializer] = {
-    "vocabulary": _from_vocabulary,
-    "normal": lambda m, key, n: m.config.initializer_range * jax.random.normal(key, (n, m.config.n_embd)),
-    "uniform": lambda m, key, n: jax.random.uniform(key, (n, m.config.n_embd), minval=-0.5, maxval=0.5),
-    "unit_normal": lambda m, key, n: jax.random.normal(key, (n, m.config.n_embd)),
-}
-
-
 def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt") -> Strategy:
     """Adds a soft prompt; it and the head train, GPT-2 is frozen.
 
@@ -57,6 +36,10 @@ def build(settings: PromptSettings, config: GPT2Config, section: str = "prompt")
         config: configuration of the body.
         section: section of the settings, named in errors.
     """
+    from jaxtyping import Array, Key  # imported here, with what follows, so that the settings are read without JAX
+
+    from flax_agnews.models.classifier import ClassifierModule, Prompt
+    from flax_agnews.models.prompts import INITIALIZERS
 
     def prompt(model: ClassifierModule, key: Key[Array, ""]) -> Prompt:
         return Prompt(INITIALIZERS[settings.initializer](model, key, settings.tokens))
@@ -68,7 +51,7 @@ def before_texts(
     name: str,
     settings: Any,
     config: GPT2Config,
-    make: Callable[[ClassifierModule, Key[Array, ""]], Any],
+    make: Callable[[Any, Any], Any],
     peft: Peft,
     section: str = "",
 ) -> Strategy:
@@ -82,6 +65,11 @@ def before_texts(
         peft: how the method is written as a PEFT adapter.
         section: section of the settings, named in errors; by default the name.
     """
+    from flax import nnx  # imported here, with what follows, so that the settings are read without JAX
+    from jaxtyping import Array, Key
+
+    from flax_agnews.models.classifier import ClassifierModule
+
     most = min(config.n_positions - 1, config.vocab_size)
     require(1 <= settings.tokens <= most, f"{section or name}.tokens", settings.tokens, f"1 to {most} with this model")
 

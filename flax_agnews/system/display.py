@@ -107,7 +107,7 @@ class Display:
         self._unicode = self.console.encoding.startswith("utf")
         self._depth = 0
         self._stopping = False
-        self._busy: list[str] = []
+        self._busy: list[tuple[str, float]] = []  # texts, and when they were begun
         self._waiting: list[Job] = []
         self._running: list[Progress] = []
         self._costs: dict[str, tuple[float, float]] = {}  # name: seconds and epochs of its finished jobs
@@ -145,9 +145,9 @@ class Display:
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """A context for a slow task: shows its name, and afterwards its duration if it took over 2 seconds."""
+        """A context for a slow task: shows its name and its seconds, which stay if they were more than 2."""
         started = self.clock()
-        self._busy.append(text)
+        self._busy.append((text, started))
         if self.live:
             self.live.refresh()
         else:
@@ -201,10 +201,19 @@ class Display:
         busy, running, waiting = self._busy[-1:], self._running[:], self._waiting[:]
         lines: list[RenderableType] = [self._running_row(progress) for progress in running]
         if not self._stopping:
-            dots = "dots" if self._unicode else "line"
-            lines += [Spinner(dots, self._line(f"{self._clean(text)} ..."), style="cyan") for text in busy]
+            lines += [self._busy_row(text, started) for text, started in busy]
             lines += [self._waiting_row(waiting)] if waiting else []
         return Group(*lines)
+
+    def _busy_row(self, text: str, started: float) -> Spinner:
+        """A slow task: `⠼ compiling full ... 7 s`."""
+        seconds = self.clock() - started
+        took = f" {words_duration(seconds)}" if seconds >= 1 else ""
+        spinner = Spinner(
+            "dots" if self._unicode else "line", self._line(f"{self._clean(text)} ...{took}"), style="cyan"
+        )
+        spinner.start_time = self.console.get_time() - seconds  # every picture has a new one
+        return spinner
 
     def _running_row(self, progress: Progress) -> Text:
         speed = f"{count(progress.speed)} tokens/s" if progress.speed else ""

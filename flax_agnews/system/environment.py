@@ -55,7 +55,7 @@ def settle() -> None:
 
 
 def cache_folder() -> Path:
-    """The cache folder for tokens, compiled programs, frozen layers' outputs and adapted bodies.
+    """The folder of all kinds of cache (`system.caches`).
 
     The environment variable FLAX_AGNEWS_CACHE names it; by default it is `flax_agnews` in the user's cache folder.
     """

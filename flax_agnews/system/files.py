@@ -36,11 +36,6 @@ def expanded(name: str) -> Path:
         return Path(name)
 
 
-def is_local(name: str) -> bool:
-    """Whether a model's name is a directory rather than a hub id."""
-    return expanded(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
 def absolute(name: str) -> str:
     """An absolute path without `~`, `.` and `..`, which is valid from any working directory."""
     try:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import softmax
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data.rows import Rows, Text, checked_texts
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, shown
+from flax_agnews.metrics.scores import softmax
 from flax_agnews.strategies import StrategyLike
 from flax_agnews.trained.exports import Exported, export_loaded
 from flax_agnews.trained.loading import LoadedRun, load_run
@@ -38,7 +38,7 @@ class Answers:
     @cached_property
     def probabilities(self) -> Float[np.ndarray, "texts classes"]:
         """Probability of each class for each text: the softmax of the logits, computed in float64, as float32."""
-        return softmax(self.logits.astype(np.float64), axis=1).astype(np.float32)
+        return softmax(self.logits).astype(np.float32)
 
     @cached_property
     def numbers(self) -> Int[np.ndarray, "texts"]:

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from rich.console import Console, ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
-from scipy.special import softmax
 
 from flax_agnews.data import tables
 from flax_agnews.data.labels import How, choose_reading
@@ -220,7 +219,7 @@ def _mended(logits: Float[np.ndarray, "texts classes"], labels: Int[np.ndarray, 
 
 def _calibration_error(logits: Float[np.ndarray, "texts classes"], labels: Int[np.ndarray, "texts"]) -> float:
     """Expected calibration error of the logits' probabilities."""
-    return scores.calibration_error(softmax(logits.astype(np.float64), axis=1), labels, BINS)
+    return scores.calibration_error(scores.softmax(logits), labels, BINS)
 
 
 def _mistakes(

@@ -21,7 +21,7 @@ from flax_agnews.strategies import StrategyLike, resolve
 from flax_agnews.system.files import expanded, read_json
 from flax_agnews.trained.finished_run import best_weights_notes, find_run
 from flax_agnews.trained.run_source import RunSource
-from flax_agnews.training.adapted_model import AdaptedModel, adapt_model, first_parameters
+from flax_agnews.training.adapted_model import AdaptedModel, adapt_model, first_parameters, unshared
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.memory import keep_freed
 from flax_agnews.training.parallel import keep_compilations
@@ -147,7 +147,9 @@ def _weights(
 ) -> tuple[Parameters, Parameters]:
     """The best weights of the trained leaves, and the frozen leaves, on the device."""
     example: Any = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in model.shapes.items() if p in trained}
-    params = store.restore_best(example, result.best_epoch)
-    body = model.base.parameters or {path: value for path, value in params.items() if path.startswith(BODY)}
-    first = first_parameters(model, {path: jnp.asarray(value) for path, value in body.items()}, result.seed)
-    return params, {path: value for path, value in first.items() if path not in trained}
+    params, frozen = store.restore_best(example, result.best_epoch), model.shapes.keys() - trained
+    given = model.base.parameters or {path: value for path, value in params.items() if path.startswith(BODY)}
+    body = {path: jnp.asarray(value) for path, value in given.items()}
+    if frozen and frozen & unshared(model, body):  # else nothing that is drawn at random or changed is needed
+        body = first_parameters(model, body, result.seed)
+    return params, {path: body[path] for path in model.shapes if path in frozen}

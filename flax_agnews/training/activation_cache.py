@@ -19,6 +19,7 @@ from flax_agnews.data.batches import EvalBatches, TrainBatches
 from flax_agnews.data.encoded import Data, Split
 from flax_agnews.errors import UserError, flag
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.system.caches import folder_of
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.text import count, counted
 from flax_agnews.training.array_cache import ArrayFolder, ArrayMemory, Arrays, NoRoom
@@ -26,6 +27,7 @@ from flax_agnews.training.frozen_layers import Trunk, compute, frozen_depth
 from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, plan_batches, plan_evaluation
+from flax_agnews.training.shape_prices import Prices, counted_epochs
 from flax_agnews.training.state import Setup
 
 
@@ -36,9 +38,11 @@ class Activations:
         config: all settings.
         data: the experiment's texts.
         devices: the devices that share every batch.
+        prices: what batch shapes cost, for `train.shapes: auto`.
     """
 
-    def __init__(self, config: Config, data: Data, devices: Devices) -> None:
+    def __init__(self, config: Config, data: Data, devices: Devices, prices: Prices | None = None) -> None:
+        self.prices = prices
         self.train, self.noisy, self.devices = config.train, config.model.dropout_frozen, devices
         self.splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self.dtype = np.dtype(jnp.dtype(config.train.cache_dtype))
@@ -61,6 +65,15 @@ class Activations:
             size = self._bytes(Trunk.of(setup.model, depth), self.splits) if depth else 0
             if size > self.train.cache_gigabytes * 1e9:
                 raise self._refused(setup, NoRoom(f"{count(size)}B are above {flag('train.cache_gigabytes')}"))
+
+    def computes(self, setup: Setup, shared: Parameters) -> bool:
+        """Whether `inputs` may have to compute the output of frozen layers, which takes time.
+
+        Args:
+            setup, shared: as in `inputs`.
+        """
+        whole = (setup, *(setup.stages if setup.spans else ()))
+        return not self._never and any(frozen_depth(each, shared) for each in whole)
 
     def inputs(
         self, setup: Setup, shared: Parameters, batches: TrainBatches, observer: Observer | None = None
@@ -92,13 +105,16 @@ class Activations:
         seconds = time.perf_counter() - started if self._reads else 0.0
         return Inputs(whole, self._evaluated(splits), by_stage, self.splits["train"].tokens.lengths, seconds)
 
+    @property
+    def _never(self) -> bool:
+        """Whether nothing is cached: several processes might differ in what they have room for, and would deadlock."""
+        return self.train.cache_frozen == "off" or self.devices.several
+
     def _through(
         self, setup: Setup, shared: Parameters, splits: Mapping[str, Split], observer: Observer, above: int = 0
     ) -> tuple[int, Mapping[str, Split]]:
         """Number of cached layers, and the splits as the next layer reads them; 0 if not more than `above`."""
-        # Several processes might differ in what they have cached or have room for, and would deadlock.
-        never = self.train.cache_frozen == "off" or self.devices.several
-        depth = 0 if never else frozen_depth(setup, shared)
+        depth = 0 if self._never else frozen_depth(setup, shared)
         if depth > above:
             trunk = Trunk.of(setup.model, depth)
             try:
@@ -118,7 +134,8 @@ class Activations:
         )
 
     def _evaluated(self, splits: Mapping[str, Split]) -> dict[str, EvalBatches]:
-        return {name: plan_evaluation(splits[name], self.train, self.devices) for name in ("validation", "test")}
+        passes = {"validation": self.train.runs * counted_epochs(self.train), "test": self.train.runs}
+        return {n: plan_evaluation(splits[n], self.train, self.devices, self.prices, passes[n]) for n in passes}
 
     def _trained(self, batches: TrainBatches, split: Split) -> TrainBatches:
         """The same batches of cached output; planned anew where its lengths differ (pooled: one row per text)."""
@@ -128,7 +145,8 @@ class Activations:
             other = copy.copy(batches)
             other.data = split.tokens
             return other
-        return plan_batches(split, self.train, [seed for group in batches.groups for seed in group], self.devices)
+        seeds = [seed for group in batches.groups for seed in group]
+        return plan_batches(split, self.train, seeds, self.devices, self.prices)
 
     def _cached(
         self, trunk: Trunk, shared: Parameters, splits: Mapping[str, Split], observer: Observer
@@ -167,7 +185,7 @@ class Activations:
                 raise Interrupted(0)
 
         for name, split in splits.items():
-            batches = plan_evaluation(split, self.train, self.devices)
+            batches = plan_evaluation(split, self.train, self.devices, self.prices)
             compute(trunk, trunk.weights(shared), batches, self.devices, out[name], after)
 
     def _bytes(self, trunk: Trunk, splits: Mapping[str, Split]) -> int:
@@ -176,7 +194,7 @@ class Activations:
     def _place(self, observer: Observer) -> Arrays:
         """The cache's storage, in files or in memory, which all strategies share."""
         if self._arrays is None:
-            limit, folder = int(self.train.cache_gigabytes * 1e9), cache_folder() / "activations"
+            limit, folder = int(self.train.cache_gigabytes * 1e9), folder_of("activations")
             self._arrays = ArrayMemory(limit)
             if self.train.cache_place == "file":
                 try:

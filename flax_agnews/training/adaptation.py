@@ -117,7 +117,7 @@ def settings(config: PretrainConfig, shared: TrainConfig) -> TrainConfig:
         warmup_fraction=0.05,
         clip_norm=1.0,
         micro_batch_tokens=shared.micro_batch_tokens,
-        shapes=min(_SHAPES, shared.shapes),
+        shapes=_SHAPES if shared.shapes == "auto" else min(_SHAPES, shared.shapes),
     )
 
 
@@ -136,10 +136,16 @@ def kept(base: Base, key: str, folders: Sequence[Path]) -> tuple[Base, Adaptatio
     return None
 
 
+def is_kept(adaptation: Adaptation, folder: Path) -> bool:
+    """Whether a folder has this adapted body, by the JSON that is written last."""
+    note = folder / "adaptation.json"
+    return note.is_file() and read_json(note) == asdict(adaptation)
+
+
 def keep(base: Base, adaptation: Adaptation, folder: Path) -> None:
     """Writes an adapted body into a folder; the JSON last, so that `kept` never reads an incomplete copy."""
-    note = folder / "adaptation.json"
-    if not note.is_file() or read_json(note) != asdict(adaptation):
+    if not is_kept(adaptation, folder):
+        note = folder / "adaptation.json"
         note.unlink(missing_ok=True)
         base.save(folder)
         write_json(note, asdict(adaptation))

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,10 +15,10 @@ from flax_agnews.errors import UserError, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Rates
-from flax_agnews.models.parameters import Frame, Parameters
-from flax_agnews.models.pretrained import Base
+from flax_agnews.models.parameters import Frame, Parameters, hollow
+from flax_agnews.models.pretrained import Base, plain_frame
 from flax_agnews.models.rows import Way, check_attention
-from flax_agnews.strategies.base import Strategy
+from flax_agnews.strategies.base import Strategy, unchanged
 from flax_agnews.strategies.optim import Plan, Transform, trainable_labels
 
 NO_DROPOUT = Rates(0.0, 0.0, 0.0, ())
@@ -53,7 +52,7 @@ class AdaptedModel:
     start_values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Path -> shape of every parameter, sorted by path."""
         return self.frame.shapes
 
@@ -101,8 +100,9 @@ def adapt_model(
     """
     way: Way = "blocks" if settings.attention == "auto" else settings.attention
     config = base.config
-    plain = partial(ClassifierModule, config, classes, jax.random.key(0), way)
-    frame = parameters.abstract(lambda: _adapted(strategy, plain(), 0))
+    frame = plain_frame(config, classes, way)
+    if strategy.adapt is not unchanged:
+        frame = parameters.abstract(lambda plain: _adapted(strategy, plain, 0), hollow(frame))
     prompt = hollow(frame).prompt_tokens
     if max_length + prompt > config.n_positions:
         raise UserError(
@@ -189,8 +189,14 @@ def first_parameters(model: AdaptedModel, shared: Mapping[str, Array], seed: int
 
 def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]:
     """Paths of initial parameters that aren't arrays of the body: the head, and what the strategy adds or changes."""
-    first = first_parameters(model, shared, seed=0)
-    return frozenset(path for path, value in first.items() if value is not shared.get(path))
+    found: set[str] = set()
+
+    def first(body: Mapping[str, Any]) -> None:
+        made = first_parameters(model, body, seed=0)
+        found.update(path for path, value in made.items() if value is not body.get(path))
+
+    jax.eval_shape(first, dict(shared))  # only traced: no value is drawn
+    return frozenset(found)
 
 
 def in_compute_type(model: AdaptedModel, weights: Parameters) -> Parameters:
@@ -199,12 +205,6 @@ def in_compute_type(model: AdaptedModel, weights: Parameters) -> Parameters:
         return weights
     kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
     return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
-
-
-def hollow(frame: Frame[ClassifierModule]) -> ClassifierModule:
-    """The module of a frame, with shapes instead of arrays as its parameters."""
-    shapes: dict[str, Any] = {p: jax.ShapeDtypeStruct(shape, jnp.float32) for p, shape in frame.shapes.items()}
-    return frame.merge(shapes)
 
 
 def _adapted(strategy: Strategy, model: ClassifierModule, seed: int) -> ClassifierModule:

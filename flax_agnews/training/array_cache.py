@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flax_agnews.errors import OneLineError, UserError, flag
+from flax_agnews.system import caches
 from flax_agnews.system.files import draft_of, read_json, write_json
 from flax_agnews.system.machine import machine_memory
 
@@ -97,6 +98,8 @@ class ArrayMemory:
 class ArrayFolder:
     """A cache in files, shared between processes; arrays are written atomically and checked when opened.
 
+    An array that a process has open is not removed to make room.
+
     Args:
         path: folder of the cache, with a folder for each array: its values, and a JSON of shape, type and checksum.
         limit: largest size of all arrays together, in bytes.
@@ -122,45 +125,38 @@ class ArrayFolder:
                 self.note(f"{self.path / key} is damaged, and is made anew")
                 for path in (about, values):
                     path.unlink(missing_ok=True)
-        with suppress(OSError):  # the time of its last use
-            os.utime(about)
+        caches.mark_used(values.parent)
         return self._opened.get(key)
 
     def make_room(self, keys: Collection[str], size: int) -> None:
-        """As `Arrays`; leaves a gigabyte of the disk free."""
-        folders = [folder for folder in self.path.iterdir() if folder.is_dir()]
-        others = sorted((folder for folder in folders if folder.name not in keys), key=_last_use)
-        sizes = {folder: _size(folder) for folder in folders}
-        total = size + sum(sizes.values())
-        free = shutil.disk_usage(self.path).free - size - _SPARE
-        removable = sum(sizes[folder] for folder in others)
-        if total - removable > self.limit:
-            raise NoRoom(f"at most {self.limit / 1e9:.3g} GB in {self.path} ({flag('train.cache_gigabytes')})")
-        if free + removable < 0:
+        """As `Arrays`; leaves a gigabyte of the disk free, and keeps to the limit of all caches together."""
+        arrays, kept = caches.entries(self.path), [self.path / key for key in keys]
+        over_limit = sum(array.size for array in arrays) + size - self.limit
+        over_disk = size + _SPARE - shutil.disk_usage(self.path).free
+        if max(over_limit, over_disk) > 0:  # what this process reads no more isn't in use
+            self._opened = {key: array for key, array in self._opened.items() if key in keys}
+        if not caches.remove_oldest(arrays, max(over_limit, over_disk), kept):
+            if over_limit >= over_disk:
+                raise NoRoom(f"at most {self.limit / 1e9:.3g} GB in {self.path} ({flag('train.cache_gigabytes')})")
             raise NoRoom(f"the disk of {self.path} has no room for it and {_SPARE / 1e9:g} GB to spare")
-        while total > self.limit or (free < 0 and others):
-            folder = others.pop(0)
-            self._opened.pop(folder.name, None)
-            shutil.rmtree(folder, ignore_errors=True)
-            total, free = total - sizes[folder], free + sizes[folder]
+        if not caches.make_room(size, kept, at_least=self.limit):
+            raise NoRoom(f"other entries of the cache are in use, or {caches.LIMIT} is too low")
 
     @contextmanager
     def create(self, key: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
         """As `Arrays`; the file is written under another name and then renamed."""
         folder = self.path / key
-        folder.mkdir(parents=True, exist_ok=True)
         draft = draft_of(folder / _VALUES)
         try:
-            with draft.open("x+b") as file:
-                _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
-                values = np.memmap(file, dtype, "r+", shape=shape)
+            values = _mapped(draft, shape, dtype)
             yield values
-            values.flush()
+            _flush(values)
             values.setflags(write=False)
             self._keep(draft, folder, values)
             self._opened[key] = values
         finally:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def _keep(self, draft: Path, folder: Path, values: np.ndarray) -> None:
         """Moves a written array to its place; if that fails, removes it, and only this process can use it."""
@@ -184,7 +180,9 @@ def _checked(values: Path, about: Path, shape: tuple[int, ...], dtype: Any) -> n
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if not isinstance(facts, dict) or values.stat().st_size != size:
         raise ValueError("no description, or another size")
-    array = np.memmap(values, dtype, "r", shape=shape)
+    with values.open("rb") as file:
+        caches.hold(file.fileno())  # the mapping has the file open further
+        array = np.memmap(file, dtype, "r", shape=shape)
     if facts != {**_facts(shape, dtype), "crc32": _checksum(array)}:
         raise ValueError("other values")
     return array
@@ -198,6 +196,26 @@ def _checksum(array: np.ndarray) -> int:
     return crc
 
 
+def _mapped(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+    """Makes a file for an array, and maps it into memory; `NoRoom` if it can't be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x+b") as file:
+            caches.hold(file.fileno())
+            _reserve(file.fileno(), int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            return np.memmap(file, dtype, "r+", shape=shape)
+    except OSError as error:
+        raise NoRoom(f"{path.parent} can't be written ({error.strerror or error})") from None
+
+
+def _flush(values: np.memmap) -> None:
+    """Writes a mapped array to the disk; `NoRoom` if that fails, since its pages may then be lost in memory too."""
+    try:
+        values.flush()
+    except OSError as error:
+        raise NoRoom(f"cached arrays can't be written ({error.strerror or error})") from None
+
+
 def _reserve(handle: int, size: int) -> None:
     """Allocates a file's disk space now: writing to a mapped file on a full disk would kill the process."""
     try:
@@ -208,20 +226,3 @@ def _reserve(handle: int, size: int) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise NoRoom(str(error.strerror)) from None
         os.truncate(handle, size)
-
-
-def _last_use(folder: Path) -> float:
-    """Time of an array's last use, or of its creation, in seconds since the epoch."""
-    for path in (folder / _ABOUT, folder):
-        with suppress(OSError):
-            return path.stat().st_mtime
-    return 0.0
-
-
-def _size(folder: Path) -> int:
-    """Size of an array's files in bytes; files that another process removes meanwhile are ignored."""
-    total = 0
-    with suppress(OSError):
-        for path in folder.iterdir():
-            total += path.stat().st_size
-    return total

@@ -3,13 +3,31 @@
 import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from flax_agnews.training.parallel import Devices
 
 _MOST_AT_ONCE = 8  # programs: each takes up to a gigabyte of memory while it is compiled
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compiles_ahead(setting: Literal["auto", "on", "off"], platform: str, cores: int) -> bool:
+    """Whether the next strategy is compiled while one trains.
+
+    Training on a CPU uses all cores; training on a GPU or TPU leaves them free, but for one that feeds the device.
+
+    Args:
+        setting: `parallel.compile_ahead`.
+        platform: kind of device that trains: cpu, gpu or tpu.
+        cores: number of processor cores; one is never enough.
+    """
+    return cores > 1 and (setting == "on" or (setting == "auto" and platform != "cpu"))
 
 
 class Compiled:
@@ -43,8 +61,7 @@ class Compiler:
     """
 
     def __init__(self, devices: Devices, at_once: int | None = None) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 1 if devices.several else at_once or min(cores, _MOST_AT_ONCE)
+        workers = 1 if devices.several else at_once or min(cores(), _MOST_AT_ONCE)
         self.devices = devices
         self._pool = ThreadPoolExecutor(workers, "compiler")
         self._known: dict[Hashable, Compiled] = {}

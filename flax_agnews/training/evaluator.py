@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flax_agnews.data.batches import Batch
-from flax_agnews.models.parameters import Parameters
-from flax_agnews.training.adapted_model import AdaptedModel, hollow, in_compute_type
+from flax_agnews.models.parameters import Parameters, hollow
+from flax_agnews.training.adapted_model import AdaptedModel, in_compute_type
 from flax_agnews.training.compiler import Compiled, Compiler
-from flax_agnews.training.step import Prefix, make_eval_step, make_prefix_step
+from flax_agnews.training.step import make_eval_step, make_prefix_step
 
-Weights = tuple[Prefix, Parameters]
-"""A model's parameters on the devices, its kernels in the compute type, with the keys and values of its prompt."""
+Weights = tuple[Any, Parameters]
+"""The keys and values of a model's prompt (None without one), as a compiled step gives them; and the model's parameters
+on the devices, kernels in the compute type."""
 
 
 class Evaluator:
@@ -61,6 +62,11 @@ class Evaluator:
             examples = self._prefix, self._parameters, self._devices.like_batch(batch)
             same = ("evaluate", self.model.function)
             self._steps[name] = self._compiler(make_eval_step(self.model), *examples, same=same)
+
+    @property
+    def names(self) -> frozenset[Hashable]:
+        """Names of the shapes that were compiled."""
+        return frozenset(self._steps)
 
     def wait(self) -> None:
         """Waits until everything is compiled."""

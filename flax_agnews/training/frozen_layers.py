@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -22,11 +22,11 @@ from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.forward_pass import BatchPass
 from flax_agnews.models.gpt2 import GPT2
-from flax_agnews.models.parameters import Frame, Parameters
-from flax_agnews.models.pretrained import BODY, Base
+from flax_agnews.models.parameters import Frame, Parameters, hollow
+from flax_agnews.models.pretrained import BODY, Base, plain_frame
 from flax_agnews.models.rows import Way
 from flax_agnews.models.token_layout import Layout
-from flax_agnews.training.adapted_model import AdaptedModel, hollow, unshared
+from flax_agnews.training.adapted_model import AdaptedModel, unshared
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup
 from flax_agnews.training.step import AXIS
@@ -50,8 +50,7 @@ def frozen_depth(setup: Setup, shared: Mapping[str, Array] | None = None) -> int
     if not all(path.startswith(known) for path in model.shapes):
         return 0
     ours = classifier.transformer
-    make = partial(ClassifierModule, base.config, model.classes, jax.random.key(0))
-    plain = hollow(parameters.abstract(make)).transformer
+    plain = hollow(plain_frame(base.config, model.classes)).transformer
     moved = setup.trainable | setup.ever | (unshared(model, shared) if shared else frozenset())
 
     def fixed(depth: int, path: str, part: nnx.Module, before: nnx.Module) -> bool:

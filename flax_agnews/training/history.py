@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
 
 from flax_agnews.metrics import scores
 from flax_agnews.metrics.metrics_file import MetricsFile
@@ -94,6 +93,8 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Cross-entropy of each text in float64, in chunks, since with thousands of classes all take gigabytes."""
+    from scipy.special import log_softmax  # slow to import, and commands that don't train never need it
+
     some = max(1, 10**6 // logits.shape[1])
     parts = [slice(start, start + some) for start in range(0, len(labels), some)]
     logs = (log_softmax(logits[part].astype(np.float64), axis=-1) for part in parts)

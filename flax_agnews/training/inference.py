@@ -38,12 +38,16 @@ class Inference:
         model: the adapted model.
         params: path -> array of the trained parameters.
         frozen: path -> array of the other parameters.
+
+    Attributes:
+        model: as given.
+        evaluator: the compiled steps, by stride.
     """
 
     def __init__(self, model: AdaptedModel, params: Parameters, frozen: Parameters) -> None:
         self.model = model
-        self._evaluator = Evaluator(model, Compiler(Devices("jit", tuple(jax.local_devices()[:1]))))
-        self._weights = self._evaluator.weights({**frozen, **params})
+        self.evaluator = Evaluator(model, Compiler(Devices("jit", tuple(jax.local_devices()[:1]))))
+        self._weights = self.evaluator.weights({**frozen, **params})
 
     def logits(self, tokens: Ragged) -> Float[np.ndarray, "texts classes"]:
         """Logits of each text, in the order of `tokens`."""
@@ -59,8 +63,8 @@ class Inference:
     def _run(self, batch: Batch) -> Float[np.ndarray, "slots classes"]:
         """Logits of one batch."""
         placed = jax.tree.map(lambda x: x[None, None], batch)
-        self._evaluator.compile(batch.stride, placed)
-        return np.asarray(self._evaluator.logits(self._weights, batch.stride, placed))[0, 0]
+        self.evaluator.compile(batch.stride, placed)
+        return np.asarray(self.evaluator.logits(self._weights, batch.stride, placed))[0, 0]
 
 
 def _apart(tokens: Ragged, rows: Int[np.ndarray, "texts"], stride: int, slots: int) -> Batch:

@@ -6,7 +6,6 @@ places the parts of its own devices.
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 
 from flax_agnews.config import ParallelConfig
 from flax_agnews.errors import UserError, flag
-from flax_agnews.system.environment import cache_folder, unwritable
-from flax_agnews.system.files import write_atomic
+from flax_agnews.system import caches
+from flax_agnews.system.environment import unwritable
 from flax_agnews.training import private_apis
 from flax_agnews.training.processes import SingleProcess, Team, current_team
 from flax_agnews.training.step import AXIS
@@ -34,23 +33,24 @@ def keep_compilations() -> None:
 
     If the folder can't be written, the cache stays off: JAX would warn at every program.
     """
-    given, folder = jax.config.values["jax_compilation_cache_dir"], cache_folder() / "compiled"
+    given, folder = jax.config.values["jax_compilation_cache_dir"], caches.folder_of("compiled")
     if given is not None and os.path.isabs(given) and unwritable(Path(given)):
         jax.config.update("jax_compilation_cache_dir", None)
     elif given is None and unwritable(folder) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        # A start runs dozens of programs that take 0.03 to 0.4 s to compile, and 5 ms to read.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
         keep_whole_programs()
+        caches.limit()  # an error now rather than a warning of JAX at every program
 
 
 def keep_whole_programs() -> None:
-    """Makes JAX write compiled programs atomically, and skip them without a warning if the disk is full."""
+    """Makes JAX write compiled programs atomically, within the limit of all caches, and without warnings.
 
-    def write(path: Path, content: bytes) -> None:
-        with suppress(UserError):
-            write_atomic(path, content)
-
-    private_apis.replace_compilation_writes(write)
+    JAX's own limit (`jax_compilation_cache_max_size`) isn't used: it counts compiled programs alone, fails on those
+    that were kept before it was set, takes a lock for every read, and leaves incomplete files on a full disk.
+    """
+    private_apis.watch_compilation_cache(caches.write_cached, caches.mark_used)
 
 
 def compute_deterministically() -> None:
@@ -96,6 +96,11 @@ class Devices:
     def here(self) -> Sequence[Any]:
         """The devices of this process."""
         return [device for device in self.devices if device.process_index == jax.process_index()]
+
+    @property
+    def platform(self) -> str:
+        """Kind of the devices: cpu, gpu or tpu."""
+        return self.devices[0].platform
 
     @property
     def several(self) -> bool:

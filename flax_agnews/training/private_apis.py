@@ -40,24 +40,34 @@ def compilation_suffix() -> str:
     return importlib.import_module("jax._src.lru_cache")._CACHE_SUFFIX
 
 
-def replace_compilation_writes(write: Callable[[Path, bytes], None]) -> None:
-    """Makes JAX's compilation cache call `write` for a file that doesn't exist yet.
+def watch_compilation_cache(write: Callable[[Path, bytes], None], used: Callable[[Path], None]) -> None:
+    """Makes JAX's compilation cache call `write` for a file that doesn't exist yet, and `used` for one that it read.
 
-    JAX writes each file in place: an incomplete one stays, and causes a warning in every later process. A size-limited
-    cache (`jax_compilation_cache_max_size`) is not changed. If the private names have moved, does nothing.
+    JAX writes each file in place: an incomplete one stays, and causes a warning in every later process. It also warns
+    of a file that another process removes while it is read. A size-limited cache (`jax_compilation_cache_max_size`) is
+    not changed. If the private names have moved, does nothing.
     """
     with suppress(ImportError, AttributeError):
         programs, suffix = compilation_cache(), compilation_suffix()
-        theirs = programs.put
+        their_get, their_put = programs.get, programs.put
+
+        def get(cache: Any, key: str) -> bytes | None:
+            try:
+                value: bytes | None = their_get(cache, key)
+            except FileNotFoundError:
+                return None
+            if value is not None and not cache.eviction_enabled:
+                used(Path(str(cache.path)) / f"{key}{suffix}")
+            return value
 
         def put(cache: Any, key: str, value: bytes) -> None:
             path = Path(str(cache.path)) / f"{key}{suffix}"
             if cache.eviction_enabled:
-                theirs(cache, key, value)
+                their_put(cache, key, value)
             elif not path.exists():
                 write(path, value)
 
-        programs.put = put
+        programs.get, programs.put = get, put
 
 
 def skip_directory_comparison() -> None:

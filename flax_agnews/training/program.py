@@ -14,12 +14,14 @@ from jaxtyping import Float, Int
 from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
 from flax_agnews.data.encoded import Split
+from flax_agnews.data.shapes import MOST
 from flax_agnews.metrics.scores import balanced_class_weights, balanced_weights
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.adapted_model import in_compute_type, unshared
 from flax_agnews.training.compiler import Compiled, Compiler
 from flax_agnews.training.evaluator import Evaluator
 from flax_agnews.training.parallel import Devices
+from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack
 from flax_agnews.training.step import (
     Loss,
@@ -32,8 +34,19 @@ from flax_agnews.training.step import (
 )
 
 
-def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices) -> TrainBatches:
-    """Plans the training batches of every seed and epoch, with few different shapes."""
+def plan_batches(
+    data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices, prices: Prices | None = None
+) -> TrainBatches:
+    """Plans the training batches of every seed and epoch, with few different shapes.
+
+    Args:
+        data: the training texts.
+        train: settings of training.
+        seeds: seeds of the runs.
+        devices: the devices that share every batch.
+        prices: what shapes cost, for `train.shapes: auto`; without them, `auto` is the largest number.
+    """
+    given = None if train.shapes == "auto" else train.shapes
     return TrainBatches(
         data.tokens,
         data.labels,
@@ -42,7 +55,8 @@ def plan_batches(data: Split, train: TrainConfig, seeds: Sequence[int], devices:
         epochs=train.epochs,
         devices=len(devices),
         micro_batch_tokens=train.micro_batch_tokens,
-        most_shapes=train.shapes,
+        most_shapes=given or MOST,
+        price=prices.training(train) if prices and not given else None,
         together=train.parallel_seeds,
         weights=balanced_weights(data.labels) if train.class_weights == "balanced" else None,
     )
@@ -63,9 +77,21 @@ def training_loss(labels: Int[np.ndarray, "texts"], classes: int, train: TrainCo
     return SmoothedLoss(train.label_smoothing, weights)
 
 
-def plan_evaluation(data: Split, train: TrainConfig, devices: Devices) -> EvalBatches:
-    """Plans batches in which every text of a split occurs once."""
-    return EvalBatches(data.tokens, data.labels, train.eval_batch_size, len(devices), train.micro_batch_tokens)
+def plan_evaluation(
+    data: Split, train: TrainConfig, devices: Devices, prices: Prices | None = None, passes: float = 1
+) -> EvalBatches:
+    """Plans batches in which every text of a split occurs once.
+
+    Args:
+        data: the texts.
+        train: settings of training.
+        devices: the devices that share every batch.
+        prices: what shapes cost, for `train.shapes: auto`; without them, there are at most two.
+        passes: number of times that the texts will be evaluated.
+    """
+    price = prices.evaluation(passes) if prices and train.shapes == "auto" else None
+    size, most = train.eval_batch_size, train.micro_batch_tokens
+    return EvalBatches(data.tokens, data.labels, size, len(devices), most, price)
 
 
 @dataclass(frozen=True)
@@ -101,11 +127,12 @@ class Program:
         loss: the loss to minimise; equal for equal losses, if programs are to be shared.
         group_sizes: numbers of runs that will train together; each is compiled.
         compiler: compiles the steps, for these devices; what it has compiled for other strategies is used again.
+        wait: whether to wait until all is compiled; otherwise the steps are only traced, and `wait` must be called.
 
     Attributes:
         setup, devices, shared: as given.
         batches, evaluated, by_stage, lengths, cache_seconds: from `inputs`.
-        compile_seconds: time that compilation took.
+        compile_seconds: time that tracing and waiting for the compiler took.
     """
 
     def __init__(
@@ -117,6 +144,7 @@ class Program:
         loss: Loss = classification_loss,
         group_sizes: Collection[int] = (1,),
         compiler: Compiler | None = None,
+        wait: bool = True,
     ) -> None:
         self.setup, self.devices, self.shared, self.batches = setup, devices, shared, inputs.batches
         self.evaluated, self.cache_seconds = inputs.evaluated, inputs.seconds
@@ -134,10 +162,18 @@ class Program:
             for split in self.evaluated.values():
                 for shape in split.shapes:
                     self._evaluator.compile(shape, _example(shape, split, len(devices)))
-            self._evaluator.wait()
+        self.compile_seconds = time.perf_counter() - started
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits until all is compiled; raises what the compiler raised."""
+        started = time.perf_counter()
         for step in [*self._gradients.values(), *self._update.values()]:
             step.wait()
-        self.compile_seconds = time.perf_counter() - started
+        if self.evaluated:
+            self._evaluator.wait()
+        self.compile_seconds += time.perf_counter() - started
 
     def at(self, setup: Setup, batches: TrainBatches) -> "Program":
         """A copy with another setup (initial optimizer state) and batches of the same shapes; steps stay compiled."""

@@ -1,4 +1,4 @@
-"""Measures a strategy's learning rates by running its optax transformations on small arrays."""
+"""Finds a strategy's learning rates: read from AdamW, measured by running any other transformation on small arrays."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from flax_agnews.config import TrainConfig
-from flax_agnews.strategies.optim import FROZEN, Plan
+from flax_agnews.strategies.adamw import AdamW
+from flax_agnews.strategies.plan import FROZEN, Plan
 from flax_agnews.training.adapted_model import AdaptedModel, trained_parameters
 
 _STEPS = 100  # assumed updates per epoch, while there is no data
@@ -33,8 +34,19 @@ def peak_rates(model: AdaptedModel, plan: Plan) -> dict[str, tuple[float, float]
             path: shape for path, shape in model.shapes.items() if path in trained and model.labels[path] == label
         }
         if shapes and transform != FROZEN:
-            found |= _measured(transform, shapes, plan)
+            found |= read_rates(transform, shapes) or measured_rates(transform, shapes, plan)
     return found
+
+
+def read_rates(
+    transform: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[float, float]]:
+    """As `measured_rates`, of the package's AdamW; empty for another transformation, or if its first rate is zero."""
+    if not isinstance(transform, AdamW) or not (rate := float(transform.schedule(0))):
+        return {}
+    leaves = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in shapes.items()}
+    decays = dict.fromkeys(shapes, True) if transform.mask is None else transform.mask(leaves)
+    return {path: (rate, transform.weight_decay if decays[path] else 0.0) for path in shapes}
 
 
 def different(rates: Iterable[float]) -> list[float]:
@@ -56,7 +68,7 @@ def short(number: float) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def _measured(
+def measured_rates(
     transform: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]], plan: Plan
 ) -> dict[str, tuple[float, float]]:
     """Path -> (learning rate, weight decay), measured from the updates that a transformation makes.
@@ -74,8 +86,9 @@ def _measured(
         pushed, state = transform.update(ones, state, ones)
         return state, {path: (more[path] - 2 * pushed[path], pushed[path] - more[path]) for path in shapes}
 
-    first = transform.init(ones)
-    (still, _), (pushed, _) = transform.update(zeros, first, ones), transform.update(ones, first, ones)
+    with jax.disable_jit():  # programs of all leaves would take longer to compile than one operation after another
+        first = transform.init(ones)
+        (still, _), (pushed, _) = transform.update(zeros, first, ones), transform.update(ones, first, ones)
     found = {path: (still[path] - pushed[path], -still[path]) for path in shapes}
     if not any(rate.item() for rate, _ in found.values()):
         _, every = jax.lax.scan(later, first, None, plan.steps)

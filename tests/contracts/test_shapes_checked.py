@@ -10,7 +10,8 @@ from flax_agnews.models.attention import attend_prompt
 from flax_agnews.models.dropout import Place
 from flax_agnews.models.forward_pass import EXACT
 from flax_agnews.models.layers import Linear, product
-from flax_agnews.strategies.prompt import INITIALIZERS
+from flax_agnews.models.prompts import INITIALIZERS
+from flax_agnews.strategies.lora import LORA
 
 
 def test_an_inner_axis_that_differs_is_an_error():
@@ -50,7 +51,13 @@ def test_arguments_of_one_call_share_their_axes():
 
 
 def test_strategies_are_checked():
-    from flax_agnews.strategies.prefix import Prefix
+    model = tiny.random_base().classifier(2, jax.random.key(0))
+    with pytest.raises(TypeCheckError, match="adapt"):
+        LORA.build(LORA.settings(), model.config).adapt(model, jnp.ones(3))
+
+
+def test_what_strategies_add_is_checked():
+    from flax_agnews.models.prompts import Prefix
 
     with pytest.raises(TypeCheckError, match="Prefix"):
         Prefix(jnp.ones((3, 2, 1, 8)))

@@ -13,13 +13,15 @@ from support.packed_texts import expected, lengths_of_texts, texts_of
 
 from flax_agnews.config import DataConfig
 from flax_agnews.data.batches import EvalBatches, TrainBatches, assemble, deal, epoch_batches, permutation
-from flax_agnews.data.shapes import BLOCK
+from flax_agnews.data.shapes import BLOCK, MOST, Price
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.data.tokens import load_tokenizer
 
 # With at most 200 tokens at once, batches of 7 of these need different numbers of micro-batches; dealt to more of them
 # than it needs, a batch can have more texts in one than when it is dealt to fewer.
 UNEVEN = [128, 128, 64, 1, 128, 64, 1, 1, 128]
+
+CHEAP, DEAR = ({"price": Price(compiling, block=1.0, passes=2)} for compiling in (1e-6, 1e6))
 
 
 # Which texts share an update
@@ -51,12 +53,10 @@ def test_a_batch_is_a_pure_function_of_seed_epoch_and_step():
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("micro_batch_tokens", [16384, 96])
-@pytest.mark.parametrize("most_shapes", [1, 5])
-def test_arranging_never_changes_which_texts_share_an_update(devices, micro_batch_tokens, most_shapes):
+@pytest.mark.parametrize("shapes", [{"most_shapes": 1}, {"most_shapes": 6}, CHEAP, DEAR], ids=str)
+def test_arranging_never_changes_which_texts_share_an_update(devices, micro_batch_tokens, shapes):
     split = tiny.random_split(tiny.random_lengths(43))
-    arranged = tiny.planned(
-        split, devices=devices, micro_batch_tokens=micro_batch_tokens, most_shapes=most_shapes, epochs=2
-    )
+    arranged = tiny.planned(split, devices=devices, micro_batch_tokens=micro_batch_tokens, epochs=2, **shapes)
     for epoch in range(2):
         for step, rows in enumerate(epoch_batches(0, epoch, 43, 8)):
             _, batch = arranged.batch(0, epoch, step)
@@ -176,11 +176,17 @@ def test_a_micro_batch_holds_no_more_than_its_limit_and_a_text(lengths, batch_si
 
 
 @settings(max_examples=40, deadline=None)
-@given(lengths_of_texts, st.integers(1, 12), st.sampled_from([1, 4]), st.sampled_from([16384, 128]))
-def test_evaluation_sees_every_text_once(lengths, batch_size, devices, micro_batch_tokens):
+@given(
+    lengths_of_texts,
+    st.integers(1, 12),
+    st.sampled_from([1, 4]),
+    st.sampled_from([16384, 128]),
+)
+@pytest.mark.parametrize(("price", "most"), [(None, 2), (CHEAP["price"], MOST), (DEAR["price"], 1)])
+def test_evaluation_sees_every_text_once(price, most, lengths, batch_size, devices, micro_batch_tokens):
     split = tiny.random_split(lengths)
-    batches = EvalBatches(split.tokens, split.labels, batch_size, devices, micro_batch_tokens)
-    assert len(batches.shapes) <= 2
+    batches = EvalBatches(split.tokens, split.labels, batch_size, devices, micro_batch_tokens, price)
+    assert len(batches.shapes) <= most
     seen = []
     for rows, shape, batch in batches:
         assert shape in batches.shapes

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from support import tiny
 
 from flax_agnews.data.batches import TrainBatches
-from flax_agnews.data.shapes import BLOCK, LEVELS, Shape, choose, plan_shapes, planned_epochs
+from flax_agnews.data.shapes import (
+    BLOCK,
+    LEVELS,
+    MOST,
+    Price,
+    Shape,
+    choose,
+    chosen_shapes,
+    plan_shapes,
+    planned_epochs,
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -51,12 +61,14 @@ def test_a_batch_above_the_micro_batch_limit_is_split():
     st.integers(1, 4),
     st.integers(1, 12),
     st.integers(1, 12),
+    st.sampled_from([None, Price(3.0, 0.01, 5), Price(1e-9, 0.01, 5)]),
 )
-def test_more_epochs_leave_every_batch_in_its_shape(lengths, batch_size, most, epochs, more) -> None:
+def test_more_epochs_leave_every_batch_in_its_shape(lengths, batch_size, most, epochs, more, price) -> None:
     split = tiny.random_split(lengths)
 
     def planned(count: int) -> TrainBatches:
-        return tiny.planned(split, batch_size=batch_size, most_shapes=most, epochs=count, seeds=(0, 1))
+        plan = {"batch_size": batch_size, "most_shapes": most, "price": price}
+        return tiny.planned(split, **plan, epochs=count, seeds=(0, 1))
 
     few, many = planned(epochs), planned(epochs + more)
     for seed in (0, 1):
@@ -78,3 +90,53 @@ def test_plans_of_any_length_begin_alike(steps: int) -> None:
         assert spans == long[: len(spans)]
         assert spans[-1].stop >= epochs
         assert len(spans) <= 8  # each may add a shape: few, however long a run is
+
+
+# Their number, where it is chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.floats(0.01, 30), st.floats(0.001, 3))
+def test_chosen_shapes_take_least_time_of_all_that_could_be(blocks: list[int], compiling: float, block: float) -> None:
+    """Against every set of sizes: batches of like texts differ in nothing else."""
+    needs = [tiny.even(size, slots=3, lookback=1) for size in blocks]
+    shapes, choice = chosen_shapes(needs, compiling, block)
+    costs = {need.tokens: need.cost for need in needs}
+
+    def computed(sizes: tuple[int, ...]) -> float:
+        return block * sum(costs[min(size for size in sizes if size >= need.tokens)] for need in needs)
+
+    def least(most: int) -> float:
+        sets = (sizes for used in range(1, most + 1) for sizes in itertools.combinations(costs, used))
+        return min(computed(sizes) for sizes in sets if max(sizes) == max(costs))
+
+    ours = compiling * len(shapes) + computed(tuple(shape.tokens for shape in shapes))
+    assert ours == pytest.approx(min(compiling * most + least(most) for most in range(1, MOST + 1)))
+    assert (choice.shapes, choice.compiling) == (len(shapes), compiling)
+    if choice.shapes < MOST:
+        assert choice.saving == pytest.approx(least(choice.shapes) - least(choice.shapes + 1), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, tiny.LONGEST), min_size=2, max_size=40), st.integers(1, 9), st.floats(0.001, 1))
+def test_the_more_is_computed_the_more_shapes_there_are(lengths: list[int], batch_size: int, block: float) -> None:
+    split = tiny.random_split(lengths)
+
+    def number(block: float, passes: float) -> int:
+        return len(tiny.planned(split, batch_size=batch_size, epochs=5, price=Price(1.0, block, passes)).shapes)
+
+    numbers = [number(block, passes) for passes in (1, 2, 10, 100, 10_000)]
+    assert numbers == sorted(numbers)
+    assert number(0.0, 5) == 1
+    assert numbers[0] <= number(4 * block, 1) <= numbers[2]
+
+
+def test_seeds_side_by_side_compute_as_much_and_compile_each_group() -> None:
+    """One seed three times, so that every group has the same batches; groups of two and of one are two programs."""
+    split = tiny.random_split(tiny.random_lengths(60))
+    alone, together, uneven = (
+        tiny.planned(split, seeds=(0, 0, 0), together=many, price=Price(1e6, 1.0, 1)).choice for many in (1, 3, 2)
+    )
+    assert (alone.compiling, together.compiling, uneven.compiling) == (1e6, 1e6, 2e6)
+    assert alone.saving == pytest.approx(together.saving) == pytest.approx(uneven.saving)
+    assert alone.saving > 0

@@ -1,9 +1,11 @@
 """Texts become GPT-2's token ids, cut and counted; the cache of ids gives them again, and mends damaged files."""
 
 import csv
+import errno
 import io
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from transformers import GPT2Tokenizer
 from flax_agnews.data import tokens
 from flax_agnews.data.tokens import Ragged, Tokenizer, check_vocabulary, encode_cached, load_tokenizer, train_tokenizer
 from flax_agnews.errors import UserError
+from flax_agnews.system import files
+from flax_agnews.system.environment import cache_folder
 
 # Ids in GPT-2's published vocabulary.
 HELLO_WORLD = [15496, 995, 0]
@@ -299,11 +303,27 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert_equal(encode_cached(trained, TEXTS, 20), trained.encode(TEXTS, 20))
 
 
+@pytest.mark.parametrize("place", ["open", "savez", "sync", "replace"])
+def test_a_write_that_fails_leaves_nothing(
+    place: str, trained: Tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: object, *rest: object, **named: object) -> None:
+        if place == "savez":
+            file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    owner = {"open": Path, "savez": np, "sync": files, "replace": os}[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, place, fail)
+        assert_equal(encode_cached(trained, TEXTS, 20), trained.encode(TEXTS, 20))
+    assert list(cache.glob("*")) == []
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLAX_AGNEWS_CACHE", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert tokens.cache_folder() == Path("/a")
+    assert cache_folder() == Path("/a")
     monkeypatch.delenv("FLAX_AGNEWS_CACHE")
-    assert tokens.cache_folder() == Path("/b/flax_agnews")
+    assert cache_folder() == Path("/b/flax_agnews")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert tokens.cache_folder() == Path.home() / ".cache" / "flax_agnews"
+    assert cache_folder() == Path.home() / ".cache" / "flax_agnews"

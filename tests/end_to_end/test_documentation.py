@@ -31,15 +31,17 @@ SMALLER = {
     r"fa\.TrainConfig\(": "fa.TrainConfig(shapes=1, ",
     r"(?<=\W)(epochs|runs)=\d": r"\1=1",
     r'lion, "full"': 'lion, "head"',  # compiles faster
+    r"fa\.layers\(0, 6\)": "fa.layers(0, 1)",
+    r"fa\.layers\(6, 12\)": "fa.layers(1, 2)",
 }
 
 
 def body(layers):
-    """A tiny body; patterns over layers 0 to 5 and from 6 on need seven."""
+    """A tiny body; patterns over lower and upper layers need two."""
     return ModelConfig(from_config={"vocab_size": 400, "n_positions": 96, "n_embd": 16, "n_layer": layers, "n_head": 2})
 
 
-PARSED = {"predict", "evaluate", "export"}
+PARSED = {"predict", "evaluate", "cache", "export"}
 """Commands whose module has a `make_parser`."""
 
 
@@ -68,7 +70,7 @@ def snippets(text):
 
 def run_page(name):
     """Runs the snippets of a page, one after the other, as one program."""
-    scope = {"MODEL": body(7 if "fa.layers" in PAGES[name] else 1), "DATA": DATA}
+    scope = {"MODEL": body(2 if "fa.layers" in PAGES[name] else 1), "DATA": DATA}
     for code in snippets(PAGES[name]):
         for pattern, small in SMALLER.items():
             code = re.sub(pattern, small, code)

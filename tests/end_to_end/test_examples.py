@@ -26,7 +26,7 @@ def run(name, monkeypatch, folder, *words):
     return runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
-@pytest.mark.parametrize("name", ["custom_scheme.py", "own_csv.py", "sentence_pairs.py"])
+@pytest.mark.parametrize("name", ["custom_scheme.py", "language_model_first.py", "own_csv.py", "sentence_pairs.py"])
 def test_a_script_trains_and_tests(name, monkeypatch, tmp_path, capsys):
     result = run(name, monkeypatch, tmp_path, "--small")["result"]
     assert f"test accuracy {result.test.accuracy:.3f}" in capsys.readouterr().out
@@ -76,14 +76,9 @@ def cells(kind):
 def test_the_notebook_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = {
-        '"n_embd": 128, "n_layer": 3': '"n_embd": 16, "n_layer": 2',
-        'fa.DataConfig(source="builtin", max_length=96)': (
-            'fa.DataConfig(source="builtin", max_length=32, limit_train=100, limit_test=60)'
-        ),
-        "epochs=4": "epochs=1",
+        "limit_train=2500": "limit_train=100, limit_test=60",
         "from IPython.display import Image": "Image = lambda *_, **__: None",
         "epochs=2, batch_size=32, runs=2": "epochs=1, batch_size=32, runs=1",
-        "shapes=2": "shapes=1",
     }
     code = "\n".join(cells("code"))
     for large, less in small.items():

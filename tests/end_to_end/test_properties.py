@@ -203,7 +203,7 @@ ODD += [
 ]
 
 
-@settings(steady, max_examples=120)
+@settings(steady, max_examples=80)
 @given(
     st.sampled_from(NAMES),
     st.sampled_from(ODD) | texts | st.integers().map(str) | st.floats().map(str),
@@ -225,7 +225,7 @@ anything = st.recursive(
 )
 
 
-@settings(steady, max_examples=80)
+@settings(steady, max_examples=50)
 @given(st.dictionaries(st.sampled_from(NAMES) | texts, anything, max_size=3))
 def test_any_file_of_settings_is_taken_or_refused_in_one_line(content: dict[str, Any]) -> None:
     nested: dict[str, Any] = {}

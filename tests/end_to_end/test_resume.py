@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import optax
 import pytest
-from support.small_experiments import best_weights, results, small, start, without_cost
+from support.small_experiments import ONE_LAYER, best_weights, results, small, start, without_cost
 
 from flax_agnews.cli import arguments
 from flax_agnews.config import Config
@@ -23,7 +23,7 @@ from flax_agnews.strategies import Strategy
 from flax_agnews.strategies.optim import Plan
 
 # Many tiny updates an epoch, so that a signal meets a run in the middle of one. `full` keeps every sort of state.
-FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 2, "--data.limit_train", 400)
+FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 2, "--data.limit_train", 400, *ONE_LAYER)
 PER_EPOCH = 180  # 360 texts that train
 RUN = Path("full") / "seed-42"
 SECONDS = 120  # until a busy machine has imported and compiled

@@ -33,13 +33,14 @@ from support.source_files import ROWS, write
 
 from flax_agnews.cli import arguments as cli
 from flax_agnews.config import Config
-from flax_agnews.data.tokens import cache_folder, encode_cached, train_tokenizer
+from flax_agnews.data.tokens import encode_cached, train_tokenizer
 from flax_agnews.errors import UserError
 from flax_agnews.main import main
 from flax_agnews.report import final_table, read_results, write_report
 from flax_agnews.report.page import markdown_page
 from flax_agnews.report.tables import write_csv
 from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.system.caches import folder_of
 
 PACKAGE = Path(__file__).resolve().parents[2] / "flax_agnews"
 
@@ -151,7 +152,7 @@ def test_a_pickle_in_the_cache_of_tokens_is_made_anew(tmp_path: Path, monkeypatc
     monkeypatch.setenv("FLAX_AGNEWS_CACHE", str(tmp_path))
     tokenizer, texts = train_tokenizer(["a text, and another text"] * 3, 300), ["one text", "another"]
     right = encode_cached(tokenizer, texts, 9)
-    (file,) = (cache_folder() / "tokens").iterdir()
+    (file,) = folder_of("tokens").iterdir()
     poison = np.array([Trap(tmp_path / "sprung")], dtype=object)
     np.savez(file, ids=poison, offsets=poison, meta=poison)
     again = encode_cached(tokenizer, texts, 9)

@@ -12,6 +12,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from flax_agnews.system.model_names import BUILTIN_FOLDER
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.long
@@ -54,12 +56,14 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bin_folder
 
 
-def test_the_wheel_has_the_configurations_and_the_mark_of_types(wheel: Path) -> None:
+def test_the_wheel_has_the_configurations_the_body_and_the_mark_of_types(wheel: Path) -> None:
     names = set(ZipFile(wheel).namelist())
     assert "flax_agnews/py.typed" in names
     shipped = {f"flax_agnews/configs/{file.name}" for file in (ROOT / "flax_agnews" / "configs").glob("*.yaml")}
     assert len(shipped) == 3
-    assert shipped <= names
+    body = {f"flax_agnews/models/builtin/{file.name}" for file in BUILTIN_FOLDER.iterdir()}
+    assert {Path(name).name for name in body} >= {"config.json", "model.safetensors", "tokenizer.json", "made.json"}
+    assert shipped | body <= names
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"flax_agnews"}
 
 
@@ -81,3 +85,4 @@ def test_the_commands_run_in_an_empty_folder(scripts: Path, tmp_path: Path) -> N
     assert len(answer.splitlines()) == 1
     run(command, "report", "runs/smoke", cwd=folder, **places)
     run(command, "describe", "--config", "smoke", cwd=folder, **places)
+    run(command, "describe", "--model.name", "builtin", cwd=folder, **places)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.small_experiments import head_only, results, settings, small
+from support.small_experiments import ONE_LAYER, head_only, results, settings, small
 
 from flax_agnews.cli import arguments as cli
 from flax_agnews.cli.compare import compare
@@ -20,7 +20,7 @@ from flax_agnews.runs.result_files import read_results
 from flax_agnews.strategies import REGISTRY
 from flax_agnews.trained.classifier import Classifier
 
-FLAGS = ("--train.runs", 1, "--train.epochs", 1)
+FLAGS = ("--train.runs", 1, "--train.epochs", 1, *ONE_LAYER)
 
 
 @pytest.fixture(scope="module")

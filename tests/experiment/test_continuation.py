@@ -1,30 +1,35 @@
 """More epochs of finished runs end with the bytes of longer runs, or one line says why they can't go on."""
 
 import json
+import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optax
 import pytest
 from support.report_results import make
-from support.small_experiments import results, small, without_cost
+from support.small_experiments import ONE_LAYER, results, small, without_cost
+from support.tiny import prepare
 
 from flax_agnews.cli import arguments
 from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError
-from flax_agnews.experiment.continuation import epochs_left
+from flax_agnews.experiment.continuation import Scheme, epochs_left
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
 from flax_agnews.runs.result_files import run_from
 from flax_agnews.strategies import Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
+from flax_agnews.training.shape_prices import SPEEDS
 
 # `full` keeps every sort of state, `gradual` trains in its third epoch what a plan of two doesn't have in its state.
 FLAGS = ("--strategy", "full,gradual", "--gradual.layers", 1, "--train.runs", 1)
 RUNS = (Path("full/seed-42"), Path("gradual/seed-42"))
-HEAD = ("--strategy", "head", "--train.runs", 1)
+HEAD = ("--strategy", "head", "--train.runs", 1, *ONE_LAYER)
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +216,35 @@ def test_a_run_that_stopped_early_stays_finished(epochs, best, planned, patience
 
 
 # --- shapes: an update's last digits are its shape's
+
+CHOSEN = (*HEAD, "--train.shapes", "auto", "--train.batch_size", 16, "--train.cache_frozen", "off")
+
+
+def test_more_epochs_in_shapes_that_were_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    """For so small a body several shapes pay where a shape is compiled in no time."""
+    quick = replace(SPEEDS["cpu"], compiling=1e-3, each_layer=0.0)
+    monkeypatch.setitem(SPEEDS, "cpu", quick)
+    for name, epochs in (("parts", 2), ("parts", 4), ("whole", 4)):
+        assert main(small(tmp_path / name, *CHOSEN, "--train.epochs", epochs)) == 0
+        plan = next(line for line in capsys.readouterr().out.splitlines() if "padding" in line)
+        assert re.search(r"in [2-6] shapes", plan)
+    ours, theirs = tmp_path / "parts", tmp_path / "whole"
+    assert without_cost(results(ours)) == without_cost(results(theirs))
+    run = Path("head/seed-42")
+    assert _arrays(ours / run) == _arrays(theirs / run) != {}
+    assert (ours / run / "metrics.jsonl").read_bytes() == (theirs / run / "metrics.jsonl").read_bytes()
+
+
+def test_a_rate_of_its_own_under_a_schedule_goes_on_in_a_given_number_of_shapes() -> None:
+    """The updates are the same for any number of epochs; shapes that were chosen for that number are not."""
+    setup = prepare("head")
+
+    def scheme(epochs: int, shapes: Any) -> Scheme:
+        train = TrainConfig(epochs=epochs, schedule="linear", shapes=shapes)
+        return Scheme(setup, train, 3, lambda epochs: setup)
+
+    known = scheme(2, 1).identity
+    scheme(4, 1).check(Path("run"), known, 2)
+    scheme(2, "auto").check(Path("run"), known, 2)
+    with pytest.raises(UserError, match=r"train\.schedule linear depends on the number of epochs"):
+        scheme(4, "auto").check(Path("run"), known, 2)

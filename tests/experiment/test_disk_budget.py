@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.small_experiments import results, small
+from support.small_experiments import ONE_LAYER, results, small
 
 from flax_agnews.cli import arguments
 from flax_agnews.experiment import disk_budget
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
 
-FLAGS = ("--strategy", "full,prompt", "--train.runs", 2, "--train.epochs", 1)
+FLAGS = ("--strategy", "full,prompt", "--train.runs", 2, "--train.epochs", 1, *ONE_LAYER)
 
 
 def _bytes(folder: Path) -> int:

@@ -6,19 +6,26 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optax
 import pytest
+from support import tiny
 from support.bounds import assert_same_losses
 from support.report_results import page_tables, parsed
 from support.small_experiments import metrics, results, small
 
 from flax_agnews.cli import arguments
+from flax_agnews.config import Config, TrainConfig
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
+from flax_agnews.experiment.rate_search import Search
 from flax_agnews.main import main
+from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.report.tables import ranked
+from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.trial_record import grid
 from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
@@ -27,9 +34,21 @@ from flax_agnews.system.interrupt import Stopped
 from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import train_runs
 from flax_agnews.training.program import Inputs, Program, plan_batches, plan_evaluation
+from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import set_up
 
 # The plan
+
+
+@pytest.mark.parametrize("shapes", ["auto", 1, 6])
+def test_trials_have_two_shapes_at_most_or_as_many_as_pay(shapes: Any, tmp_path: Path) -> None:
+    split = tiny.random_split(tiny.random_lengths(60))
+    config = Config(train=TrainConfig(batch_size=8, shapes=shapes, parallel_seeds=3))
+    expensive = Prices("cpu", GPT2Config(n_layer=1000, n_embd=8), "float32")
+    where = SimpleNamespace(devices=tiny.devices(), prices=expensive)
+    search = Search(config, SimpleNamespace(train=split), where, OutputFolder(tmp_path), Display(), None)
+    assert len(search.batches.shapes) == {"auto": 1, 1: 1, 6: 2}[shapes]
+    assert (search.batches.choice is not None) == (shapes == "auto")
 
 
 # Rates times a factor

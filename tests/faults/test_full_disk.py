@@ -1,22 +1,27 @@
 """On a full disk, nothing half-written is left, and files that were there before stay."""
 
+import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from flax_agnews.config import ModelConfig
-from flax_agnews.data import tokens
+from flax_agnews.data import tokens, vocabularies
 from flax_agnews.data.tables import Chunk, writing
 from flax_agnews.data.tokens import Ragged, train_tokenizer
 from flax_agnews.errors import UserError
+from flax_agnews.experiment import preparation
 from flax_agnews.models.pretrained import load_base
+from flax_agnews.system.display import Display
 from flax_agnews.system.files import write_json
 from flax_agnews.trained.exports import export_run
 from flax_agnews.training import adaptation, checkpoint, parallel, private_apis
@@ -49,14 +54,29 @@ def _program(disk: Path) -> None:
     private_apis.compilation_cache()(str(disk / "compiled"), max_size=-1).put("key", NOISE.tobytes())
 
 
+def _trained_vocabulary(disk: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setenv("FLAX_AGNEWS_CACHE", str(disk))
+        vocabularies.write_vocabulary(_words(), 6_000, Path(folder))
+
+
+def _cached_body(disk: Path) -> None:
+    base = load_base(ModelConfig(from_config=dict(BODY)))
+    result = adaptation.Adaptation("key", base.hash, [1.0], 1.0)
+    preparation._cache(base, result, disk / "adapted" / "key", Display(Console(file=io.StringIO())))
+
+
 def _json(disk: Path) -> None:
     write_json(disk / "results.json", NOISE.tolist())
 
 
-def _vocabulary(disk: Path) -> None:
+def _words() -> list[str]:
     letters = "abcdefghijklmnopqrstuvwxyz"
-    texts = ["".join(letters[n % 26] for n in NOISE[start : start + 8]) for start in range(0, 80_000, 8)]
-    train_tokenizer(texts, 6_000).save(disk / "tokenizer")
+    return ["".join(letters[n % 26] for n in NOISE[start : start + 8]) for start in range(0, 80_000, 8)]
+
+
+def _vocabulary(disk: Path) -> None:
+    train_tokenizer(_words(), 6_000).save(disk / "tokenizer")
 
 
 def _table(suffix: str) -> Callable[[Path], None]:
@@ -82,6 +102,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "tokens": _tokens,
     "activations": _arrays,
     "the adapted body": _body,
+    "the adapted body's copy in the cache": _cached_body,
+    "a trained vocabulary": _trained_vocabulary,
     "a compiled program": _program,
     "results": _json,
     "a vocabulary": _vocabulary,
@@ -89,7 +111,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "a JSONL file of answers": _table("jsonl"),
     "a Parquet file of answers": _table("parquet"),
 }
-SILENT = {"tokens", "a compiled program"}  # caches: what they can't keep is made again
+SILENT = {"tokens", "a trained vocabulary", "the adapted body's copy in the cache", "a compiled program"}
+"""Caches: what they can't keep is made again."""
 
 
 def _files(disk: Path) -> dict[str, bytes]:

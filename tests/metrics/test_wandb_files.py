@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_experiments import metrics, results, small, start
+from support.small_experiments import ONE_LAYER, metrics, results, small, start
 from support.wandb_standin import Server, serving
 
 from flax_agnews.config import TrackingConfig
@@ -128,7 +128,7 @@ def test_a_file_that_ends_in_the_middle_is_read_as_far_as_wandb_reads_it(
 
 # --- whole experiments
 
-FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 2, "--data.limit_train", 200)
+FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 2, "--data.limit_train", 200, *ONE_LAYER)
 RUN = Path("full") / "seed-42"
 SECONDS = 120  # until a busy machine has imported and compiled
 

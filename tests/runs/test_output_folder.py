@@ -9,6 +9,7 @@ from support.refusals import refused
 from support.report_results import make
 from support.small_experiments import settings
 
+from flax_agnews.config import Config, TrainConfig
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.runs.results import json_of
 from flax_agnews.strategies import Strategy
@@ -65,3 +66,22 @@ def test_the_settings_of_a_folder_are_those_that_were_written(trained: Path) -> 
     config = OutputFolder(trained).config
     assert config_dict(config) == settings(trained)
     assert config.train.epochs == 1
+
+
+def test_a_folder_keeps_its_number_of_shapes(tmp_path: Path) -> None:
+    """Earlier versions wrote a number, by default 6: `auto` follows it, and another number is refused."""
+    before, auto, other = (Config(train=TrainConfig(shapes=shapes)) for shapes in (6, "auto", 2))
+    folder = OutputFolder(tmp_path / "out")
+    folder.claim(before)
+    folder.lock.release()
+    assert folder.check(auto).train.shapes == 6
+    assert folder.check(auto, overwrite=True).train.shapes == "auto"
+    assert "train.shapes was 6, now 2" in refused(folder.check, other)
+
+
+def test_a_folder_whose_shapes_were_chosen_takes_no_number(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    folder.claim(Config())
+    folder.lock.release()
+    assert folder.check(Config()).train.shapes == "auto" == folder.config.train.shapes
+    assert "train.shapes was auto, now 6" in refused(folder.check, Config(train=TrainConfig(shapes=6)))

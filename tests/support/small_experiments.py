@@ -32,6 +32,9 @@ SMALL = (
     *("--train.shapes", "1", "--parallel.devices", "1", "--pretrain.epochs", "0"),
 )
 
+ONE_LAYER = ("--model.from_config.n_layer", 1)
+"""Flags of a small experiment that isn't about layers: it compiles and trains in less time."""
+
 
 def small(output: Path, *flags: object) -> list[str]:
     """Arguments of a small experiment; `flags` win."""
@@ -63,6 +66,22 @@ def start(arguments: list[str], environment: Mapping[str, str] | None = None) ->
     )
 
 
+_TWICE = "import sys; from flax_agnews.main import main; sys.exit(main(sys.argv[1:]) or main(sys.argv[1:]))"
+
+
+def twice_optimized(arguments: list[str], folder: Path) -> str:
+    """What a command prints that is run twice from a folder, with XLA's usual options; both must succeed.
+
+    For output folders made by others: the tests' cheaply compiled programs draw random weights with other last digits.
+    """
+    root = Path(__file__).resolve().parents[2]
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", _TWICE, *arguments]
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def results(output: Path) -> dict[str, Any]:
     return json.loads((output / "results.json").read_text())
 
@@ -88,7 +107,8 @@ def settings(output: Path) -> dict[str, Any]:
 def best_weights(run_folder: Path, classes: int = 4) -> dict[str, np.ndarray]:
     """The best weights of a run of `full` (everything trains), by path."""
     best = json.loads((run_folder / "result.json").read_text())["best_epoch"]
-    shapes = abstract(lambda: ClassifierModule(GPT2Config(**BODY), classes, jax.random.key(0))).shapes
+    body = GPT2Config(**settings(run_folder.parents[1])["model"]["from_config"])
+    shapes = abstract(lambda: ClassifierModule(body, classes, jax.random.key(0))).shapes
     example = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, shape in shapes.items()}
     restored = Store(run_folder / "checkpoints").restore_best(example, best)
     return {path: np.array(value) for path, value in restored.items()}

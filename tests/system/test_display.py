@@ -248,6 +248,21 @@ def test_busy_is_on_the_screen_before_and_gone_after(clock):
     assert _screen(display) == ["compiling: 1 min 15 s"]  # and no word of the fast one
 
 
+def test_a_slow_task_shows_that_it_goes_on(clock):
+    """Its seconds advance, and so does the sign before its name."""
+    display = _display(clock, terminal=True)
+    with display, display.busy("compiling"):
+        signs = set()
+        for tenth in range(1, 80):
+            clock.now += 0.1
+            [line] = _picture(display)
+            signs.add(line[0])
+            seconds = tenth / 10
+            if abs(seconds % 1 - 0.5) > 0.2:  # away from where it is rounded
+                assert line[1:] == (" compiling ..." if seconds < 1 else f" compiling ... {round(seconds)} s")
+    assert len(signs) > 3
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_errors_pass_through_and_the_cursor_comes_back(clock, error):
     display, stdout = _display(clock, terminal=True), sys.stdout

@@ -70,7 +70,10 @@ def test_a_comparison_where_nothing_can_be_cached(tmp_path: Path) -> None:
     """Tokens, compiled programs, frozen layers and the adapted body are for this process alone, which says so once."""
     flags = ("--strategy", "head", "--train.runs", 1, "--train.epochs", 1, "--pretrain.epochs", 1)
     arguments = small(tmp_path / "out", *flags, "--parallel.keep_compilations", "true")
-    body = ("--model.from_config", json.dumps({**BODY, "embd_pdrop": 0, "attn_pdrop": 0, "resid_pdrop": 0}))
+    body = (
+        "--model.from_config",
+        json.dumps({**BODY, "n_layer": 1, "embd_pdrop": 0, "attn_pdrop": 0, "resid_pdrop": 0}),
+    )
     (tmp_path / "cwd").mkdir()
     done = process("-m", "flax_agnews.main", *arguments, *body, cwd=tmp_path / "cwd", HOME=NOWHERE)
     assert (done.returncode, done.stderr) == (0, "")

@@ -34,6 +34,7 @@ def test_the_key_of_default_settings_is_the_one_of_before(texts: Split) -> None:
     [
         ({"micro_batch_tokens": 200}, True),
         ({"shapes": 1}, True),
+        ({"shapes": 6}, False),  # the default of earlier versions: language modelling has two, as it has by `auto`
         ({"micro_batch_tokens": 8192, "shapes": 4}, False),  # no batch is split or padded otherwise
         ({"weight_decay": 0.5, "schedule": "linear", "clip_norm": 3.0, "label_smoothing": 0.1}, False),
         ({"epochs": 9, "batch_size": 5, "class_weights": "balanced", "early_stopping": 1}, False),

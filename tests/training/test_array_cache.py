@@ -1,8 +1,12 @@
 """Files of cached activations are shared, checked, written again where they are damaged, and limited in size."""
 
+import errno
+import gc
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,9 +16,9 @@ from support.frozen_layers import CONFIG, DATA, DEPTHS, contents, folder, read, 
 
 from flax_agnews.config import Config, ModelConfig, TrainConfig
 from flax_agnews.errors import UserError
+from flax_agnews.system import caches
 from flax_agnews.training import array_cache
 from flax_agnews.training.activation_cache import Activations
-from flax_agnews.training.array_cache import ArrayFolder
 from flax_agnews.training.frozen_layers import Trunk
 from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.program import plan_batches
@@ -191,7 +195,7 @@ def test_what_was_used_least_recently_makes_room(folder):
     second = set(contents(folder)) - first
     for age, keys in ((2000, first), (1000, second)):
         for key in keys:
-            os.utime(folder / key / "about.json", (time.time() - age,) * 2)
+            os.utime(folder / key, (time.time() - age,) * 2)
     heard = Heard()
     read(setups[0], told=heard)  # used again: now the second is the oldest
     read(setups[2], told=heard, cache_gigabytes=gigabytes)
@@ -203,12 +207,86 @@ def test_what_was_used_least_recently_makes_room(folder):
     assert sum(map(len, contents(folder).values())) <= gigabytes * 1e9
 
 
-def test_what_is_read_stays_when_another_process_makes_room(folder):
+MAKE_ROOM = """
+import sys
+from pathlib import Path
+from flax_agnews.training.array_cache import ArrayFolder, NoRoom
+try:
+    ArrayFolder(Path(sys.argv[1]), 1, print).make_room([], 1)
+except NoRoom as reason:
+    print(reason)
+"""
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_is_read_stays_when_another_process_makes_room(folder, cached):
+    """Whether it was computed or opened; afterwards it is removed like any other."""
+    if cached:
+        read(setup_of("partial"))
     inputs, _ = read(setup_of("partial"))
-    before = inputs.batches.data.ids.copy()
-    ArrayFolder(folder, 1, print).make_room([], 1)
-    assert contents(folder) == {}
+    before, arrays = inputs.batches.data.ids.copy(), contents(folder)
+
+    def make_room():
+        done = subprocess.run([sys.executable, "-c", MAKE_ROOM, folder], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert make_room().startswith("at most 1e-09 GB in ")
+    assert contents(folder) == arrays
     assert (inputs.batches.data.ids == before).all()
+    del inputs
+    gc.collect()
+    assert make_room() == ""
+    assert contents(folder) == {}
+
+
+def test_no_room_under_the_limit_of_all_caches(folder, monkeypatch):
+    """Above `train.cache_gigabytes`, only that counts; below, what other kinds of cache can't give up does."""
+    read(setup_of("partial"))
+    size = sum(map(len, contents(folder).values()))
+    (other := folder.parent / "tokens" / "key.npz").parent.mkdir(exist_ok=True)
+    other.write_bytes(bytes(10 * size))
+    monkeypatch.setenv("FLAX_AGNEWS_CACHE_GIGABYTES", str(1.5 * size / 1e9))
+    heard = Heard()
+    read(setup_of("three"), told=heard, cache_gigabytes=1.5 * size / 1e9)
+    assert heard.notes == []
+    assert not other.exists()
+    assert 0 < sum(map(len, contents(folder).values())) <= 1.5 * size
+    with monkeypatch.context() as patch, other.open("wb") as file:
+        patch.setattr(caches, "_room", {})
+        file.write(bytes(10 * size))
+        file.flush()
+        caches.hold(file.fileno())
+        read(setup_of("head"), told=heard, cache_gigabytes=1.5 * size / 1e9)
+    assert other.exists()
+    [note] = heard.notes
+    assert note.startswith("head: frozen layers are computed in every epoch, not cached: other entries ")
+
+
+@pytest.mark.parametrize("fault", ["open", "flush", "replace"])
+def test_an_array_that_can_not_be_written_leaves_nothing(folder, monkeypatch, fault):
+    """Training goes on with the frozen layers computed in every epoch, or with the array for this process alone."""
+
+    def fail(*arguments, **others):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    place, name = {
+        "open": (array_cache, "_reserve"),
+        "flush": (np.memmap, "flush"),
+        "replace": (array_cache.os, "replace"),
+    }[fault]
+    heard = Heard()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, fail)
+        inputs, _ = read(setup_of("partial"), told=heard)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    if fault == "replace":
+        assert (heard.notes, inputs.batches.data.depth) == ([], 2)
+    else:
+        [note] = heard.notes
+        assert note.endswith("can't be written (No space left on device)")
+        assert inputs.batches.data.depth == 0
+    assert read(setup_of("partial"))[0].batches.data.depth == 2
+    assert len(contents(folder)) == 3
 
 
 def test_a_folder_that_can_not_be_written_means_memory(folder):

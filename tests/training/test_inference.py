@@ -45,7 +45,7 @@ def test_a_text_has_the_same_bits_alone_beside_others_and_in_any_order(name: str
     inference, _ = made(name, dtype)
     together = inference.logits(TEXTS)
     assert len(np.unique(together, axis=0)) == len(TEXTS)
-    assert len(inference._steps) == 4
+    assert len(inference.evaluator.names) == 4
     alone = np.concatenate([inference.logits(picked([row])) for row in range(len(TEXTS))])
     np.testing.assert_array_equal(alone, together)
     order = np.random.default_rng(0).permutation(len(TEXTS))
@@ -53,29 +53,26 @@ def test_a_text_has_the_same_bits_alone_beside_others_and_in_any_order(name: str
 
 
 @pytest.mark.parametrize("name", ["full", "prompt"])
-def test_bfloat16_is_the_model_s_own(name: str) -> None:
+def test_bfloat16_is_the_model_s_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that are cast once give the very numbers of those that the model casts itself."""
     inference, weights = made(name, "bfloat16")
-    cast, (trained, prefix) = inference.logits(TEXTS), inference._weights
-    assert any(value.dtype == jnp.bfloat16 for value in {**inference._frozen, **trained}.values())
-    try:
-        whole = {path: weights[path] for path in trained}
-        inference._weights, inference._frozen = (whole, prefix), {path: weights[path] for path in inference._frozen}
-        inference._steps.clear()
-        np.testing.assert_array_equal(inference.logits(TEXTS), cast)
-    finally:
-        made.cache_clear()
+    _, cast = inference.evaluator.weights(weights)
+    kernels = {path for path in weights if path.startswith("transformer/h/") and path.endswith("/kernel")}
+    assert {path for path, value in cast.items() if value.dtype == jnp.bfloat16} == kernels
+    monkeypatch.setattr("flax_agnews.training.evaluator.in_compute_type", lambda model, weights: weights)
+    uncast = Inference(inference.model, weights, {})
+    np.testing.assert_array_equal(inference.logits(TEXTS), uncast.logits(TEXTS))
 
 
 def test_few_shapes_are_compiled_whatever_comes() -> None:
     """Chunks of random lengths: as many programs as there are strides, and none for the second time."""
-    inference, compiled = made("full", "float32")[0], list[str]()
+    model, weights = made("full", "float32")[0].model, made("full", "float32")[1]
+    inference, compiled = Inference(model, weights, {}), list[str]()
 
     def count(event: str, seconds: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    inference._steps.clear()
     rng = np.random.default_rng(0)
     chunks = [Ragged.of(rng.integers(0, 101, n) for n in rng.integers(1, 33, 50)) for _ in range(6)]
     jax.monitoring.register_event_duration_secs_listener(count)

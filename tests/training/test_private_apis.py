@@ -18,7 +18,7 @@ from flax_agnews.training.private_apis import (
     leave_background_pools,
     process_count,
     process_number,
-    replace_compilation_writes,
+    watch_compilation_cache,
 )
 
 EXECUTION = "orbax.checkpoint.experimental.v1._src.saving.execution"
@@ -54,26 +54,36 @@ def test_the_store_of_joined_processes_gives_what_was_put_and_says_when_nothing_
 
 
 def test_the_cache_of_compiled_programs_writes_by_the_function_that_is_given(tmp_path, monkeypatch):
+    """And reports what it has read; a file that another process removes meanwhile is none."""
     programs = compilation_cache()
     assert list(inspect.signature(programs.put).parameters)[-2:] == ["key", "value"]
+    assert list(inspect.signature(programs.get).parameters)[-1:] == ["key"]
     assert {"path", "max_size"} <= inspect.signature(programs).parameters.keys()
-    theirs = programs.__dict__["put"]
-    monkeypatch.setattr(programs, "put", theirs)  # put back afterwards
-    written = {}
-    replace_compilation_writes(written.__setitem__)
-    assert programs.put is not theirs  # or the names have moved
+    theirs = {name: programs.__dict__[name] for name in ("put", "get")}
+    for name, function in theirs.items():
+        monkeypatch.setattr(programs, name, function)  # put back afterwards
+    written, used = {}, []
+    watch_compilation_cache(written.__setitem__, used.append)
+    assert programs.put is not theirs["put"]  # or the names have moved
+    assert programs.get is not theirs["get"]
     cache = programs(str(tmp_path / "all"), max_size=-1)
     cache.put("key", b"content")
     path = tmp_path / "all" / f"key{compilation_suffix()}"
     assert written == {path: b"content"}
     path.write_bytes(b"content")
+    assert (cache.get("other key"), used) == (None, [])
     assert cache.get("key") == b"content"  # the name is the one that JAX reads
+    assert used == [path]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(cache.path), "read_bytes", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
+        assert cache.get("key") is None
+    assert used == [path]
     cache.put("key", b"other")
     assert written == {path: b"content"}
     limited = programs(str(tmp_path / "limited"), max_size=10**6)
     limited.put("key", b"content")
     assert limited.get("key") == b"content"  # written by JAX itself
-    assert len(written) == 1
+    assert (len(written), len(used)) == (1, 1)
 
 
 def test_jax_reads_and_writes_compiled_programs_by_that_class():

@@ -19,7 +19,7 @@ from flax_agnews.trained.loading import LoadedRun, load_run
 from flax_agnews.training.inference import Inference
 
 TARGETS: dict[str, Target] = {"hf": HF, "peft": PEFT, "flaxgpt2": FLAX_GPT2}
-"""Name of an export format, as in `--to` -> the format."""
+"""Name of an export format, one of `export_formats.FORMATS` -> the format."""
 
 _BOUND = 2e-5  # largest difference of logits; relative to the largest logit where that is above 1
 

@@ -14,7 +14,8 @@ from flax_agnews.models import parameters
 from flax_agnews.runs.output_folder import config_dict
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.strategies import REGISTRY
-from flax_agnews.system.files import is_local, write_atomic
+from flax_agnews.system.files import write_atomic
+from flax_agnews.system.model_names import BUILTIN, is_local, on_hub
 from flax_agnews.system.text import counted
 from flax_agnews.trained.loading import LoadedRun
 
@@ -50,11 +51,11 @@ def write_card(run: LoadedRun, folder: Path, use: str, notes: Sequence[str], lib
 def _metadata(run: LoadedRun, library: str) -> dict[str, Any]:
     """The card's metadata for the hub."""
     model, source = run.config.model, run.config.data.source
-    on_hub = next(kind for kind in SOURCES if kind.claims(source)) is hub
+    hub_data = next(kind for kind in SOURCES if kind.claims(source)) is hub
     tags = ["gpt2", "flax_agnews", run.model.strategy.name]
     fields = {"library_name": library, "pipeline_tag": "text-classification", "tags": tags, "metrics": ["accuracy"]}
-    named = model.from_config is None and not is_local(model.name)
-    return fields | ({"base_model": model.name} if named else {}) | ({"datasets": [source]} if on_hub else {})
+    named = model.from_config is None and on_hub(model.name)
+    return fields | ({"base_model": model.name} if named else {}) | ({"datasets": [source]} if hub_data else {})
 
 
 def _method(run: LoadedRun) -> str:
@@ -65,6 +66,7 @@ def _method(run: LoadedRun) -> str:
     what = f"{entry.summary}{paper}" if entry else "a custom strategy"
     size = f"{counted(adapted.base.config.n_layer, 'layer')}, {adapted.base.config.n_embd} wide"
     name = "random weights" if model.from_config is not None else _code(_short(model.name))
+    name += " of flax_agnews" if model.from_config is None and model.name == BUILTIN else ""
     first = f", adapted to the training texts by {counted(config.pretrain.epochs, 'epoch')} as a language model"
     trained = parameters.count_numbers(run.trained_shapes)
     return (

@@ -47,4 +47,4 @@ def read(folder: Path, run: LoadedRun) -> Logits:
     return read_plain(folder, run, lambda: restore((folder / _FILE).read_bytes())["score"]["kernel"])
 
 
-FLAX_GPT2 = Target("FlaxGPT2Model of transformers 4; the head lies beside the body", why_not, write, read)
+FLAX_GPT2 = Target(why_not, write, read)

@@ -35,4 +35,4 @@ def read(folder: Path, run: LoadedRun) -> Logits:
     return read_plain(folder, run, lambda: load_file(folder / _FILE)[_SCORE].T)
 
 
-HF = Target("GPT2ForSequenceClassification and pipelines of transformers", why_not, write, read)
+HF = Target(why_not, write, read)

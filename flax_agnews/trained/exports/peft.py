@@ -13,6 +13,7 @@ from flax_agnews.models.pretrained import Base, fetch_file
 from flax_agnews.models.weights import write_tensors
 from flax_agnews.strategies import Strategy
 from flax_agnews.system.files import write_json
+from flax_agnews.system.model_names import BUILTIN
 from flax_agnews.trained.exports.card import write_card
 from flax_agnews.trained.exports.target import Logits, Target
 from flax_agnews.trained.loading import LoadedRun
@@ -82,10 +83,12 @@ def _notes(run: LoadedRun) -> list[str]:
     """Sentences for the model card about using the adapter."""
     peft, end = run.model.strategy.peft, run.tokenizer.end_of_text
     assert peft is not None
+    own = run.model.base.name == BUILTIN
+    where = "It is the folder `flax_agnews/models/builtin` of the package flax_agnews."
     pair = f"**Pairs**: the ids of the first text, {end} (end-of-text), the ids of the second one."
     return [
         "`BODY` is the body that the run was trained from, which is not in here; its parameters' SHA-256 is in the "
-        "header of adapter_model.safetensors.",
+        f"header of adapter_model.safetensors.{f' {where}' if own else ''}",
         f"**Classes**, in the order of the logits: {json.dumps(run.classes, ensure_ascii=False)}.",
         f"**Batches.** {peft.padded}",
         *([pair] if run.paired else []),
@@ -99,4 +102,4 @@ def read(folder: Path, run: LoadedRun) -> Logits:
     return Inference(run.model, {path: jnp.asarray(value) for path, value in found.items()}, run.frozen).logits
 
 
-PEFT = Target("PeftModel of PEFT, on the run's body", why_not, write, read)
+PEFT = Target(why_not, write, read)

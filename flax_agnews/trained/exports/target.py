@@ -19,14 +19,12 @@ class Target:
     """An export format.
 
     Attributes:
-        summary: what loads the format, in a few words.
         why_not: returns the reason, in a few words, why the format can't hold a run; None where it can.
         write: writes a run's files into an existing, empty folder.
         read: reads the written files back, with parts that they lack taken from the run; returns a function that
             computes their logits.
     """
 
-    summary: str
     why_not: Callable[[LoadedRun], str | None]
     write: Callable[[LoadedRun, Path], None]
     read: Callable[[Path, LoadedRun], Logits]

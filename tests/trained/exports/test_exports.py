@@ -13,8 +13,14 @@ from support.exported_runs import Made, content_of, export_refusal
 
 from flax_agnews import export, export_run
 from flax_agnews.trained import exports
+from flax_agnews.trained.export_formats import FORMATS
 from flax_agnews.trained.exports import TARGETS
 from flax_agnews.trained.loading import LoadedRun
+
+
+def test_the_command_lists_every_format():
+    assert list(FORMATS) == list(TARGETS)
+
 
 # --- the same answers
 

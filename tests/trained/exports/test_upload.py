@@ -44,14 +44,15 @@ found = pipeline("text-classification", {NAME!r})(texts, truncation=True, top_k=
 print(json.dumps([ours, [{{one["label"]: one["score"] for one in row}} for row in found]]))
 """
 
-# uploads a folder under each of the names; tells each error
+# uploads a folder under each of the names, with its token (NAME=TOKEN) or none; tells each error
 REFUSED = """
-import json, sys
+import json, os, sys
 from flax_agnews import UserError
 from flax_agnews.trained.exports.upload import check_upload, upload
 folder, *names = sys.argv[1:]
 told = []
-for name in names:
+for given in names:
+    name, _, os.environ["HF_TOKEN"] = given.partition("=")
     try:
         check_upload(name)
         upload(folder, name, private=False)
@@ -120,21 +121,20 @@ def _refusals(url: str, home: Path, folder: Path, *names: str, **more: str) -> l
 
 def test_what_the_hub_refuses(uploaded: Uploaded, tmp_path: Path) -> None:
     url, folder = uploaded.hub.url, uploaded.folder
-    [other] = _refusals(url, tmp_path, folder, "others/news", HF_TOKEN=TOKEN)
+    other, nobody = _refusals(url, tmp_path, folder, f"others/news={TOKEN}", NAME)
     assert other == f"--upload others/news: the token may not write there; {folder} is written"
-    [nobody] = _refusals(url, tmp_path, folder, NAME)
     assert nobody.startswith(f"--upload {NAME}: there is no token; log in")
-    [offline] = _refusals(url, tmp_path, folder, NAME, HF_TOKEN=TOKEN, HF_HUB_OFFLINE="1")
+    [offline] = _refusals(url, tmp_path, folder, f"{NAME}={TOKEN}", HF_HUB_OFFLINE="1")
     assert offline == f"--upload {NAME}: HF_HUB_OFFLINE is set; {folder} is written"
-    [away] = _refusals(unreachable_url(), tmp_path, folder, NAME, HF_TOKEN=TOKEN)
+    [away] = _refusals(unreachable_url(), tmp_path, folder, f"{NAME}={TOKEN}")
     assert away.startswith(f"--upload {NAME}: failed (")
 
 
 def test_a_second_upload_takes_the_place_of_the_first(uploaded: Uploaded, tmp_path: Path) -> None:
     other = Path(shutil.copytree(uploaded.folder, tmp_path / "out"))
     (other / "README.md").write_text("---\nlibrary_name: transformers\n---\n")
-    environment = client_environment(uploaded.hub.url, tmp_path, HF_TOKEN=TOKEN)
-    assert json.loads(_run(REFUSED, environment, str(other), NAME).stdout) == []
+    environment = client_environment(uploaded.hub.url, tmp_path)
+    assert json.loads(_run(REFUSED, environment, str(other), f"{NAME}={TOKEN}").stdout) == []
     held = uploaded.hub.repositories["models"][NAME].folder
     assert (held / "README.md").read_bytes() == (other / "README.md").read_bytes()
     assert (held / "model.safetensors").read_bytes() == (uploaded.folder / "model.safetensors").read_bytes()
