@@ -11,9 +11,10 @@ from pathlib import Path
 # XLA aborts where a simulated device waits for others longer than 40 s, as may be where other work has the cores.
 _FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_collective_call_terminate_timeout_seconds=600"
 if os.environ.get("TESTS_OPTIMIZED") != "1":
-    # Of a tiny program compiling is the cost, not running: a third of the time with LLVM's passes and XLA's fusion
-    # emitters off. `.ci/run` runs the tests that are marked `optimized` once more with them.
-    _FLAGS += " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    # Of a tiny program compiling is the cost, not running: two thirds of the time without LLVM's passes. `.ci/run` runs
+    # the tests that are marked `optimized` once more with them. With XLA's fusion emitters off as well, updates of equal
+    # gradients differ in their last bits from optax's own.
+    _FLAGS += " --xla_backend_optimization_level=0"
 if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker has them already
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"

@@ -112,6 +112,7 @@ def epoch_by_hand(program, seeds, bad):
     return on_host(program, state)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("arrangement", "seeds"), [("one", SEEDS[:1]), *((name, SEEDS) for name in ARRANGEMENTS)], ids=str
 )
@@ -149,6 +150,7 @@ def plain_step(setup):
     return step
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", ["full", "prompt"])
 def test_finite_updates_are_optaxs_own_to_the_byte(name):
     setup, where = tiny.prepare(name), tiny.devices()
@@ -319,6 +321,7 @@ def beside_a_good_one(beside, tmp_path_factory):
     return folder, trained(program, lanes_in(folder, (first, second)))[0]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("skip", [False, True], ids=["stop", "skip"])
 def test_the_good_run_ends_with_the_bytes_that_it_has_beside_another_good_one(
     beside, beside_a_good_one, tmp_path, skip
