@@ -12,7 +12,7 @@ from pathlib import Path
 _FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_collective_call_terminate_timeout_seconds=600"
 if os.environ.get("TESTS_OPTIMIZED") != "1":
     # Of a tiny program compiling is the cost, not running: two thirds of the time without LLVM's passes. `.ci/run` runs
-    # the tests that are marked `optimized` once more with them. With XLA's fusion emitters off as well, updates of equal
+    # the tests that are marked `optimized` once more with them. With XLA's fusion emitters off too, updates of equal
     # gradients differ in their last bits from optax's own.
     _FLAGS += " --xla_backend_optimization_level=0"
 if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker has them already
