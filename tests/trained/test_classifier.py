@@ -17,6 +17,7 @@ from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.errors import UserError
 from flax_agnews.trained.classifier import Classifier
+from flax_agnews.trained.loading import load_run
 
 ODD = ["", "a", "<|endoftext|>", "Ünïcödé ☃ 🎉", "two\nlines", " ".join(TEXTS[:5])]
 MOST = 32  # tokens, data.max_length of small experiments
@@ -51,8 +52,8 @@ def test_full_answers_as_transformers_does_text_by_text(trained: Path, full: Cla
 def test_a_prompt_stands_before_every_text(trained: Path, prompt: Classifier) -> None:
     """The body is the one that the output folder keeps; prompt and head are the run's."""
     body = GPT2Model.from_pretrained(trained / "base").eval()
-    params = {path: np.asarray(value) for path, value in prompt._inference._weights[0].items()}
-    reference = Reference(body, params["score/kernel"], params["prompt/embedding"]).eval()
+    params = load_run(trained / PROMPT).params
+    reference = Reference(body, np.array(params["score/kernel"]), np.array(params["prompt/embedding"])).eval()
     with torch.no_grad():
         theirs = reference([np.array(_ids(trained, text)) for text in TEXTS + ODD]).numpy()
     np.testing.assert_allclose(prompt.predict(TEXTS + ODD).logits, theirs, atol=2e-5)
