@@ -126,7 +126,7 @@ def held_out_loss(base: Base, texts: Sequence[str], tokenizer: Tokenizer, max_le
 def make(settings: Settings, folder: Path) -> dict[str, Any]:
     """Trains tokenizer and body, writes them into a folder, and returns the record that is written beside them."""
     started = time.perf_counter()
-    begin(ParallelConfig(), True)
+    begin(ParallelConfig(), False)
     display = Display()
     with display.busy("writing stories"):
         texts, held_out = stories(settings)

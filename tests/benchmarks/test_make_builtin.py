@@ -2,10 +2,12 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import GPT2LMHeadModel, GPT2Tokenizer
 
 from benchmarks import make_builtin
@@ -63,9 +65,7 @@ def test_the_record_is_true(made: Path) -> None:
     assert record["uniform_loss"] == pytest.approx(math.log(SMOKE.vocabulary), abs=1e-4)
     assert record["held_out_loss"] < record["uniform_loss"] - 0.5
     assert record["settings"] == SMOKE.__dict__
-    model, tokenizer = GPT2LMHeadModel.from_pretrained(made).eval(), GPT2Tokenizer.from_pretrained(made)
-    texts = stories(SMOKE)[1]
-    assert record["held_out_loss"] == pytest.approx(language_loss(model, tokenizer, texts), abs=1e-3)
+    assert record["held_out_loss"] == pytest.approx(language_loss(made, stories(SMOKE)[1]), abs=1e-3)
     text = page(record, made)
     assert all(f"| {file.name} | {file.stat().st_size:,} |" in text for file in made.iterdir())
 
@@ -76,10 +76,10 @@ def test_it_takes_no_place_by_accident(capsys: pytest.CaptureFixture[str]) -> No
     assert "--smoke needs --folder" in capsys.readouterr().err
 
 
-def language_loss(model: GPT2LMHeadModel, tokenizer: GPT2Tokenizer, texts: list[str]) -> float:
+def language_loss(folder: Path, texts: Sequence[str]) -> float:
     """PyTorch's own shifted loss, each text alone and end-of-text behind it, in nats a token."""
-    import torch
-
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = GPT2Tokenizer.from_pretrained(folder)
     total, tokens = 0.0, 0
     for text in texts:
         ids = torch.tensor([[*tokenizer.encode(text), tokenizer.eos_token_id]])
@@ -102,11 +102,7 @@ def test_the_packages_body_is_small_and_as_its_record_says() -> None:
 def test_the_packages_body_knows_the_corpus() -> None:
     """Stories that it wasn't trained on: those of the record, and users' test texts alike."""
     record = json.loads((BUILTIN_FOLDER / "made.json").read_text())
-    model, tokenizer = (
-        GPT2LMHeadModel.from_pretrained(BUILTIN_FOLDER).eval(),
-        GPT2Tokenizer.from_pretrained(BUILTIN_FOLDER),
-    )
     texts = load_corpus(DataConfig(source="builtin", limit_test=200)).test.texts
-    found = language_loss(model, tokenizer, [str(text) for text in texts])
+    found = language_loss(BUILTIN_FOLDER, [str(text) for text in texts])
     assert found == pytest.approx(record["held_out_loss"], abs=0.05)  # 200 texts of some 30 tokens
     assert found < record["uniform_loss"] / 3

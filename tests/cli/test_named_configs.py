@@ -1,5 +1,6 @@
 """Configurations that come with the package, by name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from flax_agnews.cli import arguments
 from flax_agnews.cli.named_configs import FOLDER, NAMES, config_path, with_paths
 from flax_agnews.errors import UserError
+from flax_agnews.models.pretrained import load_base
 
 ALL = "Named configurations: ag_news, quickstart, smoke"
 
@@ -58,3 +60,17 @@ def test_a_name_that_is_not_there(given, tells, tmp_path, monkeypatch):
     with pytest.raises(UserError) as error:
         config_path(given)
     assert error.value.with_flags == f"--config {given}: {tells}"
+
+
+def test_the_quickstart_starts_from_the_packages_body_or_by_the_flags_of_its_comment_from_nothing():
+    config = arguments.parse(["--config", "quickstart"]).config
+    assert load_base(config.model).name == "builtin"
+    assert config.pretrain.epochs == 0
+    lines = config_path("quickstart").read_text().splitlines()
+    comment = " ".join(line.removeprefix("#") for line in lines if line.startswith("#"))
+    flags = re.findall(r"(--[a-z._]+) (\S+)", comment)
+    assert {"--model.from_config", "--pretrain.epochs", "--pretrain.learning_rate"} == {flag for flag, _ in flags}
+    config = arguments.parse(["--config", "quickstart", *(word for pair in flags for word in pair)]).config
+    assert load_base(config.model).name == "random GPT-2 3 x 128"
+    assert config.model.trains_tokenizer
+    assert config.pretrain.epochs > 0

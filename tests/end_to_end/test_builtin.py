@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 import flax_agnews as fa
-from flax_agnews import evaluate, export, predict
+from flax_agnews import export, predict
+from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.main import main
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.system.model_names import BUILTIN_FOLDER
@@ -63,7 +64,8 @@ def test_it_answers_and_is_measured(elsewhere: Path, output: Path, capsys: pytes
     assert predict.main([str(elsewhere), "--text", TEXTS[0], "--model.name", str(BUILTIN_FOLDER)]) == 0
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == second == third
-    assert evaluate.main([str(elsewhere)]) == 0
+    Path("labelled.csv").write_text("text,label\nShares fell on Tuesday.,Business\n")
+    assert evaluate_main([str(elsewhere), "--data", "labelled.csv"]) == 0
 
 
 def test_an_export_names_it_but_no_model_of_the_hub(elsewhere: Path) -> None:
@@ -85,5 +87,6 @@ def test_it_is_described_and_is_a_source_of_sizes() -> None:
 
 
 def test_settings_are_printed_with_the_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model.name", "builtin", "--print_config"]) == 0
+    with pytest.raises(SystemExit):
+        main(["--model.name", "builtin", "--print_config"])
     assert yaml.safe_load(capsys.readouterr().out)["model"]["name"] == "builtin"

@@ -45,7 +45,7 @@ def test_its_scores_of_the_next_token_are_those_of_transformers(base: Base) -> N
     frame, parameters = split(base.classifier(2, jax.random.key(0)))
     hidden = jax.jit(lambda parameters: frame.merge(parameters).hidden(batch))(parameters)
     scores = np.asarray(hidden) @ base.parameters["transformer/wte/embedding"].T
-    model = GPT2LMHeadModel.from_pretrained(BUILTIN_FOLDER).eval()
+    model = GPT2LMHeadModel.from_pretrained(BUILTIN_FOLDER, dtype=torch.float32).eval()
     for slot in np.flatnonzero(batch.weight):
         ids = tokens[rows[batch.number[slot]]]
         with torch.no_grad():
