@@ -13,10 +13,10 @@ class ModelConfig:
 
     Args:
         name: Hub id, directory (config.json, and model.safetensors or flax_model.msgpack), or the package's `builtin`.
-        from_config: Start from random weights instead of `name`: path of a config.json or its directory, hub id,
-            `builtin`, or its fields as a mapping. By default the weights of `name` are loaded.
-        tokenizer: Hub id or directory of the tokenizer; by default the model's own. With `from_config` and no
-            tokenizer, a byte-level BPE of the model's vocabulary size is trained on the training texts.
+        from_config: Random weights instead of those of `name`: fields of a config.json, its path or folder, hub id, or
+            `builtin`.
+        tokenizer: Hub id or directory of the tokenizer; by default the model's own, or with `from_config` a byte-level
+            BPE of the model's vocabulary size, trained on the training texts.
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
             of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
         dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
@@ -51,8 +51,7 @@ class DataConfig:
     """Which texts and labels are read, and how.
 
     Args:
-        source: Hub data set; local file, folder or glob pattern (CSV, TSV, JSON, JSONL, Parquet); or `builtin`, a
-            generated corpus that needs no network.
+        source: Hub data set; file, folder or glob pattern (CSV, TSV, JSON, JSONL, Parquet); or `builtin`, generated.
         test_source: File or glob pattern with the test rows, where `source` is a file or pattern; else not needed.
         config: Name of the configuration, for data sets that have several (`sst2` of `nyu-mll/glue`); by default none.
         train_split: Name of the training split.

@@ -220,12 +220,11 @@ class Experiment:
             self._write_results()
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), wait: bool = True) -> Program:
-        """Caches the output of a strategy's frozen layers, and compiles its steps.
+        """Caches the output of a strategy's frozen layers, and compiles its steps; without `wait`, in the background.
 
         Args:
             setup: the strategy on the model, from `setups`.
             group_sizes: numbers of seeds that will train together, each of which is compiled.
-            wait: whether to wait until all is compiled; otherwise it goes on in the background.
 
         Raises:
             Stopped: on a signal during language modelling or the caching.
