@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.wandb_records import wandb_history, wandb_records
+from support.wandb_records import wait_for_end, wandb_history, wandb_records
 
 from flax_agnews.config import TrackingConfig
 from flax_agnews.errors import UserError
@@ -59,6 +59,7 @@ def test_offline_writes_every_metric_into_the_folder(clean, tmp_path):
     tracker.finish()
 
     [path] = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    wait_for_end(path)
     rows = wandb_history(path)
     assert [row["_step"] for row in rows] == [0, 1, 2, 3]
     assert [row["batch/train_loss"] for row in rows] == [1 / (step + 1) for step in range(4)]

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 
@@ -17,6 +18,8 @@ def wandb_records(path: Path):
             at += room
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
+        if at + 7 + length > len(content):
+            break  # it is being written
         parts += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or last part
@@ -31,3 +34,11 @@ def wandb_history(path: Path) -> list[dict]:
             items = record.history.item  # a table or picture has one item a field, under its own name
             rows.append({item.key or item.nested_key[0]: json.loads(item.value_json) for item in items})
     return rows
+
+
+def wait_for_end(path: Path) -> None:
+    """Waits until W&B's own process has written a finished run's last record, which may be after `finish`."""
+    end = time.monotonic() + 60
+    while path.stat().st_size < 7 or all(record.WhichOneof("record_type") != "exit" for record in wandb_records(path)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
