@@ -99,19 +99,10 @@ class Bench:
     def comparison(self) -> None:
         """Measures a brief comparison of three strategies at 124M, and a prediction of its first run."""
         body = json.dumps({"model_type": "gpt2", **Trial(model=self.model).body})
-        given = ("--model.from_config", body, "--model.tokenizer", self.options.tokenizer)
-        brief = (*BRIEF, "--train.batch_size", "16", "--train.schedule", "linear", "--train.shapes")
-        flags = (
-            *given,
-            "--data.source",
-            self.options.data,
-            *brief,
-            self.options.shapes,
-            "--tracking.wandb",
-            "disabled",
-        )
+        given = ("--model.from_config", body, "--model.tokenizer", self._tokenizer, "--data.source", self._data)
+        how = ("--train.batch_size", "16", "--train.schedule", "linear", "--train.shapes", self.options.shapes)
         name = f"full, partial and prompt, {Trial(model=self.model).model_text}, 72 texts"
-        run = self.experiment(name, (TRAIN, "--strategy", "all", *flags), [("compile", 60)])
+        run = self.experiment(name, (TRAIN, "--strategy", "all", *given, *BRIEF, *how), [("compile", 60)])
         self.answer(Answer("`predict --text`, that comparison's run", prediction(run), 10), warm=1)
 
     def compiling(self) -> None:
@@ -122,17 +113,15 @@ class Bench:
         with Worker(task, (trial, str(self._empty() / "output")), True, environment) as worker:
             found = worker.facts
         tokens = " and ".join(f"{number:,}" for number in found["tokens"])
-        name = (
-            f"compiling the training step of `full`, {trial.model_text}, dropout: each of the shapes of {tokens} tokens"
-        )
+        name = f"compiling the training step of `full`, {trial.model_text}, dropout, for each of {tokens} tokens"
         spent = {kind: found[kind] / len(found["tokens"]) for kind in ("wall", "processor")}
         row = {"command": name, "start": "cold", **spent, "into": {}, "targets": [("wall", 4)]}
-        self.files.add("compiling", row, self.on)
+        self._keep("compiling", row)
 
     def given(self, name: str, seconds: float, most: float) -> None:
         """Adds a row whose seconds were measured before."""
         row = {"command": name, "start": "cold", "wall": seconds, "processor": None, "into": {}}
-        self.files.add(name, {**row, "targets": [("wall", most)]}, self.on)
+        self._keep(name, {**row, "targets": [("wall", most)]})
 
     @property
     def model(self) -> str:
@@ -174,18 +163,19 @@ class Bench:
             done = [self._watch(command, cache, answer.code) for _ in range(repeats)]
             if start == "cold":
                 imports = import_seconds(self._watch(("-X", "importtime", *command), cache, answer.code).text)
-            rest = max(0.0, median(one.wall for one in done) - imports)
-            self._add(
-                answer.name, start, done, {"import": imports, "the rest": rest}, [("processor", answer.processor)]
-            )
+            into = {"import": imports, "the rest": max(0.0, median(one.wall for one in done) - imports)}
+            self._add(answer.name, start, done, into, [("processor", answer.processor)])
 
     def _add(
         self, name: str, start: str, done: Sequence[Watched], into: Record, targets: Targets, key: str = ""
     ) -> None:
         wall, processor = median(one.wall for one in done), median(one.processor for one in done)
         row = {"command": name, "start": start, "wall": wall, "processor": processor, "into": into, "targets": targets}
-        self.files.add(f"{key or name}, {start}", row, self.on)
-        print(f"{start}  {wall:6.1f} s, processor {processor:6.1f} s  {name}", flush=True)
+        self._keep(f"{key or name}, {start}", row)
+
+    def _keep(self, key: str, row: Record) -> None:
+        self.files.add(key, row, self.on)
+        print(f"{row['start']}  {row['wall']:7.1f} s  {row['command']}", flush=True)
 
     def _empty(self) -> Path:
         """Makes an empty folder."""
@@ -196,12 +186,8 @@ class Bench:
 
     def _watch(self, arguments: Sequence[str], cache: Path, code: int, terminal: bool = False) -> Watched:
         """Runs Python in an empty folder; exits with all that it said, unless it ends with `code`."""
-        environment = {**os.environ, "FLAX_AGNEWS_CACHE": str(cache)}
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        )
-        if self.options.device == "cpu":
-            environment["JAX_PLATFORMS"] = "cpu"
+        path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, **self._device, "FLAX_AGNEWS_CACHE": str(cache), "PYTHONPATH": path}
         done = watch([sys.executable, *arguments], self._empty(), environment, terminal)
         if done.code != code:
             raise SystemExit(f"python {' '.join(arguments)} ended with {done.code}:\n{done.text}")
@@ -258,7 +244,7 @@ def judged(row: Record, of: str, most: float) -> str:
     """A target, and whether a row keeps to it."""
     value = row[of] if of in row else row["into"][of]
     name = {"wall": "", "processor": "processor time "}.get(of, f"{of} ")
-    return f"{name}{most:.3g}: {'met' if value <= most else 'missed'}"
+    return f"{name}{round(most, 1):g}: {'met' if value <= most else 'missed'}"
 
 
 def parser() -> argparse.ArgumentParser:
