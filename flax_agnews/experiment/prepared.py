@@ -179,7 +179,8 @@ def _prepare(
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
     prices = Prices.of(devices, base.config, config.model.dtype)
-    batches = plan_batches(data.train, config.train, seeds, devices, prices)
+    with display.busy("planning batches"):
+        batches = plan_batches(data.train, config.train, seeds, devices, prices)
     steps = batches.steps_per_epoch
     plans = [partial(planned, strategy, base, data, config, steps) for strategy in own]
     setups = [plan() for plan in plans]
