@@ -66,7 +66,10 @@ def train_runs(
         UserError: a save failed, and `saving` stops then.
     """
     group = train_group(program, lanes, epochs, saving=saving, observer=observer)
-    return [_test(group, number) for number in range(len(lanes))]
+    tested = [_test(group, number) for number in range(len(lanes))]
+    if saving:
+        saving.wait()  # after the tests, which run while the last checkpoint is written
+    return tested
 
 
 def train_group(
@@ -77,13 +80,14 @@ def train_group(
     saving: Saving | None = None,
     observer: Observer | None = None,
 ) -> Group:
-    """As `train_runs`, without the test; each run's numbers are in the `history` of its lane."""
+    """As `train_runs`, without the test; each run's numbers are in the `history` of its lane.
+
+    A save may still be in progress afterwards.
+    """
     memory.reset_peak()
     group = Group(program, lanes)
     with suppress(AllDiverged):
         train_epochs(group, epochs, saving, observer or Observer())
-    if saving:
-        saving.wait()
     return group
 
 
