@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import zip_longest
 from pathlib import Path
 
 from flax_agnews.config import Config
@@ -197,10 +198,8 @@ class Experiment:
     def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
         """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
         ahead, begun = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores()), None
-        for setup, following in zip(setups, [*setups[1:], None], strict=True):
+        for setup, following in zip_longest(setups, setups[1:]):
             program, begun = begun or self.compile(setup, set(map(len, todo[setup.name]))), None
-            with out_of_memory(self.config.train):
-                program.wait()
             if ahead and following and not self.prepare().activations.computes(following, self.shared):
                 begun = self.compile(following, set(map(len, todo[following.name])), wait=False)
             yield program
@@ -260,6 +259,7 @@ class Experiment:
         lanes = [made.outputs.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config.train):
+                program.wait()  # where it compiles in the background
                 saving = made.outputs.saving(name, made.keeps_final)
                 runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
