@@ -222,7 +222,7 @@ CHOSEN = (*HEAD, "--train.shapes", "auto", "--train.batch_size", 16, "--train.ca
 
 def test_more_epochs_in_shapes_that_were_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     """For so small a body several shapes pay where a shape is compiled in no time."""
-    quick = replace(SPEEDS["cpu"], compiling=1e-3, each_layer=0.0)
+    quick = replace(SPEEDS["cpu"], compiling=1e-6, each_layer=0.0)
     monkeypatch.setitem(SPEEDS, "cpu", quick)
     for name, epochs in (("parts", 2), ("parts", 4), ("whole", 4)):
         assert main(small(tmp_path / name, *CHOSEN, "--train.epochs", epochs)) == 0
