@@ -198,10 +198,13 @@ def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tupl
         setup, together: as in `make_train_step`.
     """
 
-    def update_if(good: Bool[Array, ""], grads: Parameters, old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+    def update_if(
+        good: Bool[Array, ""], summed: Parameters, weight: Float[Array, ""], old: tuple[Parameters, Any]
+    ) -> tuple[Parameters, Any]:
         """Updates parameters and optimizer state if `good`, by a branch: `where` would need two copies of all."""
 
         def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
+            grads = jax.tree.map(lambda g: g / weight, summed)  # here, where XLA fuses it: no pass of its own
             learning = {path: old[0][path] for path in grads}
             updates, opt_state = setup.optimizer.update(grads, old[1], learning)
             return {**old[0], **optax.apply_updates(learning, updates)}, opt_state
@@ -217,10 +220,9 @@ def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tupl
         state: TrainState, no_weights: tuple[()], results: tuple[Sums, Parameters]
     ) -> tuple[TrainState, Metrics]:
         sums, summed = results
-        grads = jax.tree.map(lambda g: g / sums["weight"], summed)
-        norm = optax.tree.norm(grads)
+        norm = optax.tree.norm(jax.tree.map(lambda g: g / sums["weight"], summed))
         good = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        params, opt_state = update_if(good, grads, (state.params, state.opt_state))
+        params, opt_state = update_if(good, summed, sums["weight"], (state.params, state.opt_state))
         metrics = {**sums, "grad_norm": norm, "skipped": ~good}
         return TrainState(params, opt_state, state.step + 1, state.seed), metrics
 
