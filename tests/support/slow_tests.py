@@ -13,7 +13,13 @@ LIMIT = 20.0
 BUSY = 1.75
 """A busy machine takes up to so many times a quiet one's processor time: only what is above fails a run."""
 
-SLOW: dict[str, str] = {}
+_PROCESSES = "tests/training/test_processes.py"
+SLOW: dict[str, str] = {
+    f"{_PROCESSES}::test_a_signal_to_one_stops_all_and_the_same_command_goes_on": "two processes, twice",
+    f"{_PROCESSES}::test_two_processes_give_the_results_of_one": "two processes, and then one, train",
+    f"{_PROCESSES}::test_two_processes_give_one_devices_gradients_and_losses": "two processes and this one compile",
+    f"{_PROCESSES}::test_a_lost_process_ends_the_other": "two processes import, compile and train",
+}
 """A test of the quick suite that may take longer -> why."""
 
 QUICK = "not long and not faults"
