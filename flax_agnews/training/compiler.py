@@ -50,7 +50,7 @@ class Compiled:
 
 
 class Compiler:
-    """Compiles functions for some devices, several at once: XLA compiles a program on one core.
+    """Compiles functions for some devices, several at once: much of XLA's compiler runs on one core.
 
     A function that was compiled before, in this experiment, isn't compiled again.
 
