@@ -27,7 +27,6 @@ from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.trained.finished_run import weights_record
 from flax_agnews.training.adaptation import Adaptation, AdaptationTask
-from flax_agnews.training.compiler import compiles_ahead, cores
 from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
@@ -197,7 +196,7 @@ class Experiment:
 
     def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
         """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
-        ahead, begun = compiles_ahead(self.config.parallel.compile_ahead, self.devices.platform, cores()), None
+        ahead, begun = self.prepare().compiler.works_ahead(self.config.parallel.compile_ahead), None
         for setup, following in zip_longest(setups, setups[1:]):
             program, begun = begun or self.compile(setup, set(map(len, todo[setup.name]))), None
             if ahead and following and not self.prepare().activations.computes(following, self.shared):

@@ -1,4 +1,4 @@
-"""The machine's memory, and whether its processor supports bfloat16 (Linux: /proc/cpuinfo)."""
+"""The machine's memory and cores, and whether its processor supports bfloat16 (Linux: /proc/cpuinfo)."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,11 @@ _BFLOAT16 = {"flags": {"avx512_bf16", "amx_bf16"}, "Features": {"bf16"}}  # x86 
 def machine_memory() -> int:
     """The machine's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def cores() -> int:
+    """Number of cores that this process may use, by which XLA divides its work."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpuinfo() -> str:

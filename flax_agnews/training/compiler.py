@@ -1,20 +1,15 @@
 """Compiles the steps of training and evaluation ahead of time: several at once, and equal ones once."""
 
-import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import jax
 
+from flax_agnews.system.machine import cores
 from flax_agnews.training.parallel import Devices
 
 _MOST_AT_ONCE = 8  # programs: each takes up to a gigabyte of memory while it is compiled
-
-
-def cores() -> int:
-    """Number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compiles_ahead(setting: Literal["auto", "on", "off"], platform: str, cores: int) -> bool:
@@ -65,6 +60,10 @@ class Compiler:
         self.devices = devices
         self._pool = ThreadPoolExecutor(workers, "compiler")
         self._known: dict[Hashable, Compiled] = {}
+
+    def works_ahead(self, setting: Literal["auto", "on", "off"]) -> bool:
+        """Whether the next strategy is compiled while one trains; see `compiles_ahead`."""
+        return compiles_ahead(setting, self.devices.platform, cores())
 
     def __call__(
         self,

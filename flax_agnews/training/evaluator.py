@@ -1,7 +1,7 @@
 """Compiled evaluation of an adapted model: its prompt's keys and values once, then the logits of batches."""
 
 from collections.abc import Hashable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -41,8 +41,9 @@ class Evaluator:
             example = self._devices.like_batch(self._nothing)
             self._prefix_step = compiler(step, (), self._parameters, example, same=("prefix", model.function))
 
-    @property
+    @cached_property
     def _parameters(self) -> Parameters:
+        """Shapes of the model's parameters on the devices."""
         shapes = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in self.model.shapes.items()}
         return self._devices.like_shared(jax.eval_shape(partial(in_compute_type, self.model), shapes))
 

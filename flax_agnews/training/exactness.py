@@ -8,7 +8,7 @@ import jax
 
 from flax_agnews import __version__
 from flax_agnews.errors import listed
-from flax_agnews.system.machine import cpuinfo
+from flax_agnews.system.machine import cores, cpuinfo
 from flax_agnews.training.parallel import Devices
 
 
@@ -16,7 +16,7 @@ def circumstances(devices: Devices) -> dict[str, str]:
     """Facts that must be unchanged for a resumed run to end bit-identical to an uninterrupted one, by name."""
     device = devices.devices[0]
     return {
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "processor": _processor(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", "").strip(),
         "devices": f"{len(devices)} x {getattr(device, 'device_kind', device.platform)}, {devices.mode}",
@@ -35,11 +35,6 @@ def inexact(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
 
 def _short(value: str) -> str:
     return value if len(value) <= 60 else f"{value[:57]}..."
-
-
-def _cores() -> int:
-    """Number of cores that this process may use, by which XLA divides its work."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -141,27 +141,6 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
     return gradients
 
 
-def make_train_step(
-    setup: Setup, loss: Loss = classification_loss, together: bool = False
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Makes a function (state, frozen, batch) -> (state, metrics): the gradient step, then the update step.
-
-    `Program` compiles the two apart, since only the first depends on the shape of the batch.
-
-    Args:
-        setup: the adapted model and how it trains; leaves of the state that aren't in its `learning` don't change.
-        loss: the loss to minimise.
-        together: whether the function runs under a mapped axis called `SEEDS` as well.
-    """
-    gradient_step, update_step = make_gradient_step(setup, loss), make_update_step(setup, together)
-
-    def train_step(state: TrainState, frozen: Parameters, batch: Batch) -> tuple[TrainState, Metrics]:
-        sums, grads = gradient_step(inputs_of_gradients(state), frozen, batch)
-        return update_step(state, (), (sums, grads))
-
-    return train_step
-
-
 def inputs_of_gradients(state: TrainState) -> tuple[Parameters, Array, Array]:
     """The parts of a state on which gradients depend: (params, step, seed), without the optimizer's state."""
     return state.params, state.step, state.seed
@@ -195,7 +174,8 @@ def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tupl
     loss or gradients were not finite. A skipped update only increases the step.
 
     Args:
-        setup, together: as in `make_train_step`.
+        setup: the adapted model and how it trains; leaves of the state that aren't in its `learning` don't change.
+        together: whether the function runs under a mapped axis called `SEEDS` as well.
     """
 
     def update_if(

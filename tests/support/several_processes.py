@@ -16,12 +16,16 @@ import numpy as np
 from flax_agnews.config import Config, ParallelConfig, TrainConfig
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import UserError
-from flax_agnews.models.dropout import Noise
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import start
 from flax_agnews.training.state import create_state
-from flax_agnews.training.step import classification_loss, make_gradients, make_train_step
+from flax_agnews.training.step import (
+    classification_loss,
+    inputs_of_gradients,
+    make_gradient_step,
+    make_update_step,
+)
 from support import small_experiments, tiny
 
 SECONDS = 300  # until a busy machine has imported and compiled
@@ -87,11 +91,11 @@ def course(name: str, where: Devices) -> tuple[dict[str, np.ndarray], list[float
     setup = tiny.prepare(name)
     split = tiny.random_split(tiny.random_lengths(35, longest=90))
     batches = tiny.planned(split, devices=len(where), most_shapes=1, epochs=4)
-    train_step, gradients = make_train_step(setup), make_gradients(setup.model, classification_loss)
+    gradient_step, update_step = make_gradient_step(setup, classification_loss), make_update_step(setup)
 
     def both(state, frozen, batch):
-        noise = Noise(state.seed, state.step, setup.rates)
-        return train_step(state, frozen, batch), gradients(state.params, frozen, batch, noise)[1]
+        sums, gradients = gradient_step(inputs_of_gradients(state), frozen, batch)
+        return update_step(state, (), (sums, gradients)), gradients
 
     state, frozen = create_state(setup, where.shared(dict(setup.model.base.parameters)), 0)
     state, frozen = where.state(state), where.shared(frozen)
