@@ -20,6 +20,7 @@ from flax_agnews.data.tokens import load_tokenizer
 from flax_agnews.main import main
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
+from flax_agnews.training.program import Program
 
 EPOCHS, TRAIN, BATCH = 2, 72, 32  # 80 rows, a tenth of which validates
 SEEDS = [42, 43]
@@ -264,3 +265,20 @@ def test_pmap_and_jit_on_four_devices_have_the_losses_of_one(finished: Path, by_
         assert [line["batch/train_loss"] for line in steps] == pytest.approx(reference, rel=1e-4)
         assert len(epochs) == EPOCHS
     assert results(by_mode["pmap"].parents[1])["environment"]["devices"].startswith("4 x ")
+
+
+def test_a_strategy_that_compiles_while_another_trains_has_the_same_results(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, make = list[bool](), Program.__init__
+
+    def counted(self: Program, *arguments: Any, **keywords: Any) -> None:
+        make(self, *arguments, **keywords)
+        begun.append(arguments[-1])
+
+    monkeypatch.setattr(Program, "__init__", counted)
+    monkeypatch.setattr("flax_agnews.training.compiler.cores", lambda: 2)  # a single one never compiles ahead
+    output = tmp_path / "out"
+    assert main(small(output, "--strategy", "full,prompt", "--parallel.compile_ahead", "on")) == 0
+    assert begun == [True, False]  # whether the program was waited for, before its strategy's turn
+    assert without_cost(results(output))["runs"] == without_cost(results(finished))["runs"]
