@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 
 from flax_agnews.models import dropout
-from flax_agnews.models.dropout import Noise, Place
+from flax_agnews.models.dropout import LayerNoise, Place
 from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
 
 _NOTHING = -1e30  # score of a masked key: its weight is zero; finite, so that a row without any key stays finite
@@ -18,7 +18,6 @@ def attend(
     v: Float32[Array, "blocks heads block head_width"],
     forward: BatchPass,
     scale: float,
-    depth: int,
 ) -> Float32[Array, "blocks heads block head_width"]:
     """Softmax attention of every token, scores and weights in float32.
 
@@ -28,9 +27,8 @@ def attend(
             60 ms per layer at 124M, a sixth of a step.
         forward: context of the pass: layout, prefix, dropout and compute type.
         scale: factor of the scores.
-        depth: number of the layer, from 1.
     """
-    layout, dtype, prefix = forward.layout, forward.dtype, forward.before(depth)
+    layout, dtype, prefix = forward.layout, forward.dtype, forward.prefix
     q = (q * scale).astype(dtype)
     out = []
     for region in layout.regions:
@@ -42,7 +40,7 @@ def attend(
             scores = jnp.concatenate([_product("nhqd,khd->nhqk", q[part], prefix[0]), scores], axis=-1)
         weights = jax.nn.softmax(scores, axis=-1)
         places = layout.place.blocks(layout.block)[part]
-        weights = _drop(weights, places, _after(prefix, region.key_position), forward.noise, depth).astype(dtype)
+        weights = _drop(weights, places, _after(prefix, region.key_position), forward.noise).astype(dtype)
         before = len(prefix[0]) if prefix else 0
         mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
         if prefix:
@@ -57,19 +55,18 @@ def attend_last(
     v: Float[Array, "tokens heads head_width"],
     forward: BatchPass,
     scale: float,
-    depth: int,
 ) -> Float[Array, "texts heads head_width"]:
     """Softmax attention of each text's last token only, which is the pooled one and sees the whole text.
 
     Args:
         q: queries of the pooled tokens.
         k, v: keys and values of all tokens.
-        forward, scale, depth: as in `attend`.
+        forward, scale: as in `attend`.
 
     Returns:
         Attention output of the pooled tokens, of v's type.
     """
-    layout, prefix = forward.layout, forward.before(depth)
+    layout, prefix = forward.layout, forward.prefix
     if layout.apart:
         return _attend_last_apart(q, k, v, layout.pooled, prefix, scale)
     mask = layout.pooled
@@ -79,7 +76,7 @@ def attend_last(
     scores = _product("shd,khd->hsk", q * jnp.asarray(scale, q.dtype), k)
     weights = jax.nn.softmax(jnp.where(mask, scores, _NOTHING), axis=-1)
     positions = _after(prefix, layout.place.position[None])[0]
-    weights = _drop(weights, layout.place[layout.last], positions, forward.noise, depth)
+    weights = _drop(weights, layout.place[layout.last], positions, forward.noise)
     return _product("hsk,khd->shd", weights.astype(v.dtype), v).astype(v.dtype)
 
 
@@ -111,13 +108,12 @@ def attend_prompt(
     v: Float[Array, "prefix heads head_width"],
     forward: ForwardPass,
     scale: float,
-    depth: int,
 ) -> Float[Array, "prefix heads head_width"]:
     """Causal attention among a soft prompt's own tokens, of v's type; arguments as in `attend`."""
     p = len(q)
     scores = _product("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k)
     weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((p, p), bool)), scores, _NOTHING), axis=-1)
-    weights = _drop(weights, dropout.prompt_place(p), jnp.arange(p), forward.noise, depth)
+    weights = _drop(weights, dropout.prompt_place(p), jnp.arange(p), forward.noise)
     return _product("hqk,khd->qhd", weights.astype(v.dtype), v).astype(v.dtype)
 
 
@@ -135,13 +131,12 @@ def _drop(
     weights: Float[Array, "*some heads queries keys"],
     queries: Place,
     positions: Int[Array | np.ndarray, "*some keys"],
-    noise: Noise | None,
-    depth: int,
+    noise: LayerNoise | None,
 ) -> Float[Array, "*some heads queries keys"]:
     """Dropout of attention weights; the hash's unit is (head, position of the key)."""
-    if noise is None or not (rate := noise.rate(depth, 1)):
+    if noise is None or not (rate := noise.rates[1]):
         return weights
-    rows = noise.rows(depth, 1, queries)[..., None, :, None]
+    rows = noise.rows(1, queries)[..., None, :, None]
     units = jnp.moveaxis(_units(weights.shape[-3], positions[..., None, :]), 0, -3)
     return dropout.apply(weights, dropout.keep(rows, units, rate), rate)
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float32, Key
 
 from flax_agnews.data.batches import Batch
 from flax_agnews.models.dropout import Noise
-from flax_agnews.models.forward_pass import BatchPass, KeysValues
+from flax_agnews.models.forward_pass import BodyPass, KeysValues
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
 from flax_agnews.models.layers import Linear
 from flax_agnews.models.rows import Way
@@ -99,7 +99,7 @@ class ClassifierModule(nnx.Module):
         body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, self.attention)
         x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
         seen = self.prefix(noise, dtype) if prefix is None else prefix
-        return body(x, BatchPass.of(layout, noise, dtype, seen), first=batch.depth, pooled=pooled)
+        return body(x, BodyPass(layout, noise, dtype, seen), first=batch.depth, pooled=pooled)
 
     def __call__(
         self,

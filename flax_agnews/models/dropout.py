@@ -7,8 +7,10 @@ https://github.com/aappleby/smhasher), folded over the coordinates.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, UInt32
@@ -37,6 +39,7 @@ class Rates:
     noisy: tuple[bool, ...]
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["text", "position"], meta_fields=[])
 @dataclass(frozen=True)
 class Place:
     """Token coordinates that seed dropout, which don't depend on how the batch is arranged.
@@ -76,31 +79,45 @@ class Noise:
     step: Integer[Array, ""]
     rates: Rates
 
-    def rate(self, depth: int, site: int) -> float:
-        """The dropout rate of a site (0 to 3) at a depth (0: embedding); 0 where the layer has none."""
-        if not self.rates.noisy[depth]:
-            return 0.0
-        return (self.rates.embd, self.rates.attn, self.rates.resid, self.rates.resid)[site]
+    def layer(self, depth: int) -> "LayerNoise":
+        """The source of a layer's masks; `depth` is 0 for the embedding, then the layer's number from 1."""
+        rates = (self.rates.embd, self.rates.attn, self.rates.resid, self.rates.resid)
+        own = rates if self.rates.noisy[depth] else (0.0,) * SITES
+        # Behind the barrier XLA doesn't see a constant, of which it would compile a variant for each layer.
+        number = jax.lax.optimization_barrier(jnp.uint32(depth))
+        return LayerNoise(self.seed, self.step, number, own)
 
-    def rows(self, depth: int, site: int, place: Place) -> UInt32[Array, "*tokens"]:
-        """A 32-bit hash of seed, step, site and coordinates for each token, in the shape of `place`."""
-        key = fold(fold(jnp.uint32(depth * SITES + site), self.seed), self.step)
+
+@partial(jax.tree_util.register_dataclass, data_fields=["seed", "step", "depth"], meta_fields=["rates"])
+@dataclass(frozen=True)
+class LayerNoise:
+    """The source of one layer's dropout masks. The layer's number is traced, so that all layers can be one function.
+
+    Attributes:
+        seed, step: as in `Noise`.
+        depth: 0 for the embedding, then the layer's number from 1; traced.
+        rates: the body's dropout rate at each site, 0 where it has none; static.
+    """
+
+    seed: Integer[Array, ""]
+    step: Integer[Array, ""]
+    depth: UInt32[Array, ""]
+    rates: tuple[float, ...]
+
+    def rows(self, site: int, place: Place) -> UInt32[Array, "*tokens"]:
+        """A 32-bit hash of seed, step, layer, site and coordinates for each token, in the shape of `place`."""
+        key = fold(fold(self.depth * jnp.uint32(SITES) + jnp.uint32(site), self.seed), self.step)
         return fold(fold(key, place.text.astype(jnp.uint32)), place.position.astype(jnp.uint32))
 
-    def __call__(
-        self, x: Float[Array, "tokens width"], depth: int, site: int, place: Place
-    ) -> Float[Array, "tokens width"]:
-        """Dropout of x at the body's rate for the site: each unit becomes zero, or is scaled by 1 / (1 - rate)."""
-        return self.drop(x, self.rate(depth, site), depth, site, place)
-
     def drop(
-        self, x: Float[Array, "tokens width"], rate: float, depth: int, site: int, place: Place
+        self, x: Float[Array, "tokens width"], site: int, place: Place, rate: float | None = None
     ) -> Float[Array, "tokens width"]:
-        """Dropout of x as by `__call__`, at a given rate."""
+        """Dropout of x: each unit becomes zero, or is scaled by 1 / (1 - rate); by default at the body's rate."""
+        rate = self.rates[site] if rate is None else rate
         if rate == 0:
             return x
         units = jnp.arange(x.shape[-1], dtype=jnp.uint32)
-        return apply(x, keep(self.rows(depth, site, place)[:, None], units, rate), rate)
+        return apply(x, keep(self.rows(site, place)[:, None], units, rate), rate)
 
 
 def mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:

@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, Float32, Key
 from flax_agnews.errors import UserError, flag
 from flax_agnews.models.attention import attend, attend_last, attend_prompt
 from flax_agnews.models.dropout import Noise, Place, prompt_place
-from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
+from flax_agnews.models.forward_pass import BatchPass, BodyPass, ForwardPass, KeysValues
 from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.models.layers import Embed, LayerNorm, Linear
 from flax_agnews.models.rows import attend_rows
+from flax_agnews.models.shared_function import called
 
 # Names in config.json -> the functions that transformers.activations.ACT2FN has for them.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -43,7 +44,7 @@ class Attention(nnx.Module):
         self.c_attn = Linear.random(c_attn, width, 3 * width, std)
         # GPT-2 scales the initial weights of the 2 L layers that write to the residual stream by 1 / sqrt(2 L).
         self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
-        self.heads, self.scale, self.depth = config.n_head, config.scale(layer), layer + 1
+        self.heads, self.scale = config.n_head, config.scale(layer)
 
     def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
         """Attention output of every token.
@@ -55,15 +56,15 @@ class Attention(nnx.Module):
         layout = forward.layout
         qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
         if layout.rows is not None:
-            if forward.prefix is not None or (forward.noise is not None and forward.noise.rate(self.depth, 1)):
+            if forward.prefix is not None or (forward.noise is not None and forward.noise.rates[1]):
                 raise UserError(
-                    f"layer {self.depth - 1} attends in rows, yet has something before the texts or dropout on "
+                    "attention is computed in rows, yet there is something before the texts or dropout on "
                     f"attention weights; choose {flag('model.attention')} blocks"
                 )
             out = attend_rows(qkv, layout.rows, self.scale, forward.dtype)
         else:
             q, k, v = jnp.transpose(qkv.reshape(-1, layout.block, *qkv.shape[1:]), (2, 0, 3, 1, 4))
-            out = jnp.swapaxes(attend(q, k, v, forward, self.scale, self.depth), 1, 2)
+            out = jnp.swapaxes(attend(q, k, v, forward, self.scale), 1, 2)
         return self.c_proj(out.reshape(x.shape), forward)
 
     def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
@@ -73,7 +74,7 @@ class Attention(nnx.Module):
         q = self._heads(self.c_attn(x[last], pooled, slice(width)), forward.dtype)
         k, v = jnp.split(self.c_attn(x, forward, slice(width, None)), 2, axis=-1)
         k, v = self._heads(k, forward.dtype), self._heads(v, forward.dtype)
-        out = attend_last(q, k, v, forward, self.scale, self.depth)
+        out = attend_last(q, k, v, forward, self.scale)
         return self.c_proj(out.reshape(len(out), -1), pooled)
 
     def prompt(
@@ -82,7 +83,7 @@ class Attention(nnx.Module):
         """The keys and values of a soft prompt's tokens, and their attention output."""
         qkv = self.c_attn(x, forward)
         q, k, v = (self._heads(a, forward.dtype) for a in jnp.split(qkv, 3, axis=-1))
-        out = attend_prompt(q, k, v, forward, self.scale, self.depth)
+        out = attend_prompt(q, k, v, forward, self.scale)
         return (k, v), self.c_proj(out.reshape(x.shape), forward)
 
     def _heads(self, x: Float32[Array, "tokens width"], dtype: Any) -> Float[Array, "tokens heads head_width"]:
@@ -101,7 +102,10 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float32[Array, "tokens width"]:
         """The layers' outputs for every token."""
-        return self.c_proj(ACTIVATIONS[self.activation](self.c_fc(x, forward)), forward)
+        # The backward pass computes the activation again: that is quicker than to read the five arrays of this size
+        # from which autodiff would take its gradient.
+        activation = jax.checkpoint(ACTIVATIONS[self.activation], prevent_cse=False)
+        return self.c_proj(activation(self.c_fc(x, forward)), forward)
 
 
 class Block(nnx.Module):
@@ -113,7 +117,6 @@ class Block(nnx.Module):
         self.attn = Attention(config, attn, layer)
         self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config, mlp)
-        self.depth = layer + 1
 
     def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
         """The residual stream after the layer."""
@@ -135,8 +138,8 @@ class Block(nnx.Module):
         self, x: Float32[Array, "tokens width"], attended: Float32[Array, "tokens width"], forward: ForwardPass
     ) -> Float32[Array, "tokens width"]:
         """Adds the attention output and then the MLP's to the residual stream, both with dropout."""
-        x = x + forward.drop(attended, self.depth, 2)
-        return x + forward.drop(self.mlp(self.ln_2(x), forward), self.depth, 3)
+        x = x + forward.drop(attended, 2)
+        return x + forward.drop(self.mlp(self.ln_2(x), forward), 3)
 
 
 class GPT2(nnx.Module):
@@ -155,7 +158,7 @@ class GPT2(nnx.Module):
     ) -> Float32[Array, "tokens width"]:
         """Input of the first layer: token vectors plus position vectors, with dropout."""
         x = vectors + self.wpe(place.position)
-        return x if noise is None else noise(x, 0, 0, place)
+        return x if noise is None else noise.layer(0).drop(x, 0, place)
 
     def prompt(self, vectors: Float[Array, "prefix width"], noise: Noise | None, dtype: Any) -> list[KeysValues]:
         """Keys and values of a soft prompt by layer, computed once for all texts.
@@ -165,15 +168,16 @@ class GPT2(nnx.Module):
             noise: source of dropout in training; None in evaluation.
             dtype: type of the operands of matrix products.
         """
-        forward = ForwardPass.of_prompt(len(vectors), noise, dtype)
         x, seen = self.embed(vectors, prompt_place(len(vectors)), noise), []
-        for block in self.h:
-            keys_values, x = block.prompt(x, forward)
+        for depth, block in enumerate(self.h, start=1):
+            own = None if noise is None else noise.layer(depth)
+            forward = ForwardPass.of_prompt(len(vectors), own, dtype)
+            keys_values, x = called(block, x, forward, method="prompt")
             seen.append(keys_values)
         return seen
 
     def __call__(
-        self, x: Float32[Array, "tokens width"], forward: BatchPass, *, first: int = 0, pooled: bool = False
+        self, x: Float32[Array, "tokens width"], forward: BodyPass, *, first: int = 0, pooled: bool = False
     ) -> Float32[Array, "tokens_or_texts width"]:
         """Hidden states after the final layer norm, of every token or of each text's pooled token.
 
@@ -185,15 +189,15 @@ class GPT2(nnx.Module):
         """
         x = self.layers(x, forward, first=first, end=len(self.h) - pooled)
         if pooled and first < len(self.h):
-            x = self.h[-1].last(x, forward)
+            x = self.h[-1].last(x, forward.layer(len(self.h) - 1))
         elif pooled:
             x = x[forward.layout.last]
         return self.ln_f(x)
 
     def layers(
-        self, x: Float32[Array, "tokens width"], forward: BatchPass, *, first: int = 0, end: int
+        self, x: Float32[Array, "tokens width"], forward: BodyPass, *, first: int = 0, end: int
     ) -> Float32[Array, "tokens width"]:
         """The residual stream after layers `first` to `end` - 1."""
         for i in range(first, end):
-            x = self.h[i](x, forward)
+            x = called(self.h[i], x, forward.layer(i))
         return x

@@ -116,6 +116,14 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Float32[Array, "*axes width"]) -> Float32[Array, "*axes width"]:
         """Normalises, scales and shifts each vector."""
-        centred = x - x.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...] + self.bias[...]
+        return _normalised(x, self.scale[...], self.bias[...], self.epsilon)
+
+
+@partial(jax.checkpoint, static_argnums=3, prevent_cse=False)
+def _normalised(
+    x: Float32[Array, "*axes width"], scale: Float[Array, " width"], bias: Float[Array, " width"], epsilon: float
+) -> Float32[Array, "*axes width"]:
+    # The backward pass computes all this again from x, which is quicker than to read it from memory.
+    centred = x - x.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias

@@ -28,7 +28,7 @@ class Lora(Linear):
         a, b: initial values of lora_a and lora_b.
         scale: factor of the update, alpha / rank.
         rate: dropout rate on the input of the update.
-        depth, site: coordinates of that dropout, as in `ForwardPass.drop`.
+        site: coordinate of that dropout, as in `ForwardPass.drop`.
     """
 
     def __init__(
@@ -39,19 +39,18 @@ class Lora(Linear):
         *,
         scale: float,
         rate: float,
-        depth: int,
         site: int,
     ) -> None:
         super().__init__(plain.kernel, plain.bias)
         self.lora_a, self.lora_b = nnx.Param(a), nnx.Param(b)
-        self.scale, self.rate, self.depth, self.site = scale, rate, depth, site
+        self.scale, self.rate, self.site = scale, rate, site
 
     def __call__(
         self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
     ) -> Float32[Array, "tokens outputs"]:
         """As `Linear`."""
         y, dtype = super().__call__(x, forward, columns), forward.dtype
-        x = forward.drop(x, self.depth, self.site, self.rate)
+        x = forward.drop(x, self.site, self.rate)
         return y + product(self.scale * product(x, self.lora_a[...], dtype), self.lora_b[...][:, columns], dtype)
 
     @property
@@ -67,4 +66,4 @@ class Lora(Linear):
         """Undoes `merged`: subtracts this layer's update from the kernel of `plain`, and gives the layer with both."""
         base = Linear(nnx.Param(plain.kernel[...] - self.update), plain.bias)
         a, b = self.lora_a[...], self.lora_b[...]
-        return Lora(base, a, b, scale=self.scale, rate=self.rate, depth=self.depth, site=self.site)
+        return Lora(base, a, b, scale=self.scale, rate=self.rate, site=self.site)

@@ -4,6 +4,7 @@ Not measured on a GPU yet, and cuDNN's not run on one; `auto` is therefore the b
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -72,6 +73,11 @@ def longest(reach: tuple[int, ...]) -> int:
     return min(lookback + 1, reach[0]) * BLOCK
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["lengths", "tokens", "places"],
+    meta_fields=["implementation"],
+)
 @dataclass(frozen=True)
 class TextRows:
     """Gather indices from the flat token axis to rows of one text each, and back.

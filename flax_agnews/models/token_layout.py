@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped
@@ -13,6 +14,11 @@ from flax_agnews.models.dropout import Place
 from flax_agnews.models.rows import TextRows, Way
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["mask", "key_position"],
+    meta_fields=["start", "blocks", "lookback"],
+)
 @dataclass(frozen=True)
 class Region:
     """Consecutive blocks of queries that look back equally many blocks.
@@ -51,6 +57,11 @@ def _windows(
     return jnp.concatenate([used[i : i + blocks] for i in range(lookback + 1)], axis=axis)
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["place", "regions", "last", "pooled", "rows"],
+    meta_fields=["block", "apart"],
+)
 @dataclass(frozen=True)
 class Layout:
     """The arrangement of one device's micro-batch: which tokens attend to which, and where texts end.

@@ -74,7 +74,7 @@ def build(settings: LoraSettings, config: GPT2Config, section: str = "lora") -> 
             own = jax.random.fold_in(key, layer * len(LINEAR_LAYERS) + number)
             a, b = first_update(own, n_in, n_out, settings.rank)
             rate, site = settings.dropout, ADDED_SITES + number
-            return Lora(plain, a, b, scale=scale, rate=rate, depth=layer + 1, site=site)
+            return Lora(plain, a, b, scale=scale, rate=rate, site=site)
 
         return replaced(model, change)
 

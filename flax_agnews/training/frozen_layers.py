@@ -20,7 +20,7 @@ from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.forward_pass import BatchPass
+from flax_agnews.models.forward_pass import BodyPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters, hollow
 from flax_agnews.models.pretrained import BODY, Base, plain_frame
@@ -138,10 +138,10 @@ class Trunk:
         """
 
         def one(body: GPT2, batch: Batch) -> Float[Array, "places width"]:
-            forward = BatchPass.of(Layout.of(batch, 0, self.attention), dtype=self.dtype)
-            x = body.embed(body.wte(batch.ids), forward.place, None)
+            forward = BodyPass(Layout.of(batch, 0, self.attention), dtype=self.dtype)
+            x = body.embed(body.wte(batch.ids), forward.layout.place, None)
             x = body.layers(x, forward, end=self.depth - self.pooled)
-            x = body.h[-1].last(x, forward) if self.pooled else x
+            x = body.h[-1].last(x, forward.layer(len(body.h) - 1)) if self.pooled else x
             return x.astype(dtype)
 
         def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Float[Array, "devices micro places width"]:

