@@ -6,8 +6,8 @@ from itertools import combinations
 
 import numpy as np
 
-from flax_agnews.statistics.crossed import estimate, p_value
-from flax_agnews.statistics.intervals import LEVEL, limits
+from flax_agnews.statistics.crossed import estimate, limits, p_value
+from flax_agnews.statistics.intervals import LEVEL
 from flax_agnews.statistics.outcomes import FloatArray, Outcomes
 from flax_agnews.statistics.permutation import sign_flip_p
 from flax_agnews.statistics.planning import SeedsNeeded, seeds_needed
@@ -80,9 +80,10 @@ def compare(a: str, b: str, of_a: Outcomes, of_b: Outcomes, pairs: int = 1) -> D
     n, values = paired(of_a, of_b)
     if not len(values):
         return Difference(a, b, n)
-    noise = estimate(values, _ADDED if of_a.share else ())
-    bounds = (-1.0, 1.0) if of_a.share else None
-    (low, high), (low_of_all, high_of_all) = (limits(noise, level, bounds) for level in (LEVEL, LEVEL / pairs))
+    added, possible = (_ADDED, (-1.0, 1.0)) if of_a.share else ((), (-np.inf, np.inf))
+    noise = estimate(values, added)
+    low, high = limits(noise, LEVEL, conservative=True, possible=possible)
+    low_of_all, high_of_all = limits(noise, LEVEL / pairs, conservative=True, possible=possible)
     tested = bool(noise.error) and (n is None or n >= FEWEST_SEEDS)
     return Difference(
         a,

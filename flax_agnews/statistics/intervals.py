@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from flax_agnews.statistics.crossed import Estimate, ends, estimate
+from flax_agnews.statistics.crossed import estimate, limits
 from flax_agnews.statistics.outcomes import Outcomes
 
 LEVEL = 0.05
@@ -40,24 +38,12 @@ class Interval:
 
 def interval(outcomes: Outcomes) -> Interval:
     """Mean and 95 % interval of one strategy's outcomes."""
-    found = estimate(outcomes.values, ADDED if outcomes.share else ())
-    low, high = limits(found, LEVEL, (0.0, 1.0) if outcomes.share else None)
+    if outcomes.share:
+        found = estimate(outcomes.values, ADDED)
+        low, high = limits(found, LEVEL, conservative=False, possible=(0.0, 1.0))
+    else:
+        found = estimate(outcomes.values)
+        low, high = limits(found, LEVEL, conservative=False)
     n = None if outcomes.seeds is None else len(outcomes.seeds)
     known, promised = (n is None or n >= fewest for fewest in (2, FEWEST_SEEDS))
     return Interval(float(found.mean), low, high, n, outcomes.values.shape[1], known, promised)
-
-
-def limits(
-    found: Estimate, level: float, bounds: tuple[float, float] | None
-) -> tuple[float, float] | tuple[None, None]:
-    """Ends of one mean's interval, cut to the bounds; None where no noise is seen.
-
-    Args:
-        found: one mean with its noise.
-        level: share of experiments in which the interval may miss.
-        bounds: least and largest possible mean.
-    """
-    if not found.error:
-        return None, None
-    low, high = np.clip(ends(found, level), *(bounds or (-np.inf, np.inf)))
-    return float(low), float(high)

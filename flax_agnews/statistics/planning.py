@@ -51,4 +51,4 @@ def _hidden(found: Estimate, level: float) -> NDArray[np.bool_]:
     """Whether the interval contains 0, or no difference is there."""
     if not found.error:
         return found.center == 0
-    return np.abs(found.center) <= critical_value(found, level) * found.error
+    return np.abs(found.center) <= critical_value(found, level, conservative=True) * found.error
