@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "config"},
     {"system"},
-    {"settings", "metrics"},
+    {"settings", "metrics", "statistics"},
     {"data"},
     {"runs"},
     {"models"},

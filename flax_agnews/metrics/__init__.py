@@ -1,1 +1,1 @@
-"""Scores, statistics over seeds, and the files and services that metrics are written to."""
+"""Scores, and the files and services that metrics are written to."""

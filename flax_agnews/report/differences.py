@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from flax_agnews.metrics.statistics import PairedDifference, paired_difference
 from flax_agnews.report.tables import ranked
 from flax_agnews.runs.results import Results
+from flax_agnews.statistics.seeds import PairedDifference, paired_difference
 from flax_agnews.system.text import NOT_KNOWN, escape, pipe_table
 
 _FEW_SEEDS = 5  # fewer are reported as too few

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from flax_agnews.errors import UserError, listed, shown
-from flax_agnews.metrics.statistics import wilson_interval
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.search import search
@@ -21,6 +20,7 @@ from flax_agnews.report.tables import (
 )
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult, mean_cost
+from flax_agnews.statistics.seeds import wilson_interval
 from flax_agnews.system.files import expanded, write_atomic
 from flax_agnews.system.model_names import BUILTIN
 from flax_agnews.system.text import NOT_KNOWN, bytes_text, counted, escape, pipe_table, seconds_text, short_count

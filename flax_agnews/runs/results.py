@@ -11,8 +11,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
-from flax_agnews.metrics.statistics import summarize
 from flax_agnews.runs.trial_record import SearchResult
+from flax_agnews.statistics.seeds import summarize
 
 SCHEMA = 1
 """Version of the format of results.json; files of another version aren't read."""
@@ -172,7 +172,7 @@ class PretrainResult:
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean of a score over a strategy's runs, with sd and 95 % t-interval, as in `statistics.Summary`.
+    """Mean of a score over a strategy's runs, with sd and 95 % t-interval, as in `seeds.Summary`.
 
     All are None where a run lacks the score: a mean over the runs that didn't diverge would flatter the strategy.
     """

@@ -18,7 +18,7 @@ from flax_agnews.data.rows import Text as Text_
 from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.metrics import scores
 from flax_agnews.metrics.scores import ClassScores
-from flax_agnews.metrics.statistics import wilson_interval
+from flax_agnews.statistics.seeds import wilson_interval
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import check_writable, expanded
 from flax_agnews.system.text import counted
