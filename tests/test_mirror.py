@@ -23,6 +23,7 @@ TESTED_ELSEWHERE = {
     "models/scaled": "contracts/test_peft_parity.py: against PEFT",
     "models/token_layout": "models/test_attention.py: which tokens attend to which",
     "runs/identity": "experiment/test_continuation.py: hashes that must match",
+    "runs/run_folder": "runs/test_output_folder.py: the folders in an output folder",
     "strategies/plan": "strategies/test_optim.py: schedules by closed forms, AdamW against PyTorch's",
     "strategies/paths": "strategies/test_base.py: patterns over paths",
     "trained/export_formats": "trained/exports/test_exports.py: the names are those of the formats",

@@ -55,6 +55,7 @@ def assert_ended_alike(folder, runs, uninterrupted):
     for seed, ours, theirs in zip((0, 1), runs, reference, strict=True):
         assert (folder / f"{seed}.jsonl").read_bytes() == (reference_folder / f"{seed}.jsonl").read_bytes()
         assert ours.logits.tobytes() == theirs.logits.tobytes()
+        assert ours.val_logits.tobytes() == theirs.val_logits.tobytes()
         assert {p: np.asarray(v).tobytes() for p, v in ours.params.items()} == {
             p: np.asarray(v).tobytes() for p, v in theirs.params.items()
         }
