@@ -39,7 +39,6 @@ TESTED_ELSEWHERE = {
     "cli/compare": "experiment/test_compared_strategies.py: it runs an experiment and writes its report",
     "config": "cli/test_arguments.py: dataclasses, which flags and files fill",
     "data/builtin_words": "data/test_builtin.py: phrases, seen in the corpus that is made of them",
-    "data/encoded": "data/test_tokens_special.py: texts with their token ids, which every training test reads",
     "experiment/outputs": "experiment/test_experiment.py: what a run leaves in its folder",
     "experiment/preparation": "runs/test_recorded_paths.py and training/test_pretrain.py: a kept tokenizer and body",
     "experiment/results": "experiment/test_experiment.py: every field of results.json",
