@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 import jax
+import numpy as np
 
 from benchmarks.support.training_steps import TrialSteps
 from benchmarks.support.trial import Trial
@@ -30,7 +31,7 @@ def build(data: str, tokenizer: str, repeats: int, saves: int, folder: str) -> B
     waited, written, meanwhile, reckoned = [], [], list[Sample](), []
     for _ in range(saves):
         lane.history.best_epoch += 1  # its best weights are saved as well
-        lane.keep_best(steps.state.params)
+        lane.keep_best(steps.state.params, np.empty(0))  # there are no validation texts
         started = time.perf_counter()
         saving.save("a state", lambda: lane.writing(store, snapshot(steps.state)))
         waited.append(time.perf_counter() - started)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.kept_predictions import assert_scores_of_predictions
 from support.reference import random_gpt2, saved
 from support.report_results import page_tables
 from support.small_experiments import results, small
@@ -27,6 +28,7 @@ def test_every_strategy_trains_on_real_texts_and_is_in_the_report(tmp_path: Path
         losses = _losses(tmp_path / run["strategy"] / f"seed-{run['seed']}")
         assert len(set(losses)) == len(losses) > 2
         assert len(run["val_accuracy"]) == 3
+    assert_scores_of_predictions(tmp_path, list(found))
     tables = page_tables((tmp_path / "report.md").read_text())
     for name in ("accuracy", "best epoch", "training"):
         [table] = [table for table in tables if name in table[0] and table[0][0] == "strategy"]

@@ -15,6 +15,7 @@ from support.small_experiments import twice_optimized
 from flax_agnews import export, predict
 from flax_agnews.evaluate import main as evaluate_main
 from flax_agnews.report import __main__ as report
+from flax_agnews.report.frames import load_results
 from flax_agnews.trained.classifier import Classifier
 
 ARCHIVE = Path(__file__).with_name("folder_of_version_0_1.tar.gz")
@@ -62,6 +63,13 @@ def test_it_resumed_from_its_checkpoint(finished: Path) -> None:
     """The first updates of the stopped run weren't computed again: its metrics hold each update once."""
     lines = [json.loads(line) for line in (finished / "lora" / "seed-43" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "step" in line] == list(range(1, 19))
+
+
+def test_runs_that_were_finished_then_have_no_predictions(finished: Path) -> None:
+    kept = {path.parent.relative_to(finished).as_posix() for path in finished.glob("*/*/predictions.parquet")}
+    assert kept == {"lora/seed-43"}  # the run that was stopped
+    frame = load_results(finished).predictions
+    assert set(zip(frame["strategy"], frame["seed"], strict=True)) == {("lora", 43)}
 
 
 def test_it_reports(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,12 +50,12 @@ def _wait(process: "subprocess.Popen[str]", until: Callable[[], bool]) -> None:
 
 
 def _assert_same(output: Path, reference: Path) -> None:
-    """Every metric and every byte of the best weights; times apart."""
+    """Every metric, every prediction and every byte of the best weights; times apart."""
     assert without_cost(results(output)) == without_cost(results(reference))
     first, second = (json.loads((folder / RUN / "result.json").read_text()) for folder in (output, reference))
     assert without_cost(first) == without_cost(second)
-    metrics = (folder / RUN / "metrics.jsonl" for folder in (output, reference))
-    assert next(metrics).read_bytes() == next(metrics).read_bytes()
+    for name in ("metrics.jsonl", "predictions.parquet"):
+        assert (output / RUN / name).read_bytes() == (reference / RUN / name).read_bytes()
     ours, theirs = best_weights(output / RUN), best_weights(reference / RUN)
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)

@@ -68,7 +68,7 @@ def _arrays(run: Path) -> dict[str, bytes]:
 def _assert_same(output: Path, reference: Path) -> None:
     assert without_cost(results(output)) == without_cost(results(reference))
     for run in RUNS:
-        for name in ("metrics.jsonl", "identity.json"):
+        for name in ("metrics.jsonl", "identity.json", "predictions.parquet"):
             assert (output / run / name).read_bytes() == (reference / run / name).read_bytes()
         ours, theirs = _arrays(output / run), _arrays(reference / run)
         assert ours == theirs

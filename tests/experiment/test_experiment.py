@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+from support.kept_predictions import assert_scores_of_predictions
 from support.small_experiments import BODY, best_weights, metrics, results, settings, small, without_cost
 from support.wandb_records import wandb_history
 from transformers import GPT2Config, GPT2Model
@@ -20,6 +21,7 @@ from flax_agnews.data.tokens import load_tokenizer
 from flax_agnews.main import main
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
+from flax_agnews.runs.predictions import read_predictions
 from flax_agnews.training.program import Program
 
 EPOCHS, TRAIN, BATCH = 2, 72, 32  # 80 rows, a tenth of which validates
@@ -59,6 +61,7 @@ def test_the_folder_has_what_is_promised(finished: Path) -> None:
     assert (finished / "accuracy_curves.png").read_bytes().startswith(b"\x89PNG")
     for run in RUNS:
         assert (_run_folder(finished, run) / "metrics.jsonl").is_file()
+        assert (_run_folder(finished, run) / "predictions.parquet").is_file()
         checkpoints = list((_run_folder(finished, run) / "checkpoints").iterdir())
         assert checkpoints
         states = [path.name for path in checkpoints if path.name.startswith("step-")]
@@ -156,7 +159,15 @@ def test_scores_are_those_of_the_best_weights_by_pytorch_and_scikit_learn(finish
     assert run["test_confusion"] == confusion_matrix(test.labels, answers, labels=classes).tolist()
     loss = log_loss(test.labels, logits.softmax(-1).numpy(), labels=classes)
     assert run["test_loss"] == pytest.approx(loss, rel=1e-5)  # logits of two float32 programs
+    kept = read_predictions(finished, "full", seed)
+    assert kept is not None
+    np.testing.assert_allclose(kept.splits["test"].probabilities, logits.softmax(-1).numpy(), rtol=1e-4)
+    np.testing.assert_array_equal(kept.splits["test"].labels, test.labels)
     assert run["best_epoch"] == 1 + int(np.argmax(run["val_accuracy"]))
+
+
+def test_predictions_have_the_scores_of_results(finished: Path) -> None:
+    assert_scores_of_predictions(finished, ["full", "prompt"])
 
 
 def test_random_weights_are_kept_under_their_hash(finished: Path) -> None:
@@ -191,8 +202,9 @@ def test_its_configuration_gives_the_same_results_elsewhere(finished: Path, tmp_
     assert main([*arguments, "--tracking.wandb", "disabled"]) == 0
     assert without_cost(results(tmp_path / "again")) == without_cost(results(finished))
     for run in RUNS:
-        files = [_run_folder(output, run) / "metrics.jsonl" for output in (finished, tmp_path / "again")]
-        assert files[0].read_bytes() == files[1].read_bytes()
+        for name in ("metrics.jsonl", "predictions.parquet"):
+            files = [_run_folder(output, run) / name for output in (finished, tmp_path / "again")]
+            assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_again_in_the_same_folder_trains_nothing(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

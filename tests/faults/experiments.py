@@ -35,11 +35,12 @@ def killed(where: str, output: Path, cache: Path, *flags: object) -> int:
 
 
 def assert_same_end(output: Path, reference: Path) -> None:
-    """Every metric and every byte of the best weights; times apart."""
+    """Every metric, every prediction and every byte of the best weights; times apart."""
     assert without_cost(results(output)) == without_cost(results(reference))
     for name in STRATEGIES:
         ours, theirs = (folder / name / "seed-42" for folder in (output, reference))
-        assert (ours / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes(), name
+        for file in ("metrics.jsonl", "predictions.parquet"):
+            assert (ours / file).read_bytes() == (theirs / file).read_bytes(), name
         assert arrays(ours / "checkpoints") == arrays(theirs / "checkpoints"), name
         kept = sorted(path.name for path in ours.rglob("*") if path.is_dir() or path.suffix in (".json", ".tmp"))
         assert kept == sorted(p.name for p in theirs.rglob("*") if p.is_dir() or p.suffix in (".json", ".tmp")), name

@@ -149,3 +149,17 @@ def test_rows_that_are_no_pairs_are_refused(labels: list, predictions: list) -> 
 def test_ids_outside_the_classes_are_refused(labels: list[int], predictions: list[int]) -> None:
     with pytest.raises(ValueError, match=r"outside 0\.\.3"):
         scores.confusion(labels, predictions, 4)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 300.0])
+@pytest.mark.parametrize("classes", [2, 5, 600])
+def test_probabilities_are_scipys_and_have_the_logits_answer(scale: float, classes: int) -> None:
+    """Also where logits differ so little that many round to one probability, or so much that some would be 0."""
+    logits = (scale * np.random.default_rng(classes).normal(0, 1, (2000, classes))).astype(np.float32)
+    found, exact = scores.probabilities(logits), special.softmax(logits.astype(np.float64), axis=1)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.argmax(axis=1), logits.argmax(axis=1))
+    np.testing.assert_allclose(found, exact, rtol=2e-7, atol=np.finfo(np.float32).tiny)  # an ulp, where raised
+    assert found.min() > 0
+    rounded = exact.astype(np.float32)
+    assert (rounded.argmax(axis=1) != logits.argmax(axis=1)).any() == (scale == 1e-9)

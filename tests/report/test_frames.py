@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 from support.report_results import HOSTILE, THREE, ended_early, make, save
@@ -11,8 +12,10 @@ from support.report_results import HOSTILE, THREE, ended_early, make, save
 from flax_agnews.errors import UserError
 from flax_agnews.report import write_report
 from flax_agnews.report.frames import load_results
+from flax_agnews.runs.predictions import Predictions, SplitPredictions, write_predictions
 
 BEFORE = Path(__file__).resolve().parents[1] / "end_to_end" / "made_before" / "run"
+SIZES = {"validation": 5, "test": 12}
 
 
 def test_runs_are_the_rows_of_the_csv_file(tmp_path: Path) -> None:
@@ -57,6 +60,39 @@ def test_updates_are_the_lines_of_metrics_files(tmp_path: Path) -> None:
     [row] = load_results(tmp_path).updates.to_dict("records")
     assert math.isnan(row.pop("train_loss"))
     assert row == {"strategy": "full", "seed": 42, "step": 1, "grad_norm": 2.0, "skipped": True, "spike": False}
+
+
+def _predicted(classes: list[str], seed: int) -> Predictions:
+    rng = np.random.default_rng(seed)
+    chances = {name: rng.dirichlet(np.ones(len(classes)), texts).astype(np.float32) for name, texts in SIZES.items()}
+    labels = {name: rng.integers(0, len(classes), texts).astype(np.int32) for name, texts in SIZES.items()}
+    return Predictions(classes, {name: SplitPredictions(name, labels[name], chances[name]) for name in SIZES})
+
+
+def test_predictions_are_the_rows_of_each_runs_file(tmp_path: Path) -> None:
+    classes, runs = ["World", "Sports", "text"], [("full", 42), ("full", 43), (HOSTILE.replace("/", ""), 42)]
+    save(tmp_path, make({"full": [0.5, 0.6, 0.7], runs[2][0]: [0.5]}, classes=tuple(classes)))
+    files = [tmp_path / strategy / f"seed-{seed}" / "predictions.parquet" for strategy, seed in runs]  # one has none
+    for number, path in enumerate(files):
+        write_predictions(path, _predicted(classes, number))
+    frame = load_results(tmp_path).predictions
+    assert frame.columns.tolist()[4:] == ["label", "predicted", "p(World)", "p(Sports)", "p(text)"]
+    assert len(frame) == sum(SIZES.values()) * len(runs)
+    for (strategy, seed), path in zip(runs, files, strict=True):
+        rows, plain = frame[(frame["strategy"] == strategy) & (frame["seed"] == seed)], pandas.read_parquet(path)
+        for name in ("split", "text"):
+            assert rows[name].tolist() == plain[name].tolist()
+        assert rows["label"].tolist() == [classes[label] for label in plain["label"]]
+        chances = rows.iloc[:, 6:]
+        assert chances.to_numpy().tolist() == [row.tolist() for row in plain["probabilities"]]
+        assert rows["predicted"].tolist() == [name[2:-1] for name in chances.idxmax(axis=1)]
+
+
+def test_runs_without_predictions_have_no_rows() -> None:
+    found = load_results(BEFORE)
+    assert len(found.runs) == 1
+    assert found.predictions.empty
+    assert found.predictions.columns.tolist() == ["strategy", "seed", "split", "text", "label", "predicted"]
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), ("{}\n{", "line 2 is not"), ("7", "line 1")])

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import optax
 import pytest
 from support.refusals import refused
@@ -11,6 +12,8 @@ from support.small_experiments import settings
 
 from flax_agnews.config import Config, TrainConfig
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
+from flax_agnews.runs.predictions import Predictions, SplitPredictions
+from flax_agnews.runs.result_files import run_from
 from flax_agnews.runs.results import json_of
 from flax_agnews.strategies import Strategy
 
@@ -52,6 +55,17 @@ def test_a_result_of_another_run_is_none(what: str, tmp_path: Path) -> None:
     bad = {"a list": "[1]", "a number": "7", "too deep": "[" * 10**5}
     path.write_text(bad.get(what) or json.dumps({**good, **FOREIGN[what]}))
     assert str(path) in refused(folder.finished, ["full"])
+
+
+def test_a_run_whose_predictions_cant_be_written_is_not_finished(tmp_path: Path) -> None:
+    run = OutputFolder(tmp_path).run("full", 42)
+    (run.path / "predictions.parquet").mkdir(parents=True)
+    result = run_from(make({"full": [0.9]})["runs"][0])
+    split = SplitPredictions("", np.array([0, 1]), np.full((2, 2), 0.5, np.float32))
+    assert "predictions.parquet: cannot be written" in refused(
+        run.write, result, Predictions(["a", "b"], {"test": split})
+    )
+    assert run.result is None
 
 
 @pytest.mark.parametrize("content", ["[]", "7", '"x"', "{}", '{"strategy": ["x"]}'])

@@ -46,8 +46,8 @@ def lanes_in(folder):
     return [Lane(seed, Store(folder / str(seed), keep=2), folder / f"{seed}.jsonl") for seed in (0, 1)]
 
 
-def trained(pair, folder, watch=None):
-    return train_runs(pair, lanes_in(folder), EPOCHS, saving=Saving(every_steps=PER_EPOCH), observer=watch)
+def trained(pair, folder, watch=None, epochs=EPOCHS):
+    return train_runs(pair, lanes_in(folder), epochs, saving=Saving(every_steps=PER_EPOCH), observer=watch)
 
 
 def assert_ended_alike(folder, runs, uninterrupted):
@@ -55,6 +55,7 @@ def assert_ended_alike(folder, runs, uninterrupted):
     for seed, ours, theirs in zip((0, 1), runs, reference, strict=True):
         assert (folder / f"{seed}.jsonl").read_bytes() == (reference_folder / f"{seed}.jsonl").read_bytes()
         assert ours.logits.tobytes() == theirs.logits.tobytes()
+        assert ours.val_logits.tobytes() == theirs.val_logits.tobytes()
         assert {p: np.asarray(v).tobytes() for p, v in ours.params.items()} == {
             p: np.asarray(v).tobytes() for p, v in theirs.params.items()
         }

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import tiny
 from support.bounds import BOUNDS, assert_same_losses
+from support.kept_predictions import assert_scores_of_predictions
 from support.packed_texts import expected, lengths_of_texts, texts_of
 from support.seed_groups import ARRANGEMENTS, EPOCHS, PER_EPOCH, SEEDS, SPLIT, StopAt, assert_ended_alike, trained
 from support.small_experiments import metrics, results, small, start
@@ -185,6 +186,20 @@ def test_a_group_killed_between_its_last_saves(pair, uninterrupted, tmp_path):
     assert watch.went_on == [PER_EPOCH]
 
 
+def test_predictions_are_the_same_when_the_best_weights_are_read_again(pair, uninterrupted, tmp_path):
+    """Resumed where nothing is left to train: the validation texts are evaluated once more."""
+    kept = trained(pair, tmp_path / "fresh", epochs=2)
+    folder = Path(shutil.copytree(uninterrupted[0], tmp_path / "out"))
+    evaluated, evaluate = [], pair.evaluate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair, "evaluate", lambda *given: [evaluated.append(given[2]), evaluate(*given)][1])
+        again = trained(pair, folder, epochs=2)
+    assert evaluated == ["test", "validation"] * 2
+    for ours, theirs in zip(again, kept, strict=True):
+        assert ours.val_logits.tobytes() == theirs.val_logits.tobytes()
+        assert np.mean(ours.val_logits.argmax(1) == SPLIT.labels) == max(ours.history.val_accuracy)
+
+
 def test_costs_are_shared_and_tokens_each_runs_own(uninterrupted):
     _, runs = uninterrupted
     assert [run.history.tokens for run in runs] == [EPOCHS * int(SPLIT.tokens.lengths.sum())] * 2
@@ -214,6 +229,7 @@ def test_an_experiment_in_groups_has_the_losses_of_one_run_after_the_other(in_pa
         assert [line["epoch"] for line in epochs] == [1, 2]
     runs = results(in_pairs)["runs"]
     assert [(run["strategy"], run["seed"]) for run in runs] == RUNS
+    assert_scores_of_predictions(in_pairs, ["full", "partial"])
     assert all((run["cost"]["cache_seconds"] > 0) == (run["strategy"] == "partial") for run in runs)
     states = [path.relative_to(in_pairs).parts for path in in_pairs.glob("*/*/checkpoints/step-*")]
     assert sorted((name, int(seed[5:])) for name, seed, *_ in states) == sorted(RUNS)  # each run's last, and no other

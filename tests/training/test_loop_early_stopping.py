@@ -95,7 +95,7 @@ def bytes_of(run: TrainedRun) -> dict[str, Any]:
     history = run.history
     curves = (history.train_loss, history.val_loss, history.val_accuracy, history.best_epoch, history.tokens)
     weights = {path: np.asarray(value).tobytes() for path, value in run.params.items()}
-    return {"curves": curves, "logits": run.logits.tobytes(), **weights}
+    return {"curves": curves, "logits": run.logits.tobytes(), "validation": run.val_logits.tobytes(), **weights}
 
 
 @pytest.fixture(scope="module")

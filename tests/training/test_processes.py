@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import several_processes, tiny
 from support.bounds import BOUNDS, assert_same_leaves, assert_same_losses
+from support.kept_predictions import assert_scores_of_predictions
 from support.several_processes import ENVIRONMENT, SECONDS, address, commands, course, ended, numbered, wait
 from support.small_experiments import best_weights, metrics, results, settings, small, start, without_cost
 
@@ -103,6 +104,7 @@ def test_two_processes_give_the_results_of_one(uninterrupted: Path, tmp_path: Pa
         for place, value in reference.items():
             close = pytest.approx(value, rel=BOUNDS["losses"]) if isinstance(value, int | float) else value
             assert mine[place] == close, place
+    assert_scores_of_predictions(uninterrupted, ["full"])
     assert _files(uninterrupted) == _files(alone)
     steps = [metrics(output / RUN) for output in (uninterrupted, alone)]
     assert [len(part) for part in steps[0]] == [len(part) for part in steps[1]] == [2 * PER_EPOCH, 2]
@@ -140,8 +142,9 @@ def test_a_signal_to_one_stops_all_and_the_same_command_goes_on(uninterrupted: P
     assert (code, second) == (0, (0, "", ""))
     assert f"full seed 42: goes on at step {steps}" in out
     assert without_cost(results(output)) == without_cost(results(uninterrupted))
-    written = [(folder / RUN / "metrics.jsonl").read_bytes() for folder in (output, uninterrupted)]
-    assert written[0] == written[1]
+    for name in ("metrics.jsonl", "predictions.parquet"):
+        written = [(folder / RUN / name).read_bytes() for folder in (output, uninterrupted)]
+        assert written[0] == written[1]
     ours, theirs = best_weights(output / RUN), best_weights(uninterrupted / RUN)
     assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
 
