@@ -1,0 +1,179 @@
+// Charts: drawn when they come into view, and again when what they show changes.
+
+const drawn = new Map(); // figure -> its Vega view
+const hidden = { names: new Set(), seeds: new Set(), splits: new Set(["training"]) };
+const signals = { each: false };
+
+/** The rows of a data set that are switched on. */
+function chosenRows(name) {
+  return rowsOf(name).filter(
+    (row) => !hidden.names.has(row.name) && !hidden.seeds.has(row.seed) && !hidden.splits.has(row.split),
+  );
+}
+
+/** Differences of all others from one entry. */
+function differencesFrom(base) {
+  const order = new Map(data.names.map((name, place) => [name, place]));
+  const signed = (value) => (value === null ? null : -value);
+  const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+  return rowsOf("pairs")
+    .filter((pair) => pair.a === base || pair.b === base)
+    .map((pair) => {
+      const turned = pair.a === base;
+      const [low, high] = turned ? [signed(pair.high), signed(pair.low)] : [pair.low, pair.high];
+      const interval = low === null ? "" : `${points(low)} to ${points(high)}`;
+      const difference = turned ? -pair.difference : pair.difference;
+      return { name: turned ? pair.b : pair.a, against: base, difference, low, high, interval, p: pair.p };
+    })
+    .sort((a, b) => order.get(a.name) - order.get(b.name));
+}
+
+const datasets = {
+  curves: () => ({ curves: chosenRows("curves") }),
+  pareto: () => ({ entries: chosenRows("entries") }),
+  forest: () => ({ differences: differencesFrom(find("#against").value), zero: [{ zero: 0 }] }),
+  calibration: () => ({ calibration: chosenRows("calibration") }),
+  search: () => ({ search: chosenRows("search").filter((row) => row.accuracy !== null) }),
+  classes: () => ({ classes: chosenRows("classes") }),
+};
+
+/** The specification of a figure with its data, and for small charts their number in a row and their width. */
+function specificationOf(figure) {
+  const name = figure.dataset.chart;
+  const choice = find(`input[name="${name}"]:checked`);
+  const spec = structuredClone(data.specifications[choice ? `${name}-${choice.value}` : name]);
+  spec.datasets = datasets[name]();
+  const small = spec.usermeta?.small;
+  if (small) {
+    const aside = name === "classes" ? 110 : 52; // for the labels at the left of each
+    const width = figure.clientWidth - 16;
+    spec.columns = Math.max(1, Math.floor(width / (small.width + aside)));
+    spec.spec.width = Math.floor(width / spec.columns - aside);
+    if (small.square) spec.spec.height = Math.min(spec.spec.width, 200);
+    else if (name === "search") spec.spec.height = 110;
+  }
+  return spec;
+}
+
+/** The tooltip: names and values as texts, beside the pointer. */
+function showTip(_, event, item, value) {
+  const tip = find("#tip");
+  tip.hidden = !value;
+  if (!value) return;
+  const pairs = Object.entries(value).filter(([, text]) => text !== "" && text !== null);
+  tip.replaceChildren(
+    element("dl", {}, ...pairs.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, String(text))])),
+  );
+  const { width, height } = tip.getBoundingClientRect();
+  const left = event.clientX + 16 + width < innerWidth ? event.clientX + 16 : event.clientX - 16 - width;
+  tip.style.left = `${Math.max(4, left)}px`;
+  tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - height - 4))}px`;
+}
+
+/** Draws a figure; of several drawings that are under way at once, the last one stays. */
+async function draw(figure) {
+  const turn = (figure.turn ?? 0) + 1;
+  figure.turn = turn;
+  const plot = element("div");
+  const options = {
+    mode: "vega-lite",
+    renderer: "svg",
+    actions: false,
+    ast: true, // expressions are interpreted: the page's policy forbids compiling them
+    tooltip: showTip,
+    patch: figure.dataset.chart === "curves" ? withSignals : undefined,
+  };
+  const frame = find(".plot", figure);
+  frame.append(plot); // widths are measured in place
+  plot.style.position = "absolute";
+  plot.style.width = "100%";
+  const { view } = await vegaEmbed(plot, specificationOf(figure), options);
+  if (figure.turn !== turn) {
+    view.finalize();
+    plot.remove();
+    return;
+  }
+  drawn.get(figure)?.finalize();
+  frame.replaceChildren(plot);
+  plot.style.position = "";
+  drawn.set(figure, view);
+  figure.dataset.drawn = figure.clientWidth;
+}
+
+/** Sets the compiled specification's signals to what is switched on. */
+function withSignals(spec) {
+  for (const signal of spec.signals) if (signal.name in signals) signal.value = signals[signal.name];
+  return spec;
+}
+
+const drawAgain = () => [...drawn.keys()].forEach(draw);
+
+/** The buttons of strategies stand above several charts and act together. */
+function startChips() {
+  const update = () => {
+    for (const chip of all("[data-chip]")) chip.setAttribute("aria-pressed", !hidden.names.has(chip.dataset.chip));
+    drawAgain();
+  };
+  for (const chip of all("[data-chip]")) {
+    chip.addEventListener("click", () => {
+      const { chip: name } = chip.dataset;
+      if (!hidden.names.delete(name)) hidden.names.add(name);
+      update();
+    });
+  }
+  for (const button of all("[data-every]")) {
+    button.addEventListener("click", () => {
+      hidden.names = new Set(button.dataset.every ? [] : data.names);
+      update();
+    });
+  }
+}
+
+/** Choices that belong to one chart. */
+function startChoices() {
+  const redraw = (name) => () => draw(find(`[data-chart="${name}"]`));
+  for (const name of ["curves", "pareto", "classes"]) {
+    for (const input of all(`input[name="${name}"]`)) input.addEventListener("input", redraw(name));
+  }
+  find("#against")?.addEventListener("input", redraw("forest"));
+  const toggles = { seed: [hidden.seeds, Number], split: [hidden.splits, String] };
+  for (const [key, [set, parse]] of Object.entries(toggles)) {
+    for (const input of all(`[data-${key}]`)) {
+      input.addEventListener("input", () => {
+        const value = parse(input.dataset[key]);
+        if (input.checked) set.delete(value);
+        else set.add(value);
+        redraw("curves")();
+      });
+    }
+  }
+  for (const input of all("[data-signal]")) {
+    input.addEventListener("input", () => {
+      signals[input.dataset.signal] = input.checked;
+      redraw("curves")();
+    });
+  }
+}
+
+/** Draws each chart shortly before it is seen, all before printing, and again where the width has changed. */
+function startCharts() {
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (!isIntersecting) continue;
+        observer.unobserve(target);
+        draw(target);
+      }
+    },
+    { rootMargin: "300px" },
+  );
+  for (const figure of all("[data-chart]")) observer.observe(figure);
+  addEventListener("beforeprint", () => all("[data-chart]").filter((figure) => !drawn.has(figure)).forEach(draw));
+  let later;
+  addEventListener("resize", () => {
+    clearTimeout(later);
+    const changed = () => [...drawn.keys()].filter((figure) => figure.clientWidth !== Number(figure.dataset.drawn));
+    later = setTimeout(() => changed().forEach(draw), 150);
+  });
+  addEventListener("scroll", () => (find("#tip").hidden = true), { passive: true });
+}
