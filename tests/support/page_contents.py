@@ -27,7 +27,7 @@ STRATEGIES = (
     *("prefix", "ia3", "bitfit", "norms", "prompt", "head"),
 )
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"> <!-- ${7*7} {{7*7}} &amp; \u2028"
-WORDS = "oil prices rose as the league of nations said its new chip will win a final match in court".split()
+TALK = "oil prices rose as the league of nations said its new chip will win a final match in court"
 
 
 def _score(value: float, noise: float = 0.006) -> Estimate:
@@ -131,8 +131,13 @@ def content(
     rng = np.random.default_rng(1)
     wrong = (answers != labels).sum(axis=1)  # [strategies, texts], in seeds
     opened = np.flatnonzero(wrong.sum(axis=0))
-    sentences = [" ".join(rng.choice(WORDS, rng.integers(20, 60))) + extra for _ in range(len(opened))]
+    sentences = [" ".join(rng.choice(TALK.split(), rng.integers(20, 60))) + extra for _ in range(len(opened))]
     by_class = {t: np.apply_along_axis(np.bincount, 1, answers[:, :, t], minlength=4).tolist() for t in opened}
+    answered = [dict(zip(names, by_class[t], strict=True)) for t in opened]
+    kept = {
+        int(t): Text(sentences[k], int(labels[t]), f"test.csv{extra}, row {t + 1}", answered[k])
+        for k, t in enumerate(opened)
+    }
     majority = wrong * 2 > seeds
     ranks = [1, 1, 1, 4, 4, 6, 6, 6, 9, 10, 11, 12, 13]
     entries = [
@@ -168,10 +173,7 @@ def content(
         curves=[curve for k, name in enumerate(names) for curve in _curves(name, seeds, epochs, accuracy[k])],
         differences=_differences([*names, "tfidf" + extra], [*accuracy, 0.889], seeds),
         confusions=[_confusion(name, labels, answers[k]) for k, name in enumerate(names)],
-        texts=None if not show else {
-            int(t): Text(sentences[k], int(labels[t]), f"test.csv{extra}, row {t + 1}", dict(zip(names, by_class[t])))
-            for k, t in enumerate(opened)
-        },
+        texts=kept if show else None,
         all_wrong=np.flatnonzero(majority.all(axis=0)).tolist(),
         disputed=np.flatnonzero(majority.any(axis=0) & ~majority.all(axis=0)).tolist(),
         calibration=[_calibration(name, accuracy[k]) for k, name in enumerate(names)],
@@ -183,7 +185,7 @@ def content(
         ],
         data_checks=[
             DataCheck("test texts that also stand in train, exactly", 12, texts, [f"row 7: {extra} oil prices"],
-                      dict(zip(names, accuracy))),
+                      dict(zip(names, accuracy, strict=True))),
             DataCheck("duplicated texts with different labels", 0, 120_000),
         ],
         settings={"train": {"epochs": epochs, "batch": 16}, "model": {"name": "gpt2" + extra}},

@@ -19,17 +19,8 @@ def tables(content: PageContent) -> dict[str, Table]:
         "entries": columns(_entries(content)),
         "curves": columns(row for curve in content.curves for row in _epochs(curve)),
         "pairs": columns(_pairs(content)),
-        "calibration": columns(
-            {"name": c.strategy, "confidence": b.confidence, "accuracy": b.accuracy, "count": b.count}
-            for c in content.calibration
-            for b in c.bins
-            if b.count
-        ),
-        "search": columns(
-            {"name": s.strategy, "factor": t.factor, "accuracy": t.accuracy, "chosen": t.factor == s.chosen}
-            for s in content.search
-            for t in s.trials
-        ),
+        "calibration": columns(_bins(content)),
+        "search": columns(_trials(content)),
         "classes": columns(_classes(content)),
     }
 
@@ -102,9 +93,30 @@ def _pairs(content: PageContent) -> Iterator[dict[str, Any]]:
         yield {"a": pair.a, "b": pair.b, "difference": 100 * found.value, **ends, "p": p_text(pair.p_holm)}
 
 
+def _bins(content: PageContent) -> Iterator[dict[str, Any]]:
+    for place, one in enumerate(content.calibration):
+        title = f"{one.strategy}  {percent(one.error.value)}"
+        for found in one.bins:
+            if found.count:
+                values = {"confidence": found.confidence, "accuracy": found.accuracy, "count": found.count}
+                yield {"name": one.strategy, "title": title, "place": place, **values}
+
+
+def _trials(content: PageContent) -> Iterator[dict[str, Any]]:
+    for place, one in enumerate(content.search):
+        for trial in one.trials:
+            values = {"factor": trial.factor, "accuracy": trial.accuracy, "chosen": trial.factor == one.chosen}
+            yield {"name": one.strategy, "title": one.strategy, "place": place, **values}
+
+
 def _classes(content: PageContent) -> Iterator[dict[str, Any]]:
+    drawn = weakest_classes(content)
     for one in class_scores(content):
-        row: dict[str, Any] = {"name": one.strategy, "label": content.classes[one.label]}
+        row: dict[str, Any] = {
+            "name": one.strategy,
+            "title": content.classes[one.label],
+            "place": drawn.index(one.label),
+        }
         for metric in CLASS_METRICS:
             score: Estimate = getattr(one, metric)
             row[metric] = score.value

@@ -14,6 +14,9 @@ METRICS = {"accuracy": "accuracy", "f1": "macro-F1", "loss": "loss"}
 CLASS_METRICS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 _PERCENT, _FAINT = ".1%", "var(--ink-3)"
+_FONT = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"  # widths are measured with it
+)
 _RING = {"stroke": "var(--surface)", "strokeWidth": 1}  # around markers, so that they stay apart where they overlap
 
 
@@ -56,26 +59,25 @@ def curves(scales: _Scales, metric: str) -> alt.LayerChart:
     hover = alt.selection_point("hover", fields=["name"], on="pointerover", clear="pointerout", nearest=True)
     fading = alt.condition(hover, alt.value(1.0), alt.value(0.2))
     x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
-    y = {"title": title, "scale": alt.Scale(zero=False), "axis": alt.Axis(format=form)}
+    y = {"title": title} if metric == "loss" else _percent_axis(title)
     dash = alt.Scale(domain=["validation", "training"], range=[[1, 0], [5, 4]])
-    runs = alt.Chart(alt.NamedData("curves")).encode(
-        x=x, color=scales.color, strokeDash=alt.StrokeDash("split:N", legend=None, scale=dash)
-    )
-    means = runs.transform_aggregate(
+    base = alt.Chart(alt.NamedData("curves")).encode(x=x, color=scales.color)
+    dashed = alt.StrokeDash("split:N", legend=None, scale=dash)
+    means = base.transform_aggregate(
         mean=f"mean({metric})", sd=f"stdev({metric})", seeds=f"valid({metric})", groupby=["name", "epoch", "split"]
     )
     band = (
         means.transform_filter("datum.split == 'validation' && datum.seeds > 1")
         .transform_calculate(low="datum.mean - datum.sd", high="datum.mean + datum.sd")
         .mark_area(opacity=alt.expr("each ? 0 : 0.13"))
-        .encode(y=alt.Y("low:Q", **y), y2="high:Q")
+        .encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), **y), y2="high:Q")
     )
-    seeds = runs.mark_line(strokeWidth=0.8, opacity=alt.expr("each ? 0.55 : 0")).encode(
-        y=alt.Y(f"{metric}:Q"), detail="seed:N"
+    seeds = base.mark_line(strokeWidth=0.8, opacity=alt.expr("each ? 0.55 : 0")).encode(
+        y=alt.Y(f"{metric}:Q"), detail="seed:N", strokeDash=dashed
     )
-    lines = means.mark_line(strokeWidth=2).encode(y="mean:Q", opacity=fading)
+    lines = means.mark_line(strokeWidth=2).encode(y="mean:Q", opacity=fading, strokeDash=dashed)
     points = (
-        means.mark_point(filled=True, strokeDash=[1, 0], **_RING)
+        means.mark_point(filled=True, **_RING)
         .encode(y="mean:Q", shape=scales.shape, opacity=fading, tooltip=[
             alt.Tooltip("name:N", title="strategy"),
             alt.Tooltip("split:N"),
@@ -94,12 +96,12 @@ def pareto(scales: _Scales, cost: str) -> alt.LayerChart:
     """Accuracy with its interval against a cost, and the front as a stepped line."""
     x = alt.X(f"{cost}:Q", title=f"{FRONT_COSTS[cost]} (logarithmic)", scale=alt.Scale(type="log"),
               axis=alt.Axis(format="~s", grid=False, tickCount=6))  # fmt: skip
-    y = alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(format=_PERCENT))
+    y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), **_percent_axis("accuracy"))
     base = alt.Chart(alt.NamedData("entries")).transform_filter(f"datum.{cost} > 0").encode(x=x, y=y)
     on_front = base.transform_filter(f"datum.front_{cost}")
     line = on_front.mark_line(interpolate="step-after", color=_FAINT, strokeDash=[4, 3], strokeWidth=1.5)
     whiskers = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
-        y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=scales.color
+        y=alt.Y("low:Q", **_percent_axis("accuracy")), y2="high:Q", color=scales.color
     )
     points = base.mark_point(filled=True, size=130, opacity=1, **_RING).encode(
         color=scales.color, shape=scales.shape, tooltip=[
@@ -119,9 +121,11 @@ def forest(scales: _Scales) -> alt.LayerChart:
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=False, labelLimit=150, ticks=False, domain=False))
     base = alt.Chart(alt.NamedData("differences")).encode(y=y)
     zero = alt.Chart(alt.NamedData("zero")).mark_rule(color=_FAINT, strokeDash=[4, 3]).encode(x="zero:Q")
-    axis = alt.Axis(format="+.1f")
+    axis = alt.Axis(format="+~r", tickCount=8)
     whiskers = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", title="points of accuracy", axis=axis), x2="high:Q", color=scales.color
+        x=alt.X("low:Q", title="points of accuracy", axis=axis, scale=alt.Scale(padding=14)),
+        x2="high:Q",
+        color=scales.color,
     )
     points = base.mark_point(filled=True, size=110, opacity=1, **_RING).encode(
         x=alt.X("difference:Q"), color=scales.color, shape=scales.shape, tooltip=[
@@ -132,16 +136,18 @@ def forest(scales: _Scales) -> alt.LayerChart:
             alt.Tooltip("p:N", title="p (Holm)"),
         ],
     )  # fmt: skip
-    return alt.layer(zero, whiskers, points).properties(width="container", height=alt.Step(26))
+    return alt.layer(zero, whiskers, points).properties(
+        width="container", height=alt.Step(26), autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+    )
 
 
 def calibration(scales: _Scales) -> alt.FacetChart:
     """Share of right answers against confidence, a small chart for each strategy; the diagonal is perfect."""
     share = alt.Scale(domain=[0, 1])
-    axis = alt.Axis(format="%", values=[0, 0.5, 1])
-    base = alt.Chart().encode(x=alt.X("confidence:Q", scale=share, axis=axis, title="confidence"))
+    ticks = [0, 0.5, 1]
+    base = alt.Chart().encode(x=alt.X("confidence:Q", scale=share, **_percent_axis("confidence", values=ticks)))
     diagonal = base.mark_line(color=_FAINT, strokeDash=[4, 3], strokeWidth=1).encode(
-        y=alt.Y("confidence:Q", scale=share, axis=axis, title="right")
+        y=alt.Y("confidence:Q", scale=share, **_percent_axis("right", values=ticks))
     )
     right = base.encode(y=alt.Y("accuracy:Q"), color=scales.color)
     points = right.mark_point(filled=True, opacity=1).encode(
@@ -152,14 +158,14 @@ def calibration(scales: _Scales) -> alt.FacetChart:
             alt.Tooltip("count:Q", title="answers", format=","),
         ],
     )  # fmt: skip
-    return _small(alt.layer(diagonal, right.mark_line(strokeWidth=1.5), points), "calibration", "name", square=True)
+    return _small(alt.layer(diagonal, right.mark_line(strokeWidth=1.5), points), "calibration", square=True)
 
 
 def search(scales: _Scales) -> alt.FacetChart:
     """Validation accuracy of the trials by factor of the rates, a small chart for each strategy."""
-    x = alt.X("factor:Q", scale=alt.Scale(type="log"), title="factor of the rates", axis=alt.Axis(format="~g", grid=False,
-                                                                                                   tickCount=3))  # fmt: skip
-    y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="validation", axis=alt.Axis(format=".0%", tickCount=4))
+    axis = alt.Axis(format="~g", grid=False, tickCount=3)
+    x = alt.X("factor:Q", scale=alt.Scale(type="log"), title="factor of the rates", axis=axis)
+    y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), **_percent_axis("validation", tickCount=4))
     base = alt.Chart().encode(x=x, y=y, color=scales.color)
     points = base.mark_point(opacity=1, strokeWidth=1.5).encode(
         shape=scales.shape,
@@ -172,39 +178,48 @@ def search(scales: _Scales) -> alt.FacetChart:
             alt.Tooltip("chosen:N"),
         ],
     )
-    return _small(alt.layer(base.mark_line(strokeWidth=1.5), points), "search", "name")
+    return _small(alt.layer(base.mark_line(strokeWidth=1.5), points), "search")
 
 
 def classes(scales: _Scales, metric: str) -> alt.FacetChart:
     """A score of every strategy with its interval, a small chart for each class."""
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=False, labelLimit=110, ticks=False, domain=False))
-    axis = alt.Axis(format=".0%", tickCount=4)
     base = alt.Chart().encode(y=y, color=scales.color)
-    whiskers = base.mark_rule(strokeWidth=1.5).encode(
-        x=alt.X(f"{metric}_low:Q", scale=alt.Scale(zero=False), axis=axis, title=CLASS_METRICS[metric]), x2=f"{metric}_high:Q"
-    )
+    percent = _percent_axis(CLASS_METRICS[metric], tickCount=4)
+    x = alt.X(f"{metric}_low:Q", scale=alt.Scale(zero=False), **percent)
+    whiskers = base.mark_rule(strokeWidth=1.5).encode(x=x, x2=f"{metric}_high:Q")
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X(f"{metric}:Q"), shape=scales.shape, tooltip=[
             alt.Tooltip("name:N", title="strategy"),
-            alt.Tooltip("label:N", title="class"),
+            alt.Tooltip("title:N", title="class"),
             alt.Tooltip(f"{metric}:Q", title=CLASS_METRICS[metric], format=_PERCENT),
             alt.Tooltip(f"{metric}_interval:N", title="95 % interval"),
         ],
     )  # fmt: skip
-    return _small(alt.layer(whiskers, points).properties(height=alt.Step(20)), "classes", "label", wide=True)
+    return _small(alt.layer(whiskers, points).properties(height=alt.Step(20)), "classes", wide=True)
 
 
-def _small(layers: alt.LayerChart, data: str, by: str, square: bool = False, wide: bool = False) -> alt.FacetChart:
-    """One small chart for each value of a field; the page fills in their number in a row, and their width."""
-    header = alt.Header(title=None, labelFontWeight="bold", labelColor="var(--ink)", labelLimit=180)
-    facet = alt.Facet(f"{by}:N", sort=None, header=header)
+def _percent_axis(title: str, **more: Any) -> dict[str, Any]:
+    """Title and axis of shares, in percent; the unit stands in the title."""
+    axis = alt.Axis(labelExpr="format(100 * datum.value, '.4~r')", **more)
+    return {"title": f"{title}, %", "axis": axis}
+
+
+def _small(layers: alt.LayerChart, data: str, square: bool = False, wide: bool = False) -> alt.FacetChart:
+    """One small chart for each `title` in the data, ordered by `place`.
+
+    The page fills in how many stand in a row, and how wide they are. (A list of titles as the order would become part
+    of an expression; data must not.)
+    """
+    header = alt.Header(title=None, labelFontSize=13, labelFontWeight=600, labelColor="var(--ink)", labelLimit=200)
+    facet = alt.Facet("title:N", sort=alt.EncodingSortField("place", op="min"), header=header)
     usermeta = {"small": {"width": 260 if wide else 170, "square": square}}
     return layers.facet(facet=facet, data=alt.NamedData(data), columns=1, usermeta=usermeta)
 
 
 _CONFIG: dict[str, Any] = {
     "background": "transparent",
-    "font": "inherit",
+    "font": _FONT,
     "view": {"stroke": None},
     "axis": {
         "labelColor": "var(--ink-2)",

@@ -7,7 +7,7 @@ from math import cos, pi, sin
 from flax_agnews.report.colors import styles
 from flax_agnews.report.html.content import Entry
 
-_REFERENCE = "M-1,-.25H1V.25H-1Z"  # a dash: references have a grey one
+_REFERENCES = ("M-.9,-.9H.9L-.9,.9H.9Z", "M-1,-.4H1V.4H-1Z", "M-.4,-1H.4V1H-.4Z")  # hourglass and bars, in grey
 
 
 def _polygon(corners: int, turned: float = 0.0, inner: float = 1.0) -> str:
@@ -74,7 +74,11 @@ def looks(entries: Sequence[Entry]) -> dict[str, Look]:
         name: Look(f"entry-{k}", style.color, style.dark, _PATHS[style.marker])
         for k, (name, style) in enumerate(styles(names).items())
     }
-    grey = {e.name: Look("reference", "#6b6f76", "#a3a8b0", _REFERENCE) for e in entries if e.kind == "reference"}
+    references = [entry.name for entry in entries if entry.kind == "reference"]
+    grey = {
+        name: Look("reference", "#6b6f76", "#a3a8b0", _REFERENCES[k % len(_REFERENCES)])
+        for k, name in enumerate(references)
+    }
     return found | grey
 
 

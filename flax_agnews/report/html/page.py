@@ -40,16 +40,20 @@ def html_page(content: PageContent) -> str:
     style = (_ASSETS / "page.css").read_text("utf-8")
     room = MOST_BYTES - _FOR_TABLES - sum(len(part.encode()) for part in (data, style, *scripts))
     opened = opened_texts(content, max(room, 0))
-    return _environment().get_template("page.html").render(
-        content=content,
-        looks=found,
-        css=css_variables(found.values()),
-        style=Markup(style),
-        policy=_policy(scripts),
-        data=Markup(data),
-        opened=opened,
-        scripts=[Markup(script) for script in scripts],
-        **_parts(content, found, opened),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            content=content,
+            looks=found,
+            css=css_variables(found.values()),
+            style=Markup(style),
+            policy=_policy(scripts),
+            data=Markup(data),
+            opened=opened,
+            scripts=[Markup(script) for script in scripts],
+            **_parts(content, found, opened),
+        )
     )
 
 

@@ -43,13 +43,17 @@ function specificationOf(figure) {
   const choice = find(`input[name="${name}"]:checked`);
   const spec = structuredClone(data.specifications[choice ? `${name}-${choice.value}` : name]);
   spec.datasets = datasets[name]();
+  // On a phone, names beside points would lie on each other.
+  if (name === "pareto" && figure.clientWidth < 560) spec.layer = spec.layer.filter((layer) => layer.mark.type !== "text");
   const small = spec.usermeta?.small;
   if (small) {
-    const aside = name === "classes" ? 110 : 52; // for the labels at the left of each
-    const width = figure.clientWidth - 16;
-    spec.columns = Math.max(1, Math.floor(width / (small.width + aside)));
-    spec.spec.width = Math.floor(width / spec.columns - aside);
-    if (small.square) spec.spec.height = Math.min(spec.spec.width, 200);
+    const [labels, gap] = [name === "classes" ? 110 : 56, 18];
+    const room = figure.clientWidth - labels;
+    const least = room < 420 && name !== "classes" ? 110 : small.width; // two in a row on a phone
+    const count = new Set(spec.datasets[name].map((row) => row.title)).size;
+    spec.columns = Math.max(1, Math.min(Math.floor(room / (least + gap)), count));
+    spec.spec.width = Math.min(Math.floor(room / spec.columns) - gap, 460);
+    if (small.square) spec.spec.height = spec.spec.width = Math.min(spec.spec.width, 260);
     else if (name === "search") spec.spec.height = 110;
   }
   return spec;
