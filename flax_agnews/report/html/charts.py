@@ -112,7 +112,7 @@ def pareto(scales: _Scales, cost: str) -> alt.LayerChart:
             alt.Tooltip(f"front_{cost}:N", title="on the front"),
         ],
     )  # fmt: skip
-    names = on_front.mark_text(align="left", dx=9, dy=-9, color="var(--ink)").encode(text="name:N")
+    names = on_front.mark_text(align="left", dx=9, dy=-9, limit=150, color="var(--ink)").encode(text="name:N")
     return alt.layer(line, whiskers, points, names).properties(width="container", height=340)
 
 
@@ -121,7 +121,7 @@ def forest(scales: _Scales) -> alt.LayerChart:
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=False, labelLimit=150, ticks=False, domain=False))
     base = alt.Chart(alt.NamedData("differences")).encode(y=y)
     zero = alt.Chart(alt.NamedData("zero")).mark_rule(color=_FAINT, strokeDash=[4, 3]).encode(x="zero:Q")
-    axis = alt.Axis(format="+~r", tickCount=8)
+    axis = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~r')", tickCount=8)
     whiskers = base.mark_rule(strokeWidth=2).encode(
         x=alt.X("low:Q", title="points of accuracy", axis=axis, scale=alt.Scale(padding=14)),
         x2="high:Q",
@@ -136,9 +136,8 @@ def forest(scales: _Scales) -> alt.LayerChart:
             alt.Tooltip("p:N", title="p (Holm)"),
         ],
     )  # fmt: skip
-    return alt.layer(zero, whiskers, points).properties(
-        width="container", height=alt.Step(26), autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
-    )
+    # The page sets the height by the number of rows: Vega-Lite warns of rows of a fixed height in a container's width.
+    return alt.layer(zero, whiskers, points).properties(width="container", usermeta={"row": 26})
 
 
 def calibration(scales: _Scales) -> alt.FacetChart:

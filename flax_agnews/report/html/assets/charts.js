@@ -45,6 +45,7 @@ function specificationOf(figure) {
   spec.datasets = datasets[name]();
   // On a phone, names beside points would lie on each other.
   if (name === "pareto" && figure.clientWidth < 560) spec.layer = spec.layer.filter((layer) => layer.mark.type !== "text");
+  if (spec.usermeta?.row) spec.height = spec.usermeta.row * Math.max(spec.datasets.differences.length, 1);
   const small = spec.usermeta?.small;
   if (small) {
     const [labels, gap] = [name === "classes" ? 110 : 56, 18];

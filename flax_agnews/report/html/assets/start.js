@@ -6,5 +6,5 @@ startChips();
 startChoices();
 startTexts();
 startCharts();
-// Read by tests: after the first frame with all that is in view.
-requestAnimationFrame(() => setTimeout(() => (document.documentElement.dataset.rendered = "true")));
+// Milliseconds until the first frame with all that was in view was painted.
+requestAnimationFrame(() => setTimeout(() => (document.documentElement.dataset.rendered = Math.ceil(performance.now()))));
