@@ -65,7 +65,10 @@ function showTip(_, event, item, value) {
   const tip = find("#tip");
   tip.hidden = !value;
   if (!value) return;
-  const pairs = Object.entries(value).filter(([, text]) => text !== "" && text !== null);
+  // Where the nearest marker is pointed at, Vega-Lite 6.4 looks for texts one level too high and finds "undefined".
+  const row = { strategy: item.datum.datum?.name, ...item.datum.datum };
+  const known = Object.entries(value).map(([key, text]) => [key, text === "undefined" ? row[key] : text]);
+  const pairs = known.filter(([, text]) => text !== "" && text !== null);
   tip.replaceChildren(
     element("dl", {}, ...pairs.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, String(text))])),
   );
@@ -79,6 +82,8 @@ function showTip(_, event, item, value) {
 async function draw(figure) {
   const turn = (figure.turn ?? 0) + 1;
   figure.turn = turn;
+  const spec = specificationOf(figure);
+  if (!Object.values(spec.datasets)[0].length) return drawNothing(figure);
   const plot = element("div");
   const options = {
     mode: "vega-lite",
@@ -92,7 +97,7 @@ async function draw(figure) {
   frame.append(plot); // widths are measured in place
   plot.style.position = "absolute";
   plot.style.width = "100%";
-  const { view } = await vegaEmbed(plot, specificationOf(figure), options);
+  const { view } = await vegaEmbed(plot, spec, options);
   if (figure.turn !== turn) {
     view.finalize();
     plot.remove();
@@ -102,6 +107,13 @@ async function draw(figure) {
   frame.replaceChildren(plot);
   plot.style.position = "";
   drawn.set(figure, view);
+  figure.dataset.drawn = figure.clientWidth;
+}
+
+function drawNothing(figure) {
+  drawn.get(figure)?.finalize();
+  drawn.set(figure, { finalize() {} });
+  find(".plot", figure).replaceChildren(element("p", {}, "Nothing is switched on."));
   figure.dataset.drawn = figure.clientWidth;
 }
 
