@@ -174,6 +174,7 @@ def content(
         differences=_differences([*names, "tfidf" + extra], [*accuracy, 0.889], seeds),
         confusions=[_confusion(name, labels, answers[k]) for k, name in enumerate(names)],
         texts=kept if show else None,
+        texts_note="" if show else "The texts were left out.",
         all_wrong=np.flatnonzero(majority.all(axis=0)).tolist(),
         disputed=np.flatnonzero(majority.any(axis=0) & ~majority.all(axis=0)).tolist(),
         calibration=[_calibration(name, accuracy[k]) for k, name in enumerate(names)],

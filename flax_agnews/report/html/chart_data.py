@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flax_agnews.report.html.charts import CLASS_METRICS
+from flax_agnews.report.html.charts import CLASS_METRICS, METRICS
 from flax_agnews.report.html.content import ClassScores, Curve, Estimate, PageContent
 from flax_agnews.report.html.leaderboard import COST_COLUMNS, FRONT_COSTS, fronts, interval_text, percent
 
@@ -32,6 +32,12 @@ def columns(rows: Iterator[dict[str, Any]]) -> Table:
         for key, value in row.items():
             found.setdefault(key, []).append(float(f"{value:.5g}") if isinstance(value, float) else value)
     return found
+
+
+def known_metrics(curves: Sequence[Curve]) -> dict[str, str]:
+    """Those of `METRICS` that some run has."""
+    known = {score for curve in curves for row in _epochs(curve) for score in METRICS if row[score] is not None}
+    return {score: title for score, title in METRICS.items() if score in known}
 
 
 def weakest_classes(content: PageContent) -> list[int]:

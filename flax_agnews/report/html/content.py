@@ -199,7 +199,7 @@ class DataCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class PageContent:
-    """All that the page shows; empty parts leave their section out.
+    """All that the page shows; empty parts leave their section out. All names are names of entries.
 
     Attributes:
         title: heading of the page, "13 strategies on AG News".
@@ -211,7 +211,8 @@ class PageContent:
         entries: rows of the leaderboard, in its order.
         curves, differences, confusions, calibration, search, class_scores, data_checks: see there.
         texts: number of a test text -> the text. Those which are asked for by confusions, `all_wrong` and `disputed`
-            are kept, most wrong answers first, as far as the page's size allows. None where texts are not to be shown.
+            are kept, most wrong answers first, as far as the page's size allows. None where none can be opened.
+        texts_note: why no texts can be opened; empty where they can.
         all_wrong: numbers of the test texts that all strategies get wrong.
         disputed: numbers of those on which strategies disagree, the most disputed first.
         settings, environment: nested settings, and versions and machine.
@@ -230,6 +231,7 @@ class PageContent:
     differences: Sequence[Difference] = ()
     confusions: Sequence[Confusion] = ()
     texts: Mapping[int, Text] | None = None
+    texts_note: str = ""
     all_wrong: Sequence[int] = ()
     disputed: Sequence[int] = ()
     calibration: Sequence[Calibration] = ()

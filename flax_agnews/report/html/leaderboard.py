@@ -112,6 +112,11 @@ def fronts(entries: Sequence[Entry]) -> dict[str, set[str]]:
     }
 
 
+def known_front_costs(entries: Sequence[Entry]) -> dict[str, str]:
+    """Those of `FRONT_COSTS` that some entry has; zero has no place on a logarithmic axis."""
+    return {cost: title for cost, title in FRONT_COSTS.items() if any(getattr(e.costs, cost) for e in entries)}
+
+
 def rows(entries: Sequence[Entry], looks: Mapping[str, Look]) -> list[Row]:
     """The leaderboard's rows, in the order of the entries."""
     on = fronts(entries)

@@ -63,8 +63,8 @@ def _parts(content: PageContent, found: dict[str, Look], opened: OpenedTexts) ->
     return {
         "rows": leaderboard.rows(content.entries, found),
         "cost_columns": leaderboard.COST_COLUMNS,
-        "front_costs": leaderboard.FRONT_COSTS,
-        "metrics": charts.METRICS,
+        "front_costs": leaderboard.known_front_costs(content.entries),
+        "metrics": chart_data.known_metrics(content.curves),
         "class_metrics": charts.CLASS_METRICS,
         "class_scores": chart_data.class_scores(content),
         "many_classes": len(content.classes) > most,

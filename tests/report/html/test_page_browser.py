@@ -147,7 +147,7 @@ def test_curves_are_the_means_of_what_is_switched_on(page: Page) -> None:
     assert markers(figure).count() == 13 * 6
     section = page.locator("#curves")
     section.get_by_role("button", name="none").click()
-    expect(figure).to_have_text("Nothing is switched on.")
+    expect(figure).to_have_text("Nothing to show.")
     section.get_by_role("button", name="full", exact=True).click()
     expect(markers(figure)).to_have_count(6)
     section.locator('[data-seed="42"]').uncheck()

@@ -82,6 +82,8 @@ function showTip(_, event, item, value) {
 async function draw(figure) {
   const turn = (figure.turn ?? 0) + 1;
   figure.turn = turn;
+  delete figure.dataset.drawn;
+  find("#tip").hidden = true;
   const spec = specificationOf(figure);
   if (!Object.values(spec.datasets)[0].length) return drawNothing(figure);
   const plot = element("div");
@@ -113,7 +115,7 @@ async function draw(figure) {
 function drawNothing(figure) {
   drawn.get(figure)?.finalize();
   drawn.set(figure, { finalize() {} });
-  find(".plot", figure).replaceChildren(element("p", {}, "Nothing is switched on."));
+  find(".plot", figure).replaceChildren(element("p", {}, "Nothing to show."));
   figure.dataset.drawn = figure.clientWidth;
 }
 
@@ -123,7 +125,7 @@ function withSignals(spec) {
   return spec;
 }
 
-const drawAgain = () => [...drawn.keys()].forEach(draw);
+const drawAgain = () => all("[data-chart]").filter((figure) => figure.turn).forEach(draw);
 
 /** The buttons of strategies stand above several charts and act together. */
 function startChips() {
@@ -179,13 +181,13 @@ function startCharts() {
       for (const { target, isIntersecting } of entries) {
         if (!isIntersecting) continue;
         observer.unobserve(target);
-        draw(target);
+        if (!target.turn) draw(target);
       }
     },
     { rootMargin: "300px" },
   );
   for (const figure of all("[data-chart]")) observer.observe(figure);
-  addEventListener("beforeprint", () => all("[data-chart]").filter((figure) => !drawn.has(figure)).forEach(draw));
+  addEventListener("beforeprint", () => all("[data-chart]").filter((figure) => !figure.turn).forEach(draw));
   let later;
   addEventListener("resize", () => {
     clearTimeout(later);
