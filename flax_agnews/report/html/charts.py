@@ -14,10 +14,10 @@ METRICS = {"accuracy": "accuracy", "f1": "macro-F1", "loss": "loss"}
 CLASS_METRICS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 _PERCENT, _FAINT = ".1%", "var(--ink-3)"
-_FONT = (
-    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"  # widths are measured with it
-)
-_RING = {"stroke": "var(--surface)", "strokeWidth": 1}  # around markers, so that they stay apart where they overlap
+# The page's font: the widths of labels are measured with it.
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# A ring around markers, so that they stay apart where they overlap.
+_RING: dict[str, Any] = {"stroke": "var(--surface)", "strokeWidth": 1}
 
 
 def specifications(looks: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
@@ -49,7 +49,7 @@ class _Scales:
         self.shape = alt.Shape("name:N", scale=shapes, legend=None)
 
 
-def curves(scales: _Scales, metric: str) -> alt.LayerChart:
+def curves(scales: _Scales, metric: str) -> alt.TopLevelMixin:
     """Mean over the seeds by epoch, validation (solid, with a band of ± one sd) and training (dashed).
 
     The parameter `each` draws every seed's line instead of the band.
@@ -92,7 +92,7 @@ def curves(scales: _Scales, metric: str) -> alt.LayerChart:
     return alt.layer(band, seeds, lines, points).add_params(each).properties(width="container", height=360)
 
 
-def pareto(scales: _Scales, cost: str) -> alt.LayerChart:
+def pareto(scales: _Scales, cost: str) -> alt.TopLevelMixin:
     """Accuracy with its interval against a cost, and the front as a stepped line."""
     x = alt.X(f"{cost}:Q", title=f"{FRONT_COSTS[cost]} (logarithmic)", scale=alt.Scale(type="log"),
               axis=alt.Axis(format="~s", grid=False, tickCount=6))  # fmt: skip
@@ -116,7 +116,7 @@ def pareto(scales: _Scales, cost: str) -> alt.LayerChart:
     return alt.layer(line, whiskers, points, names).properties(width="container", height=340)
 
 
-def forest(scales: _Scales) -> alt.LayerChart:
+def forest(scales: _Scales) -> alt.TopLevelMixin:
     """Differences from one entry, with intervals; the zero line means no difference."""
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=False, labelLimit=150, ticks=False, domain=False))
     base = alt.Chart(alt.NamedData("differences")).encode(y=y)
@@ -140,7 +140,7 @@ def forest(scales: _Scales) -> alt.LayerChart:
     return alt.layer(zero, whiskers, points).properties(width="container", usermeta={"row": 26})
 
 
-def calibration(scales: _Scales) -> alt.FacetChart:
+def calibration(scales: _Scales) -> alt.TopLevelMixin:
     """Share of right answers against confidence, a small chart for each strategy; the diagonal is perfect."""
     share = alt.Scale(domain=[0, 1])
     ticks = [0, 0.5, 1]
@@ -160,7 +160,7 @@ def calibration(scales: _Scales) -> alt.FacetChart:
     return _small(alt.layer(diagonal, right.mark_line(strokeWidth=1.5), points), "calibration", square=True)
 
 
-def search(scales: _Scales) -> alt.FacetChart:
+def search(scales: _Scales) -> alt.TopLevelMixin:
     """Validation accuracy of the trials by factor of the rates, a small chart for each strategy."""
     axis = alt.Axis(format="~g", grid=False, tickCount=3)
     x = alt.X("factor:Q", scale=alt.Scale(type="log"), title="factor of the rates", axis=axis)
@@ -180,7 +180,7 @@ def search(scales: _Scales) -> alt.FacetChart:
     return _small(alt.layer(base.mark_line(strokeWidth=1.5), points), "search")
 
 
-def classes(scales: _Scales, metric: str) -> alt.FacetChart:
+def classes(scales: _Scales, metric: str) -> alt.TopLevelMixin:
     """A score of every strategy with its interval, a small chart for each class."""
     y = alt.Y("name:N", sort=None, title=None, axis=alt.Axis(grid=False, labelLimit=110, ticks=False, domain=False))
     base = alt.Chart().encode(y=y, color=scales.color)
@@ -204,7 +204,7 @@ def _percent_axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": f"{title}, %", "axis": axis}
 
 
-def _small(layers: alt.LayerChart, data: str, square: bool = False, wide: bool = False) -> alt.FacetChart:
+def _small(layers: Any, data: str, square: bool = False, wide: bool = False) -> alt.TopLevelMixin:
     """One small chart for each `title` in the data, ordered by `place`.
 
     The page fills in how many stand in a row, and how wide they are. (A list of titles as the order would become part

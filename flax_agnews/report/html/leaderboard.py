@@ -139,7 +139,11 @@ def _scores(entry: Entry) -> list[Cell]:
     def loss(value: float) -> str:
         return f"{value:.3f}"
 
-    shown = [(entry.accuracy, percent), (entry.f1, percent), (entry.loss, loss)]
+    shown: list[tuple[Estimate | None, Callable[[float], str]]] = [
+        (entry.accuracy, percent),
+        (entry.f1, percent),
+        (entry.loss, loss),
+    ]
     return [
         Cell(NOT_KNOWN, None) if score is None else Cell(text(score.value), score.value, interval_text(score, text))
         for score, text in shown

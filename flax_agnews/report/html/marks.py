@@ -82,10 +82,7 @@ def looks(entries: Sequence[Entry]) -> dict[str, Look]:
     return found | grey
 
 
-def css_variables(found: Iterable[Look]) -> dict[str, str]:
-    """The CSS of all colours, for `light` and `dark`."""
-    every = {look.variable: look for look in found}.values()
-    return {
-        "light": "".join(f"--{look.variable}:{look.light};" for look in every),
-        "dark": "".join(f"--{look.variable}:{look.dark};" for look in every),
-    }
+def css_variables(found: Iterable[Look]) -> str:
+    """The CSS of all colours, each for light and for dark."""
+    every = {look.variable: look for look in found}
+    return "".join(f"--{name}:light-dark({look.light},{look.dark});" for name, look in every.items())

@@ -46,7 +46,7 @@ def html_page(content: PageContent) -> str:
         .render(
             content=content,
             looks=found,
-            css=css_variables(found.values()),
+            colors=Markup(css_variables(found.values())),
             style=Markup(style),
             policy=_policy(scripts),
             data=Markup(data),

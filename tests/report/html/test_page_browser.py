@@ -254,6 +254,9 @@ def test_print_is_light_and_has_every_chart(chromium: Browser, files: dict[str, 
         found.page.emulate_media(media="print", color_scheme="dark")
         expect(found.page.locator("body")).to_have_css("background-color", LIGHT)
         expect(found.page.locator("#theme")).to_be_hidden()
+        a4 = 703  # pixels between margins of 12 mm
+        found.page.set_viewport_size({"width": a4, "height": 1000})
+        assert found.page.evaluate("document.documentElement.scrollWidth") == a4
 
 
 def test_without_scripts_the_tables_are_there(chromium: Browser, files: dict[str, Path]) -> None:
