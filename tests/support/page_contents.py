@@ -162,7 +162,7 @@ def content(
         title=f"{strategies} strategies on AG News{extra}",
         facts=[f"{texts:,} test texts", "gpt2, 12 x 768, 124 M parameters", f"{seeds} seeds" + extra],
         sentences=(
-            f"{names[0]}, {names[1]} and {names[2]} can't be told apart: {100 * accuracy[0]:.1f} % (95 % interval "
+            f"{' and '.join(names[:3])} can't be told apart: {100 * accuracy[0]:.1f} % (95 % interval "
             f"{100 * accuracy[0] - 0.6:.1f} to {100 * accuracy[0] + 0.6:.1f} %) of the test texts are right.",
             "The cheapest of them trains 0.2 % of the numbers, and beats TF-IDF by 5.1 points (4.2 to 6.0).",
         ),

@@ -10,6 +10,9 @@ from flax_agnews.report.html.leaderboard import COST_COLUMNS, FRONT_COSTS, front
 MOST_CLASSES = 12
 """Of more classes, only those with the lowest scores are drawn, and confusion matrices become lists."""
 
+MOST_EPOCHS = 30
+"""Of longer runs, so many epochs are drawn, evenly spread from the first to the last."""
+
 Table = dict[str, list[Any]]
 
 
@@ -17,7 +20,7 @@ def tables(content: PageContent) -> dict[str, Table]:
     """Name of a data set in the charts -> its columns."""
     return {
         "entries": columns(_entries(content)),
-        "curves": columns(row for curve in content.curves for row in _epochs(curve)),
+        "curves": columns(_curves(content.curves)),
         "pairs": columns(_pairs(content)),
         "calibration": columns(_bins(content)),
         "search": columns(_trials(content)),
@@ -36,7 +39,7 @@ def columns(rows: Iterator[dict[str, Any]]) -> Table:
 
 def known_metrics(curves: Sequence[Curve]) -> dict[str, str]:
     """Those of `METRICS` that some run has."""
-    known = {score for curve in curves for row in _epochs(curve) for score in METRICS if row[score] is not None}
+    known = {score for row in _curves(curves) for score in METRICS if row[score] is not None}
     return {score: title for score, title in METRICS.items() if score in known}
 
 
@@ -76,19 +79,43 @@ def _entries(content: PageContent) -> Iterator[dict[str, Any]]:
         }
 
 
-def _epochs(curve: Curve) -> Iterator[dict[str, Any]]:
-    parts: dict[str, dict[str, Sequence[float | None]]] = {
-        "validation": {
-            "accuracy": curve.validation_accuracy,
-            "f1": curve.validation_f1,
-            "loss": curve.validation_loss,
-        },
-        "training": {"accuracy": curve.train_accuracy, "f1": curve.train_f1, "loss": curve.train_loss},
-    }
-    for split, scores in parts.items():
-        for k in range(max(map(len, scores.values()))):
-            values = {score: known[k] if k < len(known) else None for score, known in scores.items()}
-            yield {"name": curve.strategy, "seed": curve.seed, "epoch": k + 1, "split": split, **values}
+def drawn_epochs(longest: int) -> set[int]:
+    """The epochs that are drawn of runs of so many: all, or `MOST_EPOCHS` of them."""
+    count = min(longest, MOST_EPOCHS)
+    return {1 + round(k * (longest - 1) / max(count - 1, 1)) for k in range(count)}
+
+
+def epochs(curve: Curve) -> int:
+    """Number of epochs of a run."""
+    return max(map(len, (curve.validation_accuracy, curve.validation_loss, curve.train_accuracy, curve.train_loss)))
+
+
+def _curves(curves: Sequence[Curve]) -> Iterator[dict[str, Any]]:
+    """A row for each run, split and drawn epoch; runs that ended early go on with their last value."""
+    longest: dict[str, int] = {}
+    for curve in curves:
+        longest[curve.strategy] = max(longest.get(curve.strategy, 0), epochs(curve))
+    drawn = drawn_epochs(max(longest.values(), default=0)) | set(longest.values())
+    for curve in curves:
+        parts: dict[str, dict[str, Sequence[float | None]]] = {
+            "validation": {
+                "accuracy": curve.validation_accuracy,
+                "f1": curve.validation_f1,
+                "loss": curve.validation_loss,
+            },
+            "training": {"accuracy": curve.train_accuracy, "f1": curve.train_f1, "loss": curve.train_loss},
+        }
+        for split, scores in parts.items():
+            for epoch in sorted(drawn):
+                if epoch <= longest[curve.strategy] and any(scores.values()):
+                    values = {
+                        score: known[min(epoch, len(known)) - 1] if known else None for score, known in scores.items()
+                    }
+                    yield {"name": curve.strategy, "seed": curve.seed, "epoch": epoch, "split": split, **values}
+
+
+def _at(known: Sequence[float | None], epoch: int) -> float | None:
+    return known[min(epoch, len(known)) - 1] if known else None
 
 
 def _pairs(content: PageContent) -> Iterator[dict[str, Any]]:

@@ -67,8 +67,9 @@ def curves(scales: _Scales, metric: str) -> alt.TopLevelMixin:
         mean=f"mean({metric})", sd=f"stdev({metric})", seeds=f"valid({metric})", groupby=["name", "epoch", "split"]
     )
     band = (
-        means.transform_filter("datum.split == 'validation' && datum.seeds > 1")
-        .transform_calculate(low="datum.mean - datum.sd", high="datum.mean + datum.sd")
+        means.transform_filter("datum.split == 'validation'")
+        .transform_calculate(width="datum.seeds > 1 ? datum.sd : 0")
+        .transform_calculate(low="datum.mean - datum.width", high="datum.mean + datum.width")
         .mark_area(opacity=alt.expr("each ? 0 : 0.13"))
         .encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), **y), y2="high:Q")
     )
@@ -93,11 +94,11 @@ def curves(scales: _Scales, metric: str) -> alt.TopLevelMixin:
 
 
 def pareto(scales: _Scales, cost: str) -> alt.TopLevelMixin:
-    """Accuracy with its interval against a cost, and the front as a stepped line."""
+    """Accuracy with its interval against a cost above zero, and the front as a stepped line."""
     x = alt.X(f"{cost}:Q", title=f"{FRONT_COSTS[cost]} (logarithmic)", scale=alt.Scale(type="log"),
               axis=alt.Axis(format="~s", grid=False, tickCount=6))  # fmt: skip
     y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), **_percent_axis("accuracy"))
-    base = alt.Chart(alt.NamedData("entries")).transform_filter(f"datum.{cost} > 0").encode(x=x, y=y)
+    base = alt.Chart(alt.NamedData("entries")).encode(x=x, y=y)
     on_front = base.transform_filter(f"datum.front_{cost}")
     line = on_front.mark_line(interpolate="step-after", color=_FAINT, strokeDash=[4, 3], strokeWidth=1.5)
     whiskers = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(

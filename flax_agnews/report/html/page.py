@@ -70,6 +70,10 @@ def _parts(content: PageContent, found: dict[str, Look], opened: OpenedTexts) ->
         "many_classes": len(content.classes) > most,
         "most_classes": most,
         "strategies": [entry for entry in content.entries if entry.kind == "strategy"],
+        "longest": max(map(chart_data.epochs, content.curves), default=0),
+        "most_epochs": chart_data.MOST_EPOCHS,
+        "early": len({(c.strategy, chart_data.epochs(c)) for c in content.curves})
+        > len({c.strategy for c in content.curves}),
         "seeds": sorted({curve.seed for curve in content.curves}),
         "last": {name: _last(content, name) for name in dict.fromkeys(c.strategy for c in content.curves)},
         "listed": [

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from support.page_contents import content
 
-from flax_agnews.report.html.chart_data import class_scores, known_metrics, p_text, tables, weakest_classes
+from flax_agnews.report.html.chart_data import (
+    class_scores,
+    drawn_epochs,
+    known_metrics,
+    p_text,
+    tables,
+    weakest_classes,
+)
 from flax_agnews.report.html.content import ClassScores, Curve, Estimate
 
 CONTENT = content(strategies=3, seeds=2, texts=60, epochs=4)
@@ -24,6 +31,27 @@ def test_curves_have_a_row_for_every_run_split_and_epoch() -> None:
     np.testing.assert_allclose([found["accuracy"][k] for k in chosen], run.train_accuracy, rtol=1e-4)
     assert [found["epoch"][k] for k in chosen] == [1, 2, 3, 4]
     assert [found["f1"][k] for k in chosen] == [None] * 4  # of training there is none
+
+
+def test_runs_that_ended_early_go_on_with_their_last_value() -> None:
+    runs = [Curve(strategy="full", seed=s, validation_accuracy=a) for s, a in ((1, [0.5, 0.6]), (2, [0.4, 0.5, 0.7]))]
+    found = tables(replace(CONTENT, curves=runs))["curves"]
+    assert list(zip(found["seed"], found["epoch"], found["accuracy"], strict=True)) == [
+        *((1, 1, 0.5), (1, 2, 0.6), (1, 3, 0.6)),
+        *((2, 1, 0.4), (2, 2, 0.5), (2, 3, 0.7)),
+    ]
+
+
+def test_of_long_runs_thirty_epochs_are_drawn_with_the_first_and_the_last() -> None:
+    assert [drawn_epochs(n) for n in (0, 1, 30)] == [set(), {1}, set(range(1, 31))]
+    drawn = sorted(drawn_epochs(200))
+    assert (len(drawn), drawn[0], drawn[-1]) == (30, 1, 200)
+    assert max(np.diff(drawn)) - min(np.diff(drawn)) <= 1
+    short = Curve(strategy="head", seed=1, validation_loss=[0.1] * 77)
+    found = tables(replace(CONTENT, curves=[Curve(strategy="full", seed=1, validation_loss=[0.1] * 200), short]))
+    ends = {name: max(e for n, e in zip(found["curves"]["name"], found["curves"]["epoch"], strict=True) if n == name)
+            for name in ("full", "head")}  # fmt: skip
+    assert ends == {"full": 200, "head": 77}
 
 
 def test_only_metrics_that_some_run_has_are_offered() -> None:

@@ -16,7 +16,12 @@ from flax_agnews.report.html.page import html_page
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")
 
 LARGE, SMALL = content(), content(strategies=3, seeds=2, texts=300)
-CONTENTS = {"large": LARGE, "small": SMALL, "hostile": content(strategies=3, seeds=2, texts=300, extra=HOSTILE)}
+CONTENTS = {
+    "large": LARGE,
+    "small": SMALL,
+    "hostile": content(strategies=3, seeds=2, texts=300, extra=HOSTILE),
+    "one run": content(strategies=1, seeds=1, texts=60, epochs=1),
+}
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(27, 29, 34)"
 
 
@@ -28,7 +33,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages: of 13 strategies x 10 seeds x 7,600 texts, a small one, and one whose names and texts are hostile."""
+    """Pages: of 13 strategies x 10 seeds x 7,600 texts, small ones, and one whose names and texts are hostile."""
     folder = tmp_path_factory.mktemp("pages")
     for name, made in CONTENTS.items():
         (folder / f"{name}.html").write_text(html_page(made), "utf-8")
@@ -84,9 +89,15 @@ def test_the_large_page_opens_in_two_seconds(chromium: Browser, files: dict[str,
     assert 0 < min(milliseconds() for _ in range(3)) < 2000
 
 
-def test_nothing_is_complained_of_or_asked_for_when_all_is_drawn(large: Opened) -> None:
-    large.draw_all()
-    assert large.page.locator("[data-chart] svg").count() == 6  # the fixture checks console and requests
+@pytest.mark.parametrize("name", ["large", "one run"])
+def test_nothing_is_complained_of_or_asked_for_when_all_is_drawn(
+    chromium: Browser, files: dict[str, Path], name: str
+) -> None:
+    with opened(chromium, files[name]) as found:
+        found.draw_all()
+        assert found.page.locator("[data-chart] svg").count() == 6
+        assert found.messages == []
+        assert found.requests == [files[name].as_uri()]
 
 
 def test_hostile_names_and_texts_are_texts(chromium: Browser, files: dict[str, Path]) -> None:

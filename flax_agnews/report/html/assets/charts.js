@@ -30,7 +30,7 @@ function differencesFrom(base) {
 
 const datasets = {
   curves: () => ({ curves: chosenRows("curves") }),
-  pareto: () => ({ entries: chosenRows("entries") }),
+  pareto: (cost) => ({ entries: chosenRows("entries").filter((row) => row[cost] > 0) }),
   forest: () => ({ differences: differencesFrom(find("#against").value), zero: [{ zero: 0 }] }),
   calibration: () => ({ calibration: chosenRows("calibration") }),
   search: () => ({ search: chosenRows("search").filter((row) => row.accuracy !== null) }),
@@ -42,7 +42,7 @@ function specificationOf(figure) {
   const name = figure.dataset.chart;
   const choice = find(`input[name="${name}"]:checked`);
   const spec = structuredClone(data.specifications[choice ? `${name}-${choice.value}` : name]);
-  spec.datasets = datasets[name]();
+  spec.datasets = datasets[name](choice?.value);
   // On a phone, names beside points would lie on each other.
   if (name === "pareto" && figure.clientWidth < 560) spec.layer = spec.layer.filter((layer) => layer.mark.type !== "text");
   if (spec.usermeta?.row) spec.height = spec.usermeta.row * Math.max(spec.datasets.differences.length, 1);
