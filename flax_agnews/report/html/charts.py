@@ -95,8 +95,9 @@ def curves(scales: _Scales, metric: str) -> alt.TopLevelMixin:
 
 def pareto(scales: _Scales, cost: str) -> alt.TopLevelMixin:
     """Accuracy with its interval against a cost above zero, and the front as a stepped line."""
-    x = alt.X(f"{cost}:Q", title=f"{FRONT_COSTS[cost]} (logarithmic)", scale=alt.Scale(type="log"),
-              axis=alt.Axis(format="~s", grid=False, tickCount=6))  # fmt: skip
+    axis = alt.Axis(format="~s", grid=False, tickCount=6)
+    scale = alt.Scale(type="log", nice=False, padding=50)
+    x = alt.X(f"{cost}:Q", title=f"{FRONT_COSTS[cost]} (logarithmic)", scale=scale, axis=axis)
     y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), **_percent_axis("accuracy"))
     base = alt.Chart(alt.NamedData("entries")).encode(x=x, y=y)
     on_front = base.transform_filter(f"datum.front_{cost}")
@@ -113,7 +114,7 @@ def pareto(scales: _Scales, cost: str) -> alt.TopLevelMixin:
             alt.Tooltip(f"front_{cost}:N", title="on the front"),
         ],
     )  # fmt: skip
-    names = on_front.mark_text(align="left", dx=9, dy=-9, limit=150, color="var(--ink)").encode(text="name:N")
+    names = on_front.mark_text(align="right", dx=-8, dy=-8, limit=150, color="var(--ink)").encode(text="name:N")
     return alt.layer(line, whiskers, points, names).properties(width="container", height=340)
 
 
