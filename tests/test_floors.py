@@ -153,7 +153,7 @@ def test_one_file_knows_private_names_of_jax_and_orbax(file):
             assert not (isinstance(owner, ast.Name) and owner.id in theirs), f"line {node.lineno}: {node.attr}"
 
 
-@pytest.mark.parametrize("file", places(PACKAGE.glob("report/*.py")))
+@pytest.mark.parametrize("file", places(PACKAGE.glob("report/**/*.py")))
 def test_reports_read_files_only(file):
     assert not {top(name) for name in imported(file)} & {"jax", "flax", "optax", "orbax"}
     assert not {top(name) for name in imported_here(file)} & {"models", "strategies", "training", "trained"}
@@ -178,7 +178,7 @@ def test_a_report_is_read_without_jax(what):
 
 @pytest.mark.parametrize(
     "file",
-    places(f for f in FILES if f.parent.name != "strategies" and f.relative_to(PACKAGE) != Path("report/plots.py")),
+    places(f for f in FILES if f.parent.name != "strategies" and f.relative_to(PACKAGE) != Path("report/colors.py")),
 )
 def test_only_strategies_know_strategies_names(file):
     """No comparison with a strategy's name, and no table by names (the pictures' colours excepted)."""

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +15,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
+from flax_agnews.report.colors import Style, styles
 from flax_agnews.report.tables import model_text, seeds_text
 from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.system.files import write_atomic
 from flax_agnews.system.text import counted, one_line, shorten
-
-# Okabe and Ito's palette for the colour-blind (2008) without yellow, which is too pale for lines on white; the last
-# seven extend it, mostly from Paul Tol's "muted" scheme. Markers distinguish colours that look alike in grey.
-_STYLES: tuple[tuple[str, str], ...] = (
-    ("#000000", "o"),
-    ("#0072B2", "s"),
-    ("#E69F00", "^"),
-    ("#D55E00", "D"),
-    ("#56B4E9", "v"),
-    ("#009E73", "P"),
-    ("#CC79A7", "X"),
-    ("#882255", "<"),
-    ("#999933", ">"),
-    ("#332288", "p"),
-    ("#888888", "h"),
-    ("#661100", "*"),
-    ("#44AA99", "d"),
-    ("#AA4499", "H"),
-)
-# The strategies of the original experiment have fixed styles: black, dark and light, which differ in grey too.
-_FIXED = {"full": 0, "partial": 1, "prompt": 2}
 
 Point = tuple[float, float]
 
@@ -52,24 +31,6 @@ _MOST_BANDS = 6  # strategies; of more, bands and training lines would hide each
 _LEAST_RANGE = 4.0  # points of accuracy; less would magnify noise
 _VALIDATION: Mapping[str, Any] = {"linewidth": 2.2, "markersize": 7, "markeredgecolor": "white"}
 _TRAINING: Mapping[str, Any] = {"linewidth": 1.1, "markersize": 4, "markerfacecolor": "white"}
-
-
-@dataclass(frozen=True)
-class Style:
-    """Colour and marker of a strategy, the same in every picture."""
-
-    color: str
-    marker: str
-
-
-def styles(names: Iterable[str]) -> dict[str, Style]:
-    """Assigns each strategy a style: `full`, `partial` and `prompt` have fixed ones, others get the next free one."""
-    names = list(names)
-    unused = [index for name, index in _FIXED.items() if name not in names]
-    free = [index for index in range(len(_STYLES)) if index not in _FIXED.values()] + unused
-    others = [name for name in names if name not in _FIXED]
-    chosen = _FIXED | {name: free[k % len(free)] for k, name in enumerate(others)}
-    return {name: Style(*_STYLES[chosen[name]]) for name in names}
 
 
 def crowded(results: Results) -> bool:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import stats
 from support.report_results import THREE, ended_early, make, parsed
 
 from flax_agnews.report import plots
+from flax_agnews.report.colors import styles
 
 
 def lines_of(figure: Figure, color: str, style: str) -> list[np.ndarray]:
@@ -27,7 +28,7 @@ def lines_of(figure: Figure, color: str, style: str) -> list[np.ndarray]:
 def test_lines_are_the_means_over_seeds(epochs: int) -> None:
     results = make(THREE, epochs)
     figure = plots.accuracy_curves(parsed(results))
-    for name, look in plots.styles(THREE).items():
+    for name, look in styles(THREE).items():
         runs = [run for run in results["runs"] if run["strategy"] == name]
         for style, key in (("-", "val_accuracy"), ("--", "train_accuracy")):
             (line,) = lines_of(figure, look.color, style)
@@ -50,7 +51,7 @@ def test_the_band_is_one_sd_of_the_validation_accuracy_and_is_named() -> None:
 def test_runs_that_ended_early_go_on_with_their_last_accuracy() -> None:
     """Line, band and label against each run's accuracies, the last one repeated by hand."""
     results = ended_early(make({"full": [0.9, 0.92, 0.95], "head": [0.5]}, epochs=5), [2, 5, 3, 4])
-    figure, look = plots.accuracy_curves(parsed(results)), plots.styles(["full", "head"])
+    figure, look = plots.accuracy_curves(parsed(results)), styles(["full", "head"])
     three, one = results["runs"][:3], results["runs"][3]
     for style, key in (("-", "val_accuracy"), ("--", "train_accuracy")):
         (line,) = lines_of(figure, look["full"].color, style)
@@ -109,26 +110,6 @@ def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
     results = make({r"$\frac$": [0.9], "_x^": [0.8]})
     results["data"]["source"] = results["model"]["name"] = r"$\bad{$"
     assert plots.write(parsed(results), tmp_path / "curves.png").stat().st_size > 0
-
-
-def test_fourteen_strategies_have_fourteen_looks_and_known_ones_keep_theirs() -> None:
-    names = [f"mine {k}" for k in range(11)] + ["prompt", "full", "partial"]
-    looks = plots.styles(names)
-    assert len({look.color for look in looks.values()}) == len({look.marker for look in looks.values()}) == 14
-    strangers = plots.styles([f"mine {k}" for k in range(14)])
-    assert len({look.color for look in strangers.values()}) == 14
-    for name in ("full", "partial", "prompt"):
-        assert plots.styles([name]) == {name: looks[name]}
-
-
-def test_the_three_of_the_original_stay_apart_in_grey() -> None:
-    # Relative luminance of sRGB (WCAG 2); a contrast of 1.5 is seen at a glance.
-    def luminance(color: str) -> float:
-        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
-        return float(np.dot([0.2126, 0.7152, 0.0722], parts))
-
-    levels = sorted(luminance(look.color) for look in plots.styles(THREE).values())
-    assert all((b + 0.05) / (a + 0.05) > 1.5 for a, b in itertools.pairwise(levels))
 
 
 @settings(deadline=None)
