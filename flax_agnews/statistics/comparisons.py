@@ -54,6 +54,13 @@ class Difference:
     shown: bool = False
     needed: SeedsNeeded | None = None
 
+    @property
+    def turned(self) -> "Difference":
+        """The same difference seen from `b`: score of `b` minus that of `a`."""
+        ends = {"low": self.high, "high": self.low, "low_of_all": self.high_of_all, "high_of_all": self.low_of_all}
+        signed = {name: None if value is None else -value for name, value in {"mean": self.mean, **ends}.items()}
+        return replace(self, a=self.b, b=self.a, **signed)
+
 
 def compare_all(outcomes: Mapping[str, Outcomes]) -> list[Difference]:
     """All pairs' differences, in the order of the names: the earlier minus the later.
