@@ -19,7 +19,7 @@ from flax_agnews.system.files import check_writable, read_json, read_yaml, setti
 # Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
-    *("tracking.", "checkpoint.", "parallel.keep_"),
+    *("tracking.", "report.", "checkpoint.", "parallel.keep_"),
 )
 
 _WRITTEN = (
@@ -30,7 +30,9 @@ _WRITTEN = (
     "accuracy_curves.png",
     "base",
     "pretrain",
+    "reference",
     "search",
+    "texts.parquet",
     "tokenizer",
     "wandb",
 )
