@@ -19,10 +19,12 @@ class Split:
     Attributes:
         tokens: token ids of each text.
         labels: [texts] int32, class numbers.
+        hash: SHA-256 of the texts, before tokenization, and of the labels; empty where the texts aren't known.
     """
 
     tokens: Ragged
     labels: np.ndarray
+    hash: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,11 +73,17 @@ class Data:
         return float((self.test.labels == self.class_texts.argmax()).mean())
 
 
+def hash_of_split(texts: Texts) -> str:
+    """SHA-256 of the texts of a split and their class numbers, in their order; equal for every tokenizer."""
+    return hashlib.sha256(json.dumps([texts.texts, texts.labels.tolist()]).encode()).hexdigest()
+
+
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, max_length: int) -> Data:
     """Tokenizes a corpus, or reads its token ids from the cache on disk."""
 
     def split(texts: Texts) -> Split:
-        return Split(encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32))
+        tokens, labels = encode_cached(tokenizer, texts.texts, max_length), np.asarray(texts.labels, np.int32)
+        return Split(tokens, labels, hash_of_split(texts))
 
     splits = (split(corpus.train), split(corpus.validation), split(corpus.test))
     return Data(corpus.name, corpus.classes, *splits, notes=(*corpus.notes, *_special_note(corpus, tokenizer)))

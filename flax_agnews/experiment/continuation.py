@@ -13,8 +13,9 @@ from flax_agnews.config import TrainConfig
 from flax_agnews.errors import UserError, flag, shown
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.identity import START_ELSEWHERE
-from flax_agnews.runs.output_folder import OutputFolder, RunFolder
+from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.results import RunResult
+from flax_agnews.runs.run_folder import RunFolder
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.shape_prices import may_grow
 from flax_agnews.training.state import Setup

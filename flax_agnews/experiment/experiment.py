@@ -16,7 +16,7 @@ from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of
 from flax_agnews.experiment.rate_search import Search
-from flax_agnews.experiment.results import run_result
+from flax_agnews.experiment.results import run_predictions, run_result
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import OutputFolder
@@ -272,13 +272,9 @@ class Experiment:
             for lane in lanes:
                 lane.tracker.finish()
         for lane, run in finished:
-            if not lane.writes:
-                continue
-            lane.finish(saving)
-            result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
-            self.folder.run(name, lane.seed).write(result)
-            if lane.store:
-                made.finish(lane.store, run.history.best_epoch, len(run.history.val_accuracy))
+            if lane.writes:
+                result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
+                made.write(lane, saving, result, run_predictions(self.data, run))
         observer.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
         if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
             raise Diverged(faults, advice(config))

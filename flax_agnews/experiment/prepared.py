@@ -21,7 +21,8 @@ from flax_agnews.metrics.tracking import check_key
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
-from flax_agnews.runs.results import Results
+from flax_agnews.runs.predictions import Predictions
+from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import expanded
@@ -31,9 +32,11 @@ from flax_agnews.training.adaptation import Adaptation
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.jax_setup import begin
+from flax_agnews.training.lane import Lane
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import Team, current_team
 from flax_agnews.training.program import plan_batches
+from flax_agnews.training.saving import Saving
 from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup
 from flax_agnews.training.vote import Vote
@@ -116,6 +119,19 @@ class Prepared:
             result = run.result
             if result and run.writes and not epochs_left(result, self.config.train):
                 self.finish(Store(run.path / "checkpoints"), result.best_epoch, result.epochs)
+
+    def write(self, lane: Lane, saving: Saving | None, result: RunResult, predictions: Predictions) -> None:
+        """Writes a finished run: its best weights, predictions and result; removes checkpoints that it needs no more.
+
+        Args:
+            lane: the run.
+            saving: the schedule of its checkpoints.
+            result, predictions: the contents of its files.
+        """
+        lane.finish(saving)
+        self.folder.run(result.strategy, result.seed).write(result, predictions)
+        if lane.store:
+            self.finish(lane.store, result.best_epoch, result.epochs)
 
     def finish(self, store: Store, best_epoch: int, epochs: int) -> None:
         """Removes a finished run's checkpoints, except the best weights and, where it is kept, the last state.

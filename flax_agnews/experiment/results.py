@@ -12,8 +12,10 @@ from flax_agnews import __version__
 from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
+from flax_agnews.metrics.scores import probabilities
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import by_name, config_dict
+from flax_agnews.runs.predictions import Predictions, SplitPredictions
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunCost, RunResult
 from flax_agnews.system.text import counted
 from flax_agnews.training.adaptation import Adaptation
@@ -67,6 +69,13 @@ def run_result(
             peak_memory_bytes=history.peak_memory_bytes,
         ),
     )
+
+
+def run_predictions(data: Data, run: TrainedRun) -> Predictions:
+    """A finished run's predictions for the validation and test texts."""
+    pairs = (("validation", data.validation, run.val_logits), ("test", data.test, run.logits))
+    splits = {name: SplitPredictions(split.hash, split.labels, probabilities(found)) for name, split, found in pairs}
+    return Predictions(data.classes, splits)
 
 
 def header(

@@ -156,6 +156,22 @@ def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Probabilities [texts, classes] of logits, in float32; their largest is where the logits' largest is.
+
+    Computed in float64. None is below float32's smallest normal number, so that no label has an infinite loss.
+    """
+    found, smallest = np.empty(logits.shape, np.float32), np.finfo(np.float32).tiny
+    some = max(1, 10**6 // logits.shape[1])  # with thousands of classes, all texts take gigabytes in float64
+    for start in range(0, len(logits), some):
+        found[start : start + some] = np.maximum(softmax(logits[start : start + some]), smallest)
+    answers = logits.argmax(axis=1)
+    # Logits that hardly differ have equal probabilities in float32, the first of which would be the answer.
+    tied = np.flatnonzero(found.argmax(axis=1) != answers)
+    found[tied, answers[tied]] = np.nextafter(found[tied].max(axis=1), np.float32(1))
+    return found
+
+
 def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Temperature, 0.01 to 100, that calibrates logits: maximises the labels' likelihood (Guo et al. 2017, 4.2).
 

@@ -6,8 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flax_agnews.errors import UserError, shown
 from flax_agnews.report.tables import run_row
+from flax_agnews.runs.predictions import Predictions, read_predictions
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import Results
 from flax_agnews.system.files import expanded, parse_json
@@ -64,6 +67,42 @@ class ResultFrames:
             for line in _lines(self.folder / run.strategy / f"seed-{run.seed}" / "metrics.jsonl")
             if isinstance(line.get("step"), int)
         )
+
+    @cached_property
+    def predictions(self) -> "pandas.DataFrame":
+        """One row per run and text of the validation and test splits, from each run's predictions.parquet.
+
+        `text` is the text's number in its split, from 0; `label` and `predicted` are class names, and `p(NAME)` is the
+        probability of the class NAME. Runs that an earlier version finished have no predictions, and no rows.
+
+        Raises:
+            UserError: a run's predictions.parquet is damaged.
+        """
+        import pandas
+
+        found = ((run, read_predictions(self.folder, run.strategy, run.seed)) for run in self.results.runs)
+        frames = [_prediction_rows(run.strategy, run.seed, one) for run, one in found if one]
+        names = ["strategy", "seed", "split", "text", "label", "predicted"]
+        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame(columns=names)
+
+
+def _prediction_rows(strategy: str, seed: int, predictions: Predictions) -> "pandas.DataFrame":
+    """Makes a frame with a row per text of one run."""
+    import pandas
+
+    frames, classes = [], predictions.classes
+    for name, split in predictions.splits.items():
+        columns = {
+            "strategy": strategy,
+            "seed": seed,
+            "split": name,
+            "text": np.arange(len(split.labels)),
+            "label": pandas.Categorical.from_codes(split.labels, classes),
+            "predicted": pandas.Categorical.from_codes(split.answers, classes),
+        }
+        named = {f"p({label})": split.probabilities[:, number] for number, label in enumerate(classes)}
+        frames.append(pandas.DataFrame({**columns, **named}))
+    return pandas.concat(frames, ignore_index=True)
 
 
 def load_results(folder: str | Path) -> ResultFrames:

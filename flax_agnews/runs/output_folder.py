@@ -2,19 +2,20 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, flag, listed, shown
-from flax_agnews.runs.identity import START_ELSEWHERE, check_identity
+from flax_agnews.runs.identity import START_ELSEWHERE
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
-from flax_agnews.runs.result_files import read_run, write_results, write_run
+from flax_agnews.runs.result_files import write_results
 from flax_agnews.runs.results import Results, RunResult
+from flax_agnews.runs.run_folder import RunFolder
 from flax_agnews.settings.ranges import check_ranges
-from flax_agnews.system.files import check_writable, read_json, read_yaml, settings_from, write_json, write_yaml
+from flax_agnews.system.files import check_writable, read_yaml, settings_from, write_yaml
 
 # Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
@@ -36,7 +37,7 @@ _WRITTEN = (
     "tokenizer",
     "wandb",
 )
-_WRITTEN_OF_RUN = ("result.json", "metrics.jsonl", "checkpoints", "wandb", "identity.json")
+_WRITTEN_OF_RUN = ("result.json", "predictions.parquet", "metrics.jsonl", "checkpoints", "wandb", "identity.json")
 
 
 def config_dict(config: Config) -> dict[str, Any]:
@@ -63,57 +64,6 @@ def _config_of(sections: Mapping[str, Any]) -> Config:
 
 def _section(default: Any, value: Any) -> Any:
     return settings_from(type(default), value) if is_dataclass(default) else value
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The folder of one run, `OUTPUT/STRATEGY/seed-K`.
-
-    Attributes:
-        path: the folder.
-        writes: whether this process writes files; of several processes, only the first does.
-    """
-
-    path: Path
-    writes: bool = True
-
-    @property
-    def result(self) -> RunResult | None:
-        """The content of result.json; None where the run isn't finished. UserError where the file is another run's."""
-        return read_run(self.path / "result.json")
-
-    def write(self, result: RunResult) -> None:
-        """Writes result.json, which marks the run as finished."""
-        write_run(self.path / "result.json", result)
-
-    @property
-    def identity(self) -> dict[str, Any] | None:
-        """Hashes that the run was started with, from identity.json; None where it wasn't started."""
-        before = read_json(self.path / "identity.json")
-        return before if before is None or isinstance(before, dict) else {}
-
-    def claim(self, identity: Mapping[str, str]) -> None:
-        """Writes identity.json, or checks it where the run was started before.
-
-        Args:
-            identity: hashes by name that must match before the run is resumed.
-
-        Raises:
-            UserError: the run was started with other hashes.
-        """
-        before = self.identity
-        self.check(identity)
-        grown = before is not None and "steps" in before and before["steps"] != identity.get("steps")
-        if self.writes and (before is None or grown):
-            write_json(self.path / "identity.json", dict(identity))
-
-    def check(self, identity: Mapping[str, str]) -> None:
-        """Raises a `UserError` where the run was started with other hashes.
-
-        The `PLANNED` hashes are compared by `experiment.continuation.Scheme`.
-        """
-        if (known := self.identity) is not None:
-            check_identity(self.path, known, identity)
 
 
 class OutputFolder:

@@ -9,7 +9,8 @@ from flax_agnews.config import DataConfig
 from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.runs.output_folder import OutputFolder, RunFolder
+from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.run_folder import RunFolder
 from flax_agnews.system.files import expanded
 from flax_agnews.training.checkpoint import Store
 

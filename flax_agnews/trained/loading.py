@@ -14,9 +14,10 @@ from flax_agnews.data.tokens import Tokenizer, check_vocabulary
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import BODY
-from flax_agnews.runs.output_folder import OutputFolder, RunFolder
+from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.recorded_paths import located
 from flax_agnews.runs.results import RunResult
+from flax_agnews.runs.run_folder import RunFolder
 from flax_agnews.strategies import StrategyLike, resolve
 from flax_agnews.system.files import expanded, read_json
 from flax_agnews.trained.finished_run import best_weights_notes, find_run

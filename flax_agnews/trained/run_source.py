@@ -11,7 +11,8 @@ from flax_agnews.data.tokens import Tokenizer, load_tokenizer
 from flax_agnews.errors import UserError, flag, listed
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, load_base
-from flax_agnews.runs.output_folder import OutputFolder, RunFolder
+from flax_agnews.runs.output_folder import OutputFolder
+from flax_agnews.runs.run_folder import RunFolder
 from flax_agnews.strategies import REGISTRY, Strategy, StrategyLike, resolve
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.system.files import settings_from

@@ -144,7 +144,7 @@ class Group:
         if all(lane.fault for lane in self.lanes):
             raise AllDiverged
         if better:
-            lane.keep_best(state.params)
+            lane.keep_best(state.params, logits)
         peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.here) or 0)
         lane.history.peak_memory_bytes = max(peaks) or None
 

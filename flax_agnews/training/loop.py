@@ -27,12 +27,14 @@ class TrainedRun:
         test: scores on the test split, with the weights of the epoch that is best on validation.
         params: path -> array of these weights, the trainable leaves.
         logits: [texts, classes], logits of the test split with these weights.
+        val_logits: the same of the validation split.
     """
 
     history: History
     test: Scores
     params: Parameters
     logits: np.ndarray
+    val_logits: np.ndarray
 
     @property
     def totals(self) -> dict[str, float]:
@@ -102,4 +104,7 @@ def _test(group: Group, number: int) -> TrainedRun | None:
     if math.isnan(tested.loss):
         lane.history.end(f"after epoch {lane.history.best_epoch} (test logits)")
         return None
-    return TrainedRun(lane.history, tested, best, logits)
+    val_logits = lane.best_logits
+    if val_logits is None:  # the best epoch was before the run was resumed
+        val_logits = program.evaluate(best, frozen, "validation")
+    return TrainedRun(lane.history, tested, best, logits, val_logits)

@@ -37,7 +37,7 @@ def test_runs_that_stopped_or_learned_nothing_are_named():
     rng = np.random.default_rng(3)
     labels, logits = rng.integers(0, CLASSES, 200), rng.normal(size=(200, CLASSES)).astype(np.float32)
     answers = [logits, logits + 9 * np.eye(CLASSES, dtype=np.float32)[labels]]
-    runs = [None, *(TrainedRun(History(), score(answer, labels), {}, answer) for answer in answers)]
+    runs = [None, *(TrainedRun(History(), score(answer, labels), {}, answer, answer) for answer in answers)]
     guessed = accuracy_score(labels, logits.argmax(-1))
     watch, file = shown([7, 8, 9])
     watch.tested(runs, ["at step 3 (loss)", "", ""], majority=guessed)
