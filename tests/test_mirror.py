@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "models/prompts": "contracts/test_added_parameters.py: first values of prompts and prefixes",
     "models/scaled": "contracts/test_peft_parity.py: against PEFT",
     "models/token_layout": "models/test_attention.py: which tokens attend to which",
+    "runs/references": "experiment/test_data_files.py: written, read, damaged and cached there",
     "runs/identity": "experiment/test_continuation.py: hashes that must match",
     "strategies/plan": "strategies/test_optim.py: schedules by closed forms, AdamW against PyTorch's",
     "strategies/paths": "strategies/test_base.py: patterns over paths",

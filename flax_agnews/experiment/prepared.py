@@ -63,6 +63,7 @@ class Prepared:
         compiler: compiles the steps of all strategies, which share what is equal.
         schemes: name of a strategy -> its updates, compared before its runs are resumed.
         keeps_final: whether the last states of finished runs are kept.
+        corpus: the texts; None after `data_files.write_data_files`.
     """
 
     config: Config
@@ -81,6 +82,7 @@ class Prepared:
     compiler: Compiler
     schemes: Mapping[str, Scheme]
     keeps_final: bool
+    corpus: Corpus | None
 
     def identity(self, setup: Setup, base: Base) -> dict[str, str]:
         """Hashes that must match before a run is resumed.
@@ -232,6 +234,7 @@ def _prepare(
         compiler=Compiler(devices),
         schemes=schemes,
         keeps_final=final,
+        corpus=corpus,
     )
 
 

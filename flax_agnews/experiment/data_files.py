@@ -1,0 +1,97 @@
+"""What an experiment finds out about its texts before its first run: cheap references on the same rows.
+
+It is done first, so that a report has it however early the experiment stops, and so that it never takes a core from
+training. Each file is written once for an output folder; references are shared by all experiments on the same texts.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from flax_agnews.data.sources import Corpus
+from flax_agnews.errors import UserError
+from flax_agnews.experiment.prepared import Prepared
+from flax_agnews.experiment.reference import Hashes, NoReference, key_of, majority, tfidf
+from flax_agnews.runs.references import (
+    MAJORITY,
+    TFIDF,
+    Reference,
+    folder_of_reference,
+    read_reference,
+    write_reference,
+)
+from flax_agnews.runs.sealed import whole_folder
+from flax_agnews.system.caches import folder_of, make_room, mark_used
+from flax_agnews.system.interrupt import Stopped
+from flax_agnews.system.text import words_duration
+
+_ROOM = 100_000_000  # bytes; predictions of 100,000 texts and 100 classes have 40 million
+
+
+def write_data_files(made: Prepared) -> Prepared:
+    """Writes what is known of the texts into the output folder; returns the same without the texts, to free memory.
+
+    Raises:
+        Stopped: on a signal; what was written stays.
+    """
+    if made.corpus is None:
+        return made
+    if made.folder.writes and made.config.report.reference != "none":
+        with made.interrupt, made.display:
+            _write_references(made, made.corpus)
+    made.team.meet()
+    return replace(made, corpus=None)
+
+
+def _write_references(made: Prepared, corpus: Corpus) -> None:
+    data, display, output = made.data, made.display, made.folder.path
+    hashes = Hashes(data.train.hash, data.validation.hash, data.test.hash)
+
+    def stop() -> bool:
+        return bool(made.interrupt.asked)
+
+    try:
+        _keep(output, MAJORITY, corpus, hashes, lambda: majority(corpus, hashes))
+        with display.busy("computing the reference, TF-IDF with logistic regression"):
+            found = _keep(output, TFIDF, corpus, hashes, lambda: tfidf(corpus, hashes, stop))
+    except NoReference as why:
+        display.say("reference", f"no TF-IDF with logistic regression: {why}")
+        return
+    if found is None:
+        raise Stopped("stopped before the first run", made.interrupt.asked)
+    accuracy = (found.predictions.splits["test"].answers == data.test.labels).mean()
+    how = f"C {found.settings['C']:g}, chosen on validation · {words_duration(found.seconds)}"
+    display.say("reference", f"TF-IDF with logistic regression: {accuracy:.3f} of the test texts right · {how}")
+
+
+def _keep(
+    output: Path, name: str, corpus: Corpus, hashes: Hashes, compute: Callable[[], Reference | None]
+) -> Reference | None:
+    """The reference in the output folder, or from the cache, or computed now; written to both."""
+    key, place = key_of(name, corpus.classes, hashes), folder_of_reference(output, name)
+    if found := _valid(place, key):
+        return found
+    cached = folder_of("references") / key
+    if found := _valid(cached, key):
+        mark_used(cached)
+    elif (found := compute()) is None:
+        return None
+    elif name == TFIDF and make_room(_ROOM):
+        with suppress(UserError):  # it can't be written: computed again
+            _write(cached, found)
+    _write(place, found)
+    return found
+
+
+def _valid(folder: Path, key: str) -> Reference | None:
+    """The reference in a folder; None if it is missing, damaged, or of other texts or an earlier version."""
+    with suppress(UserError):
+        found = read_reference(folder)
+        return found if found and found.key == key else None
+    return None
+
+
+def _write(folder: Path, reference: Reference) -> None:
+    with whole_folder(folder) as draft:
+        write_reference(draft, reference)
