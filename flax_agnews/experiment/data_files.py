@@ -1,4 +1,4 @@
-"""What an experiment finds out about its texts before its first run: cheap references on the same rows.
+"""What an experiment writes about its texts before its first run: the texts, and cheap references on the same rows.
 
 It is done first, so that a report has it however early the experiment stops, and so that it never takes a core from
 training. Each file is written once for an output folder; references are shared by all experiments on the same texts.
@@ -22,6 +22,7 @@ from flax_agnews.runs.references import (
     write_reference,
 )
 from flax_agnews.runs.sealed import whole_folder
+from flax_agnews.runs.texts_file import remove_texts, write_texts
 from flax_agnews.system.caches import folder_of, make_room, mark_used
 from flax_agnews.system.interrupt import Stopped
 from flax_agnews.system.text import words_duration
@@ -37,11 +38,22 @@ def write_data_files(made: Prepared) -> Prepared:
     """
     if made.corpus is None:
         return made
-    if made.folder.writes and made.config.report.reference != "none":
-        with made.interrupt, made.display:
-            _write_references(made, made.corpus)
+    if made.folder.writes:
+        _write_texts(made, made.corpus)
+        if made.config.report.reference != "none":
+            with made.interrupt, made.display:
+                _write_references(made, made.corpus)
     made.team.meet()
     return replace(made, corpus=None)
+
+
+def _write_texts(made: Prepared, corpus: Corpus) -> None:
+    splits = {"validation": corpus.validation, "test": corpus.test}
+    if made.config.report.texts == "none":
+        remove_texts(made.folder.path)
+    else:
+        hashes = {"validation": made.data.validation.hash, "test": made.data.test.hash}
+        write_texts(made.folder.path, splits, hashes)
 
 
 def _write_references(made: Prepared, corpus: Corpus) -> None:

@@ -11,6 +11,7 @@ from flax_agnews.cli import arguments as cli
 from flax_agnews.experiment import data_files
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.runs.references import read_references
+from flax_agnews.runs.texts_file import read_texts
 from flax_agnews.system.caches import entries, folder_of
 
 
@@ -62,3 +63,16 @@ def test_references_are_of_the_runs_texts(tmp_path: Path) -> None:
     test = read_references(tmp_path / "out")["majority"].predictions.splits["test"]
     assert np.array_equal(test.labels, made.data.test.labels)
     assert float((test.answers == test.labels).mean()) == results["data"]["majority_accuracy"]
+
+
+def test_texts_are_those_of_the_runs_until_they_are_not_wanted(tmp_path: Path) -> None:
+    made = experiment(tmp_path)
+    corpus = made.prepare().corpus
+    made.run()
+    texts = read_texts(tmp_path)
+    assert corpus is not None
+    assert texts is not None
+    assert (texts["validation"].texts, texts["test"].texts) == (corpus.validation.texts, corpus.test.texts)
+    assert np.array_equal(texts["test"].labels, made.data.test.labels)
+    begun(tmp_path, "--report.texts", "none")
+    assert read_texts(tmp_path) is None
