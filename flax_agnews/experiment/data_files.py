@@ -4,15 +4,17 @@ It is done first, so that a report has it however early the experiment stops, an
 training. Each file is written once for an output folder; references are shared by all experiments on the same texts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from flax_agnews.data.checks import DataCheck, Finding, check_texts, cut_texts
 from flax_agnews.data.sources import Corpus
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.prepared import Prepared
 from flax_agnews.experiment.reference import Hashes, NoReference, key_of, majority, tfidf
+from flax_agnews.runs.checks_file import write_checked
 from flax_agnews.runs.references import (
     MAJORITY,
     TFIDF,
@@ -25,7 +27,7 @@ from flax_agnews.runs.sealed import whole_folder
 from flax_agnews.runs.texts_file import remove_texts, write_texts
 from flax_agnews.system.caches import folder_of, make_room, mark_used
 from flax_agnews.system.interrupt import Stopped
-from flax_agnews.system.text import words_duration
+from flax_agnews.system.text import counted, words_duration
 
 _ROOM = 100_000_000  # bytes; predictions of 100,000 texts and 100 classes have 40 million
 
@@ -38,13 +40,40 @@ def write_data_files(made: Prepared) -> Prepared:
     """
     if made.corpus is None:
         return made
+    findings = _findings(made, made.corpus)
+    if said := _said([finding.check for finding in findings]):
+        made.display.say("checks", said)
     if made.folder.writes:
+        write_checked(made.folder.path, findings)
         _write_texts(made, made.corpus)
         if made.config.report.reference != "none":
             with made.interrupt, made.display:
                 _write_references(made, made.corpus)
     made.team.meet()
-    return replace(made, corpus=None)
+    return replace(made, corpus=None, checks=[finding.check for finding in findings])
+
+
+def _findings(made: Prepared, corpus: Corpus) -> list[Finding]:
+    texts = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    tokens = {name: getattr(made.data, name).tokens for name in texts}
+    most = made.config.data.max_length
+    cut = {name: cut_texts(made.tokenizer, split.texts, tokens[name], most) for name, split in texts.items()}
+    return check_texts(texts, cut)
+
+
+def _said(checks: Sequence[DataCheck]) -> str:
+    """A line on texts, if there are any, that flatter a score or can't be learned; cut texts are in the line on data."""
+    words = {
+        "alike": "{} of {} also in {}",
+        "contradicts": "{} of {} with another label in {}",
+        "empty": "{} of {} empty",
+    }
+    said = [
+        words[check.kind].format(counted(check.texts, "text"), check.split, check.other)
+        for check in checks
+        if check.texts and check.kind in words
+    ]
+    return " · ".join(said)
 
 
 def _write_texts(made: Prepared, corpus: Corpus) -> None:

@@ -25,6 +25,7 @@ _FREE = (
 
 _WRITTEN = (
     "config.yaml",
+    "data_checks.parquet",
     "results.json",
     "results.csv",
     "report.md",

@@ -10,7 +10,9 @@ from support.small_experiments import ONE_LAYER, small
 from flax_agnews.cli import arguments as cli
 from flax_agnews.experiment import data_files
 from flax_agnews.experiment.experiment import Experiment
+from flax_agnews.runs.checks_file import read_checked
 from flax_agnews.runs.references import read_references
+from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.texts_file import read_texts
 from flax_agnews.system.caches import entries, folder_of
 
@@ -76,3 +78,27 @@ def test_texts_are_those_of_the_runs_until_they_are_not_wanted(tmp_path: Path) -
     assert np.array_equal(texts["test"].labels, made.data.test.labels)
     begun(tmp_path, "--report.texts", "none")
     assert read_texts(tmp_path) is None
+
+
+def test_checks_are_in_the_results_and_on_the_display(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"story number {i} of {i * 7},{i % 2}" for i in range(40)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows, "Same!,0", "same,1"]))
+    (tmp_path / "test.csv").write_text(
+        "\n".join(["text,label", rows[3], '"STORY, number 4 of 28",0', "new,1", '" ",0'])
+    )
+    data = ("--data.source", tmp_path / "train.csv", "--data.test_source", tmp_path / "test.csv")
+    output = tmp_path / "out"
+    experiment(output, *data).run()
+    checks = read_results(output).checks
+    assert checks is not None
+    counts = {(check.kind, check.split, check.other): check.texts for check in checks}
+    both = ("train", "validation")  # two of the rows may be held out
+    assert sum(counts["same", "test", other] for other in both) == 1
+    assert sum(counts["alike", "test", other] for other in both) == 2
+    assert counts["empty", "test", None] == 1
+    kept = read_checked(output)
+    assert kept is not None
+    assert {check: len(numbers) for check, numbers in kept.items()} == {
+        check: count for check, count in counts.items() if count and check[1] != "train"
+    }
+    assert "1 text of test empty" in capsys.readouterr().out
