@@ -95,7 +95,7 @@ def check_texts(splits: Mapping[str, Texts], cut: Mapping[str, np.ndarray]) -> l
 def cut_texts(tokenizer: Tokenizer, texts: Sequence[Text], tokens: Ragged, max_length: int) -> np.ndarray:
     """Numbers of the texts that were cut at `max_length` tokens, ascending; `tokens` are the texts' own."""
     full = np.flatnonzero(tokens.lengths == max_length) if tokens.truncated else np.zeros(0, np.int64)
-    longer = tokenizer.encode([texts[index] for index in full], max_length + 1).lengths if len(full) else full
+    longer = tokenizer.encode([texts[int(index)] for index in full], max_length + 1).lengths if len(full) else full
     return full[longer > max_length]
 
 

@@ -62,7 +62,7 @@ def _findings(made: Prepared, corpus: Corpus) -> list[Finding]:
 
 
 def _said(checks: Sequence[DataCheck]) -> str:
-    """A line on texts, if there are any, that flatter a score or can't be learned; cut texts are in the line on data."""
+    """A line on texts that flatter a score or can't be learned, if there are any; the line on data has cut texts."""
     words = {
         "alike": "{} of {} also in {}",
         "contradicts": "{} of {} with another label in {}",

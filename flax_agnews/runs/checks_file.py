@@ -27,8 +27,7 @@ def write_checked(output: Path, findings: Sequence[Finding]) -> None:
     shown = [finding for finding in findings if finding.check.split != "train"]
     rows = [(f.check.kind, f.check.split, f.check.other, int(number)) for f in shown for number in f.numbers]
     kinds = {"kind": pa.string(), "split": pa.string(), "other": pa.string(), "text": pa.int32()}
-    columns = dict(zip(kinds, zip(*rows, strict=True), strict=True)) if rows else {name: [] for name in kinds}
-    table = pa.table({name: list(values) for name, values in columns.items()}, pa.schema(list(kinds.items())))
+    table = pa.Table.from_pylist([dict(zip(kinds, row, strict=True)) for row in rows], pa.schema(list(kinds.items())))
     buffer, path = io.BytesIO(), output / CHECKS
     pq.write_table(table, buffer, compression="zstd", use_dictionary=["kind", "split", "other"])
     if not path.exists() or path.read_bytes() != buffer.getvalue():
