@@ -9,7 +9,7 @@ import numpy as np
 
 from flax_agnews.data.rows import Text
 from flax_agnews.data.sources import Texts
-from flax_agnews.data.tokens import Ragged, Tokenizer
+from flax_agnews.data.tokens import Ragged, Tokenizer, encode_cached
 
 EXAMPLES = 10
 """Number of texts of a check that are listed."""
@@ -94,8 +94,10 @@ def check_texts(splits: Mapping[str, Texts], cut: Mapping[str, np.ndarray]) -> l
 
 def cut_texts(tokenizer: Tokenizer, texts: Sequence[Text], tokens: Ragged, max_length: int) -> np.ndarray:
     """Numbers of the texts that were cut at `max_length` tokens, ascending; `tokens` are the texts' own."""
-    full = np.flatnonzero(tokens.lengths == max_length) if tokens.truncated else np.zeros(0, np.int64)
-    longer = tokenizer.encode([texts[int(index)] for index in full], max_length + 1).lengths if len(full) else full
+    full = np.flatnonzero(tokens.lengths == max_length)
+    if tokens.truncated in (0, len(full)):
+        return full[: tokens.truncated]
+    longer = encode_cached(tokenizer, [texts[int(index)] for index in full], max_length + 1).lengths
     return full[longer > max_length]
 
 
