@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelConfig,
         ParallelConfig,
         PretrainConfig,
+        ReportConfig,
         SearchConfig,
         TrackingConfig,
         TrainConfig,
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "config": (
         *("CheckpointConfig", "Config", "DataConfig", "ModelConfig", "ParallelConfig", "PretrainConfig"),
-        *("SearchConfig", "TrackingConfig", "TrainConfig"),
+        *("ReportConfig", "SearchConfig", "TrackingConfig", "TrainConfig"),
     ),
     "errors": ("Diverged", "Lost", "UserError"),
     "experiment.description": ("Description", "describe"),
@@ -108,6 +109,7 @@ __all__ = [
     "ParallelConfig",
     "Plan",
     "PretrainConfig",
+    "ReportConfig",
     "ResultFrames",
     "Results",
     "Scores",

@@ -8,12 +8,37 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.system.machine import machine_memory
 
 MOST_CLASSES = 10_000
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where each text of a split comes from.
+
+    Attributes:
+        files: names of the files as the user gave them; of a hub data set, id and split.
+        file: [texts] int32, number of each text's file in `files`.
+        row: [texts] int64, number of its row in that file, from 1; a CSV file's header and blank lines don't count.
+    """
+
+    files: tuple[str, ...]
+    file: np.ndarray
+    row: np.ndarray
+
+    def take(self, which: np.ndarray | slice) -> "Origins":
+        """The origins of some texts."""
+        return Origins(self.files, self.file[which], self.row[which])
+
+    def at(self, index: int) -> str:
+        """Place of a text: `data/train.csv row 7`."""
+        return f"{self.files[self.file[index]]} row {self.row[index]}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +53,7 @@ class Rows:
         unit: The unit of `numbers`, such as `line`.
         names: Class names that the label column's type declares (ClassLabel); labels are then positions among them.
         unlabelled: Number of rows left out because they have no label.
-        files: For rows of several files: (index of the file's first row, its place and unit) of each.
+        files: For rows of several files: (index of the file's first row, its place, its unit) of each.
     """
 
     place: str
@@ -38,14 +63,28 @@ class Rows:
     unit: str = "row"
     names: Sequence[str] | None = None
     unlabelled: int = 0
-    files: Sequence[tuple[int, str]] = ()
+    files: Sequence[tuple[int, str, str]] = ()
 
     def at(self, index: int) -> str:
         """Place of the row at `index` (from 0), for errors: `data/train.csv line 7`."""
         place = f"{self.place} {self.unit}"
         if self.files:
-            place = self.files[bisect_right(self.files, index, key=lambda file: file[0]) - 1][1]
+            place = " ".join(self.files[bisect_right(self.files, index, key=lambda file: file[0]) - 1][1:])
         return f"{place} {self.numbers[index]}"
+
+    @property
+    def origins(self) -> Origins:
+        """Where each text comes from. Rows are counted where `numbers` are lines, of which a row may have several."""
+        files = list(self.files or [(0, self.place, self.unit)])
+        ends = [*(first for first, *_ in files[1:]), len(self.texts)]
+        sizes = [end - first for (first, *_), end in zip(files, ends, strict=True)]
+        numbers = np.asarray(self.numbers, np.int64)
+        rows = [
+            np.arange(1, size + 1) if unit == "line" else numbers[first : first + size]
+            for (first, _, unit), size in zip(files, sizes, strict=True)
+        ]
+        places = tuple(place for _, place, _ in files)
+        return Origins(places, np.repeat(np.arange(len(files), dtype=np.int32), sizes), np.concatenate(rows))
 
 
 @dataclass(frozen=True)
@@ -67,13 +106,12 @@ class Found:
 
 def joined(place: str, parts: Sequence[Rows]) -> Rows:
     """Concatenates the rows of several chunks or files. UserError unless all declare the same class names."""
-    first, files, rows = parts[0], list[tuple[int, str]](), 0
+    first, files, rows = parts[0], list[tuple[int, str, str]](), 0
     for part in parts:
         if part.names != first.names:
             raise UserError(f"{part.place}: its type declares other class names than that of {first.place}")
-        where = f"{part.place} {part.unit}"
-        if not files or files[-1][1] != where:
-            files.append((rows, where))
+        if not files or files[-1][1:] != (part.place, part.unit):
+            files.append((rows, part.place, part.unit))
         rows += len(part.texts)
     texts, labels = [text for part in parts for text in part.texts], [label for part in parts for label in part.labels]
     ranges = [part.numbers for part in parts if isinstance(part.numbers, range)]

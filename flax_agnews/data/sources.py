@@ -9,7 +9,7 @@ import numpy as np
 from flax_agnews.config import DataConfig
 from flax_agnews.data import builtin, files, hub, splits
 from flax_agnews.data.labels import find_classes
-from flax_agnews.data.rows import Found, Text, checked_texts
+from flax_agnews.data.rows import Found, Origins, Text, checked_texts
 from flax_agnews.errors import UserError, flag
 
 
@@ -28,10 +28,11 @@ SOURCES: tuple[Source, ...] = (builtin, files, hub)  # the first that claims a s
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts of one split: `texts` (or pairs of them), unchanged, and `labels`, [rows] int32."""
+    """Texts of one split: `texts` (or pairs of them), unchanged, `labels`, [rows] int32, and where they come from."""
 
     texts: list[Text]
     labels: np.ndarray
+    origins: Origins | None = None
 
     @property
     def strings(self) -> list[str]:
@@ -43,11 +44,13 @@ class Texts:
 
     def take(self, indices: np.ndarray) -> "Texts":
         """The rows at `indices`, in that order."""
-        return Texts([self.texts[index] for index in indices], self.labels[indices])
+        origins = self.origins.take(indices) if self.origins else None
+        return Texts([self.texts[index] for index in indices], self.labels[indices], origins)
 
     def first(self, limit: int | None) -> "Texts":
         """The first `limit` rows; all where it is None."""
-        return Texts(self.texts[:limit], self.labels[:limit])
+        some = slice(limit)
+        return Texts(self.texts[some], self.labels[some], self.origins.take(some) if self.origins else None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def load_corpus(config: DataConfig) -> Corpus:
     texts = {split: checked_texts(rows) for split, rows in found.splits.items()}
     others = [rows for split, rows in found.splits.items() if split != "train"]
     classes = find_classes(found.splits["train"], others, found.names, config.labels)
-    parts = {split: Texts(texts[split], classes.numbers(rows)) for split, rows in found.splits.items()}
+    parts = {split: Texts(texts[split], classes.numbers(rows), rows.origins) for split, rows in found.splits.items()}
     notes = [classes.why, *found.notes]
     if "test" not in parts:
         stay, held_out = splits.hold_out(len(parts["train"]), config)

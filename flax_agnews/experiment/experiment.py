@@ -11,6 +11,7 @@ from flax_agnews.data.encoded import Data
 from flax_agnews.errors import Diverged
 from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
+from flax_agnews.experiment.data_files import write_data_files
 from flax_agnews.experiment.disk_budget import drop_weights
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
@@ -175,6 +176,7 @@ class Experiment:
             self._prepared.folder.lock.release()
 
     def _run(self) -> Results:
+        self._prepared = write_data_files(self.prepare())
         self.search()
         made = self.prepare()
         for setup in self.setups:  # finished runs too: their strategy must not have been edited

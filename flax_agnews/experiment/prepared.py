@@ -6,6 +6,7 @@ from functools import partial
 
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
+from flax_agnews.data.checks import DataCheck
 from flax_agnews.data.encoded import Data, encode_corpus
 from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary
@@ -63,6 +64,8 @@ class Prepared:
         compiler: compiles the steps of all strategies, which share what is equal.
         schemes: name of a strategy -> its updates, compared before its runs are resumed.
         keeps_final: whether the last states of finished runs are kept.
+        corpus: the texts; None after `data_files.write_data_files`.
+        checks: what that found in the texts; None before.
     """
 
     config: Config
@@ -81,6 +84,8 @@ class Prepared:
     compiler: Compiler
     schemes: Mapping[str, Scheme]
     keeps_final: bool
+    corpus: Corpus | None
+    checks: list[DataCheck] | None = None
 
     def identity(self, setup: Setup, base: Base) -> dict[str, str]:
         """Hashes that must match before a run is resumed.
@@ -103,7 +108,7 @@ class Prepared:
         """
         found = header(self.config, self.data, self.batches, base, adaptation, self.devices)
         search = trial_record.results(self.folder.path) if self.config.search.trials else None
-        return replace(found, search=search, diverged=list(faults))
+        return replace(found, search=search, diverged=list(faults), checks=self.checks)
 
     def tidy(self, name: str, seed: int, identity: Mapping[str, str]) -> None:
         """Checks the identity of a run that was started before; removes unneeded checkpoints of a finished one.
@@ -232,6 +237,7 @@ def _prepare(
         compiler=Compiler(devices),
         schemes=schemes,
         keeps_final=final,
+        corpus=corpus,
     )
 
 

@@ -20,18 +20,21 @@ from flax_agnews.system.files import check_writable, read_yaml, settings_from, w
 # Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
-    *("tracking.", "checkpoint.", "parallel.keep_"),
+    *("tracking.", "report.", "checkpoint.", "parallel.keep_"),
 )
 
 _WRITTEN = (
     "config.yaml",
+    "data_checks.parquet",
     "results.json",
     "results.csv",
     "report.md",
     "accuracy_curves.png",
     "base",
     "pretrain",
+    "reference",
     "search",
+    "texts.parquet",
     "tokenizer",
     "wandb",
 )

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from flax_agnews.data.checks import DataCheck
 from flax_agnews.errors import UserError, shown
 from flax_agnews.runs.results import (
     SCHEMA,
@@ -96,6 +97,7 @@ def results_from(content: Any) -> Results:
         settings=_typed(dict, "settings", content.get("settings")),
         search=None if search is None else _searches(search),
         diverged=_typed(list, "diverged", content.get("diverged", [])),
+        checks=_checks(content.get("checks")),
         runs=[run_from(run, f"runs[{i}]") for i, run in enumerate(_typed(list, "runs", runs))],
     )
     _check_data(results)
@@ -108,6 +110,12 @@ def results_from(content: Any) -> Results:
         _check_run(f"runs[{i}]", run, len(results.data.classes))
     _check_repeated(results.runs)
     return results
+
+
+def _checks(content: Any) -> list[DataCheck] | None:
+    if content is None:
+        return None
+    return [_read(DataCheck, f"checks[{i}]", check) for i, check in enumerate(_typed(list, "checks", content))]
 
 
 def _searches(content: Any) -> dict[str, SearchResult]:

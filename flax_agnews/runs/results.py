@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
+from flax_agnews.data.checks import DataCheck
 from flax_agnews.runs.trial_record import SearchResult
 from flax_agnews.statistics.seeds import summarize
 
@@ -213,6 +214,7 @@ class Results:
         environment, settings: versions and machine, and the training settings, by name.
         search: name of a strategy -> its learning-rate search; None without searches.
         diverged: runs that stopped because their numbers were not finite, and where.
+        checks: what was found in the texts; None where an earlier version didn't look.
         runs: the finished runs, sorted by strategy and seed.
     """
 
@@ -224,6 +226,7 @@ class Results:
     settings: dict[str, Any]
     search: dict[str, SearchResult] | None = None
     diverged: list[str]
+    checks: list[DataCheck] | None = None
     runs: list[RunResult]
 
     @cached_property

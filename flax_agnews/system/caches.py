@@ -23,6 +23,7 @@ KINDS = {
     "vocabularies": "tokenizers trained on texts",
     "compiled": "compiled programs",
     "activations": "outputs of frozen layers",
+    "references": "cheap classifiers that strategies are compared with",
     "adapted": "bodies adapted by language modelling",
 }
 """Name of a kind of cache, and of its folder -> what it holds."""

@@ -9,7 +9,18 @@ from support.small_experiments import results, small, without_cost
 from flax_agnews.main import main
 from flax_agnews.system.caches import KINDS, entries, folder_of, remove
 
-FLAGS = ("--strategy", "partial", "--train.epochs", 1, "--train.runs", 1, "--pretrain.epochs", 1)
+FLAGS = (
+    "--strategy",
+    "partial",
+    "--train.epochs",
+    1,
+    "--train.runs",
+    1,
+    "--pretrain.epochs",
+    1,
+    "--report.reference",
+    "tfidf",
+)
 OURS = set(KINDS) - {"compiled"}  # tests share compiled programs, in a folder that JAX was given
 
 
@@ -34,6 +45,7 @@ def test_a_second_run_computes_nothing_that_is_cached_and_an_emptied_cache_chang
             ("flax_agnews.data.vocabularies", "train_tokenizer"),
             ("flax_agnews.training.activation_cache", "compute"),
             ("flax_agnews.training.pretrain", "adapt"),
+            ("flax_agnews.experiment.data_files", "tfidf"),
         ):
             patch.delattr(f"{owner}.{name}")
         assert main(small(tmp_path / "warm", *FLAGS)) == 0

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import optax
 import pytest
+import yaml
 from support.refusals import refused
 from support.report_results import make
 from support.small_experiments import settings
 
-from flax_agnews.config import Config, TrainConfig
+from flax_agnews.config import Config, ReportConfig, TrainConfig
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.runs.predictions import Predictions, SplitPredictions
 from flax_agnews.runs.result_files import run_from
@@ -91,6 +92,20 @@ def test_a_folder_keeps_its_number_of_shapes(tmp_path: Path) -> None:
     assert folder.check(auto).train.shapes == 6
     assert folder.check(auto, overwrite=True).train.shapes == "auto"
     assert "train.shapes was 6, now 2" in refused(folder.check, other)
+
+
+def test_a_folder_may_get_another_report(tmp_path: Path) -> None:
+    """A folder of an earlier version, without that section, too."""
+    folder, changed = OutputFolder(tmp_path / "out"), Config(report=ReportConfig(reference="none", texts="none"))
+    folder.claim(Config())
+    folder.lock.release()
+    assert folder.check(changed) == changed
+    file = folder.path / "config.yaml"
+    sections = yaml.safe_load(file.read_text())
+    del sections["report"]
+    file.write_text(yaml.safe_dump(sections))
+    assert folder.check(changed) == changed
+    assert folder.config.report == ReportConfig()
 
 
 def test_a_folder_whose_shapes_were_chosen_takes_no_number(tmp_path: Path) -> None:
