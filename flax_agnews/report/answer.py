@@ -4,7 +4,7 @@ Nothing else in the report decides which strategy is better than which.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -107,24 +107,28 @@ def answer(results: Results, evidence: Evidence = NOTHING) -> Answer:
     entries.sort(key=lambda entry: entry.rank or max(places.values(), default=1))
     chosen = None
     if len(evidence.runs) > 1:
-        chosen = selected(*({n: evidence.accuracy(n, split) for n in evidence.runs} for split in ("validation", "test")))
+        chosen = selected(
+            *({n: evidence.accuracy(n, split) for n in evidence.runs} for split in ("validation", "test"))
+        )
     return Answer(results, evidence, entries, differences, chosen)
 
 
 def _strategy(name: str, results: Results, evidence: Evidence, rank: int | None) -> Entry:
     runs, mean = results.by_strategy[name], results.summary[name].test_accuracy.mean
     assert mean is not None  # every finished run has a test accuracy
-    return Entry(name=name, rank=rank, mean=mean, runs=runs, **_scores(name, evidence) if name in evidence.runs else {})
+    entry = Entry(name=name, rank=rank, mean=mean, runs=runs)
+    return _with_intervals(entry, evidence) if name in evidence.runs else entry
 
 
 def _reference(name: str, reference: Reference, evidence: Evidence, rank: int | None) -> Entry:
-    scores = _scores(name, evidence)
-    return Entry(name=name, rank=rank, mean=scores["accuracy"].mean, reference=reference, **scores)
+    mean = float(evidence.accuracy(name).values.mean())
+    return _with_intervals(Entry(name=name, rank=rank, mean=mean, reference=reference), evidence)
 
 
-def _scores(name: str, evidence: Evidence) -> dict[str, Interval]:
-    return {
-        "accuracy": interval(evidence.accuracy(name)),
-        "macro_f1": interval(evidence.macro_f1(name)),
-        "loss": interval(evidence.loss(name)),
-    }
+def _with_intervals(entry: Entry, evidence: Evidence) -> Entry:
+    return replace(
+        entry,
+        accuracy=interval(evidence.accuracy(entry.name)),
+        macro_f1=interval(evidence.macro_f1(entry.name)),
+        loss=interval(evidence.loss(entry.name)),
+    )

@@ -25,22 +25,22 @@ def _first(answer: Answer) -> str:
     best, *others = answer.strategies
     texts = counted(answer.results.data.test, "test text")
     if best.accuracy is None:
-        count = "one strategy" if not others else f"{len(answer.strategies)} strategies, by mean {best.name} first"
-        return f"{best.name} has {percent(best.mean)} of {texts} right ({count}); no predictions are kept to say how sure."
+        mean = f"{best.name} has {percent(best.mean)} of {texts} right"
+        order = f", the highest mean of {counted(len(answer.strategies), 'strategy')}" if others else ""
+        return f"{mean}{order}; no predictions are kept that could say how sure that is."
     if not others:
         return f"{best.name} has {_score(best)} of {texts} right."
-    leaders = [entry for entry in answer.strategies if entry.rank == 1]
     if not answer.ranked:
         return _unranked(answer, best, others[0], texts)
+    leaders = [entry.name for entry in answer.strategies if entry.rank == 1]
     if len(leaders) == 1:
-        return (
-            f"{best.name} is best, shown against each of the other {counted(len(others), 'strategy')}: "
-            f"{_score(best)} of {texts} right."
-        )
-    rest = "" if len(leaders) == len(answer.strategies) else f"; the other {len(answer.strategies) - len(leaders)} are worse"
+        shown = f"shown against each of the other {counted(len(others), 'strategy')}"
+        return f"{best.name} is best, {shown}: {_score(best)} of {texts} right."
+    worse = len(answer.strategies) - len(leaders)
+    rest = f"; {counted(worse, 'strategy')} are shown to be worse" if worse else ""
     return (
-        f"{listed((entry.name for entry in leaders), 13)} can't be told apart and share rank 1, "
-        f"{best.name} with the highest mean, {_score(best)} of {texts} right{rest}."
+        f"{listed(leaders, 13)} can't be told apart and share rank 1; {best.name} has the highest mean, "
+        f"{_score(best)} of {texts} right{rest}."
     )
 
 
@@ -49,7 +49,9 @@ def _unranked(answer: Answer, best: Entry, second: Entry, texts: str) -> str:
     runs = counted(max(len(entry.runs) for entry in answer.strategies), "seed")
     found = answer.difference(best.name, second.name)
     gap = f"; {difference_text(found)} more than {second.name}, the next" if found and found.mean is not None else ""
-    return f"{runs} of each can't show an order: {best.name} has the highest mean, {_score(best)} of {texts} right{gap}."
+    return (
+        f"{runs} of each can't show an order: {best.name} has the highest mean, {_score(best)} of {texts} right{gap}."
+    )
 
 
 def _second(answer: Answer) -> str:
@@ -65,7 +67,7 @@ def _second(answer: Answer) -> str:
         return f"It does not beat the cheap reference: {same} has {score}."
     if found.shown:
         return f"It beats the cheap reference, {same} with {score}, by {difference_text(found)}."
-    return f"{same}, the cheap reference, has {score}: {difference_text(found)} less, which is not shown to be a difference."
+    return f"The cheap reference, {same}, has {score}: {difference_text(found)} less, which these runs can't show."
 
 
 def _seeds(answer: Answer) -> Iterator[str]:
@@ -89,7 +91,10 @@ def needed_text(answer: Answer) -> str:
     found = answer.difference(first.name, second.name)
     if found is None or found.needed is None or not found.mean:
         return ""
-    need, what = found.needed, f"A difference like that of {first.name} and {second.name}, {_points(found.mean)} points,"
+    need, what = (
+        found.needed,
+        f"A difference like that of {first.name} and {second.name}, {_points(found.mean)} points,",
+    )
     if need.seeds:
         return f"{what} would take at least {need.seeds} seeds to be shown, if the noise stays as it is seen here."
     if need.limit == "texts":
@@ -103,10 +108,7 @@ def _unbeaten(answer: Answer) -> Iterator[str]:
     """Names the strategies that aren't shown to beat a reference."""
     for reference in answer.references:
         if reference.name == TITLES[MAJORITY]:
-            losers = [e.name for e in answer.strategies if any(run.test_accuracy <= reference.mean for run in e.runs)]
-            if losers:
-                yield f"A run of {listed(losers, 13)} is no better than the {reference.name} ({percent(reference.mean)})."
-            continue
+            continue  # the report's head names the runs that learned nothing
         worse = [
             entry.name
             for entry in answer.strategies
@@ -123,7 +125,9 @@ def _choice(answer: Answer) -> Iterator[str]:
         return
     corrected = ""
     if found.corrected is not None:
-        corrected = f", and {_interval(found.corrected)} without the luck of choosing the best of {len(answer.evidence.runs)}"
+        corrected = (
+            f", and {_interval(found.corrected)} without the luck of choosing the best of {len(answer.evidence.runs)}"
+        )
     yield (
         f"Strategies and epochs may be chosen on validation only: it chooses {found.name}, "
         f"with {percent(found.test)} on test{corrected}."
@@ -158,4 +162,3 @@ def _points(share: float) -> str:
 def percent(share: float) -> str:
     """A share as `90.7 %`."""
     return f"{100 * share:.1f} %"
-

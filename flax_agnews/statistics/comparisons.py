@@ -57,9 +57,12 @@ class Difference:
     @property
     def turned(self) -> "Difference":
         """The same difference seen from `b`: score of `b` minus that of `a`."""
-        ends = {"low": self.high, "high": self.low, "low_of_all": self.high_of_all, "high_of_all": self.low_of_all}
-        signed = {name: None if value is None else -value for name, value in {"mean": self.mean, **ends}.items()}
-        return replace(self, a=self.b, b=self.a, **signed)
+        mean, low, high, low_of_all, high_of_all = (
+            None if value is None else -value
+            for value in (self.mean, self.high, self.low, self.high_of_all, self.low_of_all)
+        )
+        ends = replace(self, low=low, high=high, low_of_all=low_of_all, high_of_all=high_of_all)
+        return replace(ends, a=self.b, b=self.a, mean=mean)
 
 
 def compare_all(outcomes: Mapping[str, Outcomes]) -> list[Difference]:
