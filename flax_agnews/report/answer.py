@@ -107,9 +107,8 @@ def answer(results: Results, evidence: Evidence = NOTHING) -> Answer:
     entries.sort(key=lambda entry: entry.rank or max(places.values(), default=1))
     chosen = None
     if len(evidence.runs) > 1:
-        chosen = selected(
-            *({n: evidence.accuracy(n, split) for n in evidence.runs} for split in ("validation", "test"))
-        )
+        on = {split: {n: evidence.accuracy(n, split) for n in evidence.runs} for split in ("validation", "test")}
+        chosen = selected(on["validation"], on["test"])
     return Answer(results, evidence, entries, differences, chosen)
 
 

@@ -12,7 +12,7 @@ from flax_agnews.system.text import counted
 
 
 def sentences(answer: Answer) -> tuple[str, str]:
-    """The answer in two sentences, plain text: which strategies lead and how surely; how they stand to the reference."""
+    """The answer in two plain sentences: which strategies lead and how surely; how they stand to the reference."""
     return _first(answer), _second(answer)
 
 
@@ -86,7 +86,7 @@ def _seeds(answer: Answer) -> Iterator[str]:
 
 
 def needed_text(answer: Answer) -> str:
-    """How many seeds would show the difference between the two strategies of the highest means; empty if it is shown."""
+    """How many seeds would show the difference of the two strategies with the highest means; empty if it is shown."""
     first, second = answer.strategies[:2]
     found = answer.difference(first.name, second.name)
     if found is None or found.needed is None or not found.mean:
