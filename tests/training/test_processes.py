@@ -29,8 +29,8 @@ from flax_agnews.main import main
 STRATEGIES = ("full", "prompt")  # one that adds nothing, one that makes something of the shared weights
 
 # Many tiny updates an epoch, so that a signal meets a run in the middle of one. `full` keeps every sort of state.
-FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 8, "--data.limit_train", 240, *ONE_LAYER)
-PER_EPOCH = 27  # 216 texts that train
+FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 8, "--data.limit_train", 160, *ONE_LAYER)
+PER_EPOCH = 18  # 144 texts that train
 RUN = Path("full") / "seed-42"
 
 
