@@ -34,10 +34,10 @@ def _first(answer: Answer) -> str:
         return _unranked(answer, best, others[0], texts)
     leaders = [entry.name for entry in answer.strategies if entry.rank == 1]
     if len(leaders) == 1:
-        shown = f"shown against each of the other {counted(len(others), 'strategy')}"
+        shown = "shown against " + (others[0].name if len(others) == 1 else f"each of the other {len(others)}")
         return f"{best.name} is best, {shown}: {_score(best, texts)}."
     worse = len(answer.strategies) - len(leaders)
-    rest = f"; {counted(worse, 'strategy')} are shown to be worse" if worse else ""
+    rest = f"; {counted(worse, 'strategy')} {'is' if worse == 1 else 'are'} shown to be worse" if worse else ""
     return (
         f"{listed(leaders, 13)} can't be told apart and share rank 1; {best.name} has the highest mean, "
         f"{_score(best, texts)}{rest}."
@@ -123,9 +123,7 @@ def _choice(answer: Answer) -> Iterator[str]:
         return
     corrected = ""
     if found.corrected is not None:
-        corrected = (
-            f", and {_interval(found.corrected)} without the luck of choosing the best of {len(answer.evidence.runs)}"
-        )
+        corrected = f", and {percent(found.corrected.mean)} without the luck of choosing{_interval(found.corrected)}"
     yield (
         f"Strategies and epochs may be chosen on validation only: it chooses {found.name}, "
         f"with {percent(found.test)} on test{corrected}."
