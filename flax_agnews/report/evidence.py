@@ -11,12 +11,12 @@ import numpy as np
 
 from flax_agnews.errors import UserError, listed
 from flax_agnews.runs.predictions import Predictions, read_predictions
-from flax_agnews.runs.references import MAJORITY, TFIDF, Reference, read_references
+from flax_agnews.runs.references import MAJORITY, PROBE, TFIDF, Reference, read_references
 from flax_agnews.runs.results import Results
 from flax_agnews.statistics.outcomes import Outcomes, accuracy_outcomes, loss_outcomes, macro_f1_outcomes
 from flax_agnews.system.text import counted
 
-TITLES: Mapping[str, str] = {TFIDF: "TF-IDF", MAJORITY: "majority class"}
+TITLES: Mapping[str, str] = {TFIDF: "TF-IDF", PROBE: "linear probe", MAJORITY: "majority class"}
 """Names of the references in tables and pictures."""
 
 Found = TypeVar("Found")
