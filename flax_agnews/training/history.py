@@ -50,7 +50,7 @@ class History:
         fault: where the run had to stop, and what was not finite; empty if it didn't.
         lines: number of lines of the metrics file until now.
         train_seconds: time of updates, without compilation and evaluation; an equal share if runs train together.
-        epoch_seconds: the same by epoch.
+        epoch_seconds: the same by epoch; fewer than epochs if earlier ones are unknown.
         tokens: tokens trained on, without padding.
         peak_memory_bytes: peak memory so far, of all runs that train together; None if unknown.
     """
@@ -76,6 +76,18 @@ class History:
     def end(self, where: str) -> None:
         """Records where the run had to stop, and what was not finite, unless it already stopped."""
         self.fault = self.fault or where
+
+    def seconds_to(self, share: float) -> float | None:
+        """Training seconds to the end of the first epoch with so good a validation accuracy; None if unknown.
+
+        Args:
+            share: the least accuracy, as a share of that of the best epoch, whose weights are kept.
+        """
+        if not self.best_epoch or len(self.epoch_seconds) != len(self.val_accuracy):
+            return None
+        least = share * self.val_accuracy[self.best_epoch - 1]
+        epochs = next(number for number, value in enumerate(self.val_accuracy, start=1) if value >= least)
+        return sum(self.epoch_seconds[:epochs])
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -76,6 +76,14 @@ def test_only_the_last_fifty_updates_are_usual(tmp_path):
 
 
 SPIKES, SKIPPED = (30, 31, 75, 110), (5, 76, 77)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.95, 2.0 + 3.0), (0.5, 2.0), (1.0, 2.0 + 3.0 + 5.0)])
+def test_seconds_to_a_share_of_the_best_epochs_accuracy(share, expected):
+    """Of 80 %, 95 % are 76 %, which the second epoch has; the last is no longer so good."""
+    history = History(val_accuracy=[0.7, 0.76, 0.8, 0.6], epoch_seconds=[2.0, 3.0, 5.0, 7.0], best_epoch=3)
+    assert history.seconds_to(share) == pytest.approx(expected)
+    assert replace(history, epoch_seconds=[5.0, 7.0]).seconds_to(share) is None  # of a checkpoint without times
 
 
 @pytest.fixture
