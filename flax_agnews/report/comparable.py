@@ -105,7 +105,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _data(one: Source, other: Source) -> Iterator[str]:
     data, others = one.results.data, other.results.data
-    found = []
+    found: list[str] = []
     for name, title in _OF_DATA.items():
         values = getattr(data, name), getattr(others, name)
         if None not in values:
@@ -151,18 +151,21 @@ def _repeated(one: Source, other: Source) -> Iterator[str]:
     runs = {(run.strategy, run.seed): run for run in one.results.runs}
     for again in other.results.runs:
         key = (again.strategy, again.seed)
-        if run := runs.get(key):
-            pair = one.predictions.get(key), other.predictions.get(key)
-            if _scores(run) != _scores(again) or (pair[0] and pair[1] and not _same(*pair)):
-                accuracies = f"test accuracy {run.test_accuracy:.4f} and {again.test_accuracy:.4f}"
-                yield f"results of {run.strategy} seed {run.seed}, which both have ({accuracies})"
+        run, pair = runs.get(key), (one.predictions.get(key), other.predictions.get(key))
+        if run is None or (_scores(run) == _scores(again) and _same(*pair)):
+            continue
+        accuracies = f"test accuracy {run.test_accuracy:.4f} and {again.test_accuracy:.4f}"
+        yield f"results of {run.strategy} seed {run.seed}, which both have ({accuracies})"
 
 
 def _scores(run: RunResult) -> RunResult:
     return replace(run, cost=None, environment=None, settings=None, planned_epochs=None)  # type: ignore[arg-type]
 
 
-def _same(one: Predictions, other: Predictions) -> bool:
+def _same(one: Predictions | None, other: Predictions | None) -> bool:
+    """Whether two predictions of the same texts are equal, as far as both are there."""
+    if one is None or other is None:
+        return True
     pairs = [(part.probabilities, other.splits[name].probabilities) for name, part in one.splits.items()]
     return all(np.array_equal(*pair) for pair in pairs)
 

@@ -52,9 +52,10 @@ def test_merged_folders_answer_as_the_whole_experiment_does(order: tuple[int, ..
 
 
 def test_a_merged_folder_can_be_merged_further_with_the_same_end(tmp_path: Path) -> None:
-    folders = parts(tmp_path)
-    once = write_merged(folders, tmp_path / "once")
-    twice = write_merged([write_merged(folders[:2], tmp_path / "first"), folders[2]], tmp_path / "twice")
+    one, other, machine = parts(tmp_path)
+    once = write_merged([one, machine, other], tmp_path / "once")
+    twice = write_merged([write_merged([one, machine], tmp_path / "first"), other], tmp_path / "twice")
+    assert read_results(once).environment["devices"] == "1 x cpu (full); 1 x gpu (head)"
     assert (once / "results.json").read_bytes() == (twice / "results.json").read_bytes()
     assert (read_merged_file(once), read_merged_file(twice)) != (None, None)
     assert read_merged_file(once).planned == read_merged_file(twice).planned  # type: ignore[union-attr]
@@ -85,6 +86,18 @@ def test_settings_that_may_differ_are_left_out(tmp_path: Path) -> None:
     folders = [output_folder(tmp_path / "a", experiment(full=FULL)), output_folder(tmp_path / "b", other)]
     found = read_results(write_merged(folders, tmp_path / "merged"))
     assert found.settings == {"epochs": 3, "batch_size": 32, "schedule": "linear", "runs": 3}
+
+
+def test_searches_of_all_folders_are_kept_and_must_agree(tmp_path: Path) -> None:
+    search = {"factor": 1.0, "rates": [0.1], "edge": "", "trials": [], "updates": 9, "cost": {"seconds": 2.0}}
+    folders = []
+    for name, factors in {"full": {"full": 1.0, "lora": 3.0}, "head": {"head": 1.0}, "ia3": {"lora": 9.0}}.items():
+        results = experiment(**{name: FULL})
+        results["search"] = {strategy: search | {"factor": factor} for strategy, factor in factors.items()}
+        folders.append(output_folder(tmp_path / name, results))
+    found = read_results(write_merged(folders[:2], tmp_path / "merged")).search
+    assert {name: one.factor for name, one in (found or {}).items()} == {"full": 1.0, "lora": 3.0, "head": 1.0}
+    assert "lora: factor on the rates: 3.0 and 9.0" in refused(write_merged, folders, tmp_path / "all")
 
 
 def test_predictions_are_taken_from_whom_has_them(tmp_path: Path) -> None:
