@@ -64,6 +64,9 @@ def again(results: Results) -> Iterator[str]:
     registered = [name for name in groups if name not in own]
     files = "`results.csv` has a row for every run, `results.json` everything."
     yield "## How to repeat it"
+    if results.merged:
+        yield f"`merged.yaml` names the output folders whose runs these are; each has its `config.yaml`. {files}"
+        return
     if own:
         verb, which = ("is a strategy", "it") if len(own) == 1 else ("are strategies", "them")
         yield (

@@ -85,6 +85,7 @@ class RunResult:
         settings: settings of the strategy.
         rate_factor: factor on the strategy's learning rates that a search chose; None without a search.
         custom: whether the strategy is defined by a script, not registered.
+        environment: versions and machine of a run whose results were merged with others'; None: as in results.json.
         cost: time, speed and memory.
     """
 
@@ -108,6 +109,7 @@ class RunResult:
     settings: dict[str, Any] | None = None
     rate_factor: float | None = None
     custom: bool = False
+    environment: dict[str, Any] | None = None
     cost: RunCost
 
     @property
@@ -239,6 +241,11 @@ class Results:
     diverged: list[str]
     checks: list[DataCheck] | None = None
     runs: list[RunResult]
+
+    @property
+    def merged(self) -> bool:
+        """Whether the runs are of several output folders."""
+        return any(run.environment is not None for run in self.runs)
 
     @cached_property
     def by_strategy(self) -> dict[str, list[RunResult]]:
