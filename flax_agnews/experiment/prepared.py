@@ -18,6 +18,7 @@ from flax_agnews.experiment.outputs import Outputs
 from flax_agnews.experiment.preparation import choose_tokenizer, keep_tokenizer
 from flax_agnews.experiment.progress import silent
 from flax_agnews.experiment.results import facts, header
+from flax_agnews.metrics.tensorboard import check_tensorboard
 from flax_agnews.metrics.tracking import check_key
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
@@ -192,6 +193,7 @@ def _prepare(
         folder.lock.take()
     if folder.writes:
         check_key(config.tracking)
+        check_tensorboard(config.tracking)
     team, devices = current_team(), Devices.of(config.parallel)
     interrupt = Interrupt(Vote(devices) if devices.several else None)
     announce_start(display, config, devices)

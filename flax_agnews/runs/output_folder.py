@@ -230,9 +230,8 @@ def _may_follow(name: str, old: Any, new: Any) -> bool:
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes the named files and folders in `folder`, where they exist."""
-    for name in names:
-        path = folder / name
+    """Removes the named files and folders in `folder`, and event files, where they exist."""
+    for path in [*(folder / name for name in names), *folder.glob(EVENT_FILES)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
