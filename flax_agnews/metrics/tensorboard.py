@@ -6,6 +6,7 @@ the record writer. Its own `EventFileWriter`, which imports TensorFlow where tha
 whose errors nobody sees, isn't used.
 """
 
+import os
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from flax_agnews.config import TrackingConfig
 from flax_agnews.errors import UserError, first_line, flag
 from flax_agnews.system.text import pipe_table
 
-EVENT_FILES = "events.out.tfevents.*.flax_agnews"
+EVENT_FILES = "events.out.tfevents.[0-9]*.flax_agnews"
 """Pattern of the names of event files; TensorBoard reads files whose names hold `tfevents`, in the order of names."""
 
 _FLUSH_SECONDS = 5.0  # longest time that metrics wait in memory: TensorBoard reads every 30 seconds
@@ -91,12 +92,17 @@ class TensorBoardTracker:
             self._flush()
 
     def _begin(self) -> None:
-        """Begins the event file, and removes those of earlier processes."""
+        """Begins the event file, and empties that of an earlier process."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.glob(EVENT_FILES):
+        second = int(time.time())
+        for path in sorted(self._folder.glob(EVENT_FILES)):
+            second = max(second, int(path.suffixes[-2].removeprefix(".")) + 1)
             self._times |= _times(path.read_bytes())
-            path.unlink()
-        self._file = (self._folder / EVENT_FILES.replace("*", f"{int(time.time()):010d}")).open("wb")
+            if path.stat().st_size:
+                os.truncate(path, 0)  # not removed: a TensorBoard that reads it would never go on to the next file
+            else:
+                path.unlink()
+        self._file = (self._folder / EVENT_FILES.replace("[0-9]*", f"{second:010d}")).open("wb")
         self._event(file_version="brain.Event:2")
         # Whoever has read the earlier files already forgets all steps from 0 on.
         self._event(step=0, session_log={"status": "START"})

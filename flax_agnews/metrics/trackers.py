@@ -76,4 +76,5 @@ class Trackers:
 
     def finish(self) -> bool:
         """Ends all; returns whether everything was logged by all."""
-        return all([tracker.finish() for tracker in self._trackers])
+        kept = [tracker.finish() for tracker in self._trackers]
+        return all(kept)

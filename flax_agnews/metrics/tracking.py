@@ -60,6 +60,7 @@ class WandbTracker:
         import wandb
 
         data = [list(row) for row in rows]
+        wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(data))  # W&B cuts longer ones
         self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
 
     def files(self, name: str, paths: Sequence[Path]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, flag, listed, shown
+from flax_agnews.metrics.tensorboard import EVENT_FILES
 from flax_agnews.runs.identity import START_ELSEWHERE
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
