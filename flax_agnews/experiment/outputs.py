@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config
-from flax_agnews.metrics.tensorboard import TensorBoardTracker
+from flax_agnews.config import Config, TrackingConfig
+from flax_agnews.metrics.tensorboard import TensorBoardTracker, check_tensorboard
 from flax_agnews.metrics.trackers import NullTracker, Tracker, Trackers
-from flax_agnews.metrics.tracking import open_tracker
+from flax_agnews.metrics.tracking import check_key, open_tracker
 from flax_agnews.runs.identity import PLANNED
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.system.display import Display
@@ -104,3 +104,9 @@ class Outputs:
     def tensorboard(self, folder: Path) -> Tracker | None:
         """A writer of event files into a folder, where they are asked for."""
         return TensorBoardTracker(folder, self.display.note) if self.config.tracking.tensorboard else None
+
+
+def check_trackers(config: TrackingConfig) -> None:
+    """Raises a `UserError` for a tracker that can't work: W&B online without a key, TensorBoard not installed."""
+    check_key(config)
+    check_tensorboard(config)
