@@ -16,6 +16,7 @@ ABOUT_THE_TREE = {"test_floors", "test_mirror"}
 TESTED_ELSEWHERE = {
     "cli/describe": "test_commands.py: a thin command",
     "experiment/prepared": "experiment/test_library.py: what is read and checked at an experiment's first use",
+    "metrics/trackers": "metrics/test_wandb_files.py: one run with two trackers",
     "models/bottleneck": "contracts/test_added_parameters.py: adapters against a straightforward version",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
     "report/reproduction": "report/test_page.py: sections of the page",

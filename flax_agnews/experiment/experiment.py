@@ -17,6 +17,7 @@ from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.probe import write_probe
 from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of
+from flax_agnews.experiment.publication import publish
 from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.results import run_predictions, run_result
 from flax_agnews.models.parameters import Parameters
@@ -289,8 +290,8 @@ class Experiment:
         return self.folder.write_results(header, self.names)
 
     def publish(self, figure: Path) -> None:
-        """Sends the final figure, a picture file, and the table of results to W&B, where it is on."""
-        self.prepare().outputs.publish(figure, self.names)
+        """Sends the final table, a figure (a PNG file) and the report to the trackers that are on."""
+        publish(self.prepare().outputs, figure, self.names)
 
     @cached_property
     def shared(self) -> Parameters:

@@ -11,7 +11,7 @@ import numpy as np
 
 from flax_agnews.metrics import scores
 from flax_agnews.metrics.metrics_file import MetricsFile
-from flax_agnews.metrics.tracking import NullTracker, Tracker
+from flax_agnews.metrics.trackers import NullTracker, Tracker
 
 _USUAL, _FEWEST, _FAR = 50, 20, 8.0  # spikes: number of last losses to compare with, least number, standard deviations
 
@@ -156,7 +156,8 @@ class Journal:
         """Sends the metrics that are in the file to the tracker."""
         for record in file.records():
             epoch = record.get("epoch")
-            numbers = {name: value for name, value in record.items() if "/" in name and value is not None}
+            # null in the file was no finite number
+            numbers = {name: math.nan if value is None else value for name, value in record.items() if "/" in name}
             if epoch is not None:
                 numbers["epoch_time"] = self.history.epoch_seconds[epoch - 1]
             tracker.log(numbers, record["step"] if epoch is None else epoch * self._steps_per_epoch)
