@@ -22,6 +22,8 @@ TITLES: Mapping[str, str] = {TFIDF: "TF-IDF", PROBE: "linear probe", MAJORITY: "
 
 Found = TypeVar("Found")
 
+_FEWEST_TEXTS = 2  # of which there is noise
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -104,6 +106,8 @@ def read_evidence(folder: Path, results: Results) -> Evidence:
     A damaged file, or one of other texts than most, costs its strategy the intervals and is named in a note.
     """
     notes = unfinished(folder, results)
+    if min(results.data.validation, results.data.test) < _FEWEST_TEXTS:
+        return Evidence({}, {}, (*notes, "A single text in a split says nothing of others: there are no intervals."))
     found = {
         name: {run.seed: _read(partial(read_predictions, folder, name, run.seed), notes) for run in runs}
         for name, runs in results.by_strategy.items()
