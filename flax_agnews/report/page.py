@@ -46,7 +46,7 @@ def write_report(folder: str | Path) -> list[Path]:
     page = markdown_page(results)
     return [
         write_csv(results, folder / "results.csv"),
-        plots.write(results, folder / _FIGURE),
+        *plots.write(results, folder / _FIGURE),
         write_atomic(folder / "report.md", page.encode()),
     ]
 

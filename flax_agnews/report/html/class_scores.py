@@ -18,7 +18,9 @@ _SCORES = ("precision", "recall", "f1")
 def class_scores(answer: Answer) -> list[ClassScores]:
     """Scores of all classes that have test texts; of many classes, only those that the page draws have intervals."""
     count = len(answer.results.data.classes)
-    values = {name: np.mean([scores_of(*cells, count) for cells in cells_of(answer, name)], 0) for name in shown(answer)}
+    values = {
+        name: np.mean([scores_of(*cells, count) for cells in cells_of(answer, name)], 0) for name in shown(answer)
+    }
     texts = np.zeros(count, np.int64)
     for true, _, found in cells_of(answer, next(iter(values))):
         np.add.at(texts, true, found)
@@ -53,9 +55,7 @@ def _scores(answer: Answer, name: str, label: int, values: FloatArray, with_inte
     if with_intervals and name in answer.evidence.names:
         found = answer.evidence.split(name, "test")
         outcomes = class_outcomes(found.labels, found.classes, label, answer.evidence.seeds(name))
-    scores = {
-        score: _estimate(float(value), outcomes.get(score)) for score, value in zip(_SCORES, values, strict=True)
-    }
+    scores = {score: _estimate(float(value), outcomes.get(score)) for score, value in zip(_SCORES, values, strict=True)}
     return ClassScores(name, label, **scores)
 
 

@@ -62,7 +62,10 @@ def _parts(content: PageContent, found: dict[str, Look], opened: OpenedTexts) ->
     most = chart_data.MOST_CLASSES
     return {
         "rows": leaderboard.rows(content.entries, found),
-        "cost_columns": leaderboard.COST_COLUMNS,
+        "cost_columns": leaderboard.known_columns(content.entries),
+        "priced": [e for e in content.entries if any(getattr(e.costs, cost) for cost in leaderboard.FRONT_COSTS)],
+        "calibrated": [e for e in content.entries if e.name in {one.strategy for one in content.calibration}],
+        "known_calibration": any(one.error.low is not None for one in content.calibration),
         "front_costs": leaderboard.known_front_costs(content.entries),
         "metrics": chart_data.known_metrics(content.curves),
         "class_metrics": charts.CLASS_METRICS,
