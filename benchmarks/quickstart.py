@@ -19,7 +19,7 @@ from flax_agnews.cli import arguments
 from flax_agnews.config import DataConfig
 from flax_agnews.data.sources import load_corpus
 from flax_agnews.experiment.reference import Hashes, tfidf
-from flax_agnews.report import read_results
+from flax_agnews.report import read_answer, read_results
 from flax_agnews.report.tables import markdown_table
 from flax_agnews.system.files import write_atomic
 
@@ -70,7 +70,7 @@ def main() -> None:
         __doc__.split("\n\n", 1)[1].strip(),
         f"{made['date']}, commit {made['commit']}, {made['processor']}, JAX {made['jax']}, Python {made['python']}. "
         f"The whole command: {cold}; again, with what it cached: {warm}.",
-        markdown_table(results),
+        markdown_table(read_answer(output, results)),
         f"TF-IDF (1, 2-grams) with logistic regression on the same {results.data.train:,} texts: "
         f"{tfidf_accuracy(data):.3f}, on 4,000 texts: {tfidf_accuracy(more):.3f}. Always answering the most frequent "
         f"class: {results.data.majority_accuracy:.3f}.",

@@ -2,6 +2,7 @@
 annotations of shapes checked.
 """
 
+import gc
 import os
 import shutil
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 # XLA aborts where a simulated device waits for others longer than 40 s, as may be where other work has the cores.
 _FLAGS = "--xla_force_host_platform_device_count=4 --xla_cpu_collective_call_terminate_timeout_seconds=600"
 if os.environ.get("TESTS_OPTIMIZED") != "1":
-    # Of a tiny program compiling is the cost, not running: two thirds of the time without LLVM's passes. `.ci/run` runs
-    # the tests that are marked `optimized` once more with them. With XLA's fusion emitters off too, updates of equal
-    # gradients differ in their last bits from optax's own.
-    _FLAGS += " --xla_backend_optimization_level=0"
+    # Of a tiny program compiling is the cost, not running: a third of the time without LLVM's passes, XLA's fusion
+    # emitters and the splitting of a program for several threads. Programs that compute the same then differ in last
+    # bits (`support.exactness`): `.ci/run` repeats what is marked `optimized`, compiled as for users.
+    _FLAGS += " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    _FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
 if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker has them already
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -66,7 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Compiled programs are written whole: another worker may read them."""
+    """Compiled programs are written whole: another worker may read them. Modules are never garbage."""
+    gc.freeze()
     if "jax" in sys.modules:
         from flax_agnews.training.parallel import keep_whole_programs
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flax_agnews.config import Config
 from flax_agnews.errors import Diverged
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.report import final_table, read_results, write_report
+from flax_agnews.report import final_table, read_answer, read_results, write_report
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
@@ -49,7 +49,7 @@ def _report(experiment: Experiment) -> None:
     with display, display.busy("writing the report"):
         written = write_report(folder)
         experiment.publish(folder / "accuracy_curves.png")
-    display.console.print("", final_table(read_results(folder)), "")
+    display.console.print("", final_table(read_answer(folder, read_results(folder))), "")
     display.note(
         " · ".join([str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")])
     )

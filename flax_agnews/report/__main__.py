@@ -24,12 +24,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = MODULE) -> int:
     folder = parser.parse_args(arguments).folder
     from rich.console import Console  # not needed to answer --help, nor is what follows
 
-    from flax_agnews.report import final_table, read_results, write_report
+    from flax_agnews.report import final_table, read_answer, read_results, write_report
 
     try:
         check_directory()
         paths = write_report(folder)
-        Console().print(final_table(read_results(folder)))
+        Console().print(final_table(read_answer(folder, read_results(folder))))
     except UserError as error:
         print(f"error: {error.with_flags}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ import numpy as np
 
 from flax_agnews.errors import listed
 from flax_agnews.metrics.scores import confusion_cells, spread
-from flax_agnews.report.tables import ranked
+from flax_agnews.report.answer import Answer
 from flax_agnews.runs.results import DataResult, Results, RunResult
 from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, share_text, short_names
 
@@ -45,10 +45,10 @@ def balance(results: Results) -> Iterator[str]:
         )
 
 
-def confusions(results: Results) -> Iterator[str]:
-    """The section with the best strategy's confusion matrix; of many classes, its ten largest errors."""
-    best, names = ranked(results)[0], short_names(results.data.classes)
-    runs = results.by_strategy[best]
+def confusions(answer: Answer) -> Iterator[str]:
+    """The section with the first strategy's confusion matrix; of many classes, its ten largest errors."""
+    best, names = answer.strategies[0].name, short_names(answer.results.data.classes)
+    runs = answer.results.by_strategy[best]
     cells = _summed(runs)
     yield f"## What {escape(best)} confuses"
     summed = "" if len(runs) == 1 else f", summed over {counted(len(runs), 'seed')}"

@@ -1,29 +1,23 @@
 """Writes an experiment's report: results.csv, accuracy_curves.png and report.md, from results.json."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.report.answer import Answer, read_answer
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
+from flax_agnews.report.evidence import TITLES
+from flax_agnews.report.reproduction import again, costs, environment, plain, settings
 from flax_agnews.report.search import search
-from flax_agnews.report.tables import (
-    markdown_table,
-    mean_accuracy,
-    model_text,
-    ranked,
-    seeds_text,
-    table_title,
-    write_csv,
-)
+from flax_agnews.report.sentences import notes, percent, sentences
+from flax_agnews.report.tables import markdown_table, model_text, seeds_text, table_title, write_csv
+from flax_agnews.runs.references import TFIDF
 from flax_agnews.runs.result_files import read_results
-from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult, mean_cost
-from flax_agnews.statistics.seeds import wilson_interval
+from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult
 from flax_agnews.system.files import expanded, write_atomic
 from flax_agnews.system.model_names import BUILTIN
-from flax_agnews.system.text import NOT_KNOWN, bytes_text, counted, escape, pipe_table, seconds_text, short_count
+from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table
 
 _FIGURE = "accuracy_curves.png"
 
@@ -43,7 +37,8 @@ def write_report(folder: str | Path) -> list[Path]:
     results = read_results(folder)
     from flax_agnews.report import plots  # matplotlib is slow to import, here and below, and most commands draw nothing
 
-    page = markdown_page(results)
+    found = read_answer(folder, results)
+    page = markdown_page(found)
     return [
         write_csv(results, folder / "results.csv"),
         *plots.write(results, folder / _FIGURE),
@@ -51,33 +46,33 @@ def write_report(folder: str | Path) -> list[Path]:
     ]
 
 
-def markdown_page(results: Results) -> str:
+def markdown_page(answer: Answer) -> str:
     """The text of report.md."""
+    results = answer.results
     sections = (
-        _head(results),
+        _head(answer),
         _odd(results),
+        _accuracy(answer),
         _compared(results),
-        _accuracy(results),
         _curves(results),
-        differences(results),
-        confusions(results),
-        search(results),
-        _costs(results),
-        _settings(results),
-        _environment(results),
-        _again(results),
+        differences(answer),
+        confusions(answer),
+        search(answer),
+        costs(answer),
+        settings(results),
+        environment(results),
+        again(results),
     )
     return "\n\n".join(part for section in sections for part in section) + "\n"
 
 
-def _head(results: Results) -> Iterator[str]:
-    """Title, best strategy, and warnings about random weights and runs that learned nothing."""
-    count, best = len(results.by_strategy), ranked(results)[0]
-    mean = mean_accuracy(results, best)
+def _head(answer: Answer) -> Iterator[str]:
+    """Title, the answer in two sentences, and warnings about random weights and runs that learned nothing."""
+    results, count = answer.results, len(answer.strategies)
     compared = counted(count, "strategy") + ("" if count == 1 else " compared")
     yield f"# {compared} on {escape(results.data.source)}"
-    first = "" if count == 1 else "Best mean test accuracy: "
-    yield f"{first}**{escape(best)}**, {_percent(mean)} ({counted(len(results.by_strategy[best]), 'seed')})."
+    first, second = sentences(answer)
+    yield f"**{escape(first)}** {escape(second)}"
     if results.model.name.startswith("random "):
         yield (
             "> **Random weights.** The body was not loaded from a trained GPT-2 but initialised at random: "
@@ -93,7 +88,7 @@ def _head(results: Results) -> Iterator[str]:
     if idle:
         names = listed(f"{escape(run.strategy)} seed {run.seed}" for run in idle)
         yield (
-            f"> **No better than the majority class** ({_percent(level)}): {names}. "
+            f"> **No better than the majority class** ({percent(level)}): {names}. "
             "These runs learned nothing that the test shows; their other figures mean little."
         )
 
@@ -121,7 +116,7 @@ def _compared(results: Results) -> Iterator[str]:
         f"{counted(data.test, 'test text')} in {classes_text(data)}.{_lengths(data)}",
         *([f"How it was read: {escape('; '.join(data.notes))}."] if data.notes else []),
         *balance(results),
-        f"Always answering the most frequent class gives {_percent(data.majority_accuracy)}.",
+        f"Always answering the most frequent class gives {percent(data.majority_accuracy)}.",
         f"Model: {escape(model_text(model))}, {escape(model.dtype)}.{_base(model)}",
     ]
     if results.pretrain:
@@ -150,27 +145,38 @@ def _base(model: ModelResult) -> str:
     return f" Base weights: {escape(model.base)}." if model.base else ""
 
 
-def _accuracy(results: Results) -> Iterator[str]:
-    """The section with the final table, the accuracy's interval, and the best epochs."""
-    yield f"## {table_title(results)}"
-    yield markdown_table(results)
-    best, texts = ranked(results)[0], results.data.test
-    mean = mean_accuracy(results, best)
-    low, high = wilson_interval(mean, texts)
-    order = "Best first. " if len(ranked(results)) > 1 else ""
-    yield (
-        f"{order}Each run was tested once, with the weights of its best epoch on validation. "
-        f"The test set is a sample too: an accuracy of {_percent(mean)} on {counted(texts, 'text')} has "
-        f"the 95 % interval {100 * low:.1f} to {100 * high:.1f} % (Wilson), however many seeds there are."
-    )
+def _accuracy(answer: Answer) -> Iterator[str]:
+    """The section with the final table, what its columns are, notes on what the runs can't carry, and best epochs."""
+    results = answer.results
+    yield f"## {table_title(answer)}"
+    yield markdown_table(answer)
+    yield "Each run was tested once, with the weights of its best epoch on validation." + _columns(answer)
+    if said := notes(answer):
+        yield "\n".join(f"- {escape(note)}" for note in said)
     groups = results.by_strategy
     epochs = {name: [run.best_epoch for run in runs] for name, runs in groups.items()}
-    rows = [(name, ", ".join(_plain(epoch) for epoch in epochs[name]), _ran(groups[name])) for name in groups]
+    rows = [(name, ", ".join(plain(epoch) for epoch in epochs[name]), _ran(groups[name])) for name in groups]
     yield "Epoch of the best validation accuracy, by seed:"
     yield pipe_table(("strategy", "best epoch", "epochs run"), rows)
     if early := sum(bool(run.stopped_early) for run in results.runs):
         ended = f"{early:,} of {counted(len(results.runs), 'run')} ended early"
         yield f"{ended}, when the validation accuracy got no better (`train.early_stopping`)."
+
+
+def _columns(answer: Answer) -> str:
+    """What ranks and intervals are, where there are any; and the references."""
+    said = ""
+    if any(entry.accuracy for entry in answer.strategies):
+        said += (
+            " The interval is for other seeds and other test texts at once. A rank is 1 + the number of entries that "
+            "are shown to be better, so those that can't be told apart share one (`=`)."
+        )
+    if any(entry.name == TITLES[TFIDF] for entry in answer.references):
+        said += (
+            " TF-IDF is a logistic regression on the words and pairs of words of the same training texts, its "
+            "regularisation chosen on validation."
+        )
+    return said
 
 
 def _ran(runs: list[RunResult]) -> str:
@@ -195,80 +201,3 @@ def _curves(results: Results) -> Iterator[str]:
     uneven = any(len({run.epochs for run in runs}) > 1 for runs in groups)
     ended = " A run that ended before others of its strategy counts in later epochs with its last." if uneven else ""
     yield f"{drawn}{ended} The figure at each name is the validation accuracy after the last epoch."
-
-
-def _costs(results: Results) -> Iterator[str]:
-    costs = {name: mean_cost(results.by_strategy[name]) for name in ranked(results)}
-    rows = [
-        (
-            name,
-            seconds_text(cost.train_seconds),
-            seconds_text(cost.compile_seconds),
-            seconds_text(cost.cache_seconds),
-            seconds_text(cost.pretrain_seconds),
-            short_count(cost.tokens_per_second),
-            bytes_text(cost.peak_memory_bytes),
-        )
-        for name, cost in costs.items()
-    ]
-    yield "## What it cost"
-    yield pipe_table(("strategy", "training", "compiling", "caching", "pre-training", "tokens/s", "peak memory"), rows)
-    shared = " Pre-training was done once and is shared by all runs." if results.pretrain else ""
-    yield f"Means of a run. {NOT_KNOWN}: not measured in every run.{shared}"
-
-
-def _settings(results: Results) -> Iterator[str]:
-    rows = [(name, _plain(value)) for name, value in _flat(results.settings)]
-    if rows:
-        yield "## Settings"
-        yield pipe_table(("setting", "value"), rows, left=2)
-
-
-def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flattens nested settings: (name with dots, value)."""
-    for name, value in section.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _environment(results: Results) -> Iterator[str]:
-    version = {"flax_agnews": results.flax_agnews}
-    rows = [(name, _plain(value)) for name, value in _flat({**version, **results.environment})]
-    yield "## Environment"
-    yield pipe_table(("what", "value"), rows, left=2)
-
-
-def _again(results: Results) -> Iterator[str]:
-    """The section on how to repeat the experiment."""
-    groups = results.by_strategy
-    own = [name for name in groups if any(run.custom for run in groups[name])]
-    registered = [name for name in groups if name not in own]
-    files = "`results.csv` has a row for every run, `results.json` everything."
-    yield "## How to repeat it"
-    if own:
-        verb, which = ("is a strategy", "it") if len(own) == 1 else ("are strategies", "them")
-        yield (
-            f"{listed(map(escape, own))} {verb} of a script that uses the library: run that script again, since the "
-            f"command doesn't know {which}. Finished runs are not repeated in the same output folder."
-        )
-    if not registered:
-        yield f"`config.yaml` in this folder has the settings. {files}"
-        return
-    chosen = f" --strategy {','.join(registered)}" if own else ""
-    yield f"```\npython -m flax_agnews.main --config config.yaml{chosen}\n```"
-    yield (
-        "`config.yaml` lies in this folder; the paths in it are those of the machine that wrote it. "
-        f"Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. {files}"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return NOT_KNOWN
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

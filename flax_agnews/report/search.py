@@ -3,19 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 from flax_agnews.errors import listed
-from flax_agnews.report.tables import ranked
-from flax_agnews.runs.results import Results
+from flax_agnews.report.answer import Answer
 from flax_agnews.runs.trial_record import Trial
 from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, seconds_text
 
 
-def search(results: Results) -> Iterator[str]:
+def search(answer: Answer) -> Iterator[str]:
     """The section's paragraphs; none without a search."""
-    found = results.search
+    results, found = answer.results, answer.results.search
     if not found:
         return
     yield "## How the rates were chosen"
-    place = {name: number for number, name in enumerate(ranked(results))}
+    place = {name: number for number, name in enumerate(entry.name for entry in answer.strategies)}
     rows = [
         (
             name,

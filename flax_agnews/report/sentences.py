@@ -29,18 +29,18 @@ def _first(answer: Answer) -> str:
         order = f", the highest mean of {counted(len(answer.strategies), 'strategy')}" if others else ""
         return f"{mean}{order}; no predictions are kept that could say how sure that is."
     if not others:
-        return f"{best.name} has {_score(best)} of {texts} right."
+        return f"{best.name} has {_score(best, texts)}."
     if not answer.ranked:
         return _unranked(answer, best, others[0], texts)
     leaders = [entry.name for entry in answer.strategies if entry.rank == 1]
     if len(leaders) == 1:
-        shown = f"shown against each of the other {counted(len(others), 'strategy')}"
-        return f"{best.name} is best, {shown}: {_score(best)} of {texts} right."
+        shown = "shown against " + (others[0].name if len(others) == 1 else f"each of the other {len(others)}")
+        return f"{best.name} is best, {shown}: {_score(best, texts)}."
     worse = len(answer.strategies) - len(leaders)
-    rest = f"; {counted(worse, 'strategy')} are shown to be worse" if worse else ""
+    rest = f"; {counted(worse, 'strategy')} {'is' if worse == 1 else 'are'} shown to be worse" if worse else ""
     return (
         f"{listed(leaders, 13)} can't be told apart and share rank 1; {best.name} has the highest mean, "
-        f"{_score(best)} of {texts} right{rest}."
+        f"{_score(best, texts)}{rest}."
     )
 
 
@@ -49,9 +49,7 @@ def _unranked(answer: Answer, best: Entry, second: Entry, texts: str) -> str:
     runs = counted(max(len(entry.runs) for entry in answer.strategies), "seed")
     found = answer.difference(best.name, second.name)
     gap = f"; {difference_text(found)} more than {second.name}, the next" if found and found.mean is not None else ""
-    return (
-        f"{runs} of each can't show an order: {best.name} has the highest mean, {_score(best)} of {texts} right{gap}."
-    )
+    return f"{runs} of each can't show an order: {best.name} has the highest mean, {_score(best, texts)}{gap}."
 
 
 def _second(answer: Answer) -> str:
@@ -59,7 +57,7 @@ def _second(answer: Answer) -> str:
     best = answer.strategies[0]
     if reference is None:
         return "No cheap reference stands beside it, so that nothing shows whether fine-tuning pays."
-    found, same = answer.difference(best.name, reference.name), f"{reference.name} on the same rows"
+    found, same = answer.difference(best.name, reference.name), "TF-IDF with logistic regression on the same rows"
     score = percent(reference.mean)
     if found is None or found.mean is None:
         return f"{same} has {score}."
@@ -125,26 +123,24 @@ def _choice(answer: Answer) -> Iterator[str]:
         return
     corrected = ""
     if found.corrected is not None:
-        corrected = (
-            f", and {_interval(found.corrected)} without the luck of choosing the best of {len(answer.evidence.runs)}"
-        )
+        corrected = f", and {percent(found.corrected.mean)} without the luck of choosing{_interval(found.corrected)}"
     yield (
         f"Strategies and epochs may be chosen on validation only: it chooses {found.name}, "
         f"with {percent(found.test)} on test{corrected}."
     )
 
 
-def _score(entry: Entry) -> str:
+def _score(entry: Entry, texts: str) -> str:
     assert entry.accuracy is not None
-    return _interval(entry.accuracy)
+    return f"{percent(entry.mean)} of {texts} right{_interval(entry.accuracy)}"
 
 
 def _interval(found: Interval) -> str:
-    """`90.7 % (95 % interval 88.9 to 92.2 for other seeds and texts)`."""
+    """` (95 % interval 88.9 to 92.2 for other seeds and texts)`, or nothing."""
     if found.low is None or found.high is None:
-        return percent(found.mean)
+        return ""
     of = "seeds and texts" if found.seeds_known and found.n_seeds else "texts"
-    return f"{percent(found.mean)} (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} for other {of})"
+    return f" (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f} for other {of})"
 
 
 def difference_text(found: Difference) -> str:

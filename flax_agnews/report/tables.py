@@ -9,11 +9,22 @@ from rich.table import Table
 from rich.text import Text
 
 from flax_agnews.errors import printable
+from flax_agnews.report.answer import Answer, Entry
 from flax_agnews.runs.results import COSTS, Mean, ModelResult, Results, RunResult, mean_cost
+from flax_agnews.statistics.intervals import Interval
 from flax_agnews.system.files import write_atomic
-from flax_agnews.system.text import counted, one_line, pipe_table, seconds_text, share_text, short_count, shorten
+from flax_agnews.system.text import (
+    NOT_KNOWN,
+    counted,
+    one_line,
+    pipe_table,
+    seconds_text,
+    share_text,
+    short_count,
+    shorten,
+)
 
-HEADERS = ("strategy", "accuracy", "macro-F1", "trained parameters", "train time", "tokens/s")
+HEADERS = ("rank", "strategy", "accuracy", "interval", "macro-F1", "trained", "time")
 
 _PLAIN_COLUMNS = (
     "strategy",
@@ -28,18 +39,6 @@ _PLAIN_COLUMNS = (
 _BEST = {"train_accuracy": max, "val_accuracy": max, "train_loss": min, "val_loss": min}
 
 
-def ranked(results: Results) -> list[str]:
-    """The strategies sorted by mean test accuracy, the best first; equal ones stay in the experiment's order."""
-    return sorted(results.summary, key=lambda name: -mean_accuracy(results, name))
-
-
-def mean_accuracy(results: Results, strategy: str) -> float:
-    """The strategy's mean test accuracy; it isn't None, since every finished run has a test accuracy."""
-    mean = results.summary[strategy].test_accuracy.mean
-    assert mean is not None
-    return mean
-
-
 def seeds_text(results: Results) -> str:
     """Number of seeds of each strategy: `1 seed`, `3 seeds`, or `2 to 3 seeds` where strategies differ."""
     counts = [len(group) for group in results.by_strategy.values()]
@@ -47,46 +46,84 @@ def seeds_text(results: Results) -> str:
     return f"{low} to {counted(high, 'seed')}" if low < high else counted(high, "seed")
 
 
-def table_title(results: Results) -> str:
-    """Title of the final table: `Test accuracy (mean ± sd of 3 seeds)`, or `Test accuracy (1 seed)`."""
-    repeated = any(numbers.n > 1 for numbers in results.summary.values())
-    return f"Test accuracy ({'mean ± sd of ' if repeated else ''}{seeds_text(results)})"
+def table_title(answer: Answer) -> str:
+    """Title of the final table: what the numbers in it are, and of how many seeds."""
+    seeds = seeds_text(answer.results)
+    if any(entry.accuracy for entry in answer.strategies):
+        return f"Test accuracy of {seeds}, with 95 % intervals"
+    repeated = any(len(entry.runs) > 1 for entry in answer.strategies)
+    return f"Test accuracy ({'mean ± sd of ' if repeated else ''}{seeds})"
 
 
-def final_rows(results: Results) -> list[tuple[str, ...]]:
-    """The rows of the final table, best strategy first, with a plain text for each of `HEADERS`."""
-    groups, numbers, names = results.by_strategy, results.summary, ranked(results)
-    costs = {name: mean_cost(groups[name]) for name in names}
-    firsts = [groups[name][0] for name in names]
-    shares = [share_text(run.trainable_parameters, run.total_parameters) for run in firsts]
-    width = max(map(len, shares))
+def final_rows(answer: Answer) -> list[tuple[str, ...]]:
+    """The rows of the final table, by rank, with a plain text for each of `HEADERS`; references are among them."""
+    costs = [_trained_and_time(entry) for entry in answer.entries]
+    width = max(len(share) for share, _ in costs)
     return [
         (
-            one_line(name),
-            spread_text(numbers[name].test_accuracy),
-            f"{numbers[name].test_macro_f1.mean:.3f}",
-            f"{run.trainable_parameters:,} {f'({share})':>{width + 2}}",
-            seconds_text(costs[name].train_seconds),
-            short_count(costs[name].tokens_per_second),
+            rank_text(answer, entry),
+            one_line(entry.name),
+            _accuracy(answer, entry),
+            interval_text(entry.accuracy),
+            f"{_macro_f1(answer, entry):.3f}",
+            f"{share:>{width}}",
+            time,
         )
-        for name, run, share in zip(names, firsts, shares, strict=True)
+        for entry, (share, time) in zip(answer.entries, costs, strict=True)
     ]
 
 
-def final_table(results: Results) -> Table:
+def rank_text(answer: Answer, entry: Entry) -> str:
+    """An entry's rank, `2`; `1=` where others share it, a dash where it has none."""
+    if entry.rank is None:
+        return NOT_KNOWN
+    return f"{entry.rank}{'=' if [other.rank for other in answer.entries].count(entry.rank) > 1 else ''}"
+
+
+def interval_text(found: Interval | None) -> str:
+    """The interval of a share, `0.894-0.930`; a dash where there is none."""
+    if found is None or found.low is None or found.high is None:
+        return NOT_KNOWN
+    return f"{found.low:.3f}–{found.high:.3f}"
+
+
+def _accuracy(answer: Answer, entry: Entry) -> str:
+    """Mean accuracy; with its sd over the seeds where there is no interval."""
+    return f"{entry.mean:.3f}" if entry.accuracy else spread_text(answer.results.summary[entry.name].test_accuracy)
+
+
+def _macro_f1(answer: Answer, entry: Entry) -> float:
+    """Mean macro-F1 over the runs."""
+    if entry.macro_f1:
+        return entry.macro_f1.mean
+    mean = answer.results.summary[entry.name].test_macro_f1.mean
+    assert mean is not None  # every finished run has one
+    return mean
+
+
+def _trained_and_time(entry: Entry) -> tuple[str, str]:
+    """Number of trained parameters with their share of the model, and mean training time of a run."""
+    if entry.reference:
+        return short_count(entry.reference.parameters), seconds_text(entry.reference.seconds)
+    run, cost = entry.runs[0], mean_cost(list(entry.runs))
+    share = share_text(run.trainable_parameters, run.total_parameters)
+    return f"{short_count(run.trainable_parameters)} {f'({share})':>8}", seconds_text(cost.train_seconds)
+
+
+def final_table(answer: Answer) -> Table:
     """The final table for the terminal, drawn by `rich`."""
-    table = Table(title=table_title(results), title_style="bold", box=None, padding=(0, 1))
+    table = Table(title=table_title(answer), title_style="bold", box=None, padding=(0, 1))
     for index, header in enumerate(HEADERS):
-        table.add_column(header, justify="left" if index < 2 else "right", no_wrap=index > 0, overflow="fold")
-    for row in final_rows(results):
+        table.add_column(header, justify="left" if index < 4 else "right", no_wrap=index != 1, overflow="fold")
+    for row in final_rows(answer):
         # Text, not str, so that a strategy named [red] isn't read as markup.
         table.add_row(*(Text(cell) for cell in row))
     return table
 
 
-def markdown_table(results: Results) -> str:
+def markdown_table(answer: Answer) -> str:
     """The final table in Markdown, with names escaped."""
-    return pipe_table(HEADERS, final_rows(results), left=2)
+    return pipe_table(HEADERS, final_rows(answer), left=4)
 
 
 def write_csv(results: Results, path: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Statistics over a few seeds: means, intervals, and paired tests."""
+"""Statistics over a few seeds: means and intervals."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +25,6 @@ class Summary:
     high: float | None
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """Mean of a - b over the `n` common seeds, its sd, 95 % t-interval, and p of the two-sided paired t-test.
-
-    Without a common seed all but `n` is None; with one, all but `n` and `mean`. When every seed gives the
-    same difference (`sd` 0), `low`, `high` and `p` are None: the noise of the seeds cannot be estimated.
-    """
-
-    n: int
-    mean: float | None
-    sd: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-
-
 def summarize(values: Iterable[float]) -> Summary:
     """Mean, sample sd and 95 % t-interval of the mean. ValueError without values."""
     numbers = np.asarray(list(values), dtype=np.float64)
@@ -61,21 +45,6 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     center = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2)))
     return max(0.0, center - half), min(1.0, center + half)
-
-
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDifference:
-    """Statistics of a - b over the common seeds; `a` and `b` map seeds to scores."""
-    seeds = sorted(a.keys() & b.keys())
-    if not seeds:
-        return PairedDifference(0, None, None, None, None, None)
-    summary = summarize(a[seed] - b[seed] for seed in seeds)
-    p = None
-    if summary.sd:
-        from scipy import special
-
-        t = summary.mean / (summary.sd / np.sqrt(summary.n))
-        p = float(2 * special.stdtr(summary.n - 1, -abs(t)))
-    return PairedDifference(summary.n, summary.mean, summary.sd, summary.low, summary.high, p)
 
 
 def _sd(numbers: NDArray[np.float64]) -> float | None:

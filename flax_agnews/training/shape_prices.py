@@ -45,14 +45,14 @@ class Speed:
 
 
 SPEEDS = {
-    # 2 cores, x86 with AVX-512. Compiling: `full` with dropout, 1, 3, 6 and 12 layers of width 64; seconds grow with
-    # the layers alone (12 layers of width 768: 7.9 s as well). Products: `full` in benchmarks/results/throughput.md;
-    # rest: steps of three layers of widths 64, 128 and 256.
+    # 2 cores, x86 with AVX-512. Compiling: gradients of `full` with dropout, 1, 3, 6 and 12 layers of widths 64 and
+    # 768, whose equal layers are compiled once; evaluation likewise. Products: `full` in
+    # benchmarks/results/throughput.md; rest: steps of three layers of widths 64, 128 and 256.
     "cpu": Speed(
-        compiling=1.4,
-        each_layer=0.54,
-        evaluation=0.5,
-        evaluation_layer=0.1,
+        compiling=2.2,
+        each_layer=0.08,
+        evaluation=1.0,
+        evaluation_layer=0.03,
         products={"float32": 1.7e11, "bfloat16": 2.7e11},
         rest=100,
     ),

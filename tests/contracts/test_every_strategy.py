@@ -14,6 +14,7 @@ from support.bounds import assert_same_leaves, assert_same_logits, assert_same_l
 from support.strategy_setups import BODY, RATES, SPLIT, doubles, gradients_of, setup_of, shared
 
 from flax_agnews.data.batches import EvalBatches
+from flax_agnews.data.shapes import Price
 from flax_agnews.models.dropout import Noise
 from flax_agnews.strategies import ALL
 from flax_agnews.training.state import create_state
@@ -21,6 +22,8 @@ from flax_agnews.training.step import classification_loss
 
 SEED, STEP = 3, 5
 SHAPE = tiny.even(blocks=16, slots=8, lookback=5)  # one for all drawn lengths: compiled once a model
+
+ONE_SHAPE = Price(compiling=1e6, block=1.0, passes=1)
 
 every_strategy = pytest.mark.parametrize("name", tiny.STRATEGIES)
 
@@ -118,7 +121,7 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
 def test_frozen_parameters_stay_and_trained_ones_all_learn(name):
     setup = setup_of(name)  # with weight decay, which must not reach what is frozen
     split = tiny.random_split(tiny.random_lengths(20, longest=60))
-    evaluated = EvalBatches(split.tokens, split.labels, 7, devices=1, micro_batch_tokens=48)
+    evaluated = EvalBatches(split.tokens, split.labels, 7, devices=1, micro_batch_tokens=48, price=ONE_SHAPE)
     program = tiny.training(setup, SPLIT, tiny.devices(), evaluated={"test": evaluated}, epochs=4)
     body = setup.model.base.parameters
     state, frozen = program.start(0)

@@ -37,6 +37,7 @@ from flax_agnews.data.tokens import encode_cached, train_tokenizer
 from flax_agnews.errors import UserError
 from flax_agnews.main import main
 from flax_agnews.report import final_table, read_results, write_report
+from flax_agnews.report.answer import answer
 from flax_agnews.report.page import markdown_page
 from flax_agnews.report.tables import write_csv
 from flax_agnews.runs.output_folder import OutputFolder
@@ -415,7 +416,7 @@ def test_a_report_of_hostile_names_is_text(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_final_table_of_hostile_names_commands_no_terminal(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None, _environ={})
-    console.print(final_table(read_results(save(tmp_path, hostile_results()))))
+    console.print(final_table(answer(read_results(save(tmp_path, hostile_results())))))
     shown = console.file.getvalue()
     assert "[bold]x[/bold]" in shown
     assert all(line.isprintable() for line in shown.replace("\x1b[1m", "").replace("\x1b[0m", "").split("\n"))
@@ -456,7 +457,7 @@ def test_results_with_anything_in_them_are_shown_or_refused(data: Any) -> None:
     except UserError as error:
         line = str(error)
     else:
-        line = " ".join(markdown_page(read).split("\n"))
+        line = " ".join(markdown_page(answer(read)).split("\n"))
         write_csv(read, folder / "results.csv")
-        Console(file=io.StringIO()).print(final_table(read))
+        Console(file=io.StringIO()).print(final_table(answer(read)))
     assert line.isprintable()

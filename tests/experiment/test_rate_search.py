@@ -24,7 +24,7 @@ from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.experiment.rate_search import Search
 from flax_agnews.main import main
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.report.tables import ranked
+from flax_agnews.report.answer import answer
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.trial_record import grid
 from flax_agnews.strategies import REGISTRY, Strategy
@@ -108,7 +108,9 @@ def test_results_table_and_page_tell_what_was_chosen(searched):
         rows = list(csv.DictReader(file))
     assert [float(row["rate_factor"]) for row in rows] == [run["rate_factor"] for run in found["runs"]]
     [table] = [t for t in page_tables((searched / "report.md").read_text()) if t[0][1] == "factor"]
-    assert [row[:2] for row in table[1:]] == [[n, f"{found['search'][n]['factor']:.3g}"] for n in ranked(parsed(found))]
+    assert [row[:2] for row in table[1:]] == [
+        [n, f"{found['search'][n]['factor']:.3g}"] for n in [entry.name for entry in answer(parsed(found)).strategies]
+    ]
 
 
 def test_runs_train_at_the_chosen_rates(searched, tmp_path):

@@ -1,5 +1,6 @@
 """Attention in blocks: a token sees its own text up to itself, and nothing else."""
 
+import jax
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,16 +8,23 @@ from support import tiny
 
 from flax_agnews.data.batches import measure
 from flax_agnews.data.shapes import BLOCK
-from flax_agnews.models.token_layout import Layout
+from flax_agnews.models.token_layout import Layout, regions_of
 
 
-def seen_by(layout):
-    """Which token sees which, as pairs of places on the token axis; and that every token sees something."""
+@jax.jit
+def masks_of(batch):
+    """The masks of a layout's regions, and which token each text pools."""
+    layout = Layout.of(batch, 0)
+    return [region.mask for region in layout.regions], layout.pooled
+
+
+def seen_by(masks, reach):
+    """Which token sees which, as pairs of places on the token axis."""
     pairs = []
-    for region in layout.regions:
-        block, query, key = np.nonzero(np.asarray(region.mask))
-        first = region.start + block
-        pairs.append(np.stack([first * BLOCK + query, (first - region.lookback) * BLOCK + key], axis=1))
+    for mask, (start, _, lookback) in zip(masks, regions_of(reach), strict=True):
+        block, query, key = np.nonzero(np.asarray(mask))
+        first = start + block
+        pairs.append(np.stack([first * BLOCK + query, (first - lookback) * BLOCK + key], axis=1))
     return np.concatenate(pairs)
 
 
@@ -26,8 +34,8 @@ def test_attention_sees_the_same_text_up_to_itself_and_nothing_else(lengths, spa
     need = measure(np.array(lengths), devices=1, micro_batches=1)
     shape = need._replace(reach=(need.reach[0] + spare, *need.reach[1:]), slots=12)
     split = tiny.random_split(lengths)
-    layout = Layout.of(tiny.whole(split, range(len(lengths)), shape), 0)
-    seen, total = seen_by(layout), sum(lengths)
+    masks, pooled = masks_of(tiny.whole(split, range(len(lengths)), shape))
+    seen, total = seen_by(masks, shape.reach), sum(lengths)
     order = np.argsort(-np.array(lengths), kind="stable")  # the longest first
     text = np.repeat(order, np.array(lengths)[order])
     allowed = (text[:, None] == text[None, :]) & np.tri(total, dtype=bool)
@@ -39,4 +47,4 @@ def test_attention_sees_the_same_text_up_to_itself_and_nothing_else(lengths, spa
     assert len(np.unique(seen[:, 0])) == shape.tokens  # padding sees something too, so that its softmax is finite
     of_slot = np.zeros((12, shape.tokens), bool)
     of_slot[np.repeat(np.arange(len(order)), np.array(lengths)[order]), np.arange(total)] = True
-    np.testing.assert_array_equal(np.asarray(layout.pooled), of_slot)
+    np.testing.assert_array_equal(np.asarray(pooled), of_slot)

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.report_results import THREE, make, parsed, save
+from support.report_results import THREE, make, save
 
+from flax_agnews.report import read_answer, read_results
 from flax_agnews.report.__main__ import main
 from flax_agnews.report.page import markdown_page
 
@@ -16,7 +17,9 @@ def test_command_rewrites_the_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "report.md").write_text("old", encoding="utf-8")
     assert main([str(tmp_path)]) == 0
     assert "report.md" in capsys.readouterr().out
-    assert (tmp_path / "report.md").read_text(encoding="utf-8") == markdown_page(parsed(make(THREE)))
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == markdown_page(
+        read_answer(tmp_path, read_results(tmp_path))
+    )
 
 
 def test_command_says_an_error_in_one_line_and_exits_with_2(tmp_path: Path) -> None:

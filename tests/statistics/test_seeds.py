@@ -51,28 +51,3 @@ def test_wilson_is_scipys(correct: int, n: int) -> None:
 def test_wilson_refuses_nonsense(accuracy: float, n: int) -> None:
     with pytest.raises(ValueError, match="accuracy"):
         over_seeds.wilson_interval(accuracy, n)
-
-
-def test_paired_difference_is_scipys_paired_t_test_over_common_seeds() -> None:
-    rng = np.random.default_rng(3)
-    a = {seed: float(rng.normal(0.93, 0.01)) for seed in (41, 42, 43, 44, 45)}
-    b = {seed: float(rng.normal(0.92, 0.01)) for seed in (45, 44, 43, 42, 99)}
-    common = [42, 43, 44, 45]
-    expected = stats.ttest_rel([a[s] for s in common], [b[s] for s in common])
-    interval = expected.confidence_interval(0.95)
-    result = over_seeds.paired_difference(a, b)
-    assert result.n == len(common)
-    assert result.p == pytest.approx(expected.pvalue)
-    assert (result.low, result.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert result.mean == pytest.approx(np.mean([a[s] - b[s] for s in common]))
-
-
-def test_paired_difference_says_what_it_cannot_know() -> None:
-    nothing = over_seeds.paired_difference({1: 0.5}, {2: 0.5})
-    assert nothing == over_seeds.PairedDifference(0, None, None, None, None, None)
-    one = over_seeds.paired_difference({1: 0.75}, {1: 0.5})
-    assert one == over_seeds.PairedDifference(1, 0.25, None, None, None, None)
-    # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit only.
-    constant = over_seeds.paired_difference({1: 0.9, 2: 0.8}, {1: 0.8, 2: 0.7})
-    assert (constant.n, constant.mean, constant.sd) == (2, pytest.approx(0.1), 0.0)
-    assert (constant.low, constant.high, constant.p) == (None, None, None)

@@ -9,6 +9,8 @@ BOUNDS = {
     "leaf": 1e-5,  # norm of the difference, in norms of the leaf: a few roundings of float32 (6e-8) times sqrt(terms)
     "logits": 1e-5,  # largest difference, in units of the largest logit (or of a usual one: `assert_same_logits`)
     "losses": 1e-4,  # relative, over 20 steps: Adam's division by small second moments amplifies roundings
+    "compiled": 1e-6,  # largest difference, in units of the leaf's largest number: eight roundings of float32, of
+    # programs whose sums the quick tests' compiler may order otherwise (`support.exactness`)
     "hugging_face": 2e-5,  # largest difference of hidden states and logits at full size, absolute
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from markdown_it import MarkdownIt
 
+from flax_agnews.report.answer import Answer, answer
 from flax_agnews.runs.result_files import results_from, run_from
 from flax_agnews.runs.results import COSTS, Results, json_of, summary
 
@@ -67,6 +68,11 @@ def ended_early(results: dict[str, Any], epochs: list[int]) -> dict[str, Any]:
 def parsed(results: dict[str, Any]) -> Results:
     """The content of results.json as the program has it; what was changed in it before has passed the checks."""
     return results_from(json.loads(json.dumps(results)))
+
+
+def answer_of(results: dict[str, Any]) -> Answer:
+    """The answer of results whose runs have kept no predictions."""
+    return answer(parsed(results))
 
 
 THREE = {"full": [0.93, 0.94, 0.935], "prompt": [0.87, 0.88, 0.86], "partial": [0.94, 0.945, 0.95]}

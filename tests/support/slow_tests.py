@@ -19,8 +19,6 @@ SLOW: dict[str, str] = {
     f"{_PROCESSES}::test_two_processes_give_the_results_of_one": "two processes, and then one, train",
     f"{_PROCESSES}::test_two_processes_give_one_devices_gradients_and_losses": "two processes and this one compile",
     "tests/data/test_hub.py::test_no_flags_but_limits_run_the_original_experiment": "three strategies in a process",
-    "tests/end_to_end/test_resume.py::test_a_signal_in_language_modelling": "stopped under way, and again whole",
-    f"{_PROCESSES}::test_a_lost_process_ends_the_other": "two processes import, compile and train",
 }
 """A test of the quick suite that may take longer -> why."""
 

@@ -18,7 +18,7 @@ from support.bounds import BOUNDS, assert_same_losses
 from support.kept_predictions import assert_scores_of_predictions
 from support.packed_texts import expected, lengths_of_texts, texts_of
 from support.seed_groups import ARRANGEMENTS, EPOCHS, PER_EPOCH, SEEDS, SPLIT, StopAt, assert_ended_alike, trained
-from support.small_experiments import metrics, results, small, start
+from support.small_experiments import ONE_LAYER, metrics, results, small, start
 from support.strategy_setups import BODY, setup_of
 
 from flax_agnews.data.batches import EvalBatches
@@ -249,7 +249,7 @@ def test_of_a_group_only_what_is_not_finished_is_trained(in_pairs, tmp_path, cap
 
 def test_a_signal_saves_every_run_of_the_group(in_pairs, tmp_path, capsys):
     output = tmp_path / "out"
-    flags = ("--strategy", "full", "--train.runs", 2, "--train.parallel_seeds", 2, "--train.batch_size", 2)
+    flags = ("--strategy", "full", "--train.runs", 2, "--train.parallel_seeds", 2, "--train.batch_size", 2, *ONE_LAYER)
     process = start(small(output, *flags))
     for line in process.stdout:
         if "epoch 1/" in line:

@@ -14,15 +14,24 @@ from support import several_processes, tiny
 from support.bounds import BOUNDS, assert_same_leaves, assert_same_losses
 from support.kept_predictions import assert_scores_of_predictions
 from support.several_processes import ENVIRONMENT, SECONDS, address, commands, course, ended, numbered, wait
-from support.small_experiments import best_weights, metrics, results, settings, small, start, without_cost
+from support.small_experiments import (
+    ONE_LAYER,
+    best_weights,
+    metrics,
+    results,
+    settings,
+    small,
+    start,
+    without_cost,
+)
 
 from flax_agnews.main import main
 
 STRATEGIES = ("full", "prompt")  # one that adds nothing, one that makes something of the shared weights
 
 # Many tiny updates an epoch, so that a signal meets a run in the middle of one. `full` keeps every sort of state.
-FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 8, "--data.limit_train", 240)
-PER_EPOCH = 27  # 216 texts that train
+FLAGS = ("--strategy", "full", "--train.runs", 1, "--train.batch_size", 8, "--data.limit_train", 160, *ONE_LAYER)
+PER_EPOCH = 18  # 144 texts that train
 RUN = Path("full") / "seed-42"
 
 
@@ -114,7 +123,7 @@ def test_two_processes_give_the_results_of_one(uninterrupted: Path, tmp_path: Pa
 def test_two_processes_end_early_together(tmp_path: Path) -> None:
     """At a rate that learns nothing: after the second of four epochs."""
     flags = ("--strategy", "head", "--head.learning_rate", 1e-12, "--train.epochs", 4, "--train.early_stopping", 1)
-    arguments = small(tmp_path / "out", *flags, "--train.runs", 1, "--parallel.devices", 2)
+    arguments = small(tmp_path / "out", *flags, "--train.runs", 1, "--parallel.devices", 2, *ONE_LAYER)
     with commands(arguments, arguments) as started:
         (code, out, _), second = ended(started)
     assert (code, second) == (0, (0, "", ""))

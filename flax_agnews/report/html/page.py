@@ -147,8 +147,13 @@ def _environment() -> jinja2.Environment:
         "points": lambda share: f"{100 * share:+.2f}",
         "p": chart_data.p_text,
         "confused": confused,
-        "yaml": lambda value: yaml.safe_dump(json.loads(json.dumps(value, default=str)), sort_keys=False,
-                                             allow_unicode=True).strip(),
-    }  # fmt: skip
+        "yaml": _yaml,
+    }
     made.globals |= {"percent": leaderboard.percent, "signed": lambda share: f"{100 * share:+.2f}"}
     return made
+
+
+def _yaml(value: object) -> str:
+    """Nested settings as YAML, which is easy to read; values of other types as text."""
+    plain = json.loads(json.dumps(value, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).strip()
