@@ -128,7 +128,7 @@ def _pairs(content: PageContent) -> Iterator[dict[str, Any]]:
 
 def _bins(content: PageContent) -> Iterator[dict[str, Any]]:
     for place, one in enumerate(content.calibration):
-        title = f"{percent(one.error.value)} · {one.strategy}"  # long names are cut
+        title = f"{percent(one.error.value)} · {one.strategy}"  # long titles are cut
         for found in one.bins:
             if found.count:
                 values = {"confidence": found.confidence, "accuracy": found.accuracy, "count": found.count}

@@ -8,9 +8,7 @@ from flax_agnews import __version__
 from flax_agnews.data.sources import Texts
 from flax_agnews.errors import UserError
 from flax_agnews.report import answer as answers
-from flax_agnews.report.again import commands
 from flax_agnews.report.cautions import cautions
-from flax_agnews.report.evidence import TITLES
 from flax_agnews.report.html.calibration import calibration
 from flax_agnews.report.html.class_scores import class_scores
 from flax_agnews.report.html.content import (
@@ -24,10 +22,10 @@ from flax_agnews.report.html.content import (
     RateTrial,
 )
 from flax_agnews.report.html.found_texts import data_checks
-from flax_agnews.report.html.wrong_answers import confusions, hard_texts, opened
+from flax_agnews.report.html.wrong_answers import confusions, hard_texts, is_majority, opened
+from flax_agnews.report.reproduction import commands
 from flax_agnews.report.sentences import notes, sentences
 from flax_agnews.report.tables import model_text, seeds_text
-from flax_agnews.runs.references import MAJORITY
 from flax_agnews.runs.results import Mean, Results, RunResult, mean_cost
 from flax_agnews.runs.texts_file import TEXTS, read_texts
 from flax_agnews.statistics.intervals import Interval
@@ -134,7 +132,7 @@ def _point(mean: Mean) -> Estimate | None:
 
 def _costs(entry: answers.Entry) -> Costs:
     if entry.reference:
-        if entry.name == TITLES[MAJORITY]:
+        if is_majority(entry):
             return Costs()  # it trains nothing, and would only stretch the pictures
         return Costs(trained=entry.reference.parameters, seconds=entry.reference.seconds)
     cost = mean_cost(entry.runs)

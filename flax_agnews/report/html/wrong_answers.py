@@ -7,7 +7,7 @@ import numpy as np
 from flax_agnews.data.rows import Text as Content
 from flax_agnews.data.sources import Texts
 from flax_agnews.metrics.scores import confusion_cells, confusion_record
-from flax_agnews.report.answer import Answer
+from flax_agnews.report.answer import Answer, Entry
 from flax_agnews.report.evidence import TITLES
 from flax_agnews.report.html.content import Confusion, Text
 from flax_agnews.runs.references import MAJORITY
@@ -24,7 +24,12 @@ Cells = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def shown(answer: Answer) -> list[str]:
     """The entries whose answers are looked at: all but the majority class, which gives the same one to all texts."""
-    return [entry.name for entry in answer.entries if entry.name != TITLES[MAJORITY]]
+    return [entry.name for entry in answer.entries if not is_majority(entry)]
+
+
+def is_majority(entry: Entry) -> bool:
+    """Whether an entry is the majority class."""
+    return entry.reference is not None and entry.name == TITLES[MAJORITY]
 
 
 def informed(answer: Answer) -> list[str]:

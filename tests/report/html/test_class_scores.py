@@ -9,7 +9,7 @@ from support.output_folders import answer_of, output_folder
 
 from flax_agnews.report.html.class_scores import class_scores
 
-REFERENCE = "TF-IDF + logistic regression"
+REFERENCE = "TF-IDF"
 
 
 def values(one) -> tuple[float, float, float]:

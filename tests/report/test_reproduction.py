@@ -2,7 +2,7 @@
 
 from support.report_results import THREE, make, parsed
 
-from flax_agnews.report.again import command, commands, own_strategies
+from flax_agnews.report.reproduction import command, commands, own_strategies
 
 
 def customized(*names: str):
