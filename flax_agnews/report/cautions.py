@@ -30,8 +30,8 @@ def cautions(results: Results) -> Iterator[tuple[str, str]]:
         )
     if results.diverged:
         yield (
-            "Stopped where numbers were not finite:",
-            f"{listed(results.diverged)}. "
+            "Stopped where numbers were not finite",
+            f"– {listed(results.diverged)}. "
             "Figures are those of the runs that went well, which may flatter their strategies.",
         )
     if skipped := [run for run in results.runs if run.skipped_updates]:
