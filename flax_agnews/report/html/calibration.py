@@ -1,5 +1,7 @@
 """How far the confidence of answers can be believed: bins of confidence, and the expected calibration error."""
 
+import numpy as np
+
 from flax_agnews.metrics.scores import calibration_error
 from flax_agnews.report.answer import Answer
 from flax_agnews.report.evidence import Answers
@@ -20,8 +22,6 @@ def calibration(answer: Answer) -> list[Calibration]:
 
 
 def _calibration(name: str, found: Answers) -> Calibration:
-    import numpy as np
-
     probabilities = found.probabilities.reshape(-1, found.probabilities.shape[-1])
     labels = np.tile(found.labels, len(found.probabilities))
     confidence = probabilities.max(axis=1).astype(np.float64)

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from flax_agnews.report.answer import Answer
-from flax_agnews.report.html.chart_data import MOST_CLASSES
-from flax_agnews.report.html.content import ClassScores, Estimate
+from flax_agnews.report.html.content import MOST_CLASSES, ClassScores, Estimate
 from flax_agnews.report.html.wrong_answers import cells_of, shown
 from flax_agnews.statistics.intervals import interval
 from flax_agnews.statistics.outcomes import FloatArray, Outcomes

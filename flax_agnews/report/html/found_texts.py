@@ -1,7 +1,6 @@
 """The data checks as the page shows them: in plain words, with examples, and accuracies without their texts."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from flax_agnews.data.sources import Texts
 from flax_agnews.report.answer import Answer
 from flax_agnews.report.html.content import DataCheck
 from flax_agnews.report.html.wrong_answers import plain
-from flax_agnews.runs.checks_file import read_checked
+from flax_agnews.runs.checks_file import Check as Key
 from flax_agnews.system.text import one_line, shorten
 
 _LONGEST = 240  # characters of a text in a list of examples
@@ -25,17 +24,18 @@ _TITLES = {
 _NAMES = {"train": "training"}
 
 
-def data_checks(answer: Answer, folder: Path, texts: Mapping[str, Texts] | None) -> list[DataCheck]:
+def data_checks(
+    answer: Answer, numbers: Mapping[Key, np.ndarray], texts: Mapping[str, Texts] | None
+) -> list[DataCheck]:
     """All checks, those that found something first; none of a folder that an earlier version made.
 
     Args:
         answer: the answer.
-        folder: the output folder.
+        numbers: check -> numbers of its texts, from `read_checked`.
         texts: name of a split -> its texts, where they may be shown.
     """
     data = answer.results.data
     sizes = {"train": data.train, "validation": data.validation, "test": data.test}
-    numbers = read_checked(folder) or {}
     found = []
     for check in answer.results.checks or ():
         of = numbers.get((check.kind, check.split, check.other))
@@ -65,7 +65,7 @@ def title(check: Check) -> str:
 def _example(check: Check, example: Example, texts: Mapping[str, Texts] | None) -> str:
     """Place of a text, that of its partner, and where it may be shown, the text."""
     place = example.where or f"text {example.text}"
-    partner = f" = {example.other}" if example.other else ""
+    partner = f" (also {example.other})" if example.other else ""
     content = ""
     if texts and check.split in texts:
         content = f": {shorten(one_line(plain(texts[check.split].texts[example.text])), _LONGEST) or '(nothing)'}"

@@ -1,8 +1,10 @@
 """The page `report.html` of an output folder: fills `content.PageContent` from an `Answer`, and writes the page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flax_agnews import __version__
 from flax_agnews.data.sources import Texts
@@ -26,6 +28,7 @@ from flax_agnews.report.html.wrong_answers import confusions, hard_texts, is_maj
 from flax_agnews.report.reproduction import commands
 from flax_agnews.report.sentences import notes, sentences
 from flax_agnews.report.tables import model_text, seeds_text
+from flax_agnews.runs.checks_file import Check, read_checked
 from flax_agnews.runs.results import Mean, Results, RunResult, mean_cost
 from flax_agnews.runs.texts_file import TEXTS, read_texts
 from flax_agnews.statistics.intervals import Interval
@@ -46,13 +49,14 @@ def page_content(answer: answers.Answer, folder: Path) -> PageContent:
     """What the page shows of an output folder; what an older folder lacks is left out."""
     results = answer.results
     texts, why_not = _texts(answer, folder)
+    checked, damage = _checked(folder)
     test = texts["test"] if texts else None
     all_wrong, disputed = hard_texts(answer)
     return PageContent(
         title=_title(results),
         facts=_facts(results),
         sentences=sentences(answer),
-        notes=[*notes(answer), *(" ".join(caution) for caution in cautions(results))],
+        notes=[*notes(answer), *(" ".join(caution) for caution in cautions(results)), *damage],
         classes=[one_line(str(name)) for name in results.data.classes],
         test_texts=results.data.test,
         entries=[_entry(entry, results) for entry in answer.entries],
@@ -66,7 +70,7 @@ def page_content(answer: answers.Answer, folder: Path) -> PageContent:
         calibration=calibration(answer),
         search=list(_search(results)),
         class_scores=class_scores(answer),
-        data_checks=data_checks(answer, folder, texts),
+        data_checks=data_checks(answer, checked, texts),
         settings=_settings(answer),
         environment={"flax_agnews": results.flax_agnews, **results.environment},
         commands=commands(results),
@@ -88,6 +92,14 @@ def _texts(answer: answers.Answer, folder: Path) -> tuple[dict[str, Texts] | Non
             if texts.labels.tolist() != evidence.split(name, split).labels.tolist():
                 return None, f"{folder / TEXTS}: has other texts than the predictions, so that none can be opened."
     return found, ""
+
+
+def _checked(folder: Path) -> tuple[Mapping[Check, np.ndarray], list[str]]:
+    """The texts that data checks are about, by check; and a note where their file is damaged."""
+    try:
+        return read_checked(folder) or {}, []
+    except UserError as error:
+        return {}, [f"{error}."]
 
 
 def _title(results: Results) -> str:
@@ -151,10 +163,10 @@ def _costs(entry: answers.Entry) -> Costs:
     )
 
 
-def _tokens(runs: answers.Sequence[RunResult]) -> float | None:
+def _tokens(runs: Sequence[RunResult]) -> float | None:
     """Mean number of tokens, of runs whose files don't have it: speed is tokens divided by seconds."""
     pairs = [(run.cost.tokens_per_second, run.cost.train_seconds) for run in runs]
-    return Mean.of(None if None in pair else pair[0] * pair[1] for pair in pairs).mean  # type: ignore[operator]
+    return Mean.of(None if speed is None or seconds is None else speed * seconds for speed, seconds in pairs).mean
 
 
 def _note(entry: answers.Entry, results: Results) -> str:

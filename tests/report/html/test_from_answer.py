@@ -11,6 +11,7 @@ from support.output_folders import CLASSES, answer_of, output_folder
 from flax_agnews.report.answer import answer
 from flax_agnews.report.html.content import PageContent
 from flax_agnews.report.html.from_answer import page_content, write_page
+from flax_agnews.runs.checks_file import CHECKS
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.texts_file import TEXTS, remove_texts
@@ -135,6 +136,10 @@ def test_texts_are_opened_only_where_they_are_kept_and_fit_the_predictions(
     assert (without.all_wrong, without.disputed) == (content.all_wrong, content.disputed)
 
     (copy / TEXTS).write_bytes(b"PAR1")
+    (copy / CHECKS).write_bytes(b"PAR1")
+    damaged = page_content(answer_of(copy), copy)
+    assert any(CHECKS in note for note in damaged.notes)
+    assert [check.count for check in damaged.data_checks] == [3, 0]
     assert "damaged" in page_content(answer_of(copy), copy).texts_note
     other = tmp_path / "other"
     other.mkdir()
