@@ -47,7 +47,7 @@ def page(record: Record) -> str:
         "no padding, no prompt.",
         "",
         "Utilisation: the FLOP of the matrix products that the step needs for these tokens",
-        "(`benchmarks/support/flops.py`; what is skipped is not counted), a second, in units of the best product",
+        "(`flax_agnews/training/flops.py`; what is skipped is not counted), a second, in units of the best product",
         f"measured in the same run: {rates}.",
         "Memory: the process's (or device's) peak in a step of the largest shape. Compile: the training step's shapes.",
         "",

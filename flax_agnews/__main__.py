@@ -13,7 +13,7 @@ PROG = "flax-agnews"
 COMMANDS = {
     "train": ("main", "fine-tune by several strategies, several seeds each, and compare"),
     "describe": ("cli.describe", "print which parameters strategies train, and their rates"),
-    "report": ("report.__main__", "write the report of an output folder again"),
+    "report": ("report.__main__", "write the report of an output folder again, or of several as one"),
     "predict": ("predict", "classify texts by a trained classifier"),
     "evaluate": ("evaluate", "measure a trained classifier on labelled texts"),
     "export": ("export", "write a trained classifier for transformers, PEFT or flax"),

@@ -16,6 +16,7 @@ ABOUT_THE_TREE = {"test_floors", "test_mirror"}
 TESTED_ELSEWHERE = {
     "cli/describe": "test_commands.py: a thin command",
     "experiment/prepared": "experiment/test_library.py: what is read and checked at an experiment's first use",
+    "metrics/trackers": "metrics/test_wandb_files.py: one run with two trackers",
     "models/bottleneck": "contracts/test_added_parameters.py: adapters against a straightforward version",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
     "models/lora": "contracts/test_peft_parity.py: against PEFT",
@@ -51,6 +52,7 @@ TESTED_ELSEWHERE = {
     "models/parameters": "contracts/test_every_strategy.py: splits and merges every model there",
     "report/__init__": "report/test_page.py: the report as a whole",
     "report/html/content": "report/html/test_page.py: dataclasses, which the page shows",
+    "runs/merged_file": "report/test_merge.py: written by a merge, read by the next one, and damaged there",
     "settings/ranges": "cli/test_arguments.py: each setting out of its range, as a flag and in a file",
     "strategies/adamw": "strategies/test_optim.py and training/test_rates.py: against PyTorch, and its numbers",
     "strategies/bitfit": "contracts/test_labelling.py: it only labels, and is compared with PyTorch's parameters",

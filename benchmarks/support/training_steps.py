@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from benchmarks.support.experiment_flags import experiment_flags, trial_flags
-from benchmarks.support.flops import Needed, step_flops
 from benchmarks.support.product_rate import product_rate
 from benchmarks.support.trial import Trial
 from benchmarks.support.without_savings import CHANGES, Change, resized
@@ -26,6 +25,7 @@ from flax_agnews.data.tokens import Ragged, load_tokenizer
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.flops import Amount, training_flops
 from flax_agnews.training.memory import peak_bytes, reset_peak
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, Program, plan_batches
@@ -179,9 +179,7 @@ class TrialSteps(Steps):
 
     def flops(self, repeat: int) -> float:
         """Number of floating-point operations that a repeat's step needs."""
-        setup = self.setup
-        needed = Needed.of(setup.trainable, setup.model.shapes, self.body.n_layer, self.batches.data.depth)
-        return step_flops(self.body, setup.model.classes, self.lengths[self.rows(repeat)], needed)
+        return training_flops(self.setup, Amount.of(self.lengths[self.rows(repeat)]), self.batches.data.depth)
 
 
 def preparation(config: Config) -> dict[str, float]:

@@ -39,10 +39,15 @@ class TrackingConfig:
         wandb: Mode of Weights & Biases. `auto` follows WANDB_DISABLED and WANDB_MODE; if not set, it is online where
             an API key is configured, and else disabled. The other values override the environment.
         project: Weights & Biases project; by default that of WANDB_PROJECT, of `wandb init`, or `flax_agnews`.
+        predictions: Send every run's predictions of the test texts to Weights & Biases too, as tables; with the texts,
+            unless `report.texts` is `none`.
+        tensorboard: Write TensorBoard event files into the folders of the runs; needs `pip install tensorboard`.
     """
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str | None = None
+    predictions: bool = False
+    tensorboard: bool = False
 
 
 @dataclass

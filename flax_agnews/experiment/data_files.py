@@ -89,13 +89,15 @@ def _write_references(made: Prepared, corpus: Corpus) -> None:
     data, display, output = made.data, made.display, made.folder.path
     hashes = Hashes(data.train.hash, data.validation.hash, data.test.hash)
 
+    named = corpus.classes, hashes
+
     def stop() -> bool:
         return bool(made.interrupt.asked)
 
     try:
-        _keep(output, MAJORITY, corpus, hashes, lambda: majority(corpus, hashes))
+        keep(output, MAJORITY, key_of(MAJORITY, *named), lambda: majority(corpus, hashes))
         with display.busy("computing the reference, TF-IDF with logistic regression"):
-            found = _keep(output, TFIDF, corpus, hashes, lambda: tfidf(corpus, hashes, stop))
+            found = keep(output, TFIDF, key_of(TFIDF, *named), lambda: tfidf(corpus, hashes, stop))
     except NoReference as why:
         display.say("reference", f"no TF-IDF with logistic regression: {why}")
         return
@@ -106,11 +108,16 @@ def _write_references(made: Prepared, corpus: Corpus) -> None:
     display.say("reference", f"TF-IDF with logistic regression: {accuracy:.3f} of the test texts right · {how}")
 
 
-def _keep(
-    output: Path, name: str, corpus: Corpus, hashes: Hashes, compute: Callable[[], Reference | None]
-) -> Reference | None:
-    """The reference in the output folder, or from the cache, or computed now; written to both."""
-    key, place = key_of(name, corpus.classes, hashes), folder_of_reference(output, name)
+def keep(output: Path, name: str, key: str, compute: Callable[[], Reference | None]) -> Reference | None:
+    """The reference in the output folder, or from the cache, or computed now; written to both.
+
+    Args:
+        output: the output folder.
+        name: name of the reference.
+        key: hash of all that decides its predictions.
+        compute: makes it; None after a signal.
+    """
+    place = folder_of_reference(output, name)
     if found := _valid(place, key):
         return found
     cached = folder_of("references") / key
@@ -118,7 +125,7 @@ def _keep(
         mark_used(cached)
     elif (found := compute()) is None:
         return None
-    elif name == TFIDF and make_room(_ROOM):
+    elif name != MAJORITY and make_room(_ROOM):
         with suppress(UserError):  # it can't be written: computed again
             _write(cached, found)
     _write(place, found)

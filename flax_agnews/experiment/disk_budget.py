@@ -1,12 +1,8 @@
 """Disk space of an experiment: estimates it before the start, and removes weights that needn't be kept."""
 
-import math
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
-
-import jax
-import jax.numpy as jnp
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, flag
@@ -36,7 +32,7 @@ def need(config: Config, setups: Sequence[Setup], final: bool | None = None) -> 
         return body_kept
     final = keeps_final(config, setups) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
-    states = [_state_bytes(setup) for setup in setups]
+    states = [weight + setup.optimizer_bytes for weight, setup in zip(weights, setups, strict=True)]
     adapting = 3 * body if config.pretrain.epochs else 0  # weights and two moments
     # each state is saved beside the best weights that it refers to
     passing = max(state + best for state, best in zip(states, weights, strict=True)) * config.train.parallel_seeds
@@ -90,13 +86,6 @@ def drop_weights(folder: OutputFolder, keep: str, going_on: Collection[tuple[str
     for run in runs:
         if run not in best.values() and (run.strategy, run.seed) not in going_on:
             Store(folder.run(run.strategy, run.seed).path / "checkpoints").clear()
-
-
-def _state_bytes(setup: Setup) -> int:
-    """Bytes of a strategy's training state: the trained leaves and their optimizer state."""
-    params = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in setup.trainable_shapes.items()}
-    leaves = jax.tree.leaves((params, jax.eval_shape(setup.optimizer.init, params)))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _free(folder: Path) -> int:

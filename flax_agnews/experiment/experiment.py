@@ -15,7 +15,9 @@ from flax_agnews.experiment.data_files import write_data_files
 from flax_agnews.experiment.disk_budget import drop_weights
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
+from flax_agnews.experiment.probe import write_probe
 from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of
+from flax_agnews.experiment.publication import publish
 from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.results import run_predictions, run_result
 from flax_agnews.models.parameters import Parameters
@@ -237,6 +239,7 @@ class Experiment:
                 inputs = self.prepare().activations.inputs(setup, self.shared, self.batches, observer)
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
+        write_probe(self.prepare(), inputs)
         with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler, wait)
@@ -287,8 +290,8 @@ class Experiment:
         return self.folder.write_results(header, self.names)
 
     def publish(self, figure: Path) -> None:
-        """Sends the final figure, a picture file, and the table of results to W&B, where it is on."""
-        self.prepare().outputs.publish(figure, self.names)
+        """Sends the final table, a figure (a PNG file) and the report to the trackers that are on."""
+        publish(self.prepare().outputs, figure, self.names)
 
     @cached_property
     def shared(self) -> Parameters:

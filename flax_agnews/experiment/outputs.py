@@ -1,17 +1,16 @@
 """The files, checkpoint stores and trackers that the runs of an experiment write to."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flax_agnews.config import Config
-from flax_agnews.errors import UserError
-from flax_agnews.metrics.tracking import Tracker, open_tracker
+from flax_agnews.config import Config, TrackingConfig
+from flax_agnews.metrics.tensorboard import TensorBoardTracker, check_tensorboard
+from flax_agnews.metrics.trackers import NullTracker, Tracker, Trackers
+from flax_agnews.metrics.tracking import check_key, open_tracker
 from flax_agnews.runs.identity import PLANNED
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.system.display import Display
-from flax_agnews.system.files import read_json, write_json
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.exactness import circumstances
 from flax_agnews.training.lane import Lane, RunNotes
@@ -83,7 +82,12 @@ class Outputs:
         return self._savings[name]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
-        """Opens the tracker of a run; its message for the user is shown once per experiment."""
+        """Opens the trackers of a run that are on."""
+        on = [one for one in (self.wandb(name, group, folder), self.tensorboard(folder)) if one]
+        return Trackers(on) if on else NullTracker()
+
+    def wandb(self, name: str, group: str, folder: Path) -> Tracker | None:
+        """Opens a W&B run, where W&B is on; its message for the user is shown once per experiment."""
         tracker, hint = open_tracker(
             self.config.tracking,
             name=name,
@@ -95,24 +99,14 @@ class Outputs:
         if hint and hint not in self._hints:
             self._hints.add(hint)
             self.display.note(hint)
-        return tracker
+        return None if isinstance(tracker, NullTracker) else tracker
 
-    def publish(self, figure: Path, order: Sequence[str]) -> None:
-        """Sends the final figure and table to W&B, where it is on, unless they were sent before.
+    def tensorboard(self, folder: Path) -> Tracker | None:
+        """A writer of event files into a folder, where they are asked for."""
+        return TensorBoardTracker(folder, self.display.note) if self.config.tracking.tensorboard else None
 
-        Args:
-            figure: the picture file.
-            order: names of the strategies, in the table's order.
-        """
-        columns = ["strategy", "seed", "test_accuracy", "test_macro_f1", "trainable_parameters"]
-        rows = [[getattr(run, column) for column in columns] for run in self.folder.finished(order)]
-        done, mark = self.folder.path / "wandb" / "published.json", sorted(rows, key=lambda row: row[:2])
-        with suppress(UserError):  # a damaged file: published again
-            if read_json(done) == mark:
-                return
-        tracker = self.tracker("comparison", "comparison", self.folder.path)
-        tracker.table("results", columns, rows)
-        tracker.figure("accuracy_curves", figure)
-        if tracker.finish():
-            with suppress(UserError):  # a full disk: the experiment is finished anyway
-                write_json(done, mark)
+
+def check_trackers(config: TrackingConfig) -> None:
+    """Raises a `UserError` for a tracker that can't work: W&B online without a key, TensorBoard not installed."""
+    check_key(config)
+    check_tensorboard(config)

@@ -14,11 +14,10 @@ from flax_agnews.experiment.announcement import announce_plan, announce_start
 from flax_agnews.experiment.compared_strategies import built, planned
 from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left
 from flax_agnews.experiment.disk_budget import check_room, keeps_final
-from flax_agnews.experiment.outputs import Outputs
+from flax_agnews.experiment.outputs import Outputs, check_trackers
 from flax_agnews.experiment.preparation import choose_tokenizer, keep_tokenizer
 from flax_agnews.experiment.progress import silent
 from flax_agnews.experiment.results import facts, header
-from flax_agnews.metrics.tracking import check_key
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
@@ -191,7 +190,7 @@ def _prepare(
     if folder.writes and folder.in_use:
         folder.lock.take()
     if folder.writes:
-        check_key(config.tracking)
+        check_trackers(config.tracking)
     team, devices = current_team(), Devices.of(config.parallel)
     interrupt = Interrupt(Vote(devices) if devices.several else None)
     announce_start(display, config, devices)

@@ -6,7 +6,7 @@ and the strength of its regularisation is chosen on the validation rows; it isn'
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,35 +89,78 @@ def tfidf(corpus: Corpus, hashes: Hashes, stop: Callable[[], bool] = lambda: Fal
 
 
 def _tfidf(corpus: Corpus, hashes: Hashes, stop: Callable[[], bool]) -> Reference | None:
-    from sklearn.linear_model import LogisticRegression
-
-    started, (train, validation, test) = time.perf_counter(), _features(corpus)
-    model = LogisticRegression(solver="newton-cg", tol=1e-6, max_iter=200, warm_start=True)
-    best, answers, tried, strength = (-1.0, 0.0), (np.zeros(0), np.zeros(0)), list[list[float]](), USUAL
+    started, features = time.perf_counter(), _features(corpus)
+    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    labels = {name: split.labels for name, split in splits.items()}
     quick = len(corpus.train) * len(corpus.classes) <= _QUICK
-    for value in STRENGTHS if quick else [USUAL]:  # ascending: each begins at the solution of the one before
-        if stop():
-            return None
-        model.set_params(C=value).fit(train, corpus.train.labels)
-        found = _filled(model, validation, corpus)
-        accuracy, loss = _scores(corpus.validation.labels, found)
-        if (accuracy, -loss) > best:
-            best, strength = (accuracy, -loss), value
-            answers = found, _filled(model, test, corpus)
-        tried.append([value, accuracy, loss])
-        if len(tried) > 1 and loss > tried[-2][2]:  # accuracy alone is too noisy to say when to stop
-            break
+    found = regression(features, labels, len(corpus.classes), STRENGTHS if quick else [USUAL], "newton-cg", stop)
+    if found is None:
+        return None
     return Reference(
         key=key_of(TFIDF, corpus.classes, hashes),
         seconds=time.perf_counter() - started,
-        parameters=model.coef_.size + model.intercept_.size,
-        settings={"C": strength, "ngrams": [1, 2], "features": train.shape[1]},
-        tried=tried,
-        predictions=_predictions(corpus, hashes, *answers),
+        parameters=found.parameters,
+        settings={"C": found.strength, "ngrams": [1, 2], "features": features["train"].shape[1]},
+        tried=found.tried,
+        predictions=_predictions(corpus, hashes, found.answers["validation"], found.answers["test"]),
     )
 
 
-def _features(corpus: Corpus) -> list[Any]:
+@dataclass(frozen=True)
+class Regression:
+    """A logistic regression whose regularisation was chosen on validation.
+
+    Attributes:
+        strength: the chosen C.
+        parameters: number of its scalars.
+        tried: [C, validation accuracy, validation loss] of each value that was tried.
+        answers: `validation` and `test` -> probabilities, [texts, classes].
+    """
+
+    strength: float
+    parameters: int
+    tried: list[list[float]]
+    answers: dict[str, np.ndarray]
+
+
+def regression(
+    features: Mapping[str, Any],
+    labels: Mapping[str, np.ndarray],
+    classes: int,
+    strengths: Sequence[float],
+    solver: str,
+    stop: Callable[[], bool] = lambda: False,
+) -> Regression | None:
+    """Fits a logistic regression with ascending C until the validation loss rises; None if `stop` said so.
+
+    Args:
+        features, labels: `train`, `validation`, `test` -> [texts, features] and class numbers [texts].
+        classes: number of classes; some may have no training texts.
+        strengths: values of C.
+        solver: scikit-learn's name of the optimiser.
+        stop: asked before each fit.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(solver=solver, tol=1e-6, max_iter=200, warm_start=True)
+    shares = frequencies(labels["train"], classes)
+    best, chosen, tried = (-1.0, 0.0), (0.0, dict[str, np.ndarray]()), list[list[float]]()
+    for value in strengths:  # ascending: each begins at the solution of the one before
+        if stop():
+            return None
+        model.set_params(C=value).fit(features["train"], labels["train"])
+        found = _filled(model, features["validation"], shares)
+        accuracy, loss = _scores(labels["validation"], found)
+        if (accuracy, -loss) > best:
+            best = accuracy, -loss
+            chosen = value, {"validation": found, "test": _filled(model, features["test"], shares)}
+        tried.append([value, accuracy, loss])
+        if len(tried) > 1 and loss > tried[-2][2]:  # accuracy alone is too noisy to say when to stop
+            break
+    return Regression(chosen[0], model.coef_.size + model.intercept_.size, tried, chosen[1])
+
+
+def _features(corpus: Corpus) -> dict[str, Any]:
     """TF-IDF vectors of the three splits' texts, sparse [texts, features]; the weights are those of training texts."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -132,16 +175,17 @@ def _features(corpus: Corpus) -> list[Any]:
         first = vectors.fit_transform(_strings(corpus.train.texts))
     except ValueError:  # an empty vocabulary
         raise NoReference("the training texts have no words") from None
-    return [first, *(vectors.transform(_strings(split.texts)) for split in (corpus.validation, corpus.test))]
+    others = {"validation": corpus.validation, "test": corpus.test}
+    return {"train": first} | {name: vectors.transform(_strings(split.texts)) for name, split in others.items()}
 
 
 def _strings(texts: Sequence[Text]) -> list[str]:
     return [text if isinstance(text, str) else "\n".join(text) for text in texts]
 
 
-def _filled(model: Any, vectors: Any, corpus: Corpus) -> np.ndarray:
+def _filled(model: Any, vectors: Any, shares: np.ndarray) -> np.ndarray:
     """Probabilities of all classes, [texts, classes]; those without training texts get that of one more text each."""
-    known, shares = model.predict_proba(vectors), frequencies(corpus.train.labels, len(corpus.classes))
+    known = model.predict_proba(vectors)
     absent = np.setdiff1d(np.arange(len(shares)), model.classes_)
     found = np.empty((len(known), len(shares)))
     found[:, model.classes_] = known * (1 - shares[absent].sum())

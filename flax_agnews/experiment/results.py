@@ -19,6 +19,7 @@ from flax_agnews.runs.predictions import Predictions, SplitPredictions
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunCost, RunResult
 from flax_agnews.system.text import counted
 from flax_agnews.training.adaptation import Adaptation
+from flax_agnews.training.flops import run_flops
 from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program
@@ -67,6 +68,11 @@ def run_result(
             pretrain_seconds=adaptation.seconds if adaptation else 0.0,
             tokens_per_second=history.tokens / max(history.train_seconds, 1e-9),
             peak_memory_bytes=history.peak_memory_bytes,
+            tokens=history.tokens,
+            seconds_to_95=history.seconds_to(0.95),
+            flop=run_flops(setup, program.by_stage, program.lengths, len(history.val_accuracy)),
+            optimizer_bytes=setup.optimizer_bytes,
+            kept_bytes=setup.kept_bytes,
         ),
     )
 

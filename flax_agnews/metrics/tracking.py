@@ -1,4 +1,4 @@
-"""Logs metrics, pictures and tables to Weights & Biases, where that is turned on."""
+"""Logs metrics, pictures, tables and files to Weights & Biases, where that is turned on."""
 
 import configparser
 import netrc
@@ -7,11 +7,12 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from flax_agnews.config import TrackingConfig
 from flax_agnews.errors import UserError, flag
+from flax_agnews.metrics.trackers import NullTracker, Tracker
 from flax_agnews.metrics.wandb_files import last_row, mend
 
 _PROJECT = "flax_agnews"
@@ -19,39 +20,6 @@ _INIT_SECONDS = 5.0  # longest wait for the server before training goes on witho
 _FINISH_SECONDS = 10.0  # longest wait for the upload at the end of a run
 _NO_KEY = "Weights & Biases is off: no key (wandb login, or --tracking.wandb offline)"
 _unreachable: dict[str, str] = {}  # host -> message of its failure; later runs of this process don't try it again
-
-
-class Tracker(Protocol):
-    """Logs metrics, pictures and tables of one run."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Logs metrics by name; `step` is the number of the update, from 0, and must not decrease."""
-
-    def figure(self, name: str, path: Path) -> None:
-        """Logs a picture file."""
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Logs a table."""
-
-    def finish(self) -> bool:
-        """Ends the run, waiting a few seconds for the upload at most; returns whether everything was logged."""
-
-
-class NullTracker:
-    """A tracker that logs nothing."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Does nothing."""
-
-    def figure(self, name: str, path: Path) -> None:
-        """Does nothing."""
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Does nothing."""
-
-    def finish(self) -> bool:
-        """Returns False, since nothing was logged."""
-        return False
 
 
 class WandbTracker:
@@ -92,7 +60,20 @@ class WandbTracker:
         import wandb
 
         data = [list(row) for row in rows]
+        wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(data))  # W&B cuts longer ones
         self._safely(lambda run: run.log({name: wandb.Table(list(columns), data)}, step=self._step))
+
+    def files(self, name: str, paths: Sequence[Path]) -> None:
+        """Logs files as an artifact of the type `name`; the run's id in its name keeps it apart from other runs'."""
+        import wandb
+
+        def act(run: Any) -> None:
+            artifact = wandb.Artifact(f"{name}-{run.id}", type=name)
+            for path in paths:
+                artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        self._safely(act)
 
     def finish(self) -> bool:
         """Ends the run; data that aren't uploaded within seconds stay on disk, for `wandb sync`."""

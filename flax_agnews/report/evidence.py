@@ -10,13 +10,14 @@ from typing import TypeVar
 import numpy as np
 
 from flax_agnews.errors import UserError, listed
+from flax_agnews.report.unfinished import unfinished
 from flax_agnews.runs.predictions import Predictions, read_predictions
-from flax_agnews.runs.references import MAJORITY, TFIDF, Reference, read_references
+from flax_agnews.runs.references import MAJORITY, PROBE, TFIDF, Reference, read_references
 from flax_agnews.runs.results import Results
 from flax_agnews.statistics.outcomes import Outcomes, accuracy_outcomes, loss_outcomes, macro_f1_outcomes
 from flax_agnews.system.text import counted
 
-TITLES: Mapping[str, str] = {TFIDF: "TF-IDF", MAJORITY: "majority class"}
+TITLES: Mapping[str, str] = {TFIDF: "TF-IDF", PROBE: "linear probe", MAJORITY: "majority class"}
 """Names of the references in tables and pictures."""
 
 Found = TypeVar("Found")
@@ -52,7 +53,7 @@ class Evidence:
     Attributes:
         runs: strategy -> seed -> predictions; only strategies of which every run has them.
         references: title of a reference -> the reference.
-        notes: sentences on predictions that are missing, and why.
+        notes: sentences on runs and predictions that are missing, and why.
     """
 
     runs: Mapping[str, Mapping[int, Predictions]]
@@ -102,7 +103,7 @@ def read_evidence(folder: Path, results: Results) -> Evidence:
 
     A damaged file, or one of other texts than most, costs its strategy the intervals and is named in a note.
     """
-    notes: list[str] = []
+    notes = unfinished(folder, results)
     found = {
         name: {run.seed: _read(partial(read_predictions, folder, name, run.seed), notes) for run in runs}
         for name, runs in results.by_strategy.items()

@@ -13,7 +13,7 @@ from flax_agnews.report.reproduction import again, costs, environment, plain, se
 from flax_agnews.report.search import search
 from flax_agnews.report.sentences import notes, percent, sentences
 from flax_agnews.report.tables import markdown_table, model_text, seeds_text, table_title, write_csv
-from flax_agnews.runs.references import TFIDF
+from flax_agnews.runs.references import PROBE, TFIDF
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult
 from flax_agnews.system.files import expanded, write_atomic
@@ -147,6 +147,8 @@ def _columns(answer: Answer) -> str:
             " TF-IDF is a logistic regression on the words and pairs of words of the same training texts, its "
             "regularisation chosen on validation."
         )
+    if any(entry.name == TITLES[PROBE] for entry in answer.references):
+        said += " The linear probe is one on what the frozen body makes of each text."
     return said
 
 

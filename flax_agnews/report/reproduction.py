@@ -62,6 +62,9 @@ def again(results: Results) -> Iterator[str]:
     own, line = own_strategies(results), command(results)
     files = "`results.csv` has a row for every run, `results.json` everything."
     yield "## How to repeat it"
+    if results.merged:
+        yield f"`merged.yaml` names the output folders whose runs these are; each has its `config.yaml`. {files}"
+        return
     if own:
         verb, which = ("is a strategy", "it") if len(own) == 1 else ("are strategies", "them")
         yield (
@@ -95,6 +98,8 @@ def command(results: Results) -> str | None:
 
 def commands(results: Results) -> list[str]:
     """Lines for a shell that repeat the experiment, with comments where a command is not enough."""
+    if results.merged:
+        return ["# merged.yaml names the output folders whose runs these are; each has its config.yaml"]
     own, line = own_strategies(results), command(results)
     lines = []
     if own:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.errors import UserError, flag, listed, shown
+from flax_agnews.metrics.tensorboard import EVENT_FILES
 from flax_agnews.runs.identity import START_ELSEWHERE
 from flax_agnews.runs.lock import Lock
 from flax_agnews.runs.recorded_paths import compared, recorded
@@ -232,9 +233,8 @@ def _may_follow(name: str, old: Any, new: Any) -> bool:
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes the named files and folders in `folder`, where they exist."""
-    for name in names:
-        path = folder / name
+    """Removes the named files and folders in `folder`, and event files, where they exist."""
+    for path in [*(folder / name for name in names), *folder.glob(EVENT_FILES)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:

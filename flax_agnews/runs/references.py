@@ -12,7 +12,7 @@ from flax_agnews.errors import UserError
 from flax_agnews.runs.predictions import NAME, Predictions, predictions_in, write_predictions
 from flax_agnews.system.files import read_json, write_json
 
-TFIDF, MAJORITY = "tfidf", "majority"
+TFIDF, PROBE, MAJORITY = "tfidf", "probe", "majority"
 FOLDER, _ABOUT = "reference", "reference.json"
 
 
@@ -68,6 +68,6 @@ def read_reference(folder: Path) -> Reference | None:
 
 
 def read_references(output: Path) -> dict[str, Reference]:
-    """Name -> reference of all that an output folder has: `tfidf` first, then `majority`."""
-    found = {name: read_reference(folder_of_reference(output, name)) for name in (TFIDF, MAJORITY)}
+    """Name -> reference of all that an output folder has: `tfidf`, `probe`, `majority`, in this order."""
+    found = {name: read_reference(folder_of_reference(output, name)) for name in (TFIDF, PROBE, MAJORITY)}
     return {name: reference for name, reference in found.items() if reference}

@@ -40,6 +40,12 @@ class RunCost:
         pretrain_seconds: time of language modelling, once for all runs.
         tokens_per_second: real tokens trained on per second, padding excluded.
         peak_memory_bytes: the most memory in use during training.
+        tokens: real tokens trained on, in all epochs.
+        seconds_to_95: as `train_seconds`, to the end of the first epoch whose validation accuracy is at least 95 % of
+            that of `best_epoch`.
+        flop: floating-point operations of training on the real tokens, by the formula of `training/flops.py`.
+        optimizer_bytes: size of the optimizer's state.
+        kept_bytes: size in float32 of what must be kept for each task beside the body: trained and added values.
     """
 
     train_seconds: float | None
@@ -48,6 +54,11 @@ class RunCost:
     pretrain_seconds: float | None
     tokens_per_second: float | None
     peak_memory_bytes: float | None
+    tokens: float | None = None
+    seconds_to_95: float | None = None
+    flop: float | None = None
+    optimizer_bytes: float | None = None
+    kept_bytes: float | None = None
 
 
 COSTS = tuple(field.name for field in fields(RunCost))
@@ -74,6 +85,7 @@ class RunResult:
         settings: settings of the strategy.
         rate_factor: factor on the strategy's learning rates that a search chose; None without a search.
         custom: whether the strategy is defined by a script, not registered.
+        environment: versions and machine of a run whose results were merged with others'; None: as in results.json.
         cost: time, speed and memory.
     """
 
@@ -97,6 +109,7 @@ class RunResult:
     settings: dict[str, Any] | None = None
     rate_factor: float | None = None
     custom: bool = False
+    environment: dict[str, Any] | None = None
     cost: RunCost
 
     @property
@@ -228,6 +241,11 @@ class Results:
     diverged: list[str]
     checks: list[DataCheck] | None = None
     runs: list[RunResult]
+
+    @property
+    def merged(self) -> bool:
+        """Whether the runs are of several output folders."""
+        return any(run.environment is not None for run in self.runs)
 
     @cached_property
     def by_strategy(self) -> dict[str, list[RunResult]]:

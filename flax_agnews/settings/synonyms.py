@@ -94,7 +94,7 @@ HINTS: Mapping[str, str] = {
     "logging_steps": _LOGGED,
     "logging_first_step": _LOGGED,
     "logging_dir": _LOGGED,
-    "report_to": "Set {tracking.wandb}.",
+    "report_to": "Set {tracking.wandb}, {tracking.tensorboard}, or both.",
     "project": "Set {tracking.project}.",
     "run_name": "Runs are named by strategy and seed; {tracking.project} names the project.",
     "disable_tqdm": "Without a terminal, plain lines are printed instead of progress bars.",

@@ -11,7 +11,7 @@ import numpy as np
 
 from flax_agnews.metrics import scores
 from flax_agnews.metrics.metrics_file import MetricsFile
-from flax_agnews.metrics.tracking import NullTracker, Tracker
+from flax_agnews.metrics.trackers import NullTracker, Tracker
 
 _USUAL, _FEWEST, _FAR = 50, 20, 8.0  # spikes: number of last losses to compare with, least number, standard deviations
 
@@ -50,7 +50,7 @@ class History:
         fault: where the run had to stop, and what was not finite; empty if it didn't.
         lines: number of lines of the metrics file until now.
         train_seconds: time of updates, without compilation and evaluation; an equal share if runs train together.
-        epoch_seconds: the same by epoch.
+        epoch_seconds: the same by epoch; fewer than epochs if earlier ones are unknown.
         tokens: tokens trained on, without padding.
         peak_memory_bytes: peak memory so far, of all runs that train together; None if unknown.
     """
@@ -76,6 +76,18 @@ class History:
     def end(self, where: str) -> None:
         """Records where the run had to stop, and what was not finite, unless it already stopped."""
         self.fault = self.fault or where
+
+    def seconds_to(self, share: float) -> float | None:
+        """Training seconds to the end of the first epoch with so good a validation accuracy; None if unknown.
+
+        Args:
+            share: the least accuracy, as a share of that of the best epoch, whose weights are kept.
+        """
+        if not self.best_epoch or len(self.epoch_seconds) != len(self.val_accuracy):
+            return None
+        least = share * self.val_accuracy[self.best_epoch - 1]
+        epochs = next(number for number, value in enumerate(self.val_accuracy, start=1) if value >= least)
+        return sum(self.epoch_seconds[:epochs])
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
@@ -144,7 +156,8 @@ class Journal:
         """Sends the metrics that are in the file to the tracker."""
         for record in file.records():
             epoch = record.get("epoch")
-            numbers = {name: value for name, value in record.items() if "/" in name and value is not None}
+            # null in the file was no finite number
+            numbers = {name: math.nan if value is None else value for name, value in record.items() if "/" in name}
             if epoch is not None:
                 numbers["epoch_time"] = self.history.epoch_seconds[epoch - 1]
             tracker.log(numbers, record["step"] if epoch is None else epoch * self._steps_per_epoch)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flax_agnews.errors import UserError, listed
-from flax_agnews.metrics.tracking import NullTracker, Tracker
+from flax_agnews.metrics.trackers import NullTracker, Tracker
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.checkpoint import Store, snapshot
 from flax_agnews.training.exactness import inexact

@@ -1,6 +1,7 @@
 """The setup of training (adapted model and optimizer), and the state that training changes."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.models import parameters
 from flax_agnews.models.dropout import Rates
 from flax_agnews.models.parameters import Parameters
-from flax_agnews.models.pretrained import Base
+from flax_agnews.models.pretrained import Base, body_shapes
 from flax_agnews.strategies.base import Strategy
 from flax_agnews.strategies.optim import Plan, make_optimizer, paced
 from flax_agnews.training.adapted_model import AdaptedModel, adapt_model, first_parameters, trained_parameters
@@ -122,6 +123,20 @@ class Setup:
     def trainable_parameters(self) -> int:
         """Number of trained scalars."""
         return parameters.count_numbers(self.trainable_shapes)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Size of the optimizer's state; nothing is allocated."""
+        leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in self.trainable_shapes.items()}
+        state = jax.tree.leaves(jax.eval_shape(self.optimizer.init, leaves))
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in state)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size in float32 of what a task needs beside the body: the parameters that train, and those of no body."""
+        body = body_shapes(self.model.base.config)
+        kept = {path: shape for path, shape in self.model.shapes.items() if path in self.trainable or path not in body}
+        return 4 * parameters.count_numbers(kept)
 
 
 def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: ModelConfig, max_length: int) -> Setup:

@@ -1,4 +1,4 @@
-"""The benchmarks of speed, tiny: counted operations, what turning a saving off changes, and the commands."""
+"""The benchmarks of speed, tiny: what turning a saving off changes, and the commands."""
 
 import json
 import os
@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support import tiny
-from support.step_work import counted, needed
 
 from benchmarks import growth, savings, throughput
 from benchmarks.support.experiment_flags import trial_flags
-from benchmarks.support.flops import Needed, step_flops
 from benchmarks.support.training_steps import TrialSteps, preparation
 from benchmarks.support.trial import Result, Trial
 from benchmarks.support.without_savings import CHANGES, plain_product, resized
@@ -25,7 +23,6 @@ from benchmarks.support.workers import Sample
 from flax_agnews.cli import arguments
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import layers
-from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.training.parallel import Devices
 
 pytestmark = pytest.mark.long
@@ -41,42 +38,6 @@ MADE = {**dict.fromkeys(_TOLD, "x"), "load_before": 0.5}
 def trial(shared: Path) -> Trial:
     where = {"data": str(shared / "ag_news"), "tokenizer": str(shared / "gpt2_tokenizer")}
     return Trial(model=BODY, batch_size=6, shapes=1, runs=1, rows=40, **where)
-
-
-# The work of a step
-
-
-@pytest.mark.parametrize("strategy", throughput.STRATEGIES)
-def test_work_is_what_the_compiler_counts(strategy: str) -> None:
-    """XLA's own count of the gradient's operations."""
-    body = GPT2Config(vocab_size=101, n_positions=64, n_embd=256, n_layer=3, n_head=4)
-    setup = tiny.prepare(tiny.build(strategy, body), tiny.random_base(body), dropout=0.0)
-    # The compiler also counts norms, activations and softmax, and whole blocks of attention where ours has its causal
-    # half: together 5 to 8 % at this width. The least of the products, a layer's queries, keys and values in one of the
-    # three directions, is 4 to 6 %.
-    assert 1.04 < counted(setup) / needed(setup) < 1.08
-
-
-def test_work_by_hand() -> None:
-    """One text, one layer: every product written out."""
-    body = GPT2Config(vocab_size=10, n_positions=8, n_embd=2, n_layer=1, n_head=1, n_inner=6)
-    # keys and values of 3 tokens; the last one's query, output, MLP of 6; its 3 scores and weighted values; 5 classes
-    forward = 2 * (3 * 2 * 4 + 2 * 2 + 2 * 2 + 2 * 6 + 6 * 2)
-    attention, head = 2 * (3 * 2 + 3 * 2), 2 * 2 * 5
-    full = step_flops(body, 5, np.array([3]), Needed(first=0, gradient=0, weights=0))
-    assert full == 3 * forward + 3 * attention + 3 * head
-    assert step_flops(body, 5, np.array([3]), Needed(first=0, gradient=1, weights=1)) == forward + attention + 2 * head
-    assert step_flops(body, 5, np.array([3]), Needed(first=1, gradient=1, weights=1)) == 2 * head
-
-
-def test_work_of_more_tokens_and_of_fewer_layers() -> None:
-    """At GPT-2's size: 6 operations a parameter and token for all layers but the last, as is usual to count."""
-    body, lengths = GPT2Config(), np.full(32, 52)
-    kernels = 12 * 768**2
-    full = step_flops(body, 4, lengths, Needed(0, 0, 0))
-    assert full == pytest.approx(6 * 11 * kernels * 32 * 52, rel=0.05)  # the last layer's keys and values: 1.5 %
-    cached = step_flops(body, 4, lengths, Needed(6, 6, 6))
-    assert cached == pytest.approx(full * 5.2 / 11.2, rel=0.02)
 
 
 # Switches

@@ -144,6 +144,7 @@ def test_frozen_parameters_stay_and_trained_ones_all_learn(name):
     for path, value in program.shared.items():
         assert np.asarray(value).tobytes() == body[path].tobytes(), path
     assert_only_trained(state.opt_state, setup)
+    assert_sizes_of(state, frozen, setup, body)
     assert_evaluates_like_texts_alone(program, state, frozen, split)
 
 
@@ -167,6 +168,17 @@ def assert_only_trained(opt_state, setup):
             sizes[owner] += np.size(leaf)
     assert all(n <= 2 * np.prod(setup.model.shapes[path]) for path, n in sizes.items())
     assert sum(sizes.values()) > 0
+
+
+def assert_sizes_of(state, frozen, setup, body):
+    """The bytes that a setup says are those of the arrays: optimizer's state, and all that is the body's no more."""
+    assert setup.optimizer_bytes == sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state.opt_state))
+    own = [
+        np.asarray(value)
+        for path, value in {**state.params, **frozen}.items()
+        if path not in body or np.asarray(value).tobytes() != body[path].tobytes()
+    ]
+    assert setup.kept_bytes == sum(value.nbytes for value in own)
 
 
 @every_strategy

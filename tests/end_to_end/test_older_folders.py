@@ -66,7 +66,7 @@ def test_it_resumed_from_its_checkpoint(finished: Path) -> None:
 
 
 def test_runs_that_were_finished_then_have_no_predictions(finished: Path) -> None:
-    kept = {path.parent.relative_to(finished).as_posix() for path in finished.glob("*/*/predictions.parquet")}
+    kept = {path.parent.relative_to(finished).as_posix() for path in finished.glob("*/seed-*/predictions.parquet")}
     assert kept == {"lora/seed-43"}  # the run that was stopped
     frame = load_results(finished).predictions
     assert set(zip(frame["strategy"], frame["seed"], strict=True)) == {("lora", 43)}

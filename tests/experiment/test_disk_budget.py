@@ -11,12 +11,17 @@ from flax_agnews.cli import arguments
 from flax_agnews.experiment import disk_budget
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
+from flax_agnews.training.state import Setup
 
 FLAGS = ("--strategy", "full,prompt", "--train.runs", 2, "--train.epochs", 1, *ONE_LAYER)
 
 
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _state_bytes(setup: Setup) -> int:
+    return 4 * setup.trainable_parameters + setup.optimizer_bytes
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def test_the_estimate_is_above_what_is_taken_and_not_far_above_what_stays(finish
     request = arguments.parse(small(tmp_path / "out", *FLAGS))
     with Experiment(request.config, request.entries) as experiment:
         estimated = disk_budget.need(experiment.config, experiment.setups)
-        state = sum(disk_budget._state_bytes(setup) for setup in experiment.setups[:1])
+        state = _state_bytes(experiment.setups[0])
     stays = _bytes(finished / "base") + sum(_bytes(path) for path in finished.glob("*/*/checkpoints"))
     weights = 4 * max(run["trainable_parameters"] for run in results(finished)["runs"])
     assert state >= 3 * weights  # and two moments
@@ -58,7 +63,7 @@ def test_a_limit_too_low_for_last_states_drops_these_and_refuses_nothing(tmp_pat
     request = arguments.parse(small(tmp_path / "sized", *FLAGS))
     with Experiment(request.config, request.entries) as experiment:
         least, most = (disk_budget.need(experiment.config, experiment.setups, final=final) for final in (False, True))
-    state, prompt = (disk_budget._state_bytes(setup) for setup in experiment.setups)
+    state, prompt = map(_state_bytes, experiment.setups)
     assert most - least == 2 * (state + prompt)  # of two seeds each
     output = tmp_path / "out"
     assert main(small(output, *FLAGS, "--checkpoint.gigabytes", f"{(least + most) / 2e9:.9f}")) == 0

@@ -88,6 +88,22 @@ def test_results_have_every_field_of_every_run(finished: Path) -> None:
     assert found["pretrain"] is None
 
 
+def test_costs_by_their_closed_forms(finished: Path) -> None:
+    found = results(finished)
+    for run in found["runs"]:
+        cost, trained = run["cost"], run["trainable_parameters"]
+        assert cost["tokens"] == pytest.approx(EPOCHS * TRAIN * found["data"]["tokens_per_text"])
+        assert 0 < cost["seconds_to_95"] <= cost["train_seconds"]
+        assert cost["kept_bytes"] == 4 * trained
+        assert 0 <= cost["optimizer_bytes"] - 2 * 4 * trained < 100  # AdamW's two moments, and counters
+    flop = {run["strategy"]: run["cost"]["flop"] for run in found["runs"]}
+    first = 12 * BODY["n_embd"] ** 2 * found["runs"][0]["cost"]["tokens"]  # numbers of the first of two layers x tokens
+    assert 6 * first < flop["full"] < 2 * 6 * first
+    assert 4 * first < flop["prompt"] < flop["full"]  # no gradients of weights
+    kept = best_weights(_run_folder(finished, ("full", 42)))
+    assert found["runs"][0]["cost"]["kept_bytes"] == sum(value.nbytes for value in kept.values())
+
+
 def test_numbers_of_parameters_by_their_closed_form(finished: Path) -> None:
     width, layers, classes, prompt = BODY["n_embd"], BODY["n_layer"], 4, 4
     layer = 12 * width**2 + 13 * width  # GPT-2's: 4 products, their biases, 2 norms

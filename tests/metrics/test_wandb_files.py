@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.event_files import assert_events_are_metrics
 from support.small_experiments import ONE_LAYER, metrics, results, small, start
 from support.wandb_standin import Server, serving
 
@@ -138,7 +139,8 @@ def test_a_killed_run_goes_on_in_the_same_one(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: int
 ) -> None:
     """What the killed client had not written yet, which is all of a few lines, is taken from the file of metrics."""
-    output, flags = tmp_path / "out", (*FLAGS, "--tracking.wandb", "offline", "--checkpoint.every_steps", 20)
+    tracked = ("--tracking.wandb", "offline", "--tracking.tensorboard", "true")
+    output, flags = tmp_path / "out", (*FLAGS, *tracked, "--checkpoint.every_steps", 20)
     process = start(small(output, *flags))
     path, end = output / RUN / "metrics.jsonl", time.monotonic() + SECONDS
     while not path.exists() or path.read_bytes().count(b"\n") < lines:
@@ -162,6 +164,7 @@ def test_a_killed_run_goes_on_in_the_same_one(
     assert [row["val/accuracy"] for row in closing] == pytest.approx([epoch["val/accuracy"] for epoch in epochs])
     assert all(row["epoch_time"] > 0 for row in closing)
     assert rows[-1]["test/accuracy"] == pytest.approx(results(output)["runs"][0]["test_accuracy"])
+    assert_events_are_metrics(output, "full", 42)
 
 
 def test_a_finished_comparison_adds_nothing_and_a_larger_one_goes_on(server: Server, tmp_path: Path) -> None:

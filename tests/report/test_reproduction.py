@@ -27,6 +27,14 @@ def test_strategies_of_scripts_are_left_out_of_the_command() -> None:
     assert commands(found)[-1] == command(found)
 
 
+def test_merged_results_name_the_file_that_names_their_folders() -> None:
+    results = make(THREE)
+    for run in results["runs"]:
+        run["environment"] = {"jax": "0.10.2"}
+    (comment,) = commands(parsed(results))
+    assert comment.startswith("# merged.yaml")
+
+
 def test_scripts_alone_have_no_command() -> None:
     found = customized(*THREE)
     assert command(found) is None

@@ -1,10 +1,10 @@
-"""Operations of a training step: by the benchmarks' own count, and by the compiler's."""
+"""Operations of a training step: by the library's own count, and by the compiler's."""
 
 from typing import Any
 
 import jax
 
-from benchmarks.support.flops import Needed, step_flops
+from flax_agnews.training.flops import Amount, training_flops
 from flax_agnews.training.state import Setup, create_state
 from flax_agnews.training.step import classification_loss, make_gradients
 from support import tiny
@@ -14,9 +14,7 @@ SPLIT = tiny.random_split([32] * 8)
 
 def needed(setup: Setup) -> float:
     """Of the gradient of what learns, by our count."""
-    body = setup.model.base.config
-    parts = Needed.of(setup.learning, setup.model.shapes, body.n_layer, first=0)
-    return step_flops(body, tiny.CLASSES, SPLIT.tokens.lengths, parts)
+    return training_flops(setup, Amount.of(SPLIT.tokens.lengths))
 
 
 def counted(setup: Setup) -> float:

@@ -2,12 +2,14 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
+from support.event_files import events_in, scalars
 
+from flax_agnews.metrics.tensorboard import TensorBoardTracker
 from flax_agnews.training.history import History, Journal, is_spike, score
 
 CLASSES, PER_EPOCH = 4, 60
@@ -78,6 +80,14 @@ def test_only_the_last_fifty_updates_are_usual(tmp_path):
 SPIKES, SKIPPED = (30, 31, 75, 110), (5, 76, 77)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.95, 2.0 + 3.0), (0.5, 2.0), (1.0, 2.0 + 3.0 + 5.0)])
+def test_seconds_to_a_share_of_the_best_epochs_accuracy(share, expected):
+    """Of 80 %, 95 % are 76 %, which the second epoch has; the last is no longer so good."""
+    history = History(val_accuracy=[0.7, 0.76, 0.8, 0.6], epoch_seconds=[2.0, 3.0, 5.0, 7.0], best_epoch=3)
+    assert history.seconds_to(share) == pytest.approx(expected)
+    assert replace(history, epoch_seconds=[5.0, 7.0]).seconds_to(share) is None  # of a checkpoint without times
+
+
 @pytest.fixture
 def whole(tmp_path):
     journal = Journal(History(), PER_EPOCH, CLASSES, tmp_path / "whole.jsonl", None)
@@ -114,6 +124,31 @@ def test_stopped_anywhere_and_gone_on_with_from_json(whole, tmp_path, step):
     assert path.read_bytes() == whole[1].read_bytes()
     ours, theirs = asdict(second.history), asdict(whole[0])
     assert ours == theirs
+
+
+@pytest.mark.parametrize("step", [6, 60, 78])
+def test_event_files_of_a_run_that_went_on_are_those_of_a_whole_one(tmp_path, step):
+    """With the numbers that are not finite, which metrics.jsonl has as null."""
+    losses, whole, parts = falling_losses(SPIKES, SKIPPED), tmp_path / "whole", tmp_path / "parts"
+    tracker = TensorBoardTracker(whole, pytest.fail)
+    train(Journal(History(), PER_EPOCH, CLASSES, whole / "metrics.jsonl", tracker), losses)
+    assert tracker.finish()
+    tracker = TensorBoardTracker(parts, pytest.fail)
+    first = Journal(History(), PER_EPOCH, CLASSES, parts / "metrics.jsonl", tracker)
+    train(first, losses[:step])
+    saved = json.dumps(asdict(first.history))
+    first.update(step + 1, update_of(2.9))
+    tracker.finish()
+    tracker = TensorBoardTracker(parts, pytest.fail)
+    train(
+        Journal(History(**json.loads(saved)), PER_EPOCH, CLASSES, parts / "metrics.jsonl", tracker), losses, start=step
+    )
+    assert tracker.finish()
+    ours, theirs = events_in(parts), events_in(whole)
+    assert len(theirs.Scalars("batch/train_loss")) == len(losses)
+    assert ours.Tags() == theirs.Tags()
+    for name in theirs.Tags()["scalars"]:
+        np.testing.assert_array_equal(scalars(ours, name), scalars(theirs, name))
 
 
 # What is told

@@ -28,6 +28,7 @@ from flax_agnews.report.html.wrong_answers import confusions, hard_texts, is_maj
 from flax_agnews.report.reproduction import commands
 from flax_agnews.report.sentences import notes, sentences
 from flax_agnews.report.tables import model_text, seeds_text
+from flax_agnews.report.unfinished import planned_runs
 from flax_agnews.runs.checks_file import Check, read_checked
 from flax_agnews.runs.results import Mean, Results, RunResult, mean_cost
 from flax_agnews.runs.texts_file import TEXTS, read_texts
@@ -50,6 +51,10 @@ def page_content(answer: answers.Answer, folder: Path) -> PageContent:
     results = answer.results
     texts, why_not = _texts(answer, folder)
     checked, damage = _checked(folder)
+    try:
+        planned = planned_runs(folder)
+    except UserError:  # which is among the notes
+        planned = {}
     test = texts["test"] if texts else None
     all_wrong, disputed = hard_texts(answer)
     return PageContent(
@@ -59,7 +64,7 @@ def page_content(answer: answers.Answer, folder: Path) -> PageContent:
         notes=[*notes(answer), *(" ".join(caution) for caution in cautions(results)), *damage],
         classes=[one_line(str(name)) for name in results.data.classes],
         test_texts=results.data.test,
-        entries=[_entry(entry, results) for entry in answer.entries],
+        entries=[_entry(entry, results, planned) for entry in answer.entries],
         curves=[_curve(run) for run in results.runs],
         differences=list(_differences(answer)),
         confusions=confusions(answer, with_texts=test is not None),
@@ -114,7 +119,7 @@ def _facts(results: Results) -> list[str]:
     return [splits, counted(len(data.classes), "class"), model_text(results.model), f"{seeds_text(results)} each"]
 
 
-def _entry(entry: answers.Entry, results: Results) -> Entry:
+def _entry(entry: answers.Entry, results: Results, planned: Mapping[str, Sequence[int]]) -> Entry:
     scores: dict[str, Any] = {"accuracy": _estimate(entry.accuracy) or Estimate(entry.mean)}
     if entry.runs:
         summary = results.summary[entry.name]
@@ -128,7 +133,7 @@ def _entry(entry: answers.Entry, results: Results) -> Entry:
         rank=entry.rank,
         seeds=len(entry.runs) or 1,
         costs=_costs(entry),
-        note=_note(entry, results),
+        note=_note(entry, planned),
         **scores,
     )
 
@@ -151,15 +156,15 @@ def _costs(entry: answers.Entry) -> Costs:
     return Costs(
         trained=entry.runs[0].trainable_parameters,
         seconds=cost.train_seconds,
-        tokens=getattr(cost, "tokens", None) or _tokens(entry.runs),
+        tokens=_tokens(entry.runs) if cost.tokens is None else cost.tokens,
         tokens_per_second=cost.tokens_per_second,
-        seconds_to_95=getattr(cost, "seconds_to_95", None),
+        seconds_to_95=cost.seconds_to_95,
         compile_seconds=cost.compile_seconds,
         cache_seconds=cost.cache_seconds,
         peak_bytes=cost.peak_memory_bytes,
-        optimizer_bytes=getattr(cost, "optimizer_bytes", None),
-        flop=getattr(cost, "flop", None),
-        kept_bytes=getattr(cost, "kept_bytes", None),
+        optimizer_bytes=cost.optimizer_bytes,
+        flop=cost.flop,
+        kept_bytes=cost.kept_bytes,
     )
 
 
@@ -169,13 +174,13 @@ def _tokens(runs: Sequence[RunResult]) -> float | None:
     return Mean.of(None if speed is None or seconds is None else speed * seconds for speed, seconds in pairs).mean
 
 
-def _note(entry: answers.Entry, results: Results) -> str:
+def _note(entry: answers.Entry, planned: Mapping[str, Sequence[int]]) -> str:
     """What a reader must know of this row: runs that are missing."""
-    planned = results.settings.get("runs")
-    if not entry.runs or not isinstance(planned, int) or len(entry.runs) >= planned:
+    seeds = planned.get(entry.name, ())
+    missing = len({*seeds} - {run.seed for run in entry.runs})
+    if not entry.runs or not missing:
         return ""
-    missing = planned - len(entry.runs)
-    return f"{missing} of {counted(planned, 'seed')} {'is' if missing == 1 else 'are'} unfinished."
+    return f"{missing} of {counted(len(seeds), 'seed')} {'is' if missing == 1 else 'are'} unfinished."
 
 
 def _curve(run: RunResult) -> Curve:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.output_folders import answer_of, output_folder
+from support.page_folders import answer_of, output_folder
 
 from flax_agnews.report.html.calibration import calibration
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
-from support.output_folders import answer_of, output_folder
+from support.page_folders import answer_of, output_folder
 
 from flax_agnews.report.html.class_scores import class_scores
 

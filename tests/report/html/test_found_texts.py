@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.output_folders import answer_of, output_folder
+from support.page_folders import answer_of, output_folder
 
 from flax_agnews.data.checks import DataCheck
 from flax_agnews.report.html.found_texts import data_checks, title

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.output_folders import CLASSES, answer_of, output_folder
+from support.page_folders import CLASSES, answer_of, output_folder
 
 from flax_agnews.report.answer import answer
 from flax_agnews.report.html.content import PageContent
@@ -15,6 +15,7 @@ from flax_agnews.runs.checks_file import CHECKS
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.texts_file import TEXTS, remove_texts
+from flax_agnews.system.files import write_yaml
 
 SKILLS = {"full": 2.5, "head": 1.2}
 REFERENCES = ["TF-IDF", "majority class"]
@@ -88,7 +89,6 @@ def test_unfinished_seeds_diverged_runs_and_searches_are_said(folder: Path, tmp_
     trials = [(0.1, 5, 0.4), (1.0, 5, 0.6), (10.0, 5, None), (1.0, 20, 0.7)]
 
     def change(results) -> None:
-        results["settings"]["runs"] = 5
         results["diverged"] = ["head seed 45 at step 3"]
         search = {
             "factor": 1.0, "rates": [1e-4, 1e-4, 5e-4], "edge": "", "updates": 35, "cost": {"seconds": 2.0},
@@ -97,7 +97,9 @@ def test_unfinished_seeds_diverged_runs_and_searches_are_said(folder: Path, tmp_
         }  # fmt: skip
         results["search"] = {"full": search, "unfinished": search}
 
-    found = page_content(answer_of(changed(folder, tmp_path / "out", change)), tmp_path / "out")
+    copy = changed(folder, tmp_path / "out", change)
+    write_yaml(copy / "config.yaml", {"strategy": "full,head", "train": {"seed": 42, "runs": 5}})
+    found = page_content(answer_of(copy), copy)
     strategies = [entry for entry in found.entries if entry.kind == "strategy"]
     assert [entry.note for entry in strategies] == ["2 of 5 seeds are unfinished."] * 2
     assert any("head seed 45 at step 3" in note for note in found.notes)
@@ -106,19 +108,33 @@ def test_unfinished_seeds_diverged_runs_and_searches_are_said(folder: Path, tmp_
     assert (search.strategy, search.chosen, search.rates) == ("full", 1.0, "0.0001, 0.0005")
 
 
-def test_tokens_are_speed_times_seconds(folder: Path, tmp_path: Path) -> None:
-    runs = json.loads((folder / "results.json").read_text())["runs"]
-    found = page_content(answer_of(folder), folder)
-    (full,) = [entry for entry in found.entries if entry.name == "full"]
-    own = [run["cost"] for run in runs if run["strategy"] == "full"]
-    each = [cost["tokens_per_second"] * cost["train_seconds"] for cost in own]
-    assert full.costs.tokens == pytest.approx(np.mean(each))
+def test_costs_that_only_newer_runs_have(folder: Path, tmp_path: Path) -> None:
+    names = ("tokens", "seconds_to_95", "flop", "optimizer_bytes", "kept_bytes")
 
     def change(results) -> None:
-        results["runs"][0]["cost"]["train_seconds"] = None
+        for number, run in enumerate(results["runs"]):
+            run["cost"] |= {name: float(number + 10 * k) for k, name in enumerate(names)}
 
-    bare = page_content(answer_of(changed(folder, tmp_path / "out", change)), tmp_path / "out")
-    assert [entry.costs.tokens for entry in bare.entries if entry.name == "full"] == [None]
+    found = page_content(answer_of(changed(folder, tmp_path / "out", change)), tmp_path / "out")
+    costs = {entry.name: entry.costs for entry in found.entries}
+    for k, name in enumerate(names):
+        assert getattr(costs["full"], name) == 10 * k + 1  # runs 0, 1, 2
+        assert getattr(costs["head"], name) == 10 * k + 4
+
+
+def test_tokens_are_speed_times_seconds_where_they_are_not_kept(folder: Path, tmp_path: Path) -> None:
+    def older(results) -> None:
+        for run in results["runs"]:
+            del run["cost"]["tokens"]
+        results["runs"][-1]["cost"]["train_seconds"] = None
+
+    copy = changed(folder, tmp_path / "out", older)
+    runs = json.loads((copy / "results.json").read_text())["runs"]
+    costs = {entry.name: entry.costs for entry in page_content(answer_of(copy), copy).entries}
+    own = [run["cost"] for run in runs if run["strategy"] == "full"]
+    each = [cost["tokens_per_second"] * cost["train_seconds"] for cost in own]
+    assert costs["full"].tokens == pytest.approx(np.mean(each))
+    assert costs["head"].tokens is None
 
 
 def test_texts_are_opened_only_where_they_are_kept_and_fit_the_predictions(

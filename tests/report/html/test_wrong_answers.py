@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
-from support.output_folders import answer_of, labels_of, output_folder
+from support.page_folders import answer_of, labels_of, output_folder
 
 from flax_agnews.report.answer import Answer
 from flax_agnews.report.html import wrong_answers

@@ -1,0 +1,71 @@
+"""Sends a finished comparison to the trackers that are on: its tables, its picture, its report and its predictions."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from flax_agnews.errors import UserError
+from flax_agnews.experiment.outputs import Outputs
+from flax_agnews.metrics.trackers import Tracker
+from flax_agnews.report.answer import Answer, read_answer
+from flax_agnews.report.tracked import answer_table, prediction_table, runs_table
+from flax_agnews.runs.result_files import read_results
+from flax_agnews.runs.texts_file import read_texts
+from flax_agnews.system.files import read_json, write_json
+
+_REPORT = ("report.html", "report.md")
+
+
+def publish(outputs: Outputs, figure: Path, order: Sequence[str]) -> None:
+    """Sends the comparison to TensorBoard, and to W&B unless it has the same runs already.
+
+    Args:
+        outputs: opens the trackers of the experiment.
+        figure: a PNG file.
+        order: names of the strategies, in the order of the table of runs.
+    """
+    folder = outputs.folder.path
+    columns, rows = runs_table(outputs.folder.finished(order))
+    done = folder / "wandb" / "published.json"
+    mark = {"runs": sorted(rows, key=lambda row: row[:2]), "predictions": outputs.config.tracking.predictions}
+    board = outputs.tensorboard(folder)
+    upload = None if _read(done) == mark else outputs.wandb("comparison", "comparison", folder)
+    if board is None and upload is None:
+        return
+    answer = read_answer(folder, read_results(folder))
+    for tracker in (board, upload):
+        if tracker:
+            tracker.table("final", *answer_table(answer))
+            tracker.table("results", columns, rows)
+            tracker.figure(figure.stem, figure)
+    if board:
+        board.finish()
+    if upload:
+        if files := [folder / name for name in _REPORT if (folder / name).is_file()]:
+            upload.files("report", files)
+        if outputs.config.tracking.predictions:
+            _send_predictions(upload, answer, outputs)
+        if upload.finish():
+            with suppress(UserError):  # a full disk: the experiment is finished anyway
+                write_json(done, mark)
+
+
+def _send_predictions(tracker: Tracker, answer: Answer, outputs: Outputs) -> None:
+    """Sends the predictions of the test texts, a table for each strategy."""
+    contents = None
+    if outputs.config.report.texts != "none":
+        try:
+            texts = read_texts(outputs.folder.path)
+            contents = texts["test"].texts if texts else None
+        except UserError as error:
+            outputs.display.note(f"{error}; the predictions are sent without texts")
+    for name in answer.evidence.runs:
+        tracker.table(f"predictions/{name}", *prediction_table(answer.evidence, name, contents))
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """What was sent before; None where nothing was, or the file is damaged."""
+    with suppress(UserError):
+        return read_json(path)
+    return None
