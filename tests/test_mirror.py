@@ -19,7 +19,6 @@ TESTED_ELSEWHERE = {
     "metrics/trackers": "metrics/test_wandb_files.py: one run with two trackers",
     "models/bottleneck": "contracts/test_added_parameters.py: adapters against a straightforward version",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
-    "report/reproduction": "report/test_page.py: sections of the page",
     "models/lora": "contracts/test_peft_parity.py: against PEFT",
     "models/prompts": "contracts/test_added_parameters.py: first values of prompts and prefixes",
     "models/scaled": "contracts/test_peft_parity.py: against PEFT",

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flax_agnews.errors import UserError, listed, shown
+from flax_agnews.errors import UserError, shown
 from flax_agnews.report.answer import Answer, read_answer
+from flax_agnews.report.cautions import cautions
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.evidence import TITLES
@@ -16,7 +17,6 @@ from flax_agnews.runs.references import PROBE, TFIDF
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult
 from flax_agnews.system.files import expanded, write_atomic
-from flax_agnews.system.model_names import BUILTIN
 from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table
 
 _FIGURE = "accuracy_curves.png"
@@ -41,7 +41,7 @@ def write_report(folder: str | Path) -> list[Path]:
     page = markdown_page(found)
     return [
         write_csv(results, folder / "results.csv"),
-        plots.write(results, folder / _FIGURE),
+        *plots.write(results, folder / _FIGURE),
         write_atomic(folder / "report.md", page.encode()),
     ]
 
@@ -51,7 +51,6 @@ def markdown_page(answer: Answer) -> str:
     results = answer.results
     sections = (
         _head(answer),
-        _odd(results),
         _accuracy(answer),
         _compared(results),
         _curves(results),
@@ -67,42 +66,14 @@ def markdown_page(answer: Answer) -> str:
 
 
 def _head(answer: Answer) -> Iterator[str]:
-    """Title, the answer in two sentences, and warnings about random weights and runs that learned nothing."""
+    """Title, the answer in two sentences, and what makes scores mean little."""
     results, count = answer.results, len(answer.strategies)
     compared = counted(count, "strategy") + ("" if count == 1 else " compared")
     yield f"# {compared} on {escape(results.data.source)}"
     first, second = sentences(answer)
     yield f"**{escape(first)}** {escape(second)}"
-    if results.model.name.startswith("random "):
-        yield (
-            "> **Random weights.** The body was not loaded from a trained GPT-2 but initialised at random: "
-            "these accuracies say nothing about GPT-2."
-        )
-    if results.model.name.partition(",")[0] == BUILTIN:  # or `builtin, adapted`
-        yield (
-            "> **The builtin body.** It is small and has read nothing but generated stories: "
-            "these accuracies say nothing about GPT-2."
-        )
-    level = results.data.majority_accuracy
-    idle = [run for run in results.runs if run.test_accuracy <= level]
-    if idle:
-        names = listed(f"{escape(run.strategy)} seed {run.seed}" for run in idle)
-        yield (
-            f"> **No better than the majority class** ({percent(level)}): {names}. "
-            "These runs learned nothing that the test shows; their other figures mean little."
-        )
-
-
-def _odd(results: Results) -> Iterator[str]:
-    """Warnings about runs that diverged, and about skipped updates."""
-    if results.diverged:
-        yield (
-            f"> **Stopped where numbers were not finite**: {listed(escape(run) for run in results.diverged)}. "
-            "Figures are those of the runs that went well, which may flatter their strategies."
-        )
-    if skipped := [run for run in results.runs if run.skipped_updates]:
-        names = listed(f"{escape(run.strategy)} seed {run.seed} ({run.skipped_updates:,})" for run in skipped)
-        yield f"> **Updates that were not finite** were left out: {names}."
+    for what, rest in cautions(results):
+        yield f"> **{escape(what)}** {escape(rest)}"
 
 
 def _compared(results: Results) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -60,11 +61,21 @@ def accuracy_curves(results: Results) -> Figure:
     return figure
 
 
-def write(results: Results, path: Path) -> Path:
-    """Writes the accuracy curves as a PNG file, 1200 pixels wide."""
-    stream = io.BytesIO()
-    accuracy_curves(results).savefig(stream, format="png", dpi=_DPI)
-    return write_atomic(path, stream.getvalue())
+def write(results: Results, path: Path) -> list[Path]:
+    """Writes the accuracy curves as a PNG file, 1200 pixels wide, and as an SVG file beside it; returns both paths.
+
+    Args:
+        results: the results.
+        path: the PNG file's path.
+    """
+    figure, files = accuracy_curves(results), []
+    # The same results give the same files: no date, and names of shapes that don't change from call to call.
+    with matplotlib.rc_context({"svg.hashsalt": "flax_agnews"}):
+        for kind, about in (("png", {}), ("svg", {"Date": None})):
+            stream = io.BytesIO()
+            figure.savefig(stream, format=kind, dpi=_DPI, metadata=about)
+            files.append(write_atomic(path.with_suffix(f".{kind}"), stream.getvalue()))
+    return files
 
 
 def spread(positions: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:

@@ -59,9 +59,7 @@ def environment(results: Results) -> Iterator[str]:
 
 def again(results: Results) -> Iterator[str]:
     """The section on how to repeat the experiment."""
-    groups = results.by_strategy
-    own = [name for name in groups if any(run.custom for run in groups[name])]
-    registered = [name for name in groups if name not in own]
+    own, line = own_strategies(results), command(results)
     files = "`results.csv` has a row for every run, `results.json` everything."
     yield "## How to repeat it"
     if results.merged:
@@ -73,15 +71,42 @@ def again(results: Results) -> Iterator[str]:
             f"{listed(map(escape, own))} {verb} of a script that uses the library: run that script again, since the "
             f"command doesn't know {which}. Finished runs are not repeated in the same output folder."
         )
-    if not registered:
+    if line is None:
         yield f"`config.yaml` in this folder has the settings. {files}"
         return
-    chosen = f" --strategy {','.join(registered)}" if own else ""
-    yield f"```\npython -m flax_agnews.main --config config.yaml{chosen}\n```"
+    yield f"```\n{line}\n```"
     yield (
         "`config.yaml` lies in this folder; the paths in it are those of the machine that wrote it. "
         f"Finished runs are not repeated; `--output OTHER` starts afresh elsewhere. {files}"
     )
+
+
+def own_strategies(results: Results) -> list[str]:
+    """The strategies that a script defined, which the command doesn't know."""
+    return [name for name, runs in results.by_strategy.items() if any(run.custom for run in runs)]
+
+
+def command(results: Results) -> str | None:
+    """The command that repeats the experiment with its `config.yaml`; None where a script defined all strategies."""
+    own = own_strategies(results)
+    registered = [name for name in results.by_strategy if name not in own]
+    if not registered:
+        return None
+    chosen = f" --strategy {','.join(registered)}" if own else ""
+    return f"python -m flax_agnews.main --config config.yaml{chosen}"
+
+
+def commands(results: Results) -> list[str]:
+    """Lines for a shell that repeat the experiment, with comments where a command is not enough."""
+    if results.merged:
+        return ["# merged.yaml names the output folders whose runs these are; each has its config.yaml"]
+    own, line = own_strategies(results), command(results)
+    lines = []
+    if own:
+        lines.append(f"# run the script that defines {listed(own)} again: the command doesn't know such strategies")
+    if line:
+        lines += ["# in the output folder; finished runs are not repeated, --output OTHER starts afresh", line]
+    return lines
 
 
 def plain(value: Any) -> str:

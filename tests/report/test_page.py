@@ -17,7 +17,7 @@ from flax_agnews.report.page import markdown_page
 
 def test_a_report_is_three_files_and_nothing_else(tmp_path: Path) -> None:
     paths = write_report(save(tmp_path, make(THREE)))
-    assert [path.name for path in paths] == ["results.csv", "accuracy_curves.png", "report.md"]
+    assert [path.name for path in paths] == ["results.csv", "accuracy_curves.png", "accuracy_curves.svg", "report.md"]
     assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in paths), "results.json"}
     assert imread(tmp_path / "accuracy_curves.png").shape[1] == 1200
 

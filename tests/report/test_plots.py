@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from scipy import stats
 from support.report_results import THREE, ended_early, make, parsed
 
@@ -109,7 +111,19 @@ def test_many_strategies_have_a_validation_line_each_and_nothing_else(count: int
 def test_a_name_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
     results = make({r"$\frac$": [0.9], "_x^": [0.8]})
     results["data"]["source"] = results["model"]["name"] = r"$\bad{$"
-    assert plots.write(parsed(results), tmp_path / "curves.png").stat().st_size > 0
+    assert all(path.stat().st_size > 0 for path in plots.write(parsed(results), tmp_path / "curves.png"))
+
+
+def test_both_pictures_are_the_same_each_time(tmp_path: Path) -> None:
+    results = parsed(make({**THREE, "</text> -- & <b>": [0.9]}))
+    paths = plots.write(results, tmp_path / "curves.png")
+    assert [path.name for path in paths] == ["curves.png", "curves.svg"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in plots.write(results, tmp_path / "curves.png")] == before
+    root = ElementTree.fromstring(before[1])
+    width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
+    assert width / height == pytest.approx(imread(paths[0]).shape[1] / imread(paths[0]).shape[0], rel=0.01)
+    assert b"<dc:date>" not in before[1]
 
 
 @settings(deadline=None)

@@ -4,11 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flax_agnews.report.html.charts import CLASS_METRICS, METRICS
-from flax_agnews.report.html.content import ClassScores, Curve, Estimate, PageContent
+from flax_agnews.report.html.content import MOST_CLASSES, ClassScores, Curve, Estimate, PageContent
 from flax_agnews.report.html.leaderboard import COST_COLUMNS, FRONT_COSTS, fronts, interval_text, percent
-
-MOST_CLASSES = 12
-"""Of more classes, only those with the lowest scores are drawn, and confusion matrices become lists."""
 
 MOST_EPOCHS = 30
 """Of longer runs, so many epochs are drawn, evenly spread from the first to the last."""
@@ -71,7 +68,7 @@ def _entries(content: PageContent) -> Iterator[dict[str, Any]]:
             "name": entry.name,
             "kind": entry.kind,
             "accuracy": accuracy.value,
-            **_ends(accuracy),
+            **_drawn_ends(accuracy),
             "interval": f"{interval_text(accuracy, percent)} %" if accuracy.low is not None else "",
             **costs,
             **{f"{cost}_text": text[cost](value) for cost, value in costs.items()},
@@ -128,7 +125,7 @@ def _pairs(content: PageContent) -> Iterator[dict[str, Any]]:
 
 def _bins(content: PageContent) -> Iterator[dict[str, Any]]:
     for place, one in enumerate(content.calibration):
-        title = f"{one.strategy} · {percent(one.error.value)}"
+        title = f"{percent(one.error.value)} · {one.strategy}"  # long titles are cut
         for found in one.bins:
             if found.count:
                 values = {"confidence": found.confidence, "accuracy": found.accuracy, "count": found.count}
@@ -153,13 +150,18 @@ def _classes(content: PageContent) -> Iterator[dict[str, Any]]:
         for metric in CLASS_METRICS:
             score: Estimate = getattr(one, metric)
             row[metric] = score.value
-            row |= {f"{metric}_{end}": value for end, value in _ends(score).items()}
+            row |= {f"{metric}_{end}": value for end, value in _drawn_ends(score).items()}
             row[f"{metric}_interval"] = interval_text(score, percent)
         yield row
 
 
 def _ends(score: Estimate) -> dict[str, float | None]:
     return {"low": score.low, "high": score.high}
+
+
+def _drawn_ends(score: Estimate) -> dict[str, float | None]:
+    """The interval's ends; both are the value where there is none, since a chart without any end warns of it."""
+    return {end: score.value if value is None else value for end, value in _ends(score).items()}
 
 
 def p_text(p: float | None) -> str:

@@ -14,6 +14,7 @@ METRICS = {"accuracy": "accuracy", "f1": "macro-F1", "loss": "loss"}
 CLASS_METRICS = {"f1": "F1", "precision": "precision", "recall": "recall"}
 
 _PERCENT, _FAINT = ".1%", "var(--ink-3)"
+_WHOLE = "datum.value % 1 ? '' : datum.label"  # few epochs have ticks between them
 # The page's font: the widths of labels are measured with it.
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # A ring around markers, so that they stay apart where they overlap.
@@ -58,7 +59,7 @@ def curves(scales: _Scales, metric: str) -> alt.TopLevelMixin:
     # The line under the pointer stays, others fade.
     hover = alt.selection_point("hover", fields=["name"], on="pointerover", clear="pointerout", nearest=True)
     fading = alt.condition(hover, alt.value(1.0), alt.value(0.2))
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d", labelExpr=_WHOLE, grid=False))
     y = {"title": title} if metric == "loss" else _percent_axis(title)
     dash = alt.Scale(domain=["validation", "training"], range=[[1, 0], [5, 4]])
     base = alt.Chart(alt.NamedData("curves")).encode(x=x, color=scales.color)

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+MOST_CLASSES = 12
+"""Of more classes, only those with the lowest scores are drawn, and confusion matrices become lists."""
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -117,18 +117,23 @@ def known_front_costs(entries: Sequence[Entry]) -> dict[str, str]:
     return {cost: title for cost, title in FRONT_COSTS.items() if any(getattr(e.costs, cost) for e in entries)}
 
 
+def known_columns(entries: Sequence[Entry]) -> list[Column]:
+    """Those of `COST_COLUMNS` that some entry has."""
+    return [column for column in COST_COLUMNS if any(getattr(e.costs, column.key) is not None for e in entries)]
+
+
 def rows(entries: Sequence[Entry], looks: Mapping[str, Look]) -> list[Row]:
     """The leaderboard's rows, in the order of the entries."""
     on = fronts(entries)
     ranks = [entry.rank for entry in entries]
-    ends = _range(entries)
+    ends, columns = _range(entries), known_columns(entries)
     return [
         Row(
             entry=entry,
             look=looks[entry.name],
             rank=NOT_KNOWN if entry.rank is None else f"{entry.rank}{'=' if ranks.count(entry.rank) > 1 else ''}",
             bar=_bar(entry.accuracy, *ends),
-            cells=[*_scores(entry), *_costs(entry)],
+            cells=[*_scores(entry), *_costs(entry, columns)],
             fronts=" ".join(cost for cost in FRONT_COSTS if entry.name in on[cost]),
         )
         for entry in entries
@@ -150,9 +155,9 @@ def _scores(entry: Entry) -> list[Cell]:
     ]
 
 
-def _costs(entry: Entry) -> list[Cell]:
-    costs = [getattr(entry.costs, column.key) for column in COST_COLUMNS]
-    return [Cell(c.text(cost), cost, more=c.more) for c, cost in zip(COST_COLUMNS, costs, strict=True)]
+def _costs(entry: Entry, columns: Sequence[Column]) -> list[Cell]:
+    costs = [getattr(entry.costs, column.key) for column in columns]
+    return [Cell(c.text(cost), cost, more=c.more) for c, cost in zip(columns, costs, strict=True)]
 
 
 def _range(entries: Sequence[Entry]) -> tuple[float, float]:

@@ -24,24 +24,29 @@ def opened_texts(content: PageContent, most_bytes: int) -> OpenedTexts:
     if not content.texts:
         return OpenedTexts("", frozenset(), 0)
     order = _order(content)
-    # Halving finds the largest number that fits; a text is never larger compressed than alone.
+    # Halving finds the largest number that fits, to 2 %; a text is never larger compressed than alone.
     low, high, best = 0, len(order), ""
-    while low < high:
+    while high - low > low // 50:
         middle = high if not best and low == 0 and high == len(order) else (low + high + 1) // 2
         encoded = _encoded(content, order[:middle])
         if len(encoded) <= most_bytes:
             low, best = middle, encoded
         else:
             high = middle - 1
-    return OpenedTexts(best, frozenset(order[:low]), len(order))
+    return OpenedTexts(best, frozenset(order[:low]), len(_asked(content)))
+
+
+def _asked(content: PageContent) -> set[int]:
+    """The numbers of all texts that confusions and lists ask for, whether the content has them or not."""
+    cells = {number for one in content.confusions for cell in one.texts.values() for number, _ in cell}
+    return cells | {*content.all_wrong, *content.disputed}
 
 
 def _order(content: PageContent) -> list[int]:
     """The numbers of all texts that can be asked for, the most important first."""
     texts = content.texts or {}
-    asked = {number for one in content.confusions for cell in one.texts.values() for number, _ in cell}
     listed = [number for number in dict.fromkeys([*content.all_wrong, *content.disputed]) if number in texts]
-    others = sorted((asked & set(texts)) - set(listed), key=lambda number: -_wrong(texts[number]))
+    others = sorted((_asked(content) & set(texts)) - set(listed), key=lambda number: -_wrong(texts[number]))
     return [*listed, *others]
 
 

@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from flax_agnews.report.html import chart_data, charts, leaderboard
-from flax_agnews.report.html.content import PageContent
+from flax_agnews.report.html.content import MOST_CLASSES, PageContent
 from flax_agnews.report.html.marks import Look, css_variables, looks
 from flax_agnews.report.html.opened_texts import OpenedTexts, opened_texts
 
@@ -59,10 +59,14 @@ def html_page(content: PageContent) -> str:
 
 def _parts(content: PageContent, found: dict[str, Look], opened: OpenedTexts) -> dict[str, Any]:
     """What the template shows that is computed from the content."""
-    most = chart_data.MOST_CLASSES
+    most = MOST_CLASSES
     return {
         "rows": leaderboard.rows(content.entries, found),
-        "cost_columns": leaderboard.COST_COLUMNS,
+        "intervals": any(entry.accuracy.low is not None for entry in content.entries),
+        "cost_columns": leaderboard.known_columns(content.entries),
+        "priced": [e for e in content.entries if any(getattr(e.costs, cost) for cost in leaderboard.FRONT_COSTS)],
+        "calibrated": [e for e in content.entries if e.name in {one.strategy for one in content.calibration}],
+        "known_calibration": any(one.error.low is not None for one in content.calibration),
         "front_costs": leaderboard.known_front_costs(content.entries),
         "metrics": chart_data.known_metrics(content.curves),
         "class_metrics": charts.CLASS_METRICS,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,30 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from support.browsers import BROWSER, Opened, browser, opened
 from support.page_contents import CLASSES, HOSTILE, STRATEGIES, content, simulated
 
+from flax_agnews.report.html.content import Estimate, PageContent
 from flax_agnews.report.html.page import html_page
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")
 
 LARGE, SMALL = content(), content(strategies=3, seeds=2, texts=300)
+
+
+def bare(made: PageContent) -> PageContent:
+    """The same as of a folder without predictions: no interval, rank, difference or text."""
+    entries = [replace(e, rank=None, accuracy=Estimate(e.accuracy.value), f1=None, loss=None) for e in made.entries]
+    scores = [
+        replace(one, **{key: Estimate(getattr(one, key).value) for key in ("precision", "recall", "f1")})
+        for one in made.class_scores
+    ]
+    nothing = {"differences": [], "calibration": [], "texts": None, "all_wrong": [], "disputed": []}
+    return replace(made, entries=entries, class_scores=scores, **nothing)
+
+
 CONTENTS = {
     "large": LARGE,
     "small": SMALL,
     "hostile": content(strategies=3, seeds=2, texts=300, extra=HOSTILE),
+    "bare": bare(SMALL),
     "one run": content(strategies=1, seeds=1, texts=60, epochs=1),
 }
 LIGHT, DARK = "rgb(255, 255, 255)", "rgb(27, 29, 34)"
@@ -89,13 +105,13 @@ def test_the_large_page_opens_in_two_seconds(chromium: Browser, files: dict[str,
     assert 0 < min(milliseconds() for _ in range(3)) < 2000
 
 
-@pytest.mark.parametrize("name", ["large", "one run"])
+@pytest.mark.parametrize(("name", "charts"), [("large", 6), ("one run", 6), ("bare", 4)])
 def test_nothing_is_complained_of_or_asked_for_when_all_is_drawn(
-    chromium: Browser, files: dict[str, Path], name: str
+    chromium: Browser, files: dict[str, Path], name: str, charts: int
 ) -> None:
     with opened(chromium, files[name]) as found:
         found.draw_all()
-        assert found.page.locator("[data-chart] svg").count() == 6
+        assert found.page.locator("[data-chart] svg").count() == charts
         assert found.messages == []
         assert found.requests == [files[name].as_uri()]
 
