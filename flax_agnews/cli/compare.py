@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
+from rich.text import Text
+
 from flax_agnews.config import Config
 from flax_agnews.errors import Diverged
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import final_table, read_answer, read_results, write_report
+from flax_agnews.report.sentences import sentences
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
+from flax_agnews.system.text import one_line
 from flax_agnews.training.processes import current_team, sharing_failures
 
 
@@ -49,7 +53,7 @@ def _report(experiment: Experiment) -> None:
     with display, display.busy("writing the report"):
         written = write_report(folder)
         experiment.publish(folder / "accuracy_curves.png")
-    display.console.print("", final_table(read_answer(folder, read_results(folder))), "")
-    display.note(
-        " · ".join([str(folder / "report.md"), "results.json", *(p.name for p in written if p.suffix != ".md")])
-    )
+    answer = read_answer(folder, read_results(folder))
+    display.console.print("", final_table(answer), "")
+    display.console.print(Text(one_line(" ".join(sentences(answer)))), "")
+    display.note(" · ".join([str(written[0]), "results.json", *(path.name for path in written[1:])]))

@@ -9,12 +9,11 @@ from flax_agnews.errors import UserError
 from flax_agnews.experiment.outputs import Outputs
 from flax_agnews.metrics.trackers import Tracker
 from flax_agnews.report.answer import Answer, read_answer
+from flax_agnews.report.html.from_answer import PAGE, write_page
 from flax_agnews.report.tracked import answer_table, prediction_table, runs_table
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.texts_file import read_texts
 from flax_agnews.system.files import read_json, write_json
-
-_REPORT = ("report.html", "report.md")
 
 
 def publish(outputs: Outputs, figure: Path, order: Sequence[str]) -> None:
@@ -42,13 +41,22 @@ def publish(outputs: Outputs, figure: Path, order: Sequence[str]) -> None:
     if board:
         board.finish()
     if upload:
-        if files := [folder / name for name in _REPORT if (folder / name).is_file()]:
+        if files := _report(answer, outputs):
             upload.files("report", files)
         if outputs.config.tracking.predictions:
             _send_predictions(upload, answer, outputs)
         if upload.finish():
             with suppress(UserError):  # a full disk: the experiment is finished anyway
                 write_json(done, mark)
+
+
+def _report(answer: Answer, outputs: Outputs) -> list[Path]:
+    """The report's pages that are there; texts leave the machine only where `tracking.predictions` asks for it."""
+    folder = outputs.folder.path
+    found = [folder / name for name in (PAGE, "report.md") if (folder / name).is_file()]
+    if not outputs.config.tracking.predictions and folder / PAGE in found:
+        found[0] = write_page(answer, folder, folder / "wandb", with_texts=False)
+    return found
 
 
 def _send_predictions(tracker: Tracker, answer: Answer, outputs: Outputs) -> None:

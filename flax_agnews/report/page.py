@@ -1,14 +1,16 @@
-"""Writes an experiment's report: results.csv, accuracy_curves.png and report.md, from results.json."""
+"""Writes an experiment's report, from its results.json and predictions; the Markdown page is made here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flax_agnews.errors import UserError, shown
+from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.report.answer import Answer, read_answer
 from flax_agnews.report.cautions import cautions
 from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.evidence import TITLES
+from flax_agnews.report.html.content import DataCheck
+from flax_agnews.report.html.from_answer import data_checks_of, write_page
 from flax_agnews.report.reproduction import again, costs, environment, plain, settings
 from flax_agnews.report.search import search
 from flax_agnews.report.sentences import notes, percent, sentences
@@ -23,7 +25,9 @@ _FIGURE = "accuracy_curves.png"
 
 
 def write_report(folder: str | Path) -> list[Path]:
-    """Writes results.csv, accuracy_curves.png and report.md into an output folder, and returns their paths.
+    """Writes report.html, report.md, results.csv and accuracy_curves.png and .svg into an output folder.
+
+    Returns their paths, the page first.
 
     Args:
         folder: output folder of an experiment, with its results.json.
@@ -38,16 +42,21 @@ def write_report(folder: str | Path) -> list[Path]:
     from flax_agnews.report import plots  # matplotlib is slow to import, here and below, and most commands draw nothing
 
     found = read_answer(folder, results)
-    page = markdown_page(found)
     return [
+        write_page(found, folder),
+        write_atomic(folder / "report.md", markdown_page(found, data_checks_of(found, folder)).encode()),
         write_csv(results, folder / "results.csv"),
         *plots.write(results, folder / _FIGURE),
-        write_atomic(folder / "report.md", page.encode()),
     ]
 
 
-def markdown_page(answer: Answer) -> str:
-    """The text of report.md."""
+def markdown_page(answer: Answer, checks: Sequence[DataCheck] = ()) -> str:
+    """The text of report.md.
+
+    Args:
+        answer: what the runs say.
+        checks: the data checks of the page; those that found nothing are left out.
+    """
     results = answer.results
     sections = (
         _head(answer),
@@ -57,6 +66,7 @@ def markdown_page(answer: Answer) -> str:
         differences(answer),
         confusions(answer),
         search(answer),
+        _checks(checks),
         costs(answer),
         settings(results),
         environment(results),
@@ -150,6 +160,21 @@ def _columns(answer: Answer) -> str:
     if any(entry.name == TITLES[PROBE] for entry in answer.references):
         said += " The linear probe is one on what the frozen body makes of each text."
     return said
+
+
+def _checks(checks: Sequence[DataCheck]) -> Iterator[str]:
+    """The section on texts that flatter a score, or harm it, and the accuracies without those of the test split."""
+    found = [check for check in checks if check.count]
+    if not found:
+        return
+    yield "## Texts that make a score look better or worse"
+    yield "\n".join(f"- {_check(check)}" for check in found)
+
+
+def _check(check: DataCheck) -> str:
+    without = listed(f"{escape(name)} {percent(share)}" for name, share in check.accuracy_without.items())
+    said = f"{escape(check.title)}: {check.count:,} of {check.of:,}."
+    return f"{said} Accuracy without them: {without}." if without else said
 
 
 def _ran(runs: list[RunResult]) -> str:

@@ -87,7 +87,7 @@ def test_the_final_table_is_that_of_the_terminal(copied: Path) -> None:
     send(copied)
     rows = tables(copied)["final"]
     shown = final_rows(read_answer(copied, read_results(copied)))
-    assert len(rows) == len(STRATEGIES) + 2  # and TF-IDF, and the majority class
+    assert len(rows) == len(STRATEGIES) + 3  # and TF-IDF, the linear probe of `head`, and the majority class
     for row, (rank, name, accuracy, interval, macro_f1, *_) in zip(rows, shown, strict=True):
         assert (row["strategy"], f"{row['accuracy']:.3f}", f"{row['macro_f1']:.3f}") == (name, accuracy, macro_f1)
         assert f"{row['accuracy_low']:.3f}–{row['accuracy_high']:.3f}" == interval
@@ -115,11 +115,15 @@ def test_every_run_has_a_row(copied: Path) -> None:
     assert {(row["strategy"], row["seed"]): row["test_accuracy"] for row in rows} == expected
 
 
-def test_the_page_is_an_artifact_of_its_own(copied: Path) -> None:
-    send(copied)
+@pytest.mark.parametrize("predictions", [False, True])
+def test_the_page_is_an_artifact_with_texts_only_on_request(copied: Path, predictions: bool) -> None:
+    send(copied, predictions=predictions)
     [report] = artifacts(copied, "report")
-    assert report == {"report.html": PAGE.encode(), "report.md": (copied / "report.md").read_bytes()}
-    assert not [name for name in tables(copied) if name.startswith("predictions")]
+    assert report.keys() == {"report.html", "report.md"}
+    assert report["report.md"] == (copied / "report.md").read_bytes()
+    assert (report["report.html"] == PAGE.encode()) == predictions
+    assert ("This copy of the page was made without texts" in report["report.html"].decode()) != predictions
+    assert predictions or not [name for name in tables(copied) if name.startswith("predictions")]
 
 
 def test_without_a_page_the_rest_is_sent(copied: Path) -> None:

@@ -15,9 +15,10 @@ from flax_agnews.report.answer import answer
 from flax_agnews.report.page import markdown_page
 
 
-def test_a_report_is_three_files_and_nothing_else(tmp_path: Path) -> None:
+def test_a_report_is_five_files_and_nothing_else(tmp_path: Path) -> None:
     paths = write_report(save(tmp_path, make(THREE)))
-    assert [path.name for path in paths] == ["results.csv", "accuracy_curves.png", "accuracy_curves.svg", "report.md"]
+    pictures = ["accuracy_curves.png", "accuracy_curves.svg"]
+    assert [path.name for path in paths] == ["report.html", "report.md", "results.csv", *pictures]
     assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in paths), "results.json"}
     assert imread(tmp_path / "accuracy_curves.png").shape[1] == 1200
 
@@ -66,7 +67,8 @@ def test_runs_that_ended_early_have_their_own_epochs(tmp_path: Path) -> None:
     assert rows == {"full": "2, 5, 3", "head": "5"}
     assert "2 of 6 runs ended early" in page
     assert "counts in later epochs with its last" in page
-    with write_report(save(tmp_path, results))[0].open(newline="") as file:
+    write_report(save(tmp_path, results))
+    with (tmp_path / "results.csv").open(newline="") as file:
         assert [row["epochs"] for row in csv.DictReader(file)] == ["2", "5", "3", "5", "5", "5"]
     whole = markdown_page(answer_of(make(THREE)))
     assert "ended early" not in whole

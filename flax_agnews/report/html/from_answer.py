@@ -16,6 +16,7 @@ from flax_agnews.report.html.class_scores import class_scores
 from flax_agnews.report.html.content import (
     Costs,
     Curve,
+    DataCheck,
     Difference,
     Entry,
     Estimate,
@@ -39,17 +40,24 @@ from flax_agnews.system.text import counted, one_line, shorten
 PAGE = "report.html"
 
 
-def write_page(answer: answers.Answer, folder: Path) -> Path:
-    """Writes report.html into an output folder, and returns its path."""
+def write_page(answer: answers.Answer, folder: Path, place: Path | None = None, with_texts: bool = True) -> Path:
+    """Writes the page of an output folder, and returns its path.
+
+    Args:
+        answer: what the runs say.
+        folder: the output folder.
+        place: the folder to write report.html into; by default the output folder.
+        with_texts: whether texts of the data may be in the page.
+    """
     from flax_agnews.report.html.page import html_page  # the charting library is slow to import
 
-    return write_atomic(folder / PAGE, html_page(page_content(answer, folder)).encode())
+    return write_atomic((place or folder) / PAGE, html_page(page_content(answer, folder, with_texts)).encode())
 
 
-def page_content(answer: answers.Answer, folder: Path) -> PageContent:
+def page_content(answer: answers.Answer, folder: Path, with_texts: bool = True) -> PageContent:
     """What the page shows of an output folder; what an older folder lacks is left out."""
     results = answer.results
-    texts, why_not = _texts(answer, folder)
+    texts, why_not = _texts(answer, folder) if with_texts else (None, "This copy of the page was made without texts.")
     checked, damage = _checked(folder)
     try:
         planned = planned_runs(folder)
@@ -81,6 +89,11 @@ def page_content(answer: answers.Answer, folder: Path) -> PageContent:
         commands=commands(results),
         made=f"flax_agnews {__version__}",
     )
+
+
+def data_checks_of(answer: answers.Answer, folder: Path) -> list[DataCheck]:
+    """The data checks of an output folder, with the accuracies without the texts that they found."""
+    return list(data_checks(answer, _checked(folder)[0], _texts(answer, folder)[0]))
 
 
 def _texts(answer: answers.Answer, folder: Path) -> tuple[dict[str, Texts] | None, str]:
