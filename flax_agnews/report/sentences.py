@@ -49,7 +49,7 @@ def _unranked(answer: Answer, best: Entry, second: Entry, texts: str) -> str:
     runs = counted(max(len(entry.runs) for entry in answer.strategies), "seed")
     found = answer.difference(best.name, second.name)
     gap = f"; {difference_text(found)} more than {second.name}, the next" if found and found.mean is not None else ""
-    return f"{runs} of each can't show an order: {best.name} has the highest mean, {_score(best, texts)}{gap}."
+    return f"{runs} each can't show an order: {best.name} has the highest mean, {_score(best, texts)}{gap}."
 
 
 def _second(answer: Answer) -> str:
