@@ -14,6 +14,7 @@ from flax_agnews.config import Config
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
+from flax_agnews.report.answer import answer
 from flax_agnews.report.page import markdown_page
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.result_files import read_results
@@ -66,8 +67,8 @@ def test_the_page_says_which_command_runs_what_again(finished: Path, capsys: pyt
 def test_the_page_of_a_script_alone_gives_no_command(finished: Path) -> None:
     all_runs = read_results(finished)
     alone = replace(all_runs, runs=[run for run in all_runs.runs if run.strategy == "mine"])
-    assert "python -m" not in markdown_page(alone)
-    assert "mine is a strategy of a script" in markdown_page(alone)
+    assert "python -m" not in markdown_page(answer(alone))
+    assert "mine is a strategy of a script" in markdown_page(answer(alone))
 
 
 def test_the_command_doesnt_know_a_scripts_strategy(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
