@@ -13,8 +13,8 @@ _INTRODUCTION = """\
 usage: {prog} [--config NAME] [--SECTION.SETTING VALUE ...]
 
 Fine-tunes GPT-2 to classify texts, by one or several strategies with several
-seeds each, and compares them: the output folder gets report.md, results.json
-and accuracy_curves.png. The same command again continues an interrupted run.
+seeds each, and compares them: the output folder gets report.html, report.md
+and results.json. The same command again continues an interrupted run.
 
 examples:
   {prog} --config quickstart

@@ -49,10 +49,10 @@ SPEEDS = {
     # 768, whose equal layers are compiled once; evaluation likewise. Products: `full` in
     # benchmarks/results/throughput.md; rest: steps of three layers of widths 64, 128 and 256.
     "cpu": Speed(
-        compiling=2.2,
-        each_layer=0.08,
-        evaluation=1.0,
-        evaluation_layer=0.03,
+        compiling=2.6,
+        each_layer=0.05,
+        evaluation=1.3,
+        evaluation_layer=0.01,
         products={"float32": 1.7e11, "bfloat16": 2.7e11},
         rest=100,
     ),
