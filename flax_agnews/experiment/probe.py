@@ -47,8 +47,11 @@ def probe(made: Prepared, inputs: Inputs, key: str) -> Reference | None:
     mean, sd = vectors["train"].mean(axis=0), vectors["train"].std(axis=0)
     features = {name: (values - mean) / np.where(sd > 0, sd, 1) for name, values in vectors.items()}
     labels = {name: split.labels for name, split in splits.items()}
+
+    def stop() -> bool:
+        return bool(made.interrupt.asked)
+
     with threadpool_limits(1):  # the same bits on any number of cores
-        stop = lambda: bool(made.interrupt.asked)  # noqa: E731
         found = regression(features, labels, len(data.classes), STRENGTHS, "lbfgs", stop)
     if found is None:
         return None

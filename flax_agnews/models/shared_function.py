@@ -1,6 +1,5 @@
 """Calls equal layers as one function, which XLA compiles once for all of them."""
 
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,13 +24,21 @@ def called(layer: nnx.Module, x: Any, forward: Any, method: str = "__call__") ->
         method: name of the method.
     """
     graph, state = nnx.split(layer)
-    apart = set_xla_metadata(**{_INLINED: "false"}) if jax.default_backend() == "cpu" else nullcontext()
-    with apart:
-        return _call(graph, method, state, x, forward)
+    if jax.default_backend() != "cpu":
+        return _shared(graph, method, state, x, forward)
+    with set_xla_metadata(**{_INLINED: "false"}):
+        return _compiled_once(graph, method, state, x, forward)
+
+
+def _call(graph: nnx.GraphDef[Any], method: str, state: nnx.State, x: Any, forward: Any) -> Any:
+    return getattr(nnx.merge(graph, state), method)(x, forward)
+
+
+_shared = jax.jit(_call, static_argnums=(0, 1))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _call(graph: nnx.GraphDef[Any], method: str, state: nnx.State, x: Any, forward: Any) -> Any:
-    # What the layer calls itself, `jnp.where` for example, is inlined as elsewhere.
+def _compiled_once(graph: nnx.GraphDef[Any], method: str, state: nnx.State, x: Any, forward: Any) -> Any:
+    # The attribute is of this call alone: what the layer calls itself, `jnp.where` for example, is inlined.
     with set_xla_metadata(**{_INLINED: "true"}):
-        return getattr(nnx.merge(graph, state), method)(x, forward)
+        return _call(graph, method, state, x, forward)

@@ -25,7 +25,7 @@ def test_a_layer_is_compiled_once_and_called_for_each():
     vectors = jnp.ones((3, CONFIG.n_embd))
     lowered = jax.jit(lambda x: body.prompt(x, None, jnp.float32)).lower(vectors)
     # The last layer is another function: JAX leaves its output out, which no other layer needs.
-    assert functions(lowered.as_text())["_call"] == 4
+    assert functions(lowered.as_text())["_compiled_once"] == 4
     compiled = lowered.compile().as_text()
     assert len(re.findall(r" call\(", compiled)) == 5
 
@@ -54,3 +54,12 @@ def test_values_and_gradients_are_those_of_the_layers():
     assert value == pytest.approx(12 * 1.5**4, rel=1e-6)
     assert slope == pytest.approx(48 * 1.5**3, rel=1e-6)
     assert jax.jit(loss)(jnp.float32(0.4)) == (0, 0)
+
+
+def test_elsewhere_than_on_a_cpu_layers_are_one_function_without_attributes(monkeypatch):
+    """As XLA for a GPU gets it, where nothing is known of the attribute."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    body = GPT2(CONFIG, jax.random.key(0))
+    lowered = jax.jit(lambda x: body.prompt(x, None, jnp.float32)).lower(jnp.ones((3, CONFIG.n_embd))).as_text()
+    assert functions(lowered)["_call"] == 4
+    assert "inlineable" not in lowered
