@@ -101,7 +101,7 @@ def critical_value(found: Estimate, level: ArrayLike, conservative: bool) -> Flo
 
     half = np.asarray(level, np.float64) / 2
     part = found.of_seeds / (found.of_seeds + found.of_texts)
-    of_seeds = -special.stdtrit(max(1, found.n_seeds - 1), half)  # with one seed, its part is 0
+    of_seeds = -special.stdtrit(found.n_seeds - 1, half) if found.n_seeds > 1 else 0.0  # with one seed, its part is 0
     of_texts = -special.stdtrit(found.n_texts - 1, half)
     if conservative:
         return np.sqrt(part * of_seeds**2 + (1 - part) * of_texts**2)

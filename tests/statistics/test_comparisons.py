@@ -51,6 +51,14 @@ def test_two_methods_without_seeds_have_scipys_paired_t_test_over_texts() -> Non
     assert found.p == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
 
 
+def test_a_difference_beyond_doubt_has_a_tiny_p() -> None:
+    """Of methods without seeds, on many texts: t is far beyond what a table has, and no number overflows."""
+    right = np.random.default_rng(0).random((2, 7600)) < [[0.9], [0.3]]
+    found = compare("a", "b", *(Outcomes(row[None].astype(float), None, share=True) for row in right))
+    assert found.p is not None
+    assert 0 <= found.p < 1e-100
+
+
 def test_simultaneous_intervals_are_those_of_a_smaller_level() -> None:
     a, b = np.random.default_rng(4).normal(size=(2, 5, 20))
     found = compare("a", "b", losses(a), losses(b), pairs=10)
