@@ -221,7 +221,10 @@ def _context() -> Any:
     alone = ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process_{here}"
     )
-    context = ocp.Context(multiprocessing_options=alone)
+    # A save waits for its end anyway. In the background, folders are sometimes created twice, which removes what was
+    # written between (Orbax 0.12.8: two threads await one `PathAwaitingCreation`, whose lock is of one event loop).
+    at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+    context = ocp.Context(multiprocessing_options=alone, async_options=at_once)
     # Float32 weights hardly compress: without compression a save takes a tenth of the time.
     context.array.saving.use_ocdbt = False
     context.array.saving.use_compression = False

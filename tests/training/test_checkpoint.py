@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back bit for bit, and every damage is noticed."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -117,3 +118,23 @@ def test_runs_that_train_together_go_on_from_what_all_have_sound(tmp_path: Path)
 
 
 # --- exactness
+
+
+def test_orbax_creates_a_saves_folder_once_and_before_it_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the background, it sometimes creates the folder twice, which removes what was written between."""
+    atomicity = importlib.import_module("orbax.checkpoint._src.path.atomicity")
+    threads = importlib.import_module("orbax.checkpoint.experimental.v1._src.synchronization.thread_utils")
+    create, begin, order = atomicity._create_tmp_directory, threads.BackgroundThreadRunner.__init__, []
+
+    async def created(*arguments: object, **named: object) -> object:
+        order.append("created")
+        return await create(*arguments, **named)
+
+    def begun(*arguments: object) -> None:
+        order.append("in the background")
+        begin(*arguments)
+
+    monkeypatch.setattr(atomicity, "_create_tmp_directory", created)
+    monkeypatch.setattr(threads.BackgroundThreadRunner, "__init__", begun)
+    store.save(1, state(1), notes(1))
+    assert order == ["created", "in the background"]
