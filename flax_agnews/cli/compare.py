@@ -7,7 +7,7 @@ from rich.text import Text
 from flax_agnews.config import Config
 from flax_agnews.errors import Diverged
 from flax_agnews.experiment.experiment import Experiment
-from flax_agnews.report import final_table, read_answer, read_results, write_report
+from flax_agnews.report import final_table, read_answer, read_results, write_answer
 from flax_agnews.report.sentences import sentences
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
@@ -51,9 +51,9 @@ def _report(experiment: Experiment) -> None:
     """Writes the report of a finished experiment and prints its table and files."""
     folder, display = experiment.folder.path, experiment.display
     with display, display.busy("writing the report"):
-        written = write_report(folder)
+        answer = read_answer(folder, read_results(folder))
+        written = write_answer(answer, folder)
         experiment.publish(folder / "accuracy_curves.png")
-    answer = read_answer(folder, read_results(folder))
     display.console.print("", final_table(answer), "")
     display.console.print(Text(one_line(" ".join(sentences(answer)))), "")
     display.note(" · ".join([str(written[0]), "results.json", *(path.name for path in written[1:])]))

@@ -142,11 +142,18 @@ def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 1
         labels: [texts] class ids.
         bins: number of equally wide bins of the predicted class's probability; a bin includes its upper end.
     """
-    p, truth = np.asarray(probabilities, np.float64), np.asarray(labels)
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    place, confidence, right = by_confidence(probabilities, labels, bins)
     gaps = np.bincount(place, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(truth))
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def by_confidence(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Each text's bin, from 0, its predicted class's probability, and whether that is right; as `calibration_error`."""
+    p = np.asarray(probabilities, np.float64)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == np.asarray(labels)
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), confidence, right
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:

@@ -48,19 +48,20 @@ def _report(folders: Sequence[Path], output: Path | None, latex: str | None) -> 
     """Merges the folders if there are several, writes the report, and prints what the command prints."""
     from rich.console import Console  # not needed to answer --help, nor is what follows
 
-    from flax_agnews.report import final_table, read_answer, read_results, write_report
+    from flax_agnews.report import final_table, read_answer, read_results, write_answer
     from flax_agnews.report.latex import latex_table
     from flax_agnews.report.merge import write_merged
     from flax_agnews.report.unfinished import unfinished
-    from flax_agnews.system.files import check_writable, write_atomic
+    from flax_agnews.system.files import check_writable, expanded, write_atomic
 
     if len(folders) > 1 and output is None:
         raise UserError("several folders are merged into a new one: name it with --output DIR")
     if latex and latex != "-":
         check_writable(Path(latex), "--latex")
-    folder = write_merged(folders, output) if output else folders[0]
-    paths, results = write_report(folder), read_results(folder)
+    folder = expanded(str(write_merged(folders, output) if output else folders[0]))
+    results = read_results(folder)
     answer, console = read_answer(folder, results), Console(stderr=latex == "-")
+    paths = write_answer(answer, folder)
     console.print(final_table(answer))
     stopped = [f"Stopped where numbers were not finite: {run}." for run in results.diverged]
     for line in [*unfinished(folder, results), *stopped]:

@@ -10,7 +10,7 @@ from flax_agnews.report.classes import balance, classes_text, confusions
 from flax_agnews.report.differences import differences
 from flax_agnews.report.evidence import TITLES
 from flax_agnews.report.html.content import DataCheck
-from flax_agnews.report.html.from_answer import data_checks_of, write_page
+from flax_agnews.report.html.from_answer import page_content, write_content
 from flax_agnews.report.reproduction import again, costs, environment, plain, settings
 from flax_agnews.report.search import search
 from flax_agnews.report.sentences import notes, percent, sentences
@@ -38,15 +38,19 @@ def write_report(folder: str | Path) -> list[Path]:
     if not isinstance(folder, str | Path):
         raise UserError(f"write_report(folder={shown(repr(folder))}): must be the output folder of an experiment")
     folder = expanded(str(folder))
-    results = read_results(folder)
+    return write_answer(read_answer(folder, read_results(folder)), folder)
+
+
+def write_answer(answer: Answer, folder: Path) -> list[Path]:
+    """Writes the report of an output folder whose answer has been read; otherwise as `write_report`."""
     from flax_agnews.report import plots  # matplotlib is slow to import, here and below, and most commands draw nothing
 
-    found = read_answer(folder, results)
+    content = page_content(answer, folder)
     return [
-        write_page(found, folder),
-        write_atomic(folder / "report.md", markdown_page(found, data_checks_of(found, folder)).encode()),
-        write_csv(results, folder / "results.csv"),
-        *plots.write(results, folder / _FIGURE),
+        write_content(content, folder),
+        write_atomic(folder / "report.md", markdown_page(answer, content.data_checks).encode()),
+        write_csv(answer.results, folder / "results.csv"),
+        *plots.write(answer.results, folder / _FIGURE),
     ]
 
 

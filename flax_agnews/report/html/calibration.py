@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flax_agnews.metrics.scores import calibration_error
+from flax_agnews.metrics.scores import by_confidence, calibration_error
 from flax_agnews.report.answer import Answer
 from flax_agnews.report.evidence import Answers
 from flax_agnews.report.html.content import Bin, Calibration, Estimate
@@ -24,9 +24,7 @@ def calibration(answer: Answer) -> list[Calibration]:
 def _calibration(name: str, found: Answers) -> Calibration:
     probabilities = found.probabilities.reshape(-1, found.probabilities.shape[-1])
     labels = np.tile(found.labels, len(found.probabilities))
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    place, confidence, right = by_confidence(probabilities, labels, BINS)
     counts, sums, hits = (np.bincount(place, weights, BINS) for weights in (None, confidence, right))
     bins = [
         Bin(float(sums[number] / count), float(hits[number] / count), int(count))

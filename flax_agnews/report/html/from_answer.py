@@ -16,7 +16,6 @@ from flax_agnews.report.html.class_scores import class_scores
 from flax_agnews.report.html.content import (
     Costs,
     Curve,
-    DataCheck,
     Difference,
     Entry,
     Estimate,
@@ -49,9 +48,14 @@ def write_page(answer: answers.Answer, folder: Path, place: Path | None = None, 
         place: the folder to write report.html into; by default the output folder.
         with_texts: whether texts of the data may be in the page.
     """
+    return write_content(page_content(answer, folder, with_texts), place or folder)
+
+
+def write_content(content: PageContent, folder: Path) -> Path:
+    """Writes a page's content as report.html into a folder, and returns its path."""
     from flax_agnews.report.html.page import html_page  # the charting library is slow to import
 
-    return write_atomic((place or folder) / PAGE, html_page(page_content(answer, folder, with_texts)).encode())
+    return write_atomic(folder / PAGE, html_page(content).encode())
 
 
 def page_content(answer: answers.Answer, folder: Path, with_texts: bool = True) -> PageContent:
@@ -89,11 +93,6 @@ def page_content(answer: answers.Answer, folder: Path, with_texts: bool = True) 
         commands=commands(results),
         made=f"flax_agnews {__version__}",
     )
-
-
-def data_checks_of(answer: answers.Answer, folder: Path) -> list[DataCheck]:
-    """The data checks of an output folder, with the accuracies without the texts that they found."""
-    return list(data_checks(answer, _checked(folder)[0], _texts(answer, folder)[0]))
 
 
 def _texts(answer: answers.Answer, folder: Path) -> tuple[dict[str, Texts] | None, str]:
