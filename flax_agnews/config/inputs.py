@@ -20,8 +20,8 @@ class ModelConfig:
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
             of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
         dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
-        attention: Implementation of attention. `auto`, `blocks` of packed texts, is for all; `rows`, one for each text,
-            no soft prompt and no dropout on attention weights; `cudnn` is that by cuDNN, for bfloat16 on NVIDIA GPUs.
+        attention: Implementation of attention: `blocks` of packed texts, or `rows`, one for each text, where a layer
+            drops no attention weights; `auto` is rows where cuDNN computes them (bfloat16 on NVIDIA GPUs), else blocks.
         dropout: One rate for all of GPT-2's dropouts, 0 or more, below 1; by default those of its config.json.
         dropout_frozen: Apply dropout also in layers in which nothing trains, as the original experiment did.
     """
@@ -31,7 +31,7 @@ class ModelConfig:
     tokenizer: str | None = None
     start: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["auto", "blocks", "rows", "cudnn"] = "auto"
+    attention: Literal["auto", "blocks", "rows"] = "auto"
     dropout: float | None = None
     dropout_frozen: bool = False
 

@@ -1,5 +1,7 @@
 """Causal attention within each text of a batch whose texts are packed on one flat token axis, the longest first."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,28 +10,33 @@ from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 from flax_agnews.models import dropout
 from flax_agnews.models.dropout import LayerNoise, Place
 from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
+from flax_agnews.models.text_rows import TextRows
 
 _NOTHING = -1e30  # score of a masked key: its weight is zero; finite, so that a row without any key stays finite
 
 
 def attend(
-    q: Float32[Array, "blocks heads block head_width"],
-    k: Float32[Array, "blocks heads block head_width"],
-    v: Float32[Array, "blocks heads block head_width"],
+    q: Float[Array, "blocks heads block head_width"],
+    k: Float[Array, "blocks heads block head_width"],
+    v: Float[Array, "blocks heads block head_width"],
     forward: BatchPass,
     scale: float,
-) -> Float32[Array, "blocks heads block head_width"]:
+) -> Float[Array, "blocks heads block head_width"]:
     """Softmax attention of every token, scores and weights in float32.
 
     Args:
-        q, k, v: queries, keys and values. Keys and values are cast to the compute type only after the windows are
-            taken: XLA on a CPU fuses the gradient of an earlier cast with that of the windows into one loop that takes
-            60 ms per layer at 124M, a sixth of a step.
-        forward: context of the pass: layout, prefix, dropout and compute type.
+        q, k, v: queries, keys and values. Where they are float32, keys and values are cast to the type of products only
+            after the windows are taken: XLA on a CPU fuses the gradient of an earlier cast with that of the windows
+            into one loop that takes 60 ms per layer at 124M, a sixth of a step.
+        forward: context of the pass: layout, prefix, dropout and types of products.
         scale: factor of the scores.
+
+    Returns:
+        Attention output, of the type `forward.compute.results`.
     """
-    layout, dtype, prefix = forward.layout, forward.dtype, forward.prefix
-    q = (q * scale).astype(dtype)
+    layout, compute, prefix = forward.layout, forward.compute, forward.prefix
+    dtype, _product = compute.dtype, partial(_product_of, compute.lax_precision)
+    q = (q.astype(jnp.float32) * scale).astype(dtype)
     out = []
     for region in layout.regions:
         part = slice(region.start, region.start + region.blocks)
@@ -45,7 +52,7 @@ def attend(
         mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
         if prefix:
             mixed = mixed + _product("nhqk,khd->nhqd", weights[..., :before], prefix[1])
-        out.append(mixed)
+        out.append(mixed.astype(compute.results))
     return jnp.concatenate(out)
 
 
@@ -66,9 +73,12 @@ def attend_last(
     Returns:
         Attention output of the pooled tokens, of v's type.
     """
-    layout, prefix = forward.layout, forward.prefix
+    layout, prefix, _product = forward.layout, forward.prefix, partial(_product_of, forward.compute.lax_precision)
+    if layout.rows is not None:
+        return _attend_last_in_rows(q, k, v, layout.rows, forward, scale)
     if layout.apart:
-        return _attend_last_apart(q, k, v, layout.pooled, prefix, scale)
+        k, v = (a.reshape(len(q), -1, *a.shape[1:]) for a in (k, v))
+        return _attend_own(q, k, v, layout.pooled, forward, scale)
     mask = layout.pooled
     if prefix:
         k, v = (jnp.concatenate(pair) for pair in zip(prefix, (k, v), strict=True))
@@ -80,21 +90,50 @@ def attend_last(
     return _product("hsk,khd->shd", weights.astype(v.dtype), v).astype(v.dtype)
 
 
-def _attend_last_apart(
+def _attend_last_in_rows(
     q: Float[Array, "texts heads head_width"],
     k: Float[Array, "tokens heads head_width"],
     v: Float[Array, "tokens heads head_width"],
-    pooled: Bool[Array, "texts stride"],
-    prefix: KeysValues | None,
+    rows: TextRows,
+    forward: BatchPass,
     scale: float,
 ) -> Float[Array, "texts heads head_width"]:
-    """`attend_last` where texts lie a fixed stride apart: each sees its own keys. Evaluation only: no dropout."""
+    """`attend_last` with the keys and values of each text in a row of its own."""
+    out, queries = [], forward.layout.place[forward.layout.last]
+    for number, (keys, values) in enumerate(zip(rows.split(k), rows.split(v), strict=True)):
+        own, order = partial(rows.of_group, number=number), jnp.arange(keys.shape[1])
+        mask = order < own(rows.lengths)[:, None]
+        place = Place(own(queries.text), own(queries.position))
+        out.append(_attend_own(own(q), keys, values, mask, forward, scale, place))
+    return jnp.concatenate(out)
+
+
+def _attend_own(
+    q: Float[Array, "texts heads head_width"],
+    k: Float[Array, "texts keys heads head_width"],
+    v: Float[Array, "texts keys heads head_width"],
+    mask: Bool[Array, "texts keys"],
+    forward: BatchPass,
+    scale: float,
+    queries: Place | None = None,
+) -> Float[Array, "texts heads head_width"]:
+    """Softmax attention of one query a text to the prefix and its own keys, which begin at the text's first token.
+
+    Args:
+        q, k, v: queries, keys and values.
+        mask: true where a key belongs to the text.
+        forward, scale: as in `attend`.
+        queries: coordinates of the queries, for dropout of weights; without them, there is none.
+    """
+    prefix, _product = forward.prefix, partial(_product_of, forward.compute.lax_precision)
     q = q * jnp.asarray(scale, q.dtype)
-    k, v = (a.reshape(len(q), -1, *a.shape[1:]) for a in (k, v))
-    scores = jnp.where(pooled, _product("shd,skhd->hsk", q, k), _NOTHING)
+    scores = jnp.where(mask, _product("shd,skhd->hsk", q, k), _NOTHING)
     if prefix:
         scores = jnp.concatenate([_product("shd,khd->hsk", q, prefix[0]), scores], axis=-1)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    weights = jax.nn.softmax(scores, axis=-1)
+    if queries is not None:
+        weights = _drop(weights, queries, jnp.arange(weights.shape[-1]), forward.noise)
+    weights = weights.astype(v.dtype)
     before = len(prefix[0]) if prefix else 0
     mixed = _product("hsk,skhd->shd", weights[..., before:], v)
     if prefix:
@@ -110,7 +149,7 @@ def attend_prompt(
     scale: float,
 ) -> Float[Array, "prefix heads head_width"]:
     """Causal attention among a soft prompt's own tokens, of v's type; arguments as in `attend`."""
-    p = len(q)
+    p, _product = len(q), partial(_product_of, forward.compute.lax_precision)
     scores = _product("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k)
     weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((p, p), bool)), scores, _NOTHING), axis=-1)
     weights = _drop(weights, dropout.prompt_place(p), jnp.arange(p), forward.noise)
@@ -147,6 +186,8 @@ def _units(heads: int, positions: Int[Array | np.ndarray, "*shape"]) -> UInt32[A
     return head * jnp.uint32(2**16) + positions.astype(jnp.uint32)
 
 
-def _product(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
+def _product_of(
+    precision: jax.lax.Precision | None, equation: str, a: Float[Array, "..."], b: Float[Array, "..."]
+) -> Float32[Array, "..."]:
     """An einsum with sums in float32."""
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32, precision=precision)

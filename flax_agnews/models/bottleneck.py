@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Key
+from jaxtyping import Array, Float, Key
 
 from flax_agnews.errors import UserError
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
-from flax_agnews.models.gpt2 import ACTIVATIONS
+from flax_agnews.models.gpt2 import activate
 from flax_agnews.models.layers import Linear
 
 _STD = 1e-2
@@ -29,10 +29,10 @@ class Bottleneck(Linear):
 
     def __call__(
         self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
-    ) -> Float32[Array, "tokens outputs"]:
+    ) -> Float[Array, "tokens outputs"]:
         """As `Linear`."""
         y = super().__call__(x, forward)
-        inner = ACTIVATIONS[self.activation](self.adapter_down(y, forward))
+        inner = activate(self.activation, self.adapter_down(y, forward))
         return (y + self.adapter_up(inner, forward))[:, columns]
 
     def merged(self) -> Linear:

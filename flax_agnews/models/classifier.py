@@ -1,6 +1,6 @@
 """A text classifier on GPT-2: soft prompt (if any), body, pooling of each text's last token, head without bias."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from flax import nnx
 from jaxtyping import Array, Float32, Key
 
 from flax_agnews.data.batches import Batch
+from flax_agnews.models.compute import FLOAT32, Compute
 from flax_agnews.models.dropout import Noise
-from flax_agnews.models.forward_pass import BodyPass, KeysValues
+from flax_agnews.models.forward_pass import BodyPass, ForwardPass, KeysValues
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
 from flax_agnews.models.layers import Linear
-from flax_agnews.models.rows import Way
 from flax_agnews.models.token_layout import Layout
 
 
@@ -23,7 +23,7 @@ class Before(Protocol):
     def tokens(self) -> int:
         """Number of positions that it takes before every text."""
 
-    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+    def seen(self, body: GPT2, noise: Noise | None, compute: Compute) -> list[KeysValues]:
         """Its keys and values in each layer, to which the tokens of every text attend."""
 
 
@@ -42,9 +42,9 @@ class Prompt(nnx.Module):
         """Number of vectors."""
         return self.embedding.shape[0]
 
-    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+    def seen(self, body: GPT2, noise: Noise | None, compute: Compute) -> list[KeysValues]:
         """The keys and values that the body computes from the vectors, by layer."""
-        return body.prompt(self.embedding[...], noise, dtype)
+        return body.prompt(self.embedding[...], noise, compute)
 
 
 class ClassifierModule(nnx.Module):
@@ -54,15 +54,13 @@ class ClassifierModule(nnx.Module):
         config: configuration of the body.
         classes: number of classes.
         key: random key of the initial weights.
-        attention: implementation of attention: blocks, rows or cudnn.
     """
 
-    def __init__(self, config: GPT2Config, classes: int, key: Key[Array, ""], attention: Way = "blocks") -> None:
+    def __init__(self, config: GPT2Config, classes: int, key: Key[Array, ""]) -> None:
         body, head = jax.random.split(key)
         self.transformer = GPT2(config, body)
         self.score = Linear.random(head, config.n_embd, classes, config.initializer_range, bias=False)
         self.prompt: Before | None = nnx.data(None)
-        self.attention = attention
 
     @property
     def config(self) -> GPT2Config:
@@ -74,15 +72,15 @@ class ClassifierModule(nnx.Module):
         """Number of positions that the prompt takes before every text."""
         return 0 if self.prompt is None else self.prompt.tokens
 
-    def prefix(self, noise: Noise | None = None, dtype: Any = jnp.float32) -> list[KeysValues] | None:
+    def prefix(self, noise: Noise | None = None, compute: Compute = FLOAT32) -> list[KeysValues] | None:
         """Keys and values of the prompt by layer, computed once for all texts; None without a prompt."""
-        return None if self.prompt is None else self.prompt.seen(self.transformer, noise, dtype)
+        return None if self.prompt is None else self.prompt.seen(self.transformer, noise, compute)
 
     def hidden(
         self,
         batch: Batch,
         noise: Noise | None = None,
-        dtype: Any = jnp.float32,
+        compute: Compute = FLOAT32,
         *,
         prefix: list[KeysValues] | None = None,
         pooled: bool = False,
@@ -92,21 +90,23 @@ class ClassifierModule(nnx.Module):
         Args:
             batch: token ids, or the input of layer `batch.depth`.
             noise: source of dropout in training; None in evaluation.
-            dtype: type of the operands of matrix products.
+            compute: types of matrix products, and implementation of attention.
             prefix: result of `self.prefix`, if it has been computed already.
             pooled: whether to return only each text's last token; the last layer is then computed for it alone.
         """
-        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, self.attention)
+        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, compute.attention)
         x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
-        seen = self.prefix(noise, dtype) if prefix is None else prefix
-        return body(x, BodyPass(layout, noise, dtype, seen), first=batch.depth, pooled=pooled)
+        seen = self.prefix(noise, compute) if prefix is None else prefix
+        return body(x, BodyPass(layout, noise, compute, seen), first=batch.depth, pooled=pooled)
 
     def __call__(
         self,
         batch: Batch,
         noise: Noise | None = None,
-        dtype: Any = jnp.float32,
+        compute: Compute = FLOAT32,
         prefix: list[KeysValues] | None = None,
     ) -> Float32[Array, "texts classes"]:
         """Logits of each text, from the hidden state of its last token; arguments as in `hidden`."""
-        return self.score(self.hidden(batch, noise, dtype, prefix=prefix, pooled=True))
+        hidden = self.hidden(batch, noise, compute, prefix=prefix, pooled=True)
+        with jax.named_scope("head"):
+            return self.score(hidden, ForwardPass(compute=compute.exact))

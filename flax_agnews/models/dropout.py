@@ -144,5 +144,6 @@ def keep(rows: UInt32[Array, "*some"], units: UInt32[Array, "*others"], rate: fl
 
 
 def apply(x: Float[Array, "*shape"], kept: Bool[Array, "*shape"], rate: float) -> Float[Array, "*shape"]:
-    """x / (1 - rate) where kept, zero elsewhere."""
-    return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
+    """x / (1 - rate) where kept, zero elsewhere; computed in float32, since bfloat16 has no number near 0.9."""
+    with jax.named_scope("dropout"):
+        return jnp.where(kept, (x.astype(jnp.float32) / (1 - rate)).astype(x.dtype), jnp.zeros_like(x))

@@ -5,15 +5,14 @@ Names are GPT-2's own, as in the hub's checkpoints: wte, wpe, h/{i}/{ln_1, attn,
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Key
 
-from flax_agnews.errors import UserError, flag
 from flax_agnews.models.attention import attend, attend_last, attend_prompt
+from flax_agnews.models.compute import Compute
 from flax_agnews.models.dropout import Noise, Place, prompt_place
 from flax_agnews.models.forward_pass import BatchPass, BodyPass, ForwardPass, KeysValues
 from flax_agnews.models.gpt2_config import GPT2Config
@@ -35,6 +34,12 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
+def activate(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """An activation by its name in config.json, computed in float32; reads and writes x's type."""
+    with jax.named_scope("activation"):
+        return ACTIVATIONS[name](x.astype(jnp.float32)).astype(x.dtype)
+
+
 class Attention(nnx.Module):
     """Causal self-attention; the outputs of `c_attn` are queries, keys and values, side by side."""
 
@@ -46,48 +51,40 @@ class Attention(nnx.Module):
         self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale = config.n_head, config.scale(layer)
 
-    def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
-        """Attention output of every token.
-
-        Raises:
-            UserError: attention is computed in rows, with a prefix or dropout on attention weights; happens only where
-                `check_attention` was not called for the model.
-        """
+    def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float[Array, "tokens width"]:
+        """Attention output of every token."""
         layout = forward.layout
         qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
-        if layout.rows is not None:
-            if forward.prefix is not None or (forward.noise is not None and forward.noise.rates[1]):
-                raise UserError(
-                    "attention is computed in rows, yet there is something before the texts or dropout on "
-                    f"attention weights; choose {flag('model.attention')} blocks"
-                )
-            out = attend_rows(qkv, layout.rows, self.scale, forward.dtype)
-        else:
-            q, k, v = jnp.transpose(qkv.reshape(-1, layout.block, *qkv.shape[1:]), (2, 0, 3, 1, 4))
-            out = jnp.swapaxes(attend(q, k, v, forward, self.scale), 1, 2)
+        with jax.named_scope("attention"):
+            if layout.rows is not None and not forward.drops_weights:
+                out = attend_rows(qkv, layout.rows, forward, self.scale)
+            else:
+                q, k, v = jnp.transpose(qkv.reshape(-1, layout.block, *qkv.shape[1:]), (2, 0, 3, 1, 4))
+                out = jnp.swapaxes(attend(q, k, v, forward, self.scale), 1, 2)
         return self.c_proj(out.reshape(x.shape), forward)
 
-    def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
+    def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float[Array, "texts width"]:
         """Attention output of each text's pooled token only."""
         width, last = x.shape[1], forward.layout.last
         pooled = forward.tokens(last)
-        q = self._heads(self.c_attn(x[last], pooled, slice(width)), forward.dtype)
+        q = self._heads(self.c_attn(x[last], pooled, slice(width)), forward)
         k, v = jnp.split(self.c_attn(x, forward, slice(width, None)), 2, axis=-1)
-        k, v = self._heads(k, forward.dtype), self._heads(v, forward.dtype)
-        out = attend_last(q, k, v, forward, self.scale)
+        k, v = self._heads(k, forward), self._heads(v, forward)
+        with jax.named_scope("attention"):
+            out = attend_last(q, k, v, forward, self.scale)
         return self.c_proj(out.reshape(len(out), -1), pooled)
 
     def prompt(
         self, x: Float32[Array, "prefix width"], forward: ForwardPass
-    ) -> tuple[KeysValues, Float32[Array, "prefix width"]]:
+    ) -> tuple[KeysValues, Float[Array, "prefix width"]]:
         """The keys and values of a soft prompt's tokens, and their attention output."""
         qkv = self.c_attn(x, forward)
-        q, k, v = (self._heads(a, forward.dtype) for a in jnp.split(qkv, 3, axis=-1))
+        q, k, v = (self._heads(a, forward) for a in jnp.split(qkv, 3, axis=-1))
         out = attend_prompt(q, k, v, forward, self.scale)
         return (k, v), self.c_proj(out.reshape(x.shape), forward)
 
-    def _heads(self, x: Float32[Array, "tokens width"], dtype: Any) -> Float[Array, "tokens heads head_width"]:
-        return x.astype(dtype).reshape(len(x), self.heads, -1)
+    def _heads(self, x: Float[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens heads head_width"]:
+        return x.astype(forward.compute.dtype).reshape(len(x), self.heads, -1)
 
 
 class MLP(nnx.Module):
@@ -100,11 +97,11 @@ class MLP(nnx.Module):
         self.c_proj = Linear.random(c_proj, config.inner, config.n_embd, std / (2 * config.n_layer) ** 0.5)
         self.activation = config.activation_function
 
-    def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float32[Array, "tokens width"]:
+    def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens width"]:
         """The layers' outputs for every token."""
         # The backward pass computes the activation again: that is quicker than to read the five arrays of this size
         # from which autodiff would take its gradient.
-        activation = jax.checkpoint(ACTIVATIONS[self.activation], prevent_cse=False)
+        activation = jax.checkpoint(partial(activate, self.activation), prevent_cse=False)
         return self.c_proj(activation(self.c_fc(x, forward)), forward)
 
 
@@ -135,7 +132,7 @@ class Block(nnx.Module):
         return seen, self._add(x, attended, forward)
 
     def _add(
-        self, x: Float32[Array, "tokens width"], attended: Float32[Array, "tokens width"], forward: ForwardPass
+        self, x: Float32[Array, "tokens width"], attended: Float[Array, "tokens width"], forward: ForwardPass
     ) -> Float32[Array, "tokens width"]:
         """Adds the attention output and then the MLP's to the residual stream, both with dropout."""
         x = x + forward.drop(attended, 2)
@@ -157,21 +154,22 @@ class GPT2(nnx.Module):
         self, vectors: Float32[Array, "tokens width"], place: Place, noise: Noise | None
     ) -> Float32[Array, "tokens width"]:
         """Input of the first layer: token vectors plus position vectors, with dropout."""
-        x = vectors + self.wpe(place.position)
+        with jax.named_scope("embed"):
+            x = vectors + self.wpe(place.position)
         return x if noise is None else noise.layer(0).drop(x, 0, place)
 
-    def prompt(self, vectors: Float[Array, "prefix width"], noise: Noise | None, dtype: Any) -> list[KeysValues]:
+    def prompt(self, vectors: Float[Array, "prefix width"], noise: Noise | None, compute: Compute) -> list[KeysValues]:
         """Keys and values of a soft prompt by layer, computed once for all texts.
 
         Args:
             vectors: embeddings of the prompt's tokens, before position embeddings.
             noise: source of dropout in training; None in evaluation.
-            dtype: type of the operands of matrix products.
+            compute: types of matrix products and their results.
         """
         x, seen = self.embed(vectors, prompt_place(len(vectors)), noise), []
         for depth, block in enumerate(self.h, start=1):
             own = None if noise is None else noise.layer(depth)
-            forward = ForwardPass.of_prompt(len(vectors), own, dtype)
+            forward = ForwardPass.of_prompt(len(vectors), own, compute)
             keys_values, x = called(block, x, forward, method="prompt")
             seen.append(keys_values)
         return seen

@@ -9,46 +9,53 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, Key
 
+from flax_agnews.models.compute import Compute
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(
-    x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], dtype: Any
-) -> Float32[Array, "tokens outputs"]:
-    """The matrix product x @ kernel; operands in `dtype`, sums in float32.
+    x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], compute: Compute
+) -> Float[Array, "tokens outputs"]:
+    """The matrix product x @ kernel; operands, result and the gradient of x have the types of `compute`.
 
-    Autodiff would multiply the float32 cotangent by operands in `dtype`, which no processor does fast; the custom
-    gradient casts the cotangent too, so that all three products have operands of one type.
+    Autodiff would multiply a float32 cotangent by operands in `compute.dtype`, which no processor does fast; the custom
+    gradient casts the cotangent too, so that all three products have operands of one type. Sums are float32, and so
+    is the kernel's gradient.
     """
-    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+    return _linear("ti,io->to", x.astype(compute.dtype), kernel.astype(compute.dtype), compute, compute.results)
 
 
 def _forward(
-    x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], dtype: Any
-) -> tuple[Float32[Array, "tokens outputs"], Any]:
-    cast = x.astype(dtype)
+    x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], compute: Compute
+) -> tuple[Float[Array, "tokens outputs"], Any]:
+    cast = x.astype(compute.dtype)
     # An empty array carries x's own type to the backward pass.
-    return product(cast, kernel, dtype), (cast, kernel, jnp.zeros(0, x.dtype))
+    return product(cast, kernel, compute), (cast, kernel, jnp.zeros(0, x.dtype))
 
 
 def _backward(
-    dtype: Any, saved: Any, cotangent: Float32[Array, "tokens outputs"]
+    compute: Compute, saved: Any, cotangent: Float[Array, "tokens outputs"]
 ) -> tuple[Float[Array, "tokens inputs"], Float[Array, "inputs outputs"]]:
     x, kernel, like = saved
-    g = cotangent.astype(dtype)
-    dx = jnp.einsum("to,io->ti", g, kernel.astype(dtype), preferred_element_type=jnp.float32)
+    g = cotangent.astype(compute.dtype)
+    dx = _linear("to,io->ti", g, kernel.astype(compute.dtype), compute, compute.results)
     # The second contracted axis, of length one, changes nothing but the kernel that XLA picks on a CPU: twice as fast
     # in bfloat16 as "ti,to->io" (400 against 200 GFLOP/s, JAX 0.10.2 and 0.12 on an AVX512-BF16 processor).
-    dw = jnp.einsum("nti,nto->io", x[None], g[None], preferred_element_type=jnp.float32)
+    dw = _linear("nti,nto->io", x[None], g[None], compute, jnp.float32)
     return dx.astype(like.dtype), dw.astype(kernel.dtype)
 
 
 product.defvjp(_forward, _backward)
 
 
+def _linear(equation: str, a: Float[Array, "..."], b: Float[Array, "..."], compute: Compute, result: Any) -> Any:
+    with jax.named_scope("linear"):
+        return jnp.einsum(equation, a, b, preferred_element_type=result, precision=compute.lax_precision)
+
+
 class Linear(nnx.Module):
-    """A linear layer, x @ kernel + bias; products accumulate in float32.
+    """A linear layer, x @ kernel + bias; products accumulate in float32, and the bias is added in float32.
 
     A strategy may replace it by a subclass with an adapter (see `models.linear_replacement`).
 
@@ -68,16 +75,16 @@ class Linear(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
-    ) -> Float32[Array, "tokens outputs"]:
-        """The layer's outputs for every token.
+    ) -> Float[Array, "tokens outputs"]:
+        """The layer's outputs for every token, of the type `forward.compute.results`.
 
         Args:
             x: inputs.
-            forward: context of the pass: compute type, and dropout for subclasses that have it.
+            forward: context of the pass: types of products, and dropout for subclasses that have it.
             columns: the outputs to compute; by default all.
         """
-        y = product(x, self.kernel[...][:, columns], forward.dtype)
-        return y if self.bias is None else y + self.bias[...][columns]
+        y = product(x, self.kernel[...][:, columns], forward.compute)
+        return y if self.bias is None else (y + self.bias[...][columns]).astype(y.dtype)
 
     def merged(self) -> "Linear":
         """The plain linear layer that computes the same: in subclasses, with the adapter in its weights."""
@@ -116,7 +123,8 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Float32[Array, "*axes width"]) -> Float32[Array, "*axes width"]:
         """Normalises, scales and shifts each vector."""
-        return _normalised(x, self.scale[...], self.bias[...], self.epsilon)
+        with jax.named_scope("norm"):
+            return _normalised(x, self.scale[...], self.bias[...], self.epsilon)
 
 
 @partial(jax.checkpoint, static_argnums=3, prevent_cse=False)

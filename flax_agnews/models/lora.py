@@ -47,11 +47,11 @@ class Lora(Linear):
 
     def __call__(
         self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
-    ) -> Float32[Array, "tokens outputs"]:
+    ) -> Float[Array, "tokens outputs"]:
         """As `Linear`."""
-        y, dtype = super().__call__(x, forward, columns), forward.dtype
+        y, compute = super().__call__(x, forward, columns), forward.compute
         x = forward.drop(x, self.site, self.rate)
-        return y + product(self.scale * product(x, self.lora_a[...], dtype), self.lora_b[...][:, columns], dtype)
+        return y + product(self.scale * product(x, self.lora_a[...], compute), self.lora_b[...][:, columns], compute)
 
     @property
     def update(self) -> Float32[Array, "inputs outputs"]:

@@ -18,7 +18,6 @@ from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.models.parameters import Frame, Leaf
-from flax_agnews.models.rows import Way
 from flax_agnews.models.weights import Fetch, read_weights, write_safetensors
 from flax_agnews.settings.keywords import check_kind
 from flax_agnews.system.files import read_model_json, write_json
@@ -118,9 +117,9 @@ def body_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
 
 
 @cache  # every strategy of a comparison adapts the same one
-def plain_frame(config: GPT2Config, classes: int, attention: Way = "blocks") -> Frame[ClassifierModule]:
+def plain_frame(config: GPT2Config, classes: int) -> Frame[ClassifierModule]:
     """The frame of a classifier that no strategy has adapted; arguments as of `ClassifierModule`."""
-    return parameters.abstract(lambda: ClassifierModule(config, classes, jax.random.key(0), attention))
+    return parameters.abstract(lambda: ClassifierModule(config, classes, jax.random.key(0)))
 
 
 def _parse_config(name: str, fetch: Fetch, file_name: str = "config.json") -> GPT2Config:

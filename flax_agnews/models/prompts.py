@@ -4,7 +4,6 @@ Lester et al. 2021, https://arxiv.org/abs/2104.08691; Li & Liang 2021, https://a
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float32, Key
 
 from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.compute import FLOAT32, Compute
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.gpt2 import GPT2
@@ -48,9 +48,9 @@ class Prefix(nnx.Module):
         """Number of keys and values before every text."""
         return self.keys_values.shape[0]
 
-    def seen(self, body: GPT2, noise: Noise | None, dtype: Any) -> list[KeysValues]:
+    def seen(self, body: GPT2, noise: Noise | None, compute: Compute) -> list[KeysValues]:
         """The prefix's keys and values, by layer."""
-        values = self.keys_values[...].astype(dtype)
+        values = self.keys_values[...].astype(compute.dtype)
         values = values.reshape(*values.shape[:3], body.config.n_head, -1)
         return [(values[:, layer, 0], values[:, layer, 1]) for layer in range(values.shape[1])]
 
@@ -59,5 +59,5 @@ def keys_values_of_words(
     model: ClassifierModule, key: Key[Array, ""], tokens: int
 ) -> Float32[Array, "tokens layers 2 heads head_width"]:
     """Keys and values that the body computes for random vocabulary entries as a prompt."""
-    seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, jnp.float32)
+    seen = model.transformer.prompt(INITIALIZERS["vocabulary"](model, key, tokens), None, FLOAT32)
     return jnp.stack([jnp.stack(keys_values, axis=1) for keys_values in seen], axis=1)

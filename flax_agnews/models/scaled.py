@@ -23,12 +23,13 @@ class Scaled(Linear):
 
     def __call__(
         self, x: Float[Array, "tokens inputs"], forward: ForwardPass = EXACT, columns: slice = slice(None)
-    ) -> Float32[Array, "tokens outputs"]:
+    ) -> Float[Array, "tokens outputs"]:
         """As `Linear`."""
         scales = self.ia3_l[...]
         if self.feedforward:
             return super().__call__(x * scales, forward, columns)
-        return super().__call__(x, forward, columns) * scales[columns]
+        y = super().__call__(x, forward, columns)
+        return (y * scales[columns]).astype(y.dtype)
 
     def merged(self) -> Linear:
         """The plain linear layer that computes the same, with the scales multiplied into its weights."""

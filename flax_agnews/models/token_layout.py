@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from flax_agnews.data.batches import Batch
 from flax_agnews.data.shapes import BLOCK, LEVELS
+from flax_agnews.models.compute import Implementation
 from flax_agnews.models.dropout import Place
-from flax_agnews.models.rows import TextRows, Way
+from flax_agnews.models.text_rows import TextRows
 
 
 @partial(
@@ -73,7 +74,7 @@ class Layout:
         pooled: true where a key belongs to the text; the keys are all tokens, or if `apart` those of the text's block.
         block: number of tokens per block (static).
         apart: whether each text has a block to itself (static).
-        rows: indices for attention in rows, which is then used instead of the regions; None for blocks.
+        rows: indices for attention in rows, which layers without dropout on attention weights use; None for blocks.
     """
 
     place: Place
@@ -85,13 +86,13 @@ class Layout:
     rows: TextRows | None = None
 
     @classmethod
-    def of(cls, batch: Batch, prefix: int, way: Way = "blocks") -> "Layout":
+    def of(cls, batch: Batch, prefix: int, attention: Implementation = "blocks") -> "Layout":
         """Computes the layout of a batch.
 
         Args:
             batch: one device's micro-batch, without leading axes.
             prefix: number of tokens before every text.
-            way: implementation of attention.
+            attention: implementation of attention.
         """
         block, slots = batch.stride or BLOCK, len(batch.last)
         blocks = batch.text.reshape(-1, block)
@@ -117,7 +118,7 @@ class Layout:
             pooled=own == jnp.arange(slots)[:, None],
             block=block,
             apart=bool(batch.stride),
-            rows=None if way == "blocks" or batch.stride else TextRows.of(batch, "cudnn" if way == "cudnn" else "xla"),
+            rows=None if attention == "blocks" else TextRows.of(batch, attention),
         )
 
 

@@ -16,7 +16,7 @@ from flax_agnews.runs.run_folder import RunFolder
 from flax_agnews.strategies import REGISTRY, Strategy, StrategyLike, resolve
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.system.files import settings_from
-from flax_agnews.training.adapted_model import NO_DROPOUT, AdaptedModel, adapt_model, trained_parameters
+from flax_agnews.training.adapted_model import AdaptedModel, adapt_model, trained_parameters
 from flax_agnews.training.start_values import HEAD, start_values
 
 _ADVICE = f"Give the same body: {flag('model.name')} DIR (in Python: model=DIR)"
@@ -66,7 +66,6 @@ class RunSource:
 
         def on(base: Base) -> tuple[AdaptedModel, frozenset[str]]:
             model = adapt_model(self.strategy(strategy, base.config), base, len(about["classes"]), settings)
-            model.check_attention(NO_DROPOUT)
             plan = Plan(train.epochs, 1, train.batch_size, base.config.n_layer, train)
             return model, trained_parameters(model, plan).paths
 

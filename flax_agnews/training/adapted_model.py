@@ -14,15 +14,11 @@ from flax_agnews.config import ModelConfig
 from flax_agnews.errors import UserError, flag
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.dropout import Rates
+from flax_agnews.models.compute import Backend, Compute, compute_on
 from flax_agnews.models.parameters import Frame, Parameters, hollow
 from flax_agnews.models.pretrained import Base, plain_frame
-from flax_agnews.models.rows import Way, check_attention
 from flax_agnews.strategies.base import Strategy, unchanged
 from flax_agnews.strategies.optim import Plan, Transform, trainable_labels
-
-NO_DROPOUT = Rates(0.0, 0.0, 0.0, ())
-"""The rates of a model that is only evaluated."""
 
 _HEAD, _ADAPT = 1, 2  # purposes of random keys
 
@@ -37,8 +33,7 @@ class AdaptedModel:
         classes: number of classes.
         frame: the adapted classifier's module, with the shapes of its parameters.
         labels: path of a parameter -> the strategy's label for it.
-        dtype: type of matrix products.
-        attention: implementation of attention.
+        compute: types of matrix products, and implementation of attention.
         start_values: path -> array of parameters that start from given values (`model.start`) instead of random ones.
     """
 
@@ -47,8 +42,7 @@ class AdaptedModel:
     classes: int
     frame: Frame[ClassifierModule]
     labels: Mapping[str, str | None]
-    dtype: Any
-    attention: Way
+    compute: Compute
     start_values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -70,20 +64,7 @@ class AdaptedModel:
     @property
     def function(self) -> Hashable:
         """What the adapted model computes from its parameters: equal for strategies that only train differently."""
-        return self.frame.graph, tuple(self.shapes.items()), str(self.dtype)
-
-    def check_attention(self, rates: Rates) -> None:
-        """Raises a `UserError` where the chosen attention doesn't work on this machine or with these dropout rates."""
-        config = self.base.config
-        check_attention(
-            self.attention,
-            self.strategy.name,
-            str(self.dtype),
-            head_width=config.n_embd // config.n_head,
-            rates=rates,
-            prefix=hollow(self.frame).prompt_tokens,
-            device=jax.local_devices()[0],
-        )
+        return self.frame.graph, tuple(self.shapes.items()), self.compute
 
 
 def adapt_model(
@@ -98,9 +79,8 @@ def adapt_model(
         settings: settings of the model, of which `dtype` and `attention` are used.
         max_length: largest number of tokens of a text, which together with the prompt must fit the body's positions.
     """
-    way: Way = "blocks" if settings.attention == "auto" else settings.attention
     config = base.config
-    frame = plain_frame(config, classes, way)
+    frame = plain_frame(config, classes)
     if strategy.adapt is not unchanged:
         frame = parameters.abstract(lambda plain: _adapted(strategy, plain, 0), hollow(frame))
     prompt = hollow(frame).prompt_tokens
@@ -110,7 +90,8 @@ def adapt_model(
             f"{config.n_positions} positions; at most {config.n_positions - prompt} for strategy {strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
-    return AdaptedModel(strategy, base, classes, frame, labels, jnp.dtype(settings.dtype), way)
+    compute = compute_on(Backend.of(jax.local_devices()[0]), config, settings.dtype, settings.attention)
+    return AdaptedModel(strategy, base, classes, frame, labels, compute)
 
 
 @dataclass(frozen=True)
@@ -201,10 +182,10 @@ def unshared(model: AdaptedModel, shared: Mapping[str, Array]) -> frozenset[str]
 
 def in_compute_type(model: AdaptedModel, weights: Parameters) -> Parameters:
     """Casts the body's kernels to the compute type, once instead of in every batch; other weights stay as they are."""
-    if model.dtype == jnp.float32:
+    if model.compute.dtype == jnp.float32:
         return weights
     kernels = [path for path in model.base.parameters if path.endswith("/kernel") and path in weights]
-    return {**weights, **{path: weights[path].astype(model.dtype) for path in kernels}}
+    return {**weights, **{path: weights[path].astype(model.compute.dtype) for path in kernels}}
 
 
 def _adapted(strategy: Strategy, model: ClassifierModule, seed: int) -> ClassifierModule:

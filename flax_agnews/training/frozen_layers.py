@@ -20,11 +20,11 @@ from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.compute import Compute
 from flax_agnews.models.forward_pass import BodyPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters, hollow
 from flax_agnews.models.pretrained import BODY, Base, plain_frame
-from flax_agnews.models.rows import Way
 from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.adapted_model import AdaptedModel, unshared
 from flax_agnews.training.parallel import Devices
@@ -72,19 +72,17 @@ class Trunk:
     Attributes:
         base: the body.
         depth: number of layers.
-        dtype: type of matrix products.
-        attention: implementation of attention.
+        compute: types of matrix products, and implementation of attention.
     """
 
     base: Base
     depth: int
-    dtype: Any
-    attention: Way = "blocks"
+    compute: Compute
 
     @classmethod
     def of(cls, model: AdaptedModel, depth: int) -> "Trunk":
         """The lower `depth` layers of an adapted model's body."""
-        return cls(model.base, depth, model.dtype, model.attention)
+        return cls(model.base, depth, model.compute)
 
     @property
     def pooled(self) -> bool:
@@ -108,9 +106,8 @@ class Trunk:
         facts = {
             "weights": parameters.content_hash(self.weights(self.base.parameters)),
             "config": asdict(self.base.config),
-            "dtype": str(self.dtype),
+            "compute": str(self.compute),
             "depth": self.depth,
-            "attention": self.attention,
             "program": [__version__, jax.__version__, BLOCK, device.platform, device.device_kind],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -138,7 +135,7 @@ class Trunk:
         """
 
         def one(body: GPT2, batch: Batch) -> Float[Array, "places width"]:
-            forward = BodyPass(Layout.of(batch, 0, self.attention), dtype=self.dtype)
+            forward = BodyPass(Layout.of(batch, 0, self.compute.attention), compute=self.compute)
             x = body.embed(body.wte(batch.ids), forward.layout.place, None)
             x = body.layers(x, forward, end=self.depth - self.pooled)
             x = body.h[-1].last(x, forward.layer(len(body.h) - 1)) if self.pooled else x

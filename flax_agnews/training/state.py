@@ -158,7 +158,6 @@ def set_up(strategy: Strategy, base: Base, classes: int, plan: Plan, settings: M
     trained = trained_parameters(model, plan, transforms, around)
     _, optimizer = make_optimizer(strategy.name, model.labels, transforms, around)
     rates = dropout_rates(base, settings, trained.paths)
-    model.check_attention(rates)
     return Setup(
         model=model,
         trainable=trained.paths,

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from flax_agnews.data.batches import PADDING, Batch
 from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.compute import Compute
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
@@ -36,13 +37,13 @@ Metrics = dict[str, Shaped[Array, ""]]
 Prefix = list[KeysValues] | None
 """Keys and values that every text attends to before its own tokens, by layer."""
 
-Loss = Callable[[ClassifierModule, Batch, Noise | None, Any], Sums]
-"""(classifier, one micro-batch, source of dropout, type of matrix products) -> sums."""
+Loss = Callable[[ClassifierModule, Batch, Noise | None, Compute], Sums]
+"""(classifier, one micro-batch, source of dropout, types of matrix products) -> sums."""
 
 
-def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+def classification_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, compute: Compute) -> Sums:
     """Cross-entropy of the texts' labels, in nats, summed over texts by their weights; correct answers, unweighted."""
-    logits = model(batch, noise, dtype)
+    logits = model(batch, noise, compute)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
     correct, real = logits.argmax(-1) == batch.label, batch.weight > 0
     return {
@@ -68,9 +69,9 @@ class SmoothedLoss:
     share: float
     class_weights: tuple[float, ...] | None = None
 
-    def __call__(self, model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+    def __call__(self, model: ClassifierModule, batch: Batch, noise: Noise | None, compute: Compute) -> Sums:
         """The sums of `Loss` over one micro-batch."""
-        logits = model(batch, noise, dtype)
+        logits = model(batch, noise, compute)
         logs = jax.nn.log_softmax(logits)
         own = -jnp.take_along_axis(logs, batch.label[:, None], axis=-1)[:, 0]
         weights = jnp.ones(logits.shape[-1]) if self.class_weights is None else jnp.asarray(self.class_weights)
@@ -92,9 +93,9 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
         chunk: number of tokens whose logits over the vocabulary are in memory at once.
     """
 
-    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
-        hidden = model.hidden(batch, noise, dtype)
-        table = model.transformer.wte.embedding[...]
+    def loss(model: ClassifierModule, batch: Batch, noise: Noise | None, compute: Compute) -> Sums:
+        hidden = model.hidden(batch, noise, compute)
+        table, dtype = model.transformer.wte.embedding[...], compute.dtype
         same = jnp.append(batch.text[1:] == batch.text[:-1], False)
         target = jnp.where(same, jnp.append(batch.ids[1:], 0), end_of_text)
         real = (batch.text != PADDING).astype(jnp.float32)
@@ -121,7 +122,7 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
     """
 
     def one(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Float[Array, ""], Sums]:
-        sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.dtype)
+        sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.compute)
         return sums["loss"], sums
 
     gradient = jax.grad(one, has_aux=True)
@@ -228,7 +229,7 @@ def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
     """Makes a function ((), parameters, ()) -> keys and values of the prompt or prefix, in evaluation."""
 
     def prefix_step(no_state: tuple[()], parameters: Parameters, no_batch: tuple[()]) -> Prefix:
-        return model.frame.merge(parameters).prefix(None, model.dtype)
+        return model.frame.merge(parameters).prefix(None, model.compute)
 
     return prefix_step
 
@@ -238,7 +239,7 @@ def make_eval_step(model: AdaptedModel) -> Callable[..., Float[Array, "devices m
 
     def eval_step(prefix: Prefix, parameters: Parameters, batch: Batch) -> Float[Array, "devices micro slots classes"]:
         classifier = model.frame.merge(parameters)
-        logits = jax.lax.map(lambda micro: classifier(micro, None, model.dtype, prefix), batch)
+        logits = jax.lax.map(lambda micro: classifier(micro, None, model.compute, prefix), batch)
         return jax.lax.all_gather(logits, AXIS)
 
     return eval_step

@@ -42,8 +42,8 @@ def logits_and_gradients(name, attention, dtype):
     state, frozen = create_state(setup, shared(setup), SEED)
 
     def loss(params):
-        model = setup.model.frame.merge({**frozen, **params})
-        return classification_loss(model, batch, None, setup.model.dtype)["loss"], model(batch, None, setup.model.dtype)
+        model, compute = setup.model.frame.merge({**frozen, **params}), setup.model.compute
+        return classification_loss(model, batch, None, compute)["loss"], model(batch, None, compute)
 
     gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(state.params)
     return tiny.by_number(logits, batch), gradients

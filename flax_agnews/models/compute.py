@@ -1,0 +1,105 @@
+"""How a backend computes a model: types of matrix products and their results, and implementation of attention."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from flax_agnews.models.gpt2_config import GPT2Config
+
+Precision = Literal["default", "high", "highest"]
+"""What float32 operands of a product may be rounded to, as in `jax.lax.Precision`."""
+
+Implementation = Literal["blocks", "xla", "cudnn"]
+"""Attention in blocks of the packed token axis; or in rows of one text each, by XLA or by cuDNN."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a model is computed. Weights, norms, softmax and the residual stream are float32 whatever it is.
+
+    Attributes:
+        dtype: type of the operands of matrix products.
+        results: type of what linear layers, activations and attention write: what stands between two products.
+        precision: what float32 operands of a product may be rounded to.
+        attention: implementation of attention in layers without dropout on attention weights; elsewhere it is blocks.
+    """
+
+    dtype: Any = jnp.float32
+    results: Any = jnp.float32
+    precision: Precision = "default"
+    attention: Implementation = "blocks"
+
+    @property
+    def exact(self) -> "Compute":
+        """The same in float32, as the classification head is computed."""
+        return replace(self, dtype=jnp.float32, results=jnp.float32)
+
+    @property
+    def lax_precision(self) -> jax.lax.Precision | None:
+        """The precision as products take it; None for the backend's default."""
+        return None if self.precision == "default" else jax.lax.Precision(self.precision)
+
+
+FLOAT32 = Compute()
+"""Everything in float32, and attention in blocks."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The kind of device that computes.
+
+    Attributes:
+        platform: cpu, gpu or tpu.
+        cuda: an NVIDIA GPU's compute capability, (9, 0) for example; None for all else.
+    """
+
+    platform: str
+    cuda: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, device: Any) -> "Backend":
+        """The kind of one of JAX's devices."""
+        if device.platform != "gpu" or "cuda" not in device.client.platform_version:
+            return cls(device.platform)
+        major, minor = device.compute_capability.split(".")
+        return cls("gpu", (int(major), int(minor)))
+
+
+def compute_on(
+    backend: Backend,
+    config: GPT2Config,
+    dtype: str,
+    attention: Literal["auto", "blocks", "rows"] = "auto",
+    precision: Precision = "default",
+) -> Compute:
+    """How a backend computes a body best.
+
+    Products of bfloat16 write bfloat16 on a GPU or TPU, where memory's speed is the limit (steps on an H200 are 8 to
+    11 % faster for it); on a CPU they write float32, as its kernels do anyway.
+
+    Args:
+        backend: kind of device.
+        config: the body's configuration.
+        dtype: type of the operands of products: float32 or bfloat16.
+        attention: `blocks`; `rows`; or `auto`: rows where cuDNN computes them.
+        precision: what float32 operands of a product may be rounded to.
+    """
+    operands = jnp.dtype(dtype)
+    results = operands if backend.platform != "cpu" else jnp.dtype(jnp.float32)
+    fast = _in_cudnn(backend, operands, config.n_embd // config.n_head)
+    rows: Implementation = "cudnn" if fast else "xla"
+    in_rows = attention == "rows" or (attention == "auto" and fast)
+    return Compute(operands, results, precision, rows if in_rows else "blocks")
+
+
+def _in_cudnn(backend: Backend, dtype: Any, head_width: int) -> bool:
+    """Whether cuDNN computes attention with these operands and heads.
+
+    Limits of jax/_src/cudnn/fused_attention_stablehlo.py (check_layout, check_is_flash_attention), and for the GPU of
+    https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
+    """
+    if backend.cuda is None or backend.cuda < (8, 0) or dtype != jnp.bfloat16:
+        return False
+    return head_width % 8 == 0 and head_width <= (256 if backend.cuda >= (9, 0) else 128)
