@@ -140,6 +140,7 @@ class Devices:
         def one_device(state: Any, frozen: Any, batch: Any) -> Any:
             return function(state, frozen, batch if chained else jax.tree.map(lambda x: x[0], batch))
 
+        one_device.__name__ = getattr(function, "__name__", one_device.__name__)  # the program's name in a profile
         specs = (P(), P(), P() if chained else P(AXIS))
         mapped = jax.shard_map(one_device, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)
         return jax.jit(mapped, donate_argnums=donated).lower(*examples)
