@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
 
@@ -28,6 +27,7 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.data.encoded import Split
 from flax_agnews.data.tokens import Tokenizer, load_tokenizer, train_tokenizer
 from flax_agnews.experiment.progress import JobObserver
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.models.parameters import Parameters, split
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.models.weights import hub_key
@@ -113,7 +113,7 @@ def held_out_loss(base: Base, texts: Sequence[str], tokenizer: Tokenizer, max_le
 
     @jax.jit
     def sums(parameters: Parameters, batch: Any) -> dict[str, jax.Array]:
-        return loss(frame.merge(parameters), batch, None, jnp.float32)
+        return loss(frame.merge(parameters), batch, None, FLOAT32)
 
     total, weight = 0.0, 0.0
     for _, _, batch in EvalBatches(tokens, np.zeros(len(texts), np.int32), 64, 1):

@@ -15,6 +15,7 @@ from flax_agnews.data.shapes import Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import layers
 from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.compute import Compute
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.prompts import INITIALIZERS
@@ -116,18 +117,19 @@ PROMPT_PER_TEXT = Strategy(
 """Prompt tuning with the prompt's vectors as tokens of every text: the same function, with longer texts."""
 
 
-def all_tokens_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, dtype: Any) -> Sums:
+def all_tokens_loss(model: ClassifierModule, batch: Batch, noise: Noise | None, compute: Compute) -> Sums:
     """The training loss with the last layer computed for all tokens."""
 
-    def logits(batch: Batch, noise: Noise | None, dtype: Any) -> Array:
-        return model.score(model.hidden(batch, noise, dtype)[batch.last])
+    def logits(batch: Batch, noise: Noise | None, compute: Compute) -> Array:
+        return model.score(model.hidden(batch, noise, compute)[batch.last])
 
-    return classification_loss(cast(ClassifierModule, logits), batch, noise, dtype)
+    return classification_loss(cast(ClassifierModule, logits), batch, noise, compute)
 
 
-def plain_product(x: Array, kernel: Array, dtype: Any) -> Array:
+def plain_product(x: Array, kernel: Array, compute: Compute) -> Array:
     """The matrix product `layers.product` with its backward pass left to autodiff."""
-    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+    dtype = compute.dtype
+    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=compute.results)
 
 
 def _plain_products() -> None:

@@ -1,6 +1,7 @@
 """Causal attention within each text of a batch whose texts are packed on one flat token axis, the longest first."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 
 from flax_agnews.models import dropout
+from flax_agnews.models.compute import Compute
 from flax_agnews.models.dropout import LayerNoise, Place
 from flax_agnews.models.forward_pass import BatchPass, ForwardPass, KeysValues
 from flax_agnews.models.text_rows import TextRows
@@ -35,24 +37,25 @@ def attend(
         Attention output, of the type `forward.compute.results`.
     """
     layout, compute, prefix = forward.layout, forward.compute, forward.prefix
-    dtype, _product = compute.dtype, partial(_product_of, compute.lax_precision)
-    q = (q.astype(jnp.float32) * scale).astype(dtype)
+    q = (q.astype(jnp.float32) * scale).astype(compute.dtype)
     out = []
     for region in layout.regions:
         part = slice(region.start, region.start + region.blocks)
-        keys, values = (region.windows(a, axis=2).astype(dtype) for a in (k, v))
-        scores = _product("nhqd,nhkd->nhqk", q[part], keys)
+        keys, values = (region.windows(a, axis=2).astype(compute.dtype) for a in (k, v))
+        scores = _scores("nhqd,nhkd->nhqk", q[part], keys, compute)
         scores = jnp.where(region.mask[:, None], scores, _NOTHING)
         if prefix:
-            scores = jnp.concatenate([_product("nhqd,khd->nhqk", q[part], prefix[0]), scores], axis=-1)
-        weights = jax.nn.softmax(scores, axis=-1)
+            scores = jnp.concatenate([_scores("nhqd,khd->nhqk", q[part], prefix[0], compute), scores], axis=-1)
+        weights = (
+            jax.nn.softmax(scores, axis=-1) if compute.results == jnp.float32 else _softmax(scores, compute.results)
+        )
         places = layout.place.blocks(layout.block)[part]
-        weights = _drop(weights, places, _after(prefix, region.key_position), forward.noise).astype(dtype)
+        weights = _drop(weights, places, _after(prefix, region.key_position), forward.noise).astype(compute.dtype)
         before = len(prefix[0]) if prefix else 0
-        mixed = _product("nhqk,nhkd->nhqd", weights[..., before:], values)
+        mixed = _mixed("nhqk,nhkd->nhqd", weights[..., before:], values, compute)
         if prefix:
-            mixed = mixed + _product("nhqk,khd->nhqd", weights[..., :before], prefix[1])
-        out.append(mixed.astype(compute.results))
+            mixed = mixed + _mixed("nhqk,khd->nhqd", weights[..., :before], prefix[1], compute)
+        out.append(mixed)
     return jnp.concatenate(out)
 
 
@@ -73,7 +76,7 @@ def attend_last(
     Returns:
         Attention output of the pooled tokens, of v's type.
     """
-    layout, prefix, _product = forward.layout, forward.prefix, partial(_product_of, forward.compute.lax_precision)
+    layout, prefix, compute = forward.layout, forward.prefix, forward.compute
     if layout.rows is not None:
         return _attend_last_in_rows(q, k, v, layout.rows, forward, scale)
     if layout.apart:
@@ -83,11 +86,11 @@ def attend_last(
     if prefix:
         k, v = (jnp.concatenate(pair) for pair in zip(prefix, (k, v), strict=True))
         mask = jnp.concatenate([jnp.ones((len(mask), len(prefix[0])), bool), mask], axis=1)
-    scores = _product("shd,khd->hsk", q * jnp.asarray(scale, q.dtype), k)
+    scores = _scores("shd,khd->hsk", q * jnp.asarray(scale, q.dtype), k, compute)
     weights = jax.nn.softmax(jnp.where(mask, scores, _NOTHING), axis=-1)
     positions = _after(prefix, layout.place.position[None])[0]
     weights = _drop(weights, layout.place[layout.last], positions, forward.noise)
-    return _product("hsk,khd->shd", weights.astype(v.dtype), v).astype(v.dtype)
+    return _mixed("hsk,khd->shd", weights.astype(v.dtype), v, compute).astype(v.dtype)
 
 
 def _attend_last_in_rows(
@@ -125,19 +128,19 @@ def _attend_own(
         forward, scale: as in `attend`.
         queries: coordinates of the queries, for dropout of weights; without them, there is none.
     """
-    prefix, _product = forward.prefix, partial(_product_of, forward.compute.lax_precision)
+    prefix, compute = forward.prefix, forward.compute
     q = q * jnp.asarray(scale, q.dtype)
-    scores = jnp.where(mask, _product("shd,skhd->hsk", q, k), _NOTHING)
+    scores = jnp.where(mask, _scores("shd,skhd->hsk", q, k, compute), _NOTHING)
     if prefix:
-        scores = jnp.concatenate([_product("shd,khd->hsk", q, prefix[0]), scores], axis=-1)
+        scores = jnp.concatenate([_scores("shd,khd->hsk", q, prefix[0], compute), scores], axis=-1)
     weights = jax.nn.softmax(scores, axis=-1)
     if queries is not None:
         weights = _drop(weights, queries, jnp.arange(weights.shape[-1]), forward.noise)
     weights = weights.astype(v.dtype)
     before = len(prefix[0]) if prefix else 0
-    mixed = _product("hsk,skhd->shd", weights[..., before:], v)
+    mixed = _mixed("hsk,skhd->shd", weights[..., before:], v, compute)
     if prefix:
-        mixed = mixed + _product("hsk,khd->shd", weights[..., :before], prefix[1])
+        mixed = mixed + _mixed("hsk,khd->shd", weights[..., :before], prefix[1], compute)
     return mixed.astype(v.dtype)
 
 
@@ -149,11 +152,11 @@ def attend_prompt(
     scale: float,
 ) -> Float[Array, "prefix heads head_width"]:
     """Causal attention among a soft prompt's own tokens, of v's type; arguments as in `attend`."""
-    p, _product = len(q), partial(_product_of, forward.compute.lax_precision)
-    scores = _product("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k)
+    p, compute = len(q), forward.compute
+    scores = _scores("qhd,khd->hqk", q * jnp.asarray(scale, q.dtype), k, compute)
     weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((p, p), bool)), scores, _NOTHING), axis=-1)
     weights = _drop(weights, dropout.prompt_place(p), jnp.arange(p), forward.noise)
-    return _product("hqk,khd->qhd", weights.astype(v.dtype), v).astype(v.dtype)
+    return _mixed("hqk,khd->qhd", weights.astype(v.dtype), v, compute).astype(v.dtype)
 
 
 def _after(
@@ -186,8 +189,56 @@ def _units(heads: int, positions: Int[Array | np.ndarray, "*shape"]) -> UInt32[A
     return head * jnp.uint32(2**16) + positions.astype(jnp.uint32)
 
 
-def _product_of(
-    precision: jax.lax.Precision | None, equation: str, a: Float[Array, "..."], b: Float[Array, "..."]
-) -> Float32[Array, "..."]:
-    """An einsum with sums in float32."""
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32, precision=precision)
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _softmax(scores: Float32[Array, "*some keys"], dtype: Any) -> Float[Array, "*some keys"]:
+    """Softmax over the last axis, computed in float32; the gradient reads the result as written, not in float32."""
+    return jax.nn.softmax(scores, axis=-1).astype(dtype)
+
+
+def _softmax_forward(scores: Float32[Array, "*some keys"], dtype: Any) -> Any:
+    weights = _softmax(scores, dtype)
+    return weights, weights
+
+
+def _softmax_backward(dtype: Any, weights: Float[Array, "*some keys"], g: Float[Array, "*some keys"]) -> Any:
+    weights = weights.astype(jnp.float32)
+    part = weights * g.astype(jnp.float32)
+    return (part - weights * part.sum(-1, keepdims=True),)
+
+
+_softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+def _scores(equation: str, q: Float[Array, "..."], k: Float[Array, "..."], compute: Compute) -> Float32[Array, "..."]:
+    """Products of queries and keys, in float32 for the softmax."""
+    return _product(equation, q, k, compute, jnp.float32)
+
+
+def _mixed(
+    equation: str, weights: Float[Array, "..."], v: Float[Array, "..."], compute: Compute
+) -> Float[Array, "..."]:
+    """Sums of values by their weights."""
+    return _product(equation, weights, v, compute, compute.results)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _product(equation: str, a: Float[Array, "..."], b: Float[Array, "..."], compute: Compute, result: Any) -> Any:
+    """An einsum with sums in float32, written as `result`.
+
+    Autodiff would multiply the scores' float32 cotangent by bfloat16 operands, for which XLA casts these to float32: on
+    a GPU all that the backward pass reads and writes would be twice as large. The custom gradient casts the cotangent
+    to the type of results.
+    """
+    return jnp.einsum(equation, a, b, preferred_element_type=result, precision=compute.lax_precision)
+
+
+def _product_forward(equation: str, a: Any, b: Any, compute: Compute, result: Any) -> Any:
+    return _product(equation, a, b, compute, result), (a, b)
+
+
+def _product_backward(equation: str, compute: Compute, result: Any, saved: Any, g: Any) -> Any:
+    plain = partial(jnp.einsum, equation, preferred_element_type=compute.results, precision=compute.lax_precision)
+    return jax.vjp(plain, *saved)[1](g.astype(compute.results))
+
+
+_product.defvjp(_product_forward, _product_backward)

@@ -72,7 +72,7 @@ class TextRows:
     groups: tuple[Group, ...]
     implementation: Literal["xla", "cudnn"]
     lengths: Int[Array | np.ndarray, " slots"]
-    tokens: tuple[Int[Array, "texts width"], ...]
+    tokens: tuple[Int[Array, "_ _"], ...]
     places: Int[Array, " tokens"]
 
     @classmethod
@@ -98,15 +98,17 @@ class TextRows:
             places=jnp.where(batch.text != PADDING, begins + batch.position, places),
         )
 
-    def split(self, x: Shaped[Array, "tokens *_"]) -> tuple[Shaped[Array, "texts width *_"], ...]:
+    def split(self, x: Shaped[Array, "tokens *_"]) -> tuple[Shaped[Array, "_ _ *_"], ...]:
         """The rows of each group: [texts, width, ...]; zero where a row is padded."""
         return _split(x, self.tokens, self.places)
 
-    def join(self, rows: tuple[Shaped[Array, "texts width *_"], ...]) -> Shaped[Array, "tokens *_"]:
+    def join(self, rows: tuple[Shaped[Array, "_ _ *_"], ...]) -> Shaped[Array, "tokens *_"]:
         """Undoes `split`; zero for tokens that are padding."""
         return _join(rows, self.tokens, self.places)
 
-    def of_group(self, x: Shaped[Array, "slots *_"], number: int) -> Shaped[Array, "texts *_"]:
+    def of_group(
+        self, x: Shaped[Array | np.ndarray, "slots *_"], number: int
+    ) -> Shaped[Array | np.ndarray, "texts *_"]:
         """The part of an array with a row for each slot that belongs to a group."""
         start, count, _ = self.groups[number]
         return x[start : start + count]
@@ -133,6 +135,6 @@ _join.defvjp(
 )
 
 
-def _take(x: Shaped[Array, "entries *_"], index: Int[Array, "*shape"]) -> Shaped[Array, "*shape_and_rest"]:
+def _take(x: Shaped[Array, "entries *_"], index: Int[Array, "*shape"]) -> Shaped[Array, "*_"]:
     """x[index]; zero beyond the end."""
     return x.at[index].get(mode="fill", fill_value=0)

@@ -15,6 +15,7 @@ from support.strategy_setups import BODY, RATES, SPLIT, doubles, gradients_of, s
 
 from flax_agnews.data.batches import EvalBatches
 from flax_agnews.data.shapes import Price
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.models.dropout import Noise
 from flax_agnews.strategies import ALL
 from flax_agnews.training.state import create_state
@@ -103,7 +104,7 @@ def test_gradients_are_those_of_texts_alone(name, noisy):
 
     def ours(params, batch):
         noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if noisy else None
-        return classification_loss(setup.model.frame.merge({**frozen, **params}), batch, noise, jnp.float32)["loss"]
+        return classification_loss(setup.model.frame.merge({**frozen, **params}), batch, noise, FLOAT32)["loss"]
 
     gradient = jax.jit(jax.grad(ours))(trained, tiny.whole(split, range(2), tiny.even(blocks=4, slots=2, lookback=3)))
     exact = {path: torch.tensor(value) for path, value in doubles({**frozen, **trained}).items()}

@@ -2,8 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from support.bounds import BOUNDS, assert_same_leaves, assert_same_losses
-from support.parity import body, loaded, logits, packed, rows_of, texts
+from support.computes import ON_CPU, computed
+from support.parity import RATES, adamw, body, comparison, loaded, logits, packed, rows_of, texts
 from support.reference import SMALL, Reference, by_path, change, random_gpt2, random_texts, saved
 from support.tiny import build, devices, prepare, training
 from transformers import (
@@ -162,42 +162,12 @@ def test_flax_gpt2s_own_files(file: str, shared: Path, tmp_path: Path) -> None:
         assert_same(mine, theirs[:length])
 
 
-# Rates at which 20 steps change these losses a lot, and a decay of 0.01 changes them by more than the bound.
-RATES = {"full": 5e-3, "prompt": 2e-2, "partial": 2e-3}
-# Of the reference: path -> rate of what trains.
-UPPER = ("transformer/h/2/", "transformer/ln_f/", "score/")
-TORCH_RATES: Mapping[str, Callable[[str], float | None]] = {
-    "full": lambda path: RATES["full"],
-    "prompt": lambda path: None if path.startswith("transformer/") else RATES["prompt"],
-    "partial": lambda path: (
-        5 * RATES["partial"] if path.startswith(UPPER) else RATES["partial"] if "/h/1/" in path else None
-    ),
-}
-
-
-def start(name: str, body: tuple[GPT2Model, Base], texts: Split) -> tuple[Any, Any, Any, Reference]:
-    """Ours, compiled, with its first state and frozen weights; the reference with the same head and prompt."""
-    model, base = body
-    setup = prepare(build(name, base.config, learning_rate=RATES[name]), base, dropout=0.0, weight_decay=0.01)
-    program = training(setup, texts, devices(), epochs=4)
-    state, frozen = program.start(seed=0)
-    copy = GPT2Model(model.config).eval()
-    copy.load_state_dict(model.state_dict())
-    reference = Reference(copy, state.params["score/kernel"], state.params.get("prompt/embedding"))
-    for path, parameter in reference.by_path().items():
-        parameter.requires_grad_(TORCH_RATES[name](path) is not None)
-    return program, state, frozen, reference
-
-
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", RATES)
 def test_gradients_and_twenty_steps(name: str, body: tuple[GPT2Model, Base], texts: Split) -> None:
-    program, state, frozen, reference = start(name, body, texts)
+    program, state, frozen, reference = comparison(name, body, texts)
     trained = {path: p for path, p in reference.by_path().items() if p.requires_grad}
-    groups: dict[float, list[torch.nn.Parameter]] = {}
-    for path, parameter in trained.items():
-        groups.setdefault(TORCH_RATES[name](path) or 0.0, []).append(parameter)
-    optimizer = torch.optim.AdamW([{"params": p, "lr": rate} for rate, p in groups.items()], weight_decay=0.01)
+    optimizer = adamw(name, trained)
     with torch.no_grad():
         untrained = reference.loss(*rows_of(program, texts, 19)).item()
 
@@ -239,7 +209,7 @@ def test_bfloat16_is_near_float32(body: tuple[GPT2Model, Base]) -> None:
     """
     model = classifier(body[1])
     texts = random_texts((1, 3, 20, 66, 80, 7, 40, 12))
-    exact, rough = logits(model, texts), logits(model, texts, "bfloat16")
+    exact, rough = logits(model, texts), logits(model, texts, ON_CPU)
     error = np.linalg.norm(rough - exact) / np.linalg.norm(exact)
     products = 6 * model.config.n_layer + 1
     assert rough.dtype == np.float32
@@ -249,7 +219,7 @@ def test_bfloat16_is_near_float32(body: tuple[GPT2Model, Base]) -> None:
 
 def test_bfloat16_keeps_float32_masters(body: tuple[GPT2Model, Base], texts: Split) -> None:
     setup = prepare(build("full", body[1].config), body[1], dropout=0.0)
-    program = training(replace(setup, model=replace(setup.model, dtype=jnp.dtype("bfloat16"))), texts, devices())
+    program = training(computed(setup, ON_CPU), texts, devices())
     state, frozen = program.start(seed=0)
     before = np.array(state.params[KERNEL])
     state, _ = program.train_step(state, frozen, 0, 0, 0)

@@ -1,7 +1,6 @@
 """The shortcuts of a training step save work and change no result: last layer, products, exchange between devices."""
 
 import re
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from support import tiny
 from support.bounds import assert_same_leaves, assert_same_logits
+from support.computes import ON_CPU, computed
 from support.strategy_setups import SPLIT, setup_of, shared
 
 from flax_agnews.data.batches import measure
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.models.dropout import Noise
 from flax_agnews.strategies import ALL
 from flax_agnews.training.state import create_state
@@ -23,9 +24,9 @@ GRADIENTS = tiny.one_of_each("model", "trainable")
 every_gradient = pytest.mark.parametrize("name", tiny.original_first(GRADIENTS))
 
 
-def everywhere(model, batch, noise, dtype):
+def everywhere(model, batch, noise, compute):
     """The loss with the last layer computed for all tokens, and the pooled ones taken from it."""
-    logits = model.score(model.hidden(batch, noise, dtype)[batch.last])
+    logits = model.score(model.hidden(batch, noise, compute)[batch.last])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
     return {"loss": (losses * batch.weight).sum()}, logits
 
@@ -52,9 +53,9 @@ def test_the_last_layer_for_pooled_tokens_only_is_the_same(name, noisy):
     def both(params):
         noise = Noise(jnp.uint32(1), jnp.uint32(2), setup.rates) if noisy else None
         merge = lambda p: setup.model.frame.merge({**frozen, **p})  # noqa: E731
-        ours = jax.grad(lambda p: classification_loss(merge(p), batch, noise, jnp.float32)["loss"])(params)
-        naive = jax.grad(lambda p: everywhere(merge(p), batch, noise, jnp.float32)[0]["loss"])(params)
-        logits = merge(params)(batch, noise), everywhere(merge(params), batch, noise, jnp.float32)[1]
+        ours = jax.grad(lambda p: classification_loss(merge(p), batch, noise, FLOAT32)["loss"])(params)
+        naive = jax.grad(lambda p: everywhere(merge(p), batch, noise, FLOAT32)[0]["loss"])(params)
+        logits = merge(params)(batch, noise), everywhere(merge(params), batch, noise, FLOAT32)[1]
         return ours, naive, logits
 
     ours, naive, logits = both(state.params)
@@ -108,7 +109,7 @@ FREEZING = [
 @pytest.mark.parametrize("name", tiny.original_first(FREEZING))
 def test_frozen_kernels_are_cast_once_and_the_numbers_stay(name):
     setup = setup_of(name)
-    setup = replace(setup, model=replace(setup.model, dtype=jnp.dtype("bfloat16")))
+    setup = computed(setup, ON_CPU)
     program = tiny.training(setup, SPLIT, tiny.devices(), epochs=4)
     state, frozen = program.start(seed=0)
     kernels = kernels_of_layers(frozen)

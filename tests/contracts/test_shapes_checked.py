@@ -7,6 +7,7 @@ from jaxtyping import TypeCheckError
 from support import tiny
 
 from flax_agnews.models.attention import attend_prompt
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.models.dropout import Place
 from flax_agnews.models.forward_pass import EXACT
 from flax_agnews.models.layers import Linear, product
@@ -16,7 +17,7 @@ from flax_agnews.strategies.lora import LORA
 
 def test_an_inner_axis_that_differs_is_an_error():
     with pytest.raises(TypeCheckError, match=r"product"):
-        product(jnp.ones((3, 4)), jnp.ones((5, 6)), jnp.float32)
+        product(jnp.ones((3, 4)), jnp.ones((5, 6)), FLOAT32)
 
 
 @pytest.mark.parametrize(

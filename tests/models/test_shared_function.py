@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from support import tiny
 
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.models.gpt2 import GPT2, GPT2Config
 from flax_agnews.models.shared_function import called
 
@@ -23,7 +24,7 @@ def functions(program: str) -> dict[str, int]:
 def test_a_layer_is_compiled_once_and_called_for_each():
     body = GPT2(CONFIG, jax.random.key(0))
     vectors = jnp.ones((3, CONFIG.n_embd))
-    lowered = jax.jit(lambda x: body.prompt(x, None, jnp.float32)).lower(vectors)
+    lowered = jax.jit(lambda x: body.prompt(x, None, FLOAT32)).lower(vectors)
     # The last layer is another function: JAX leaves its output out, which no other layer needs.
     assert functions(lowered.as_text())["_compiled_once"] == 4
     compiled = lowered.compile().as_text()
@@ -60,6 +61,6 @@ def test_elsewhere_than_on_a_cpu_layers_are_one_function_without_attributes(monk
     """As XLA for a GPU gets it, where nothing is known of the attribute."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     body = GPT2(CONFIG, jax.random.key(0))
-    lowered = jax.jit(lambda x: body.prompt(x, None, jnp.float32)).lower(jnp.ones((3, CONFIG.n_embd))).as_text()
+    lowered = jax.jit(lambda x: body.prompt(x, None, FLOAT32)).lower(jnp.ones((3, CONFIG.n_embd))).as_text()
     assert functions(lowered)["_call"] == 4
     assert "inlineable" not in lowered

@@ -3,14 +3,16 @@
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from flax_agnews.config import ModelConfig, TrainConfig
-from flax_agnews.strategies.optim import Plan
-from flax_agnews.training.state import create_state, set_up
+from flax_agnews.models.compute import FLOAT32
+from flax_agnews.models.dropout import Noise
+from flax_agnews.training.state import create_state
 from flax_agnews.training.step import classification_loss
 from support import tiny
 from support.bounds import leaf_errors
+from support.computes import computed
 from support.strategy_setups import shared
 
 SEED, STEP = 3, 5
@@ -23,11 +25,9 @@ LENGTHS = [1, tiny.LONGEST, 63, 1, 64, 65]  # in a shape of eight slots two stay
 
 
 @cache
-def setup_of(name, attention, dtype="float32", dropout=0.0):
-    """A strategy on the tiny body, without dropout on attention weights unless asked for."""
-    plan = Plan(20, 20, 8, tiny.CONFIG.n_layer, TrainConfig())
-    model = ModelConfig(dropout=dropout, dtype=dtype, attention=attention)
-    return set_up(tiny.build(name), tiny.random_base(), tiny.CLASSES, plan, model, tiny.LONGEST)
+def setup_of(name, compute, dropout=0.0):
+    """A strategy on the tiny body, computed in a way, without dropout unless asked for."""
+    return computed(tiny.prepare(name, dropout=dropout), compute)
 
 
 def mixed():
@@ -36,14 +36,15 @@ def mixed():
 
 
 @cache
-def logits_and_gradients(name, attention, dtype):
-    """Of the mixed texts, on the default device."""
-    setup, batch = setup_of(name, attention, dtype), mixed()
+def logits_and_gradients(name, compute, dropout=0.0):
+    """Of the mixed texts, on the default device; the gradients with dropout."""
+    setup, batch = setup_of(name, compute, dropout), mixed()
     state, frozen = create_state(setup, shared(setup), SEED)
+    noise = Noise(jnp.uint32(SEED), jnp.uint32(STEP), setup.rates) if dropout else None
 
     def loss(params):
-        model, compute = setup.model.frame.merge({**frozen, **params}), setup.model.compute
-        return classification_loss(model, batch, None, compute)["loss"], model(batch, None, compute)
+        model = setup.model.frame.merge({**frozen, **params})
+        return classification_loss(model, batch, noise, compute)["loss"], model(batch, None, compute)
 
     gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(state.params)
     return tiny.by_number(logits, batch), gradients
@@ -54,8 +55,8 @@ def assert_rounds_like(name, ours, other):
 
     Twice as far is allowed: neither rounding is the better one, both are samples of the same size.
     """
-    expected_logits, expected = logits_and_gradients(name, "blocks", "float32")
-    results = [logits_and_gradients(name, way, "bfloat16") for way in (ours, other)]
+    expected_logits, expected = logits_and_gradients(name, FLOAT32)
+    results = [logits_and_gradients(name, way) for way in (ours, other)]
     error, theirs = (np.abs(logits - expected_logits).max() for logits, _ in results)
     assert 0 < error <= 2 * theirs
     errors, theirs = (leaf_errors(gradients, expected) for _, gradients in results)

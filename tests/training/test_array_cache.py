@@ -114,7 +114,7 @@ def test_a_damaged_file_is_made_anew(folder, damage):
     setup, heard = setup_of("partial"), Heard()
     read(setup)
     before = contents(folder)
-    key = Trunk(setup.model.base, 2, setup.model.dtype).key(DATA.validation.tokens, np.dtype("float32"))
+    key = Trunk(setup.model.base, 2, setup.model.compute).key(DATA.validation.tokens, np.dtype("float32"))
     DAMAGE[damage](folder / key / "values")
     again, _ = read(setup, told=heard)
     assert heard.notes == [f"{folder / key} is damaged, and is made anew"]

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -25,6 +24,7 @@ from flax_agnews.data.tokens import Tokenizer
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
 from flax_agnews.models.classifier import ClassifierModule
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.models.parameters import split
 from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
@@ -84,7 +84,7 @@ def test_the_loss_is_pytorchs_text_by_text(corpus: Corpus, tokenizer: Tokenizer)
 
     def sums(parameters: dict[str, jax.Array]) -> dict[str, jax.Array]:
         model: ClassifierModule = frame.merge(parameters)
-        return loss(model, batch, None, jnp.float32)
+        return loss(model, batch, None, FLOAT32)
 
     ours = {name: float(value) for name, value in jax.jit(sums)(parameters).items()}
 
