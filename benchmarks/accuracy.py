@@ -3,8 +3,8 @@
 Fine-tunes a small GPT-2 that was trained as a language model on AG News texts, on 500 to 18,000 of AG News' training
 texts, by full, partial and prompt fine-tuning, LoRA and a trained head alone, five seeds each, and tests on all 7,600
 official test texts. As many texts as a ninth of the training texts, and at least 250, are held out for validation, on
-which rates and epochs are chosen; TF-IDF with logistic regression has the same texts. Everybody makes two epochs, and
-as many more as give 150 updates of 32 texts. The command resumes: finished trials and runs aren't computed again, and
+which rates and epochs are chosen; TF-IDF with logistic regression has the same texts. All make two epochs, and as
+many more as give 150 updates of 32 texts. The command resumes: finished trials and runs aren't computed again, and
 the pages are written after each number of texts.
 """
 
@@ -61,7 +61,7 @@ SECTIONS = {
     "prompt": PromptSettings(learning_rate=1e-2),
     "partial": PartialSettings(learning_rate=2e-4, top_multiplier=5.0),
     "head": HeadSettings(learning_rate=1e-2),
-    "lora": LoraSettings(learning_rate=2e-3),
+    "lora": LoraSettings(learning_rate=5e-3),
 }
 """Strategy -> its settings, with the rate in the middle of its search."""
 
@@ -111,13 +111,12 @@ def folder_of(output: Path, rows: int) -> Path:
 
 def stages(sizes: Sequence[int], strategies: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Number of training texts and strategies of each part of a sitting, what tells most first."""
-    late = [name for name in strategies if name == LAST]
     early, largest = [name for name in strategies if name != LAST], max(SIZES)
     for rows in sizes:
         if names := early if rows == largest else list(strategies):
             yield rows, names
-    if late and largest in sizes:
-        yield largest, late
+    if largest in sizes and LAST in strategies:
+        yield largest, list(strategies)
 
 
 def savings(config: Config) -> str:
@@ -229,15 +228,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs (or resumes) the experiments, and writes `accuracy.{json,md,png,html}` after each."""
     options = parser().parse_args(arguments)
-    if not options.pages:
-        made = {**circumstances(), **measured_on()}
-        for rows, strategies in stages(options.rows, options.strategies):
-            if left_of(options.output, rows, strategies, options.runs):
-                config = configuration(options, rows, strategies)
-                record_sitting(options.output, {**made, "savings": savings(config)})
-                Experiment(config, chosen(config.strategy)).run()
-                write_pages(options)
-    write_pages(options)
+    parts = [] if options.pages else stages(options.rows, options.strategies)
+    todo = [part for part in parts if left_of(options.output, *part, options.runs)]
+    if not todo:
+        return write_pages(options)
+    made = {**circumstances(), **measured_on()}
+    for rows, strategies in todo:
+        config = configuration(options, rows, strategies)
+        record_sitting(options.output, {**made, "savings": savings(config)})
+        Experiment(config, chosen(config.strategy)).run()
+        write_pages(options)
 
 
 if __name__ == "__main__":

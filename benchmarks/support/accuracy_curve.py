@@ -14,7 +14,7 @@ from flax_agnews.report.plots import spread
 from flax_agnews.runs.references import TFIDF
 
 REFERENCE = TITLES[TFIDF]
-_REFERENCE_STYLE = Style("#777777", "|", GREY)
+_REFERENCE_STYLE = Style("#777777", "x", GREY)
 _APART = 0.018
 """Entries are drawn beside each other, so many times the number of texts apart, so that no interval hides another."""
 _LINE = 0.045

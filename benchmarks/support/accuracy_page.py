@@ -13,6 +13,7 @@ from flax_agnews.system.text import NOT_KNOWN, counted, pipe_table
 
 PYTORCH = {"full": [0.8900, 0.8986], "prompt": [0.8551, 0.8729], "partial": [0.8888, 0.8938]}
 """Plain PyTorch's test accuracies, seeds 0 and 1: transformers' GPT2Model, float32, constant rates."""
+PYTORCH_TEXTS = 18_000
 
 Missing = Mapping[int, Mapping[str, int]]
 """Number of training texts -> strategy -> number of its runs that aren't finished."""
@@ -54,11 +55,17 @@ def _unfinished(missing: Missing, resume: str) -> Iterator[str]:
     """What isn't finished, and the command that goes on; nothing where all is."""
     if not missing:
         return
-    parts = []
-    for rows, left in missing.items():
-        runs = [f"{name} {counted(count, 'run')}" for name, count in left.items()]
-        parts.append(f"{rows:,} training texts ({listed(runs, len(runs))})")
-    yield f"**Not finished:** {'; '.join(parts)}. `{resume}` goes on where it stopped."
+    yield "**Not finished**, and left out of what follows:"
+    yield "\n".join(f"- on {rows:,} training texts {_left(left)}" for rows, left in missing.items())
+    yield f"`{resume}` goes on where it stopped."
+
+
+def _left(left: Mapping[str, int]) -> str:
+    """Numbers of runs with their strategies: `5 runs of full and lora, 2 runs of head`."""
+    by_count: dict[int, list[str]] = {}
+    for name, count in left.items():
+        by_count.setdefault(count, []).append(name)
+    return ", ".join(f"{counted(count, 'run')} of {listed(names, len(names))}" for count, names in by_count.items())
 
 
 def _comparison(answer: Answer) -> Iterator[str]:
@@ -68,7 +75,8 @@ def _comparison(answer: Answer) -> Iterator[str]:
     yield markdown_table(answer)
     if said := notes(answer):
         yield "\n".join(f"- {note}" for note in said)
-    if rows := list(_beside_pytorch(answer)):
+    rows = list(_beside_pytorch(answer)) if answer.results.data.train == PYTORCH_TEXTS else []
+    if rows:
         yield "Beside plain PyTorch, which was measured once on as many texts, with two seeds and constant rates:"
         yield pipe_table(
             ("strategy", "here, by seed", "mean", "plain PyTorch, by seed", "its mean", "difference"), rows
@@ -127,7 +135,7 @@ def _rates(sizes: Mapping[int, Answer]) -> Iterator[str]:
     yield (
         "Chosen for each number of texts on its validation texts, by trials of the same updates for every strategy: "
         "the middle of what was tried is the rate that plain PyTorch was measured with (of `lora` and `head`, which it "
-        f"wasn't, a rate that served on 4,500 texts). {at_edge}"
+        f"wasn't, one that a search on 4,500 texts chose). {at_edge}"
     )
     header = ("training texts", "strategy", "rates", "of the middle", "accuracy at the middle, at best, first round")
     yield pipe_table(header, found, left=3)
