@@ -150,10 +150,8 @@ def made_up(path: Path, texts: int, factors: dict[str, float], **scores: list[fl
     """The answer of made-up runs on so many training texts, whose rates have these factors, of 0.1 to 10."""
     results = experiment(**scores)
     results["data"]["train"] = texts
-    trials = [
-        {"factor": factor, "updates": 10, "val_accuracy": 0.5 + factor / 100, "val_loss": 1.0}
-        for factor in (0.1, 1, 10)
-    ]
+    tried = (0.1, 1, 10)
+    trials = [{"factor": f, "updates": 10, "val_accuracy": 0.5 + f / 100, "val_loss": 1.0} for f in tried]
     results["search"] = {
         name: {"factor": factor, "rates": [factor / 100], "edge": "highest" if factor == 10 else "", "trials": trials}
         | {"updates": 30, "cost": {"seconds": 1.0}}
