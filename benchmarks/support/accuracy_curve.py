@@ -43,18 +43,20 @@ def picture(sizes: Mapping[int, Answer]) -> bytes:
     axes: Axes = made.subplots()
     names = drawn_names(sizes)
     looks = {**styles([name for name in names if name != REFERENCE]), REFERENCE: _REFERENCE_STYLE}
-    ends = {}
+    ends: dict[str, tuple[float, str]] = {}
     for place, name in enumerate(names):
         found = {rows: entry for rows, answer in sorted(sizes.items()) if (entry := entry_of(answer, name))}
         aside = 1 + _APART * (place - (len(names) - 1) / 2)
-        ends[name] = _draw(axes, {rows * aside: entry for rows, entry in found.items()}, name, looks[name])
+        _draw(axes, {rows * aside: entry for rows, entry in found.items()}, name, looks[name])
+        last, mean = max(found), 100 * found[max(found)].mean
+        ends[name] = mean, f"{name}  {mean:.1f} %" + (f" at {last:,}" if last < max(sizes) else "")
     _frame(axes, sorted(sizes))
     _name_lines(axes, ends, looks)
     return png(made)
 
 
-def _draw(axes: Axes, points: Mapping[float, Entry], name: str, style: Style) -> float:
-    """Draws an entry's line and intervals; returns its last accuracy in percent."""
+def _draw(axes: Axes, points: Mapping[float, Entry], name: str, style: Style) -> None:
+    """Draws an entry's line and intervals; points have the place on the axis of each."""
     means = [100 * entry.mean for entry in points.values()]
     ends = [
         (0.0, 0.0) if found is None or found.low is None or found.high is None
@@ -65,7 +67,6 @@ def _draw(axes: Axes, points: Mapping[float, Entry], name: str, style: Style) ->
     line: dict[str, Any] = {"linestyle": "--" if name == REFERENCE else "-", "linewidth": 1.8, "markersize": 6}
     interval: dict[str, Any] = {"elinewidth": 1.2, "capsize": 2.5, "marker": style.marker, "color": style.color}
     axes.errorbar(list(points), means, yerr=list(zip(*ends, strict=True)), **line, **interval)
-    return means[-1]
 
 
 def _frame(axes: Axes, rows: list[int]) -> None:
@@ -81,10 +82,10 @@ def _frame(axes: Axes, rows: list[int]) -> None:
     plain(axes, "training texts (logarithmic)")
 
 
-def _name_lines(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, Style]) -> None:
-    """Writes each entry's name and last accuracy beside the axes, as near to its line's end as there is room."""
+def _name_lines(axes: Axes, ends: Mapping[str, tuple[float, str]], looks: Mapping[str, Style]) -> None:
+    """Writes each entry's label beside the axes, as near to its line's end as there is room."""
     low, high = axes.get_ylim()
-    wanted = [(end - low) / (high - low) for end in ends.values()]
-    for (name, end), height in zip(ends.items(), spread(wanted, _LINE, 0.0, 1.0), strict=True):
+    wanted = [(end - low) / (high - low) for end, _ in ends.values()]
+    for (name, (_, label)), height in zip(ends.items(), spread(wanted, _LINE, 0.0, 1.0), strict=True):
         text: dict[str, Any] = {"va": "center", "fontsize": 9.5, "color": looks[name].color, "weight": "bold"}
-        axes.text(1.02, height, f"{name}  {end:.1f} %", transform=axes.transAxes, **text)
+        axes.text(1.02, height, label, transform=axes.transAxes, **text)

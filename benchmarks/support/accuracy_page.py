@@ -103,9 +103,11 @@ def _by_rows(sizes: Mapping[int, Answer]) -> Iterator[str]:
     yield "![Test accuracy against the number of training texts, a line for every strategy](accuracy.png)"
     columns = [f"{rows:,} texts" for rows in sorted(sizes)]
     rows = [(name, *(_cell(answer, name) for _, answer in sorted(sizes.items()))) for name in drawn_names(sizes)]
-    yield "Test accuracy, its 95 % interval for other seeds and other test texts, and the rank among all of its column:"
+    yield "Test accuracy, its 95 % interval for other seeds and other test texts, and the rank among all in its report:"
     yield pipe_table(("", *columns), rows)
-    yield "\n".join(f"- {rows:,} texts: {' '.join(sentences(answer))}" for rows, answer in sorted(sizes.items()))
+    fewer = sorted(sizes.items())[:-1]  # the section above has that of most texts
+    if fewer:
+        yield "\n".join(f"- {rows:,} texts: {' '.join(sentences(answer))}" for rows, answer in fewer)
     header = ("training texts", "for validation", "epochs", "updates", "seeds")
     yield pipe_table(header, [_plan(answer) for _, answer in sorted(sizes.items())], left=0)
 
