@@ -180,8 +180,8 @@ def begun(output: Path) -> dict[int, Path]:
 
 def write_pages(options: argparse.Namespace) -> None:
     """Writes the pages of results from all that is finished; exits with an error where nothing is."""
-    folders = begun(options.output)
-    if not folders:
+    folders, origin = begun(options.output), read_json(options.output / "sittings.json")
+    if not folders or origin is None:
         raise SystemExit(f"{options.output}: has no finished run")
     answers: dict[int, Answer] = {}
     for rows, folder in folders.items():
@@ -189,7 +189,6 @@ def write_pages(options: argparse.Namespace) -> None:
         write_answer(answers[rows], folder)
     every = {rows: left_of(options.output, rows, STRATEGIES, options.runs) for rows in sorted({*SIZES, *folders})}
     missing: Missing = {rows: left for rows, left in every.items() if left}
-    origin = read_json(options.output / "sittings.json")
     about = (__doc__ or "").split("\n\n", 1)[1].strip()
     where = [] if options.output == Path(OUTPUT) else [f"--output {options.output}"]
     resume = " ".join(["python -m benchmarks.accuracy --rows", ",".join(map(str, missing)), *where])
