@@ -8,12 +8,13 @@ texts, with the same budget. The command resumes: finished trials and runs are n
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.support.bar_charts import BLUE, GREY, Bar, draw_bars, figure, png
 from benchmarks.support.circumstances import RESULTS, circumstances
+from benchmarks.support.rate_table import rate_rows
 from flax_agnews.config import Config, DataConfig, ModelConfig, ReportConfig, SearchConfig, TrainConfig
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import read_answer, write_report
@@ -22,7 +23,6 @@ from flax_agnews.report.sentences import notes, sentences
 from flax_agnews.report.tables import markdown_table
 from flax_agnews.strategies import chosen
 from flax_agnews.system.text import pipe_table
-from flax_agnews.training.rates import short
 
 ALONE = "head"
 """The baseline strategy: a trained head on a frozen body."""
@@ -63,28 +63,14 @@ def page(answer: Answer, made: Mapping[str, Any]) -> str:
         "\n".join(f"- {note}" for note in notes(answer)),
         "How the rates were chosen; the last column is validation accuracy in the first round of trials, at the "
         "default rates and at the best:",
-        pipe_table(("strategy", "rates", "of the default", "accuracy at the default, at best"), _rates(answer), left=2),
+        pipe_table(
+            ("strategy", "rates", "of the default", "accuracy at the default, at best"), rate_rows(answer), left=2
+        ),
         "Defaults are what was published for bodies of 100 million parameters and more, which train longer: a small "
         "one, in a few hundred updates, wants several times as much. `gradual` begins one stage an epoch, so that two "
         "epochs leave the lower layers as they were.",
     ]
     return "\n\n".join(paragraphs) + "\n"
-
-
-def _rates(answer: Answer) -> Iterator[tuple[str, ...]]:
-    """Rows of the table of rates, one per strategy."""
-    for entry in answer.strategies:
-        search = (answer.results.search or {})[entry.name]
-        first = [trial for trial in search.trials if trial.updates == search.trials[0].updates]
-        default = next((trial.val_accuracy for trial in first if trial.factor == 1), None)
-        best = max(trial.val_accuracy or 0 for trial in first)
-        rates = sorted({short(float(f"{rate:.3g}")) for rate in search.rates}, key=float)
-        yield (
-            entry.name,
-            ", ".join(rates) if len(rates) < 3 else f"{rates[0]} to {rates[-1]}",
-            f"x {search.factor:.3g}" + (f" ({search.edge} tried)" if search.edge else ""),
-            f"{default or 0:.3f}, {best:.3f}",
-        )
 
 
 def picture(answer: Answer) -> bytes:

@@ -53,7 +53,7 @@ def _report(experiment: Experiment) -> None:
     with display, display.busy("writing the report"):
         answer = read_answer(folder, read_results(folder))
         written = write_answer(answer, folder)
-        experiment.publish(folder / "accuracy_curves.png")
+        experiment.publish(folder / "accuracy_curves.png", answer)
     display.console.print("", final_table(answer), "")
     display.console.print(Text(one_line(" ".join(sentences(answer)))), "")
     display.note(" · ".join([str(written[0]), "results.json", *(path.name for path in written[1:])]))

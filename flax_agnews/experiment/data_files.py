@@ -87,8 +87,7 @@ def _write_texts(made: Prepared, corpus: Corpus) -> None:
 
 def _write_references(made: Prepared, corpus: Corpus) -> None:
     data, display, output = made.data, made.display, made.folder.path
-    hashes = Hashes(data.train.hash, data.validation.hash, data.test.hash)
-
+    hashes = Hashes.of(data)
     named = corpus.classes, hashes
 
     def stop() -> bool:

@@ -22,6 +22,7 @@ from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.results import run_predictions, run_result
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
+from flax_agnews.report.answer import Answer
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
@@ -286,12 +287,11 @@ class Experiment:
         return [run for _, run in finished]
 
     def _write_results(self) -> Results:
-        header = self.prepare().header(self.base, self.adaptation, self._faults)
-        return self.folder.write_results(header, self.names)
+        return self.folder.write_results(self.prepare().header(self.base, self.adaptation, self._faults), self.names)
 
-    def publish(self, figure: Path) -> None:
-        """Sends the final table, a figure (a PNG file) and the report to the trackers that are on."""
-        publish(self.prepare().outputs, figure, self.names)
+    def publish(self, figure: Path, answer: Answer | None = None) -> None:
+        """Sends the final table, a figure (a PNG file) and the report to the trackers; `answer` where it's known."""
+        publish(self.prepare().outputs, figure, self.names, answer)
 
     @cached_property
     def shared(self) -> Parameters:

@@ -30,7 +30,7 @@ def write_probe(made: Prepared, inputs: Inputs) -> None:
     wanted = made.config.report.reference != "none" and made.folder.writes and not made.devices.several
     if not (whole and wanted) or work > _MOST or len(np.unique(data.train.labels)) < 2:
         return
-    hashes = Hashes(data.train.hash, data.validation.hash, data.test.hash)
+    hashes = Hashes.of(data)
     key = key_of(f"{PROBE} {made.base.hash} {made.config.model.dtype}", data.classes, hashes)
     with made.display.busy("computing the reference, a linear probe"):
         keep(made.folder.path, PROBE, key, lambda: probe(made, inputs, key))

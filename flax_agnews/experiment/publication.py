@@ -1,5 +1,6 @@
 """Sends a finished comparison to the trackers that are on: its tables, its picture, its report and its predictions."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,23 +17,28 @@ from flax_agnews.runs.texts_file import read_texts
 from flax_agnews.system.files import read_json, write_json
 
 
-def publish(outputs: Outputs, figure: Path, order: Sequence[str]) -> None:
-    """Sends the comparison to TensorBoard, and to W&B unless it has the same runs already.
+def publish(outputs: Outputs, figure: Path, order: Sequence[str], answer: Answer | None = None) -> None:
+    """Sends the comparison to TensorBoard, and to W&B unless it has the same runs and page already.
 
     Args:
         outputs: opens the trackers of the experiment.
         figure: a PNG file.
         order: names of the strategies, in the order of the table of runs.
+        answer: what the runs say; read from the folder where it isn't known.
     """
     folder = outputs.folder.path
     columns, rows = runs_table(outputs.folder.finished(order))
     done = folder / "wandb" / "published.json"
-    mark = {"runs": sorted(rows, key=lambda row: row[:2]), "predictions": outputs.config.tracking.predictions}
+    mark = {
+        "runs": sorted(rows, key=lambda row: row[:2]),
+        "predictions": outputs.config.tracking.predictions,
+        "page": _hash(folder / PAGE),
+    }
     board = outputs.tensorboard(folder)
     upload = None if _read(done) == mark else outputs.wandb("comparison", "comparison", folder)
     if board is None and upload is None:
         return
-    answer = read_answer(folder, read_results(folder))
+    answer = answer or read_answer(folder, read_results(folder))
     for tracker in (board, upload):
         if tracker:
             tracker.table("final", *answer_table(answer))
@@ -70,6 +76,11 @@ def _send_predictions(tracker: Tracker, answer: Answer, outputs: Outputs) -> Non
             outputs.display.note(f"{error}; the predictions are sent without texts")
     for name in answer.evidence.runs:
         tracker.table(f"predictions/{name}", *prediction_table(answer.evidence, name, contents))
+
+
+def _hash(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flax_agnews.data.encoded import Data
 from flax_agnews.data.rows import Text
 from flax_agnews.data.sources import Corpus
 from flax_agnews.data.tokens import digest_of
@@ -40,6 +41,11 @@ class Hashes:
     train: str
     validation: str
     test: str
+
+    @classmethod
+    def of(cls, data: Data) -> "Hashes":
+        """Those of tokenized data."""
+        return cls(data.train.hash, data.validation.hash, data.test.hash)
 
 
 def key_of(name: str, classes: Sequence[str], hashes: Hashes) -> str:

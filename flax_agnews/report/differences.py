@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flax_agnews.report.answer import Answer
 from flax_agnews.statistics.comparisons import Difference
-from flax_agnews.system.text import NOT_KNOWN, escape, pipe_table
+from flax_agnews.system.text import NOT_KNOWN, escape, p_text, pipe_table
 
 
 def differences(answer: Answer) -> Iterator[str]:
@@ -31,7 +31,7 @@ def _cells(pair: Difference) -> tuple[str, ...]:
     interval = NOT_KNOWN
     if pair.low is not None and pair.high is not None:
         interval = f"{_points(pair.low)} to {_points(pair.high)}"
-    return _points(pair.mean), interval, NOT_KNOWN if pair.n_seeds is None else str(pair.n_seeds), _p_text(pair.p_holm)
+    return _points(pair.mean), interval, NOT_KNOWN if pair.n_seeds is None else str(pair.n_seeds), p_text(pair.p_holm)
 
 
 def _of_p(answer: Answer) -> str:
@@ -43,9 +43,3 @@ def _of_p(answer: Answer) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.2f}"
-
-
-def _p_text(p: float | None) -> str:
-    if p is None:
-        return NOT_KNOWN
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -11,6 +11,7 @@ from flax_agnews.errors import UserError, flag, listed, shown
 from flax_agnews.metrics.tensorboard import EVENT_FILES
 from flax_agnews.runs.identity import START_ELSEWHERE
 from flax_agnews.runs.lock import Lock
+from flax_agnews.runs.merged_file import MERGED
 from flax_agnews.runs.recorded_paths import compared, recorded
 from flax_agnews.runs.result_files import write_results
 from flax_agnews.runs.results import Results, RunResult
@@ -115,13 +116,19 @@ class OutputFolder:
             `train.shapes: auto` is the number of shapes that the folder's runs were given.
 
         Raises:
-            UserError: the folder can't be written, or was made with other settings, which are named.
+            UserError: the folder can't be written, holds merged results, or was made with other settings, which are
+                named.
         """
         if "\0" in str(self.path):
             raise UserError(f"{flag('output')} {self.path}: no folder's name holds a null character")
         file = next((p for p in (self.path, *self.path.parents) if p.exists() and not p.is_dir()), None)
         if file:
             raise UserError(f"{flag('output')} {self.path}: {file} is a file; name a folder")
+        if (self.path / MERGED).exists():
+            raise UserError(
+                f"{flag('output')} {self.path}: holds merged results ({MERGED}), in which no experiment goes on; "
+                "name a new folder, or one of those that were merged"
+            )
         if self.writes:
             check_writable(self.path / "config.yaml")
         if overwrite or not (before := self._before()):

@@ -85,6 +85,13 @@ def bytes_text(count: float | None) -> str:
     return NOT_KNOWN if count is None else f"{number} {unit}B"
 
 
+def p_text(p: float | None) -> str:
+    """A p value in three decimals: `0.040`, `<0.001`; `NOT_KNOWN` for None."""
+    if p is None:
+        return NOT_KNOWN
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _short(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 

@@ -164,6 +164,14 @@ def test_it_is_sent_once_and_again_with_predictions(copied: Path) -> None:
         assert len(sent(copied)) == 2
 
 
+def test_a_page_that_changed_is_sent_though_the_runs_are_the_same(copied: Path) -> None:
+    send(copied)
+    (copied / "report.html").write_text("<p>another page</p>")
+    for _ in range(2):
+        send(copied)
+        assert len(sent(copied)) == 2
+
+
 @pytest.mark.parametrize("before", ["[]", "{", '[["head", 42, 0.5, 0.5, 10]]'])
 def test_what_an_earlier_version_noted_is_sent_once_more(copied: Path, before: str) -> None:
     (copied / "wandb").mkdir()

@@ -12,6 +12,7 @@ from support.report_results import make
 from support.small_experiments import settings
 
 from flax_agnews.config import Config, ReportConfig, TrainConfig
+from flax_agnews.runs.merged_file import MergedFile, write_merged_file
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.runs.predictions import Predictions, SplitPredictions
 from flax_agnews.runs.result_files import run_from
@@ -33,6 +34,15 @@ def test_a_strategy_s_folder_is_in_the_output_folder(name: str, tmp_path: Path) 
     run.claim({"strategy": "x"})
     assert [path.parent.parent.name for path in tmp_path.rglob("identity.json")] == [name]
     assert run.path.resolve().parents[1] == (tmp_path / "out").resolve()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_experiment_goes_on_in_a_folder_of_merged_results(overwrite: bool, tmp_path: Path) -> None:
+    write_merged_file(tmp_path, MergedFile(folders=["one", "other"]))
+    message = refused(OutputFolder(tmp_path).check, Config(), overwrite)
+    assert message.startswith(f"--output {tmp_path}: holds merged results (merged.yaml)")
+    assert "name a new folder, or one of those that were merged" in message
+    assert not (tmp_path / "config.yaml").exists()
 
 
 FOREIGN = {

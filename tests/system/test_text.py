@@ -19,6 +19,7 @@ from flax_agnews.system.text import (
     count,
     counted,
     duration,
+    p_text,
     pipe_table,
     seconds_text,
     share_text,
@@ -33,6 +34,13 @@ NOUNS = {
 }  # fmt: skip
 
 _NOUNS = "text|seed|epoch|run|step|layer|class|strateg|token|trial|update|core|process"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.04, "0.040"), (0.001, "0.001"), (0.0004, "<0.001"), (0.0, "<0.001"), (1.0, "1.000"), (None, "–")]
+)
+def test_p_values(p: float | None, text: str) -> None:
+    assert p_text(p) == text
 
 
 @pytest.mark.parametrize(("one", "many"), NOUNS.items())

@@ -6,6 +6,7 @@ from typing import Any
 from flax_agnews.report.html.charts import CLASS_METRICS, METRICS
 from flax_agnews.report.html.content import MOST_CLASSES, ClassScores, Curve, Estimate, PageContent
 from flax_agnews.report.html.leaderboard import COST_COLUMNS, FRONT_COSTS, fronts, interval_text, percent
+from flax_agnews.system.text import p_text
 
 MOST_EPOCHS = 30
 """Of longer runs, so many epochs are drawn, evenly spread from the first to the last."""
@@ -120,7 +121,8 @@ def _pairs(content: PageContent) -> Iterator[dict[str, Any]]:
     for pair in content.differences:
         found = pair.difference
         ends = {end: None if value is None else 100 * value for end, value in _ends(found).items()}
-        yield {"a": pair.a, "b": pair.b, "difference": 100 * found.value, **ends, "p": p_text(pair.p_holm)}
+        p = "" if pair.p_holm is None else p_text(pair.p_holm)
+        yield {"a": pair.a, "b": pair.b, "difference": 100 * found.value, **ends, "p": p}
 
 
 def _bins(content: PageContent) -> Iterator[dict[str, Any]]:
@@ -162,10 +164,3 @@ def _ends(score: Estimate) -> dict[str, float | None]:
 def _drawn_ends(score: Estimate) -> dict[str, float | None]:
     """The interval's ends; both are the value where there is none, since a chart without any end warns of it."""
     return {end: score.value if value is None else value for end, value in _ends(score).items()}
-
-
-def p_text(p: float | None) -> str:
-    """A p value as it is printed; empty where none is given."""
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -124,7 +124,7 @@ class Text:
     Attributes:
         content: the text itself.
         label: number of its class.
-        origin: file and row that it came from, `test.csv, row 12`.
+        origin: file and row that it came from, `test.csv row 12`.
         answers: strategy -> number of seeds for each class.
     """
 

@@ -16,6 +16,7 @@ from flax_agnews.report.html import chart_data, charts, leaderboard
 from flax_agnews.report.html.content import MOST_CLASSES, PageContent
 from flax_agnews.report.html.marks import Look, css_variables, looks
 from flax_agnews.report.html.opened_texts import OpenedTexts, opened_texts
+from flax_agnews.system.text import p_text
 
 MOST_BYTES = 2_000_000
 """Largest size of the page; texts are left out, saying so, where they would exceed it."""
@@ -146,7 +147,7 @@ def _environment() -> jinja2.Environment:
         "percent": leaderboard.percent,
         "interval": leaderboard.interval_text,
         "points": lambda share: f"{100 * share:+.2f}",
-        "p": chart_data.p_text,
+        "p": p_text,
         "confused": confused,
         "yaml": _yaml,
     }

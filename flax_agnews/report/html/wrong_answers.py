@@ -127,9 +127,8 @@ def plain(content: Content) -> str:
 
 
 def origin(texts: Texts, number: int) -> str:
-    """File and row of a text, `test.csv, row 12`; empty where they aren't known."""
-    found = texts.origins
-    return "" if found is None else f"{found.files[found.file[number]]}, row {found.row[number]}"
+    """File and row of a text, `test.csv row 12`; empty where they aren't known."""
+    return "" if texts.origins is None else texts.origins.at(number)
 
 
 def _row(counts: Mapping[str, list[list[int]]], place: int) -> dict[str, list[int]]:

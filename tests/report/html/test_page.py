@@ -68,8 +68,7 @@ def test_the_page_is_never_too_large() -> None:
     """7,600 long texts, which hardly compress, that all get wrong."""
     letters = np.random.default_rng(0).integers(33, 126, (7600, 300)).astype(np.uint8)
     texts = {
-        k: Text(row.tobytes().decode(), 0, f"test.csv, row {k}", {"full": [0, 2, 0, 0]})
-        for k, row in enumerate(letters)
+        k: Text(row.tobytes().decode(), 0, f"test.csv row {k}", {"full": [0, 2, 0, 0]}) for k, row in enumerate(letters)
     }
     wrong = [(k, 2) for k in range(7600)]
     large = replace(

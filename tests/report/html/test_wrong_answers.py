@@ -94,7 +94,7 @@ def test_opened_texts_have_content_origin_and_all_answers(
     assert list(found)[:2] == [7, 3]
     for number, text in found.items():
         assert text.content == texts.texts[number]
-        assert text.origin == f"test.csv, row {number + 1}"
+        assert text.origin == f"test.csv row {number + 1}"
         assert text.label == LABELS[number]
         assert {name: list(counts) for name, counts in text.answers.items()} == {
             name: [sum(seed[number] == label for seed in given(answer, name)) for label in range(4)] for name in names
