@@ -31,7 +31,9 @@ def write_probe(made: Prepared, inputs: Inputs) -> None:
     if not (whole and wanted) or work > _MOST or len(np.unique(data.train.labels)) < 2:
         return
     hashes = Hashes(data.train.hash, data.validation.hash, data.test.hash)
-    key = key_of(f"{PROBE} {made.base.hash} {made.config.model.dtype}", data.classes, hashes)
+    model = made.config.model
+    rounded = "" if model.precision == "default" else f" {model.precision}"  # earlier versions had no other
+    key = key_of(f"{PROBE} {made.base.hash} {model.dtype}{rounded}", data.classes, hashes)
     with made.display.busy("computing the reference, a linear probe"):
         keep(made.folder.path, PROBE, key, lambda: probe(made, inputs, key))
 

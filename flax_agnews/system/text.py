@@ -118,3 +118,8 @@ def pipe_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int 
     rule = [":---" if index < left else "---:" for index in range(len(headers))]
     lines = [[escape(cell) for cell in headers], rule, *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def type_text(dtype: str, products: str | None) -> str:
+    """`float32 (products in TF32)`, or the type alone where products are of that type or it is unknown."""
+    return dtype if products in (None, dtype) else f"{dtype} (products in {products})"

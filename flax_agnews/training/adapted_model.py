@@ -16,6 +16,7 @@ from flax_agnews.models import parameters
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Rates
 from flax_agnews.models.parameters import Frame, Parameters, hollow
+from flax_agnews.models.precision import Precision
 from flax_agnews.models.pretrained import Base, plain_frame
 from flax_agnews.models.rows import Way, check_attention
 from flax_agnews.strategies.base import Strategy, unchanged
@@ -39,6 +40,7 @@ class AdaptedModel:
         labels: path of a parameter -> the strategy's label for it.
         dtype: type of matrix products.
         attention: implementation of attention.
+        precision: what products of float32 matrices may round to; see `models.precision`.
         start_values: path -> array of parameters that start from given values (`model.start`) instead of random ones.
     """
 
@@ -49,6 +51,7 @@ class AdaptedModel:
     labels: Mapping[str, str | None]
     dtype: Any
     attention: Way
+    precision: Precision = "default"
     start_values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -70,7 +73,7 @@ class AdaptedModel:
     @property
     def function(self) -> Hashable:
         """What the adapted model computes from its parameters: equal for strategies that only train differently."""
-        return self.frame.graph, tuple(self.shapes.items()), str(self.dtype)
+        return self.frame.graph, tuple(self.shapes.items()), str(self.dtype), self.precision
 
     def check_attention(self, rates: Rates) -> None:
         """Raises a `UserError` where the chosen attention doesn't work on this machine or with these dropout rates."""
@@ -95,7 +98,7 @@ def adapt_model(
         strategy: the strategy that adapts it.
         base: the body; its weights aren't read.
         classes: number of classes.
-        settings: settings of the model, of which `dtype` and `attention` are used.
+        settings: settings of the model, of which `dtype`, `precision` and `attention` are used.
         max_length: largest number of tokens of a text, which together with the prompt must fit the body's positions.
     """
     way: Way = "blocks" if settings.attention == "auto" else settings.attention
@@ -110,7 +113,8 @@ def adapt_model(
             f"{config.n_positions} positions; at most {config.n_positions - prompt} for strategy {strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
-    return AdaptedModel(strategy, base, classes, frame, labels, jnp.dtype(settings.dtype), way)
+    precision = settings.precision if settings.dtype == "float32" else "default"
+    return AdaptedModel(strategy, base, classes, frame, labels, jnp.dtype(settings.dtype), way, precision)
 
 
 @dataclass(frozen=True)

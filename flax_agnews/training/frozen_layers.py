@@ -23,6 +23,7 @@ from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.forward_pass import BodyPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters, hollow
+from flax_agnews.models.precision import Precision, rounding
 from flax_agnews.models.pretrained import BODY, Base, plain_frame
 from flax_agnews.models.rows import Way
 from flax_agnews.models.token_layout import Layout
@@ -74,17 +75,19 @@ class Trunk:
         depth: number of layers.
         dtype: type of matrix products.
         attention: implementation of attention.
+        precision: what products of float32 matrices may round to.
     """
 
     base: Base
     depth: int
     dtype: Any
     attention: Way = "blocks"
+    precision: Precision = "default"
 
     @classmethod
     def of(cls, model: AdaptedModel, depth: int) -> "Trunk":
         """The lower `depth` layers of an adapted model's body."""
-        return cls(model.base, depth, model.dtype, model.attention)
+        return cls(model.base, depth, model.dtype, model.attention, model.precision)
 
     @property
     def pooled(self) -> bool:
@@ -113,6 +116,8 @@ class Trunk:
             "attention": self.attention,
             "program": [__version__, jax.__version__, BLOCK, device.platform, device.device_kind],
         }
+        if self.precision != "default":  # else the hash is that of versions before there was a choice
+            facts["precision"] = self.precision
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def key(self, texts: Ragged, dtype: Any) -> str:
@@ -146,7 +151,8 @@ class Trunk:
 
         def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Float[Array, "devices micro places width"]:
             body = self.frame.merge(weights)
-            return jax.lax.all_gather(jax.lax.map(lambda micro: one(body, micro), batch), AXIS)
+            with rounding(self.precision):
+                return jax.lax.all_gather(jax.lax.map(lambda micro: one(body, micro), batch), AXIS)
 
         return step
 

@@ -18,6 +18,7 @@ from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.models.precision import rounding
 from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.state import Setup, TrainState
 
@@ -124,7 +125,10 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
         sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.dtype)
         return sums["loss"], sums
 
-    gradient = jax.grad(one, has_aux=True)
+    def gradient(*arguments: Any) -> tuple[Parameters, Sums]:
+        with rounding(model.precision):  # forward and backward
+            found: tuple[Parameters, Sums] = jax.grad(one, has_aux=True)(*arguments)
+        return found
 
     def gradients(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Sums, Parameters]:
         first = jax.tree.map(lambda x: x[0], batch)
@@ -228,7 +232,8 @@ def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
     """Makes a function ((), parameters, ()) -> keys and values of the prompt or prefix, in evaluation."""
 
     def prefix_step(no_state: tuple[()], parameters: Parameters, no_batch: tuple[()]) -> Prefix:
-        return model.frame.merge(parameters).prefix(None, model.dtype)
+        with rounding(model.precision):
+            return model.frame.merge(parameters).prefix(None, model.dtype)
 
     return prefix_step
 
@@ -238,7 +243,8 @@ def make_eval_step(model: AdaptedModel) -> Callable[..., Float[Array, "devices m
 
     def eval_step(prefix: Prefix, parameters: Parameters, batch: Batch) -> Float[Array, "devices micro slots classes"]:
         classifier = model.frame.merge(parameters)
-        logits = jax.lax.map(lambda micro: classifier(micro, None, model.dtype, prefix), batch)
+        with rounding(model.precision):
+            logits = jax.lax.map(lambda micro: classifier(micro, None, model.dtype, prefix), batch)
         return jax.lax.all_gather(logits, AXIS)
 
     return eval_step
