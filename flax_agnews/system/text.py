@@ -26,6 +26,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def left_text(seconds: float | None) -> str:
+    """`0:00:52 left`; empty where it is unknown."""
+    return "" if seconds is None else f"{duration(seconds)} left"
+
+
 def words_duration(seconds: float) -> str:
     """A duration in its two largest units, rounded: `1 min 40 s` for 100 seconds."""
     whole = max(0, round(seconds))

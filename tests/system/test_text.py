@@ -19,6 +19,7 @@ from flax_agnews.system.text import (
     count,
     counted,
     duration,
+    left_text,
     pipe_table,
     seconds_text,
     share_text,
@@ -95,6 +96,10 @@ def test_durations(seconds: float | None, text: str) -> None:
 def test_counts(count: float, text: str) -> None:
     assert short_count(count) == text
     assert bytes_text(count) == (f"{text}B" if " " in text else f"{text} B")
+
+
+def test_the_time_left_is_empty_where_it_is_unknown() -> None:
+    assert (left_text(52.0), left_text(None)) == ("0:00:52 left", "")
 
 
 def test_the_type_of_products_is_named_where_it_is_another() -> None:
