@@ -17,7 +17,6 @@ from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.observer import Observer
 from flax_agnews.training.program import Program
 
-
 _ON_A_GPU = "on a GPU about a minute at first, then 12 s a shape"
 """As measured on an H200 with GPT-2 (docs/speed.md): XLA tries kernels for each product, and keeps what was fastest."""
 

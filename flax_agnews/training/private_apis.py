@@ -17,7 +17,8 @@ from jax._src import distributed, xla_bridge
 AUTOTUNED = "xla_gpu_per_fusion_autotune_cache_dir"
 """Folder in that of compiled programs in which XLA keeps, by JAX's default, which kernels were fastest on a GPU.
 
-XLA makes it, and replaces its files by renaming; it reads a result from there before it measures or chooses anything."""
+XLA makes it, and writes its files by renaming. It reads a result from there before it measures or chooses anything.
+"""
 
 
 def process_count() -> int:

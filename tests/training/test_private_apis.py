@@ -19,7 +19,6 @@ from flax_agnews.training.private_apis import (
     AUTOTUNED,
     compilation_cache,
     compilation_suffix,
-    devices_started,
     key_value_store,
     leave_background_pools,
     process_count,

@@ -1,7 +1,5 @@
 """`model.precision` reaches every float32 product of every program of a run, forward and backward."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
