@@ -17,8 +17,11 @@ from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.observer import Observer
 from flax_agnews.training.program import Program
 
-_ON_A_GPU = "on a GPU about a minute at first, then 12 s a shape"
-"""As measured on an H200 with GPT-2 (docs/speed.md): XLA tries kernels for each product, and keeps what was fastest."""
+_ON_A_GPU = "first on a GPU: a minute or more"
+"""Measured on an H200 with GPT-2: 49 s for the first two shapes, 12 s for each further one (docs/speed.md).
+
+XLA tries several kernels for each product. The line, with the seconds after it, fits 80 columns.
+"""
 
 
 class JobObserver(Observer):

@@ -28,7 +28,7 @@ def test_how_long_compiling_takes_is_said_where_that_is_long(platform):
     file = io.StringIO()
     with compiling(Display(Console(file=file, width=200)), "full", platform):
         pass
-    how_long = " (on a GPU about a minute at first, then 12 s a shape)" if platform == "gpu" else ""
+    how_long = " (first on a GPU: a minute or more)" if platform == "gpu" else ""
     assert file.getvalue() == f"compiling full{how_long} ...\n"
 
 

@@ -8,6 +8,13 @@ from flax_agnews.models.layers import product
 from flax_agnews.models.precision import product_type, rounding
 
 
+@pytest.fixture(autouse=True)
+def nothing_chosen():
+    """JAX's own default, whatever the tests' settings say (tests/conftest.py)."""
+    with jax.default_matmul_precision(None):
+        yield
+
+
 @pytest.mark.parametrize(
     ("platform", "generation", "types"),
     [

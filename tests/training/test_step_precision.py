@@ -22,6 +22,13 @@ from flax_agnews.training.step import (
 SPLIT = tiny.random_split(np.asarray([3, 5, 2]))
 
 
+@pytest.fixture(autouse=True)
+def nothing_chosen():
+    """JAX's own default, whatever the tests' settings say (tests/conftest.py)."""
+    with jax.default_matmul_precision(None):
+        yield
+
+
 def setup_of(name, precision, dtype="float32"):
     base, settings = tiny.random_base(), ModelConfig(precision=precision, dtype=dtype, dropout=0.0)
     plan = Plan(4, 1, 8, base.config.n_layer, TrainConfig())
