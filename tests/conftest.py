@@ -19,7 +19,9 @@ if os.environ.get("TESTS_OPTIMIZED") != "1":
     _FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
 if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker has them already
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("TESTS_PLATFORM", "cpu")
+if os.environ["JAX_PLATFORMS"] != "cpu":  # bounds are those of float32, which a GPU rounds to TF32 unless asked
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
 CACHE = Path(__file__).resolve().parents[1] / ".jax_cache"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # subprocesses share it
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -49,7 +49,8 @@ class PredictionTask:
 
 def load(task: PredictionTask) -> Classifier:
     """Loads the weights as a classifier that `full` has trained."""
-    model, head = ModelConfig(name=task.model, dtype=task.dtype), load_file(f"{task.model}/model.safetensors")
+    model = ModelConfig(name=task.model, dtype=task.dtype, precision="highest")  # PyTorch's default
+    head = load_file(f"{task.model}/model.safetensors")
     base, score = load_base(model), head["score.weight"].T
     entry = REGISTRY["full"]
     adapted = adapt_model(entry.build(entry.settings(), base.config), base, score.shape[1], model)

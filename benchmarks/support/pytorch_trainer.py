@@ -163,6 +163,7 @@ def build(settings: Settings, suite: Suite, rows: Rows, backend: str) -> Built:
         backend: JAX's backend; with "gpu", PyTorch uses CUDA, and `torch.compile` is measured too.
     """
     torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_float32_matmul_precision("highest")  # PyTorch's default: float32, without TF32
     torch.manual_seed(settings.seed)
     data, tokenizer = load_split(settings)
     trainer = Trainer(settings, suite, data, tokenizer.end_of_text, "cuda" if backend == "gpu" else "cpu")

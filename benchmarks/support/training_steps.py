@@ -86,7 +86,8 @@ class SuiteSteps(Steps):
     """
 
     def __init__(self, settings: Settings, strategy: str, precision: str, folder: str) -> None:
-        command_line = [*experiment_flags(settings, strategy, precision), "--output", f"{folder}/{strategy}"]
+        own = ["--output", f"{folder}/{strategy}", "--model.precision", "highest"]  # as PyTorch, whose default it is
+        command_line = [*experiment_flags(settings, strategy, precision), *own]
         request = arguments.parse(command_line)
         experiment = Experiment(request.config, request.entries, overwrite=True)
         self.base, self.tokens = experiment.base, experiment.data.train.tokens.lengths

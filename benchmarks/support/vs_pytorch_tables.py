@@ -104,6 +104,10 @@ def model_text(record: Record) -> str:
 def _head(record: Record) -> str:
     made, settings = record["made"], record["settings"]
     kept = "kept in the process" if settings["allocator"] else "given back to the system"
+    exact = (
+        "float32 is float32 on both sides, without TF32: PyTorch's default, and ours by `--model.precision highest`."
+    )
+    exact = f"\n- {exact}" if made["backend"] == "gpu" else ""
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "jax", "flax", "torch", "transformers", "peft"))
     return f"""# Beside PyTorch
 
@@ -121,7 +125,7 @@ is {kept}, on both sides.
 - PyTorch is `GPT2ForSequenceClassification` of transformers with SDPA and the fused AdamW; bfloat16 is autocast; prompt
   tuning is PEFT's.
 - ours: batches of uniformly random texts, packed (in each repeat two; the first has the texts of pad and dynamic);
-  partial with its cache of frozen activations built before.
+  partial with its cache of frozen activations built before.{exact}
 
 {made["date"]}, commit {made["commit"]}, {made["processor"]}, {made["backend"]} ({made["device"]}), PyTorch with
 {made["threads"]} threads; load average before: {made["load_before"]:.2f}. {versions}."""

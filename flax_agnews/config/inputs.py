@@ -20,6 +20,9 @@ class ModelConfig:
         start: Hub id or directory with initial values of head or adapter instead of the strategy's own: a PEFT adapter
             of the same method and settings, or a GPT2ForSequenceClassification with the body `name`, for its head.
         dtype: Type of activations and matrix products. Master weights and optimizer state are always float32.
+        precision: What products of float32 matrices may round to. `default` is fast: TF32 on NVIDIA GPUs from
+            Ampere on, bfloat16 on TPUs. `high` is the same on a GPU, and three times bfloat16 on a TPU. `highest` is
+            float32, which is PyTorch's default. On a CPU all are float32; with bfloat16 it has no effect.
         attention: Implementation of attention: `blocks` of packed texts, or `rows`, one for each text, where a layer
             drops no attention weights; `auto` is rows where cuDNN computes them (bfloat16 on NVIDIA GPUs), else blocks.
         dropout: One rate for all of GPT-2's dropouts, 0 or more, below 1; by default those of its config.json.
@@ -31,6 +34,7 @@ class ModelConfig:
     tokenizer: str | None = None
     start: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["default", "high", "highest"] = "default"
     attention: Literal["auto", "blocks", "rows"] = "auto"
     dropout: float | None = None
     dropout_frozen: bool = False

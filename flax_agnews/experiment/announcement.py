@@ -8,19 +8,21 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.data.shapes import MOST, Choice
 from flax_agnews.errors import listed
+from flax_agnews.experiment.results import products
 from flax_agnews.metrics.scores import spread
 from flax_agnews.models.pretrained import Base
 from flax_agnews.system.display import Display
 from flax_agnews.system.environment import not_kept
 from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
-from flax_agnews.system.text import count, counted, share_text, short_names
+from flax_agnews.system.text import count, counted, share_text, short_names, type_text
 from flax_agnews.training.parallel import Devices
 
 
 def announce_start(display: Display, config: Config, devices: Devices) -> None:
     """Shows versions, devices and output folder, and what may be slow or isn't kept on this machine."""
     several = f" in {counted(devices.team.count, 'process')}" if devices.several else ""
-    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {config.model.dtype}"
+    numbers = type_text(config.model.dtype, products(config.model, devices))
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {numbers}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
     if message := not_kept():
         display.note(message)

@@ -16,7 +16,7 @@ from flax_agnews.experiment.disk_budget import drop_weights
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.probe import write_probe
-from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, job_of
+from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, compiling, job_of, wait_for
 from flax_agnews.experiment.publication import publish
 from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.results import run_predictions, run_result
@@ -241,7 +241,7 @@ class Experiment:
         except Interrupted:
             raise Stopped("stopped while caching", self.interrupt.asked) from None
         write_probe(self.prepare(), inputs)
-        with self.display.busy(f"compiling {setup.name}"), out_of_memory(self.config.train):
+        with compiling(self.display, setup.name, self.devices.platform), out_of_memory(self.config.train):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler, wait)
 
@@ -264,7 +264,7 @@ class Experiment:
         lanes = [made.outputs.lane(name, seed, identity, self.devices, about) for seed in seeds]
         try:
             with out_of_memory(config.train):
-                program.wait()  # where it compiles in the background
+                wait_for(program, self.display)  # where it compiles in the background
                 saving = made.outputs.saving(name, made.keeps_final)
                 runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
             finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]

@@ -9,7 +9,7 @@ from flax_agnews.data.sources import Corpus
 from flax_agnews.data.tokens import Tokenizer, load_tokenizer
 from flax_agnews.data.vocabularies import write_vocabulary
 from flax_agnews.errors import UserError
-from flax_agnews.experiment.progress import JobObserver
+from flax_agnews.experiment.progress import JobObserver, compiling
 from flax_agnews.models.pretrained import Base, read_config
 from flax_agnews.runs.sealed import whole_folder
 from flax_agnews.system.caches import LIMIT, folder_of, make_room, mark_used
@@ -128,8 +128,10 @@ def _computed(
     saving = Saving.of(config.checkpoint, "pretrain", display.note)
     store = Store(folder, config.checkpoint.keep_last, lambda text: display.note(f"pretrain: {text}"))
     observer = JobObserver(display, Job("pretrain", "", config.pretrain.epochs), interrupt)
-    observer.start()  # compiling takes a while
-    body, result = pretrain.adapt(task, observer, store if saving else None, saving)
+    observer.start()
+    with compiling(display, "language modelling", task.devices.platform):
+        program = pretrain.compile_steps(task)
+    body, result = pretrain.adapt(task, observer, store if saving else None, saving, program)
     ends = dict.fromkeys(f"{loss:.2f}" for loss in (result.loss[0], result.loss[-1]))
     observer.finish(f"loss {' → '.join(ends)}")
     return body, result

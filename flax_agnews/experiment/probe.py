@@ -30,8 +30,9 @@ def write_probe(made: Prepared, inputs: Inputs) -> None:
     wanted = made.config.report.reference != "none" and made.folder.writes and not made.devices.several
     if not (whole and wanted) or work > _MOST or len(np.unique(data.train.labels)) < 2:
         return
-    hashes = Hashes.of(data)
-    key = key_of(f"{PROBE} {made.base.hash} {made.config.model.dtype}", data.classes, hashes)
+    hashes, model = Hashes.of(data), made.config.model
+    rounded = "" if model.precision == "default" else f" {model.precision}"  # earlier versions had no other
+    key = key_of(f"{PROBE} {made.base.hash} {model.dtype}{rounded}", data.classes, hashes)
     with made.display.busy("computing the reference, a linear probe"):
         keep(made.folder.path, PROBE, key, lambda: probe(made, inputs, key))
 

@@ -1,6 +1,7 @@
 """Observers that show the progress of training, language modelling, caching and trials on the display."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 
 from rich.console import Console
@@ -14,6 +15,13 @@ from flax_agnews.system.text import counted, words_duration
 from flax_agnews.training.history import History
 from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.observer import Observer
+from flax_agnews.training.program import Program
+
+_ON_A_GPU = "first on a GPU: a minute or more"
+"""Measured on an H200 with GPT-2: 49 s for the first two shapes, 12 s for each further one (docs/speed.md).
+
+XLA tries several kernels for each product. The line, with the seconds after it, fits 80 columns.
+"""
 
 
 class JobObserver(Observer):
@@ -47,7 +55,7 @@ class JobObserver(Observer):
     def resumed(self, step: int, inexact: str | None) -> None:
         """Shows at which step the job resumes, and why its result may differ from an uninterrupted one."""
         but = f"; {inexact}" if inexact else ""
-        self.display.note(f"{f'{self.job.name} {self.job.detail}'.strip()}: goes on at step {step}{but}")
+        self.display.note(f"{self.job}: goes on at step {step}{but}")
 
     def should_stop(self) -> bool:
         """Whether SIGINT or SIGTERM arrived in any process."""
@@ -150,6 +158,24 @@ class CachingObserver(JobObserver):
     def cached(self) -> None:
         """Ends the line."""
         self.finish("kept for all epochs and seeds")
+
+
+def compiling(display: Display, name: str, platform: str) -> AbstractContextManager[None]:
+    """A context in which programs are compiled: says so, and how long it takes where that is long.
+
+    Args:
+        display: where it is shown.
+        name: name of the strategy, or what else is compiled.
+        platform: kind of the devices: cpu, gpu or tpu.
+    """
+    return display.busy(f"compiling {name}", _ON_A_GPU if platform == "gpu" else "")
+
+
+def wait_for(program: Program, display: Display) -> None:
+    """Waits until a program is compiled, and shows that where it isn't yet."""
+    waits = not program.ready
+    with compiling(display, program.setup.name, program.devices.platform) if waits else nullcontext():
+        program.wait()
 
 
 def silent() -> Display:

@@ -14,7 +14,7 @@ from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
-from flax_agnews.experiment.progress import CachingObserver, JobObserver
+from flax_agnews.experiment.progress import CachingObserver, JobObserver, compiling
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
@@ -121,7 +121,7 @@ class Search:
         observer = CachingObserver(self.display, name, self.interrupt)
         inputs = self.activations.inputs(setup, shared, self.batches, observer)
         inputs = replace(inputs, evaluated={"validation": inputs.evaluated["validation"]})
-        with self.display.busy(f"compiling {name}, for trials"):
+        with compiling(self.display, f"{name}, for trials", self.devices.platform):
             loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
             program = Program(setup, self.devices, shared, inputs, loss, compiler=self.compiler)
         record.seconds += time.perf_counter() - started

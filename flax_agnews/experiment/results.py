@@ -13,6 +13,7 @@ from flax_agnews.config import Config, ModelConfig
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.metrics.scores import probabilities
+from flax_agnews.models.precision import product_type_on
 from flax_agnews.models.pretrained import Base
 from flax_agnews.runs.output_folder import by_name, config_dict
 from flax_agnews.runs.predictions import Predictions, SplitPredictions
@@ -96,7 +97,7 @@ def header(
     return Results(
         flax_agnews=__version__,
         data=data_result(data, batches),
-        model=model_result(base, config.model),
+        model=model_result(base, config.model, devices),
         pretrain=PretrainResult(epochs=config.pretrain.epochs, loss=list(adaptation.loss)) if adaptation else None,
         environment=environment(devices),
         settings=asdict(config.train),
@@ -125,17 +126,25 @@ def data_result(data: Data, batches: TrainBatches) -> DataResult:
     )
 
 
-def model_result(base: Base, config: ModelConfig) -> ModelResult:
-    """The body that every run starts from: name, sizes and hash."""
+def model_result(base: Base, config: ModelConfig, devices: Devices) -> ModelResult:
+    """The body that every run starts from: name, sizes, types and hash."""
     return ModelResult(
         name=base.name,
         layers=base.config.n_layer,
         width=base.config.n_embd,
         parameters=sum(value.size for value in base.parameters.values()),
         dtype=config.dtype,
+        precision=config.precision,
+        products=products(config, devices),
         base=base.hash,
         start=config.start,
     )
+
+
+def products(config: ModelConfig, devices: Devices) -> str:
+    """The type to which operands of the model's products are rounded on these devices."""
+    exact = config.dtype != "float32"  # of that type already
+    return config.dtype if exact else product_type_on(devices.devices[0], config.precision)
 
 
 def facts(

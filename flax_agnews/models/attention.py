@@ -46,9 +46,9 @@ def attend(
         scores = jnp.where(region.mask[:, None], scores, _NOTHING)
         if prefix:
             scores = jnp.concatenate([_scores("nhqd,khd->nhqk", q[part], prefix[0], compute), scores], axis=-1)
-        weights = (
-            jax.nn.softmax(scores, axis=-1) if compute.results == jnp.float32 else _softmax(scores, compute.results)
-        )
+        # In float32, autodiff's own gradient reads nothing more, and keeps the digits of earlier versions.
+        softmax = partial(_softmax, dtype=compute.results) if compute.results != jnp.float32 else jax.nn.softmax
+        weights = softmax(scores)
         places = layout.place.blocks(layout.block)[part]
         weights = _drop(weights, places, _after(prefix, region.key_position), forward.noise).astype(compute.dtype)
         before = len(prefix[0]) if prefix else 0
@@ -229,7 +229,7 @@ def _product(equation: str, a: Float[Array, "..."], b: Float[Array, "..."], comp
     a GPU all that the backward pass reads and writes would be twice as large. The custom gradient casts the cotangent
     to the type of results.
     """
-    return jnp.einsum(equation, a, b, preferred_element_type=result, precision=compute.lax_precision)
+    return jnp.einsum(equation, a, b, preferred_element_type=result)
 
 
 def _product_forward(equation: str, a: Any, b: Any, compute: Compute, result: Any) -> Any:
@@ -237,7 +237,7 @@ def _product_forward(equation: str, a: Any, b: Any, compute: Compute, result: An
 
 
 def _product_backward(equation: str, compute: Compute, result: Any, saved: Any, g: Any) -> Any:
-    plain = partial(jnp.einsum, equation, preferred_element_type=compute.results, precision=compute.lax_precision)
+    plain = partial(jnp.einsum, equation, preferred_element_type=compute.results)
     return jax.vjp(plain, *saved)[1](g.astype(compute.results))
 
 

@@ -3,13 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 
 from flax_agnews.models.gpt2_config import GPT2Config
-
-Precision = Literal["default", "high", "highest"]
-"""What float32 operands of a product may be rounded to, as in `jax.lax.Precision`."""
+from flax_agnews.models.precision import Precision
 
 Implementation = Literal["blocks", "xla", "cudnn"]
 """Attention in blocks of the packed token axis; or in rows of one text each, by XLA or by cuDNN."""
@@ -22,7 +19,7 @@ class Compute:
     Attributes:
         dtype: type of the operands of matrix products.
         results: type of what linear layers, activations and attention write: what stands between two products.
-        precision: what float32 operands of a product may be rounded to.
+        precision: what products of float32 matrices may round to; the steps are traced in it (`precision.rounding`).
         attention: implementation of attention in layers without dropout on attention weights; elsewhere it is blocks.
     """
 
@@ -35,11 +32,6 @@ class Compute:
     def exact(self) -> "Compute":
         """The same in float32, as the classification head is computed."""
         return replace(self, dtype=jnp.float32, results=jnp.float32)
-
-    @property
-    def lax_precision(self) -> jax.lax.Precision | None:
-        """The precision as products take it; None for the backend's default."""
-        return None if self.precision == "default" else jax.lax.Precision(self.precision)
 
 
 FLOAT32 = Compute()
@@ -84,14 +76,15 @@ def compute_on(
         config: the body's configuration.
         dtype: type of the operands of products: float32 or bfloat16.
         attention: `blocks`; `rows`; or `auto`: rows where cuDNN computes them.
-        precision: what float32 operands of a product may be rounded to.
+        precision: what products of float32 matrices may round to; without effect on bfloat16.
     """
     operands = jnp.dtype(dtype)
     results = operands if backend.platform != "cpu" else jnp.dtype(jnp.float32)
     fast = _in_cudnn(backend, operands, config.n_embd // config.n_head)
     rows: Implementation = "cudnn" if fast else "xla"
+    rounding: Precision = precision if operands == jnp.float32 else "default"
     in_rows = attention == "rows" or (attention == "auto" and fast)
-    return Compute(operands, results, precision, rows if in_rows else "blocks")
+    return Compute(operands, results, rounding, rows if in_rows else "blocks")
 
 
 def _in_cudnn(backend: Backend, dtype: Any, head_width: int) -> bool:

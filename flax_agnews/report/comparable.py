@@ -28,7 +28,7 @@ _OTHER = ("model.dropout", "model.dropout_frozen", "search.trials", "search.budg
 
 _OF_DATA = {"classes": "classes", "train": "training texts", "validation": "validation texts", "test": "test texts"}
 _OF_DATA |= {"class_texts": "training texts of each class", "longest": "longest text", "truncated": "cut texts"}
-_OF_MODEL = ("layers", "width", "parameters", "dtype", "start")
+_OF_MODEL = ("layers", "width", "parameters", "dtype", "precision", "start")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from flax_agnews.runs.references import PROBE, TFIDF
 from flax_agnews.runs.result_files import read_results
 from flax_agnews.runs.results import DataResult, ModelResult, PretrainResult, Results, RunResult
 from flax_agnews.system.files import expanded, write_atomic
-from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table
+from flax_agnews.system.text import NOT_KNOWN, counted, escape, pipe_table, type_text
 
 _FIGURE = "accuracy_curves.png"
 
@@ -102,7 +102,7 @@ def _compared(results: Results) -> Iterator[str]:
         *([f"How it was read: {escape('; '.join(data.notes))}."] if data.notes else []),
         *balance(results),
         f"Always answering the most frequent class gives {percent(data.majority_accuracy)}.",
-        f"Model: {escape(model_text(model))}, {escape(model.dtype)}.{_base(model)}",
+        f"Model: {escape(model_text(model))}, {escape(type_text(model.dtype, model.products))}.{_base(model)}",
     ]
     if results.pretrain:
         lines.append(_pretraining(results.pretrain))

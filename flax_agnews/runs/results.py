@@ -163,6 +163,9 @@ class ModelResult:
         name: hub id or directory; for random weights, the sizes.
         layers, width, parameters: number of layers, hidden size, and number of parameters.
         dtype: type that the model computes in.
+        precision: `model.precision`, what products of float32 matrices may round to.
+        products: the type to which they were rounded where the runs were computed, such as TF32; None in folders of
+            earlier versions.
         base: hash of the weights.
         start: `model.start`, the model whose head or adapter gives start values.
     """
@@ -172,6 +175,8 @@ class ModelResult:
     width: int
     parameters: int
     dtype: str
+    precision: str = "default"
+    products: str | None = None
     base: str | None = None
     start: str | None
 

@@ -60,6 +60,7 @@ HINTS: Mapping[str, str] = {
     "torch_compile": _COMPILED,
     "torch_compile_backend": _COMPILED,
     "torch_compile_mode": _COMPILED,
+    "tf32": "Set {model.precision}: default is TF32 on NVIDIA GPUs from Ampere on, highest is float32.",
     "use_cpu": "Set the environment variable JAX_PLATFORMS to cpu.",
     "no_cuda": "Set the environment variable JAX_PLATFORMS to cpu.",
     "full_determinism": "Set {train.deterministic}.",

@@ -15,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flax_agnews.errors import printable
-from flax_agnews.system.text import count, duration, words_duration
+from flax_agnews.system.heartbeat import every
+from flax_agnews.system.text import count, duration, left_text, words_duration
 
 _REDRAWS = 8  # a second
 _SLOW_SECONDS = 2.0  # tasks that take longer print their duration
+_ALIVE_SECONDS = 30.0  # without a terminal, they print so often how long they have taken
 _LABEL_WIDTH = 5  # "model" in the header
 _TEXT_WIDTH = 24  # "val 0.902  21 k tokens/s"
 _TIME_WIDTH = 12  # "0:00:08 left"
@@ -33,6 +35,9 @@ class Job:
     name: str
     detail: str
     epochs: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.detail}".strip()
 
 
 class Progress:
@@ -59,7 +64,7 @@ class Progress:
         """Ends an epoch (from 1) with a text about it; the part before two spaces is shown beside the speed."""
         self.text = text
         if not self._display.live:
-            self._display.note(f"{_joined(self.job)}  epoch {epoch}/{self.job.epochs}  {text}")
+            self._display.note(f"{self.job}  epoch {epoch}/{self.job.epochs}  {text}")
 
     def finish(self, text: str, whole: bool = True) -> None:
         """Ends the job, whose line stays with `text` and its duration.
@@ -144,16 +149,22 @@ class Display:
         self.console.print(Text(self._clean(text)), soft_wrap=True)
 
     @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
-        """A context for a slow task: shows its name and its seconds, which stay if they were more than 2."""
+    def busy(self, text: str, hint: str = "") -> Iterator[None]:
+        """A context for a slow task: shows name and hint, and its seconds, which stay if they were more than 2."""
         started = self.clock()
-        self._busy.append((text, started))
+        self._busy.append(task := (f"{text} ({hint})" if hint else text, started))
         if self.live:
             self.live.refresh()
         else:
-            self.note(f"{text} ...")
+            self.note(f"{task[0]} ...")
+
+        def alive() -> None:
+            if not self.live and self._busy[-1] is task:
+                self.note(f"{text} ... {words_duration(self.clock() - started)}")
+
         try:
-            yield
+            with every(_ALIVE_SECONDS, alive):
+                yield
         finally:
             self._busy.pop()
             if self.live:
@@ -194,7 +205,7 @@ class Display:
             self.console.print(row)
         else:
             how = "done in" if progress.done >= progress.job.epochs else "stopped after"
-            self.note(f"{_joined(progress.job)}  {how} {took}  {progress.text}")
+            self.note(f"{progress.job}  {how} {took}  {progress.text}")
 
     def _picture(self) -> RenderableType:
         """The live part: running jobs, the slow task, waiting jobs. Also called by the thread that redraws."""
@@ -219,7 +230,7 @@ class Display:
         speed = f"{count(progress.speed)} tokens/s" if progress.speed else ""
         first = progress.text.split("  ")[0] if speed else progress.text
         text = "  ".join(part for part in (first, speed) if part)
-        when = "stopped" if self._stopping else _left(progress.seconds_left(self._rate(progress.job.name)))
+        when = "stopped" if self._stopping else left_text(progress.seconds_left(self._rate(progress.job.name)))
         fraction = progress.done / progress.job.epochs if progress.job.epochs else 1.0
         return self._row(progress.job, fraction, int(progress.done + 1e-9), text, when)
 
@@ -238,7 +249,7 @@ class Display:
         (first, number), *others = left.items()
         text = f"{_padded(first, self._widths[0])} {number} to go"
         text = self._clean(text + "".join(f" · {name} {number} to go" for name, number in others))
-        when = _left(self._total_left())
+        when = left_text(self._total_left())
         full = cell_len(self._label(Job("", "", 0))) + 2 + _BAR_WIDTH[1] + 1 + 5 + 1 + _TEXT_WIDTH + 2
         column = min(full, self.console.width - _TIME_WIDTH)  # under the times of the rows above
         return self._line(set_cell_size(text, column) if when else text, (when, "cyan"), style="dim")
@@ -285,11 +296,3 @@ class Display:
 
 def _padded(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"{duration(seconds)} left"
-
-
-def _joined(job: Job) -> str:
-    return " ".join(part for part in (job.name, job.detail) if part)

@@ -26,6 +26,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def left_text(seconds: float | None) -> str:
+    """`0:00:52 left`; empty where it is unknown."""
+    return "" if seconds is None else f"{duration(seconds)} left"
+
+
 def words_duration(seconds: float) -> str:
     """A duration in its two largest units, rounded: `1 min 40 s` for 100 seconds."""
     whole = max(0, round(seconds))
@@ -125,3 +130,8 @@ def pipe_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int 
     rule = [":---" if index < left else "---:" for index in range(len(headers))]
     lines = [[escape(cell) for cell in headers], rule, *([escape(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def type_text(dtype: str, products: str | None) -> str:
+    """`float32 (products in TF32)`, or the type alone where products are of that type or it is unknown."""
+    return dtype if products in (None, dtype) else f"{dtype} (products in {products})"

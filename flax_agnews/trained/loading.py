@@ -79,7 +79,7 @@ class LoadedRun:
 
     def exact(self) -> "LoadedRun":
         """The same run with its model computing in float32, whichever type it trained in."""
-        settings = replace(self.config.model, dtype="float32", attention="auto")
+        settings = replace(self.config.model, dtype="float32", precision="highest", attention="auto")
         model = adapt_model(self.model.strategy, self.model.base, self.model.classes, settings)
         return replace(self, model=replace(model, start_values=self.model.start_values))
 

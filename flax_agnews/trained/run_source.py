@@ -62,7 +62,7 @@ class RunSource:
         """
         settings, train = self.config.model, self.config.train
         if exact:
-            settings = replace(settings, dtype="float32", attention="auto")
+            settings = replace(settings, dtype="float32", precision="highest", attention="auto")
 
         def on(base: Base) -> tuple[AdaptedModel, frozenset[str]]:
             model = adapt_model(self.strategy(strategy, base.config), base, len(about["classes"]), settings)

@@ -46,7 +46,7 @@ class AdaptationTask:
         train: the training texts; labels aren't read.
         end_of_text: id of the token that ends every text.
         config: settings of language modelling.
-        model: settings of the model; only dtype and dropout are used.
+        model: settings of the model; only dtype, precision and dropout are used.
         shared: settings of strategies' training, of which the function `settings` takes some.
         devices: the devices that share every batch.
         seed: seed of batches and dropout.
@@ -96,6 +96,7 @@ class AdaptationTask:
     def _key(self, shapes: str) -> str:
         model = self.model
         facts = [asdict(self.config), model.dtype, model.dropout, self.end_of_text, self.seed, self.base.hash]
+        facts += [model.precision] if model.precision != "default" else []  # earlier versions had no other
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.train.tokens.ids.tobytes())
         digest.update(self.train.tokens.offsets.tobytes())

@@ -76,7 +76,7 @@ def adapt_model(
         strategy: the strategy that adapts it.
         base: the body; its weights aren't read.
         classes: number of classes.
-        settings: settings of the model, of which `dtype` and `attention` are used.
+        settings: settings of the model, of which `dtype`, `precision` and `attention` are used.
         max_length: largest number of tokens of a text, which together with the prompt must fit the body's positions.
     """
     config = base.config
@@ -90,7 +90,8 @@ def adapt_model(
             f"{config.n_positions} positions; at most {config.n_positions - prompt} for strategy {strategy.name}"
         )
     labels = {path: strategy.label(path, shape) for path, shape in frame.shapes.items()}
-    compute = compute_on(Backend.of(jax.local_devices()[0]), config, settings.dtype, settings.attention)
+    backend = Backend.of(jax.local_devices()[0])
+    compute = compute_on(backend, config, settings.dtype, settings.attention, settings.precision)
     return AdaptedModel(strategy, base, classes, frame, labels, compute)
 
 

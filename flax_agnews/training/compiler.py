@@ -39,6 +39,11 @@ class Compiled:
         """Calls the function."""
         return self._future.result()(*arguments)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the compiler has finished."""
+        return self._future.done()
+
     def wait(self) -> Any:
         """The compiled function itself; raises the error that the compiler raised."""
         return self._future.result()

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -24,6 +25,7 @@ from flax_agnews.models.compute import Compute
 from flax_agnews.models.forward_pass import BodyPass
 from flax_agnews.models.gpt2 import GPT2
 from flax_agnews.models.parameters import Frame, Parameters, hollow
+from flax_agnews.models.precision import rounding
 from flax_agnews.models.pretrained import BODY, Base, plain_frame
 from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.adapted_model import AdaptedModel, unshared
@@ -102,14 +104,19 @@ class Trunk:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of everything that determines the output for a text on this machine."""
-        device = jax.local_devices()[0]
+        device, compute = jax.local_devices()[0], self.compute
         facts = {
             "weights": parameters.content_hash(self.weights(self.base.parameters)),
             "config": asdict(self.base.config),
-            "compute": str(self.compute),
+            "dtype": str(compute.dtype),
             "depth": self.depth,
+            "attention": compute.attention,
             "program": [__version__, jax.__version__, BLOCK, device.platform, device.device_kind],
         }
+        if compute.precision != "default":  # else the hash is that of versions before there was a choice
+            facts["precision"] = compute.precision
+        if compute.results != jnp.float32:  # likewise
+            facts["results"] = str(compute.results)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def key(self, texts: Ragged, dtype: Any) -> str:
@@ -143,7 +150,8 @@ class Trunk:
 
         def step(nothing: tuple[()], weights: Parameters, batch: Batch) -> Float[Array, "devices micro places width"]:
             body = self.frame.merge(weights)
-            return jax.lax.all_gather(jax.lax.map(lambda micro: one(body, micro), batch), AXIS)
+            with rounding(self.compute.precision):
+                return jax.lax.all_gather(jax.lax.map(lambda micro: one(body, micro), batch), AXIS)
 
         return step
 

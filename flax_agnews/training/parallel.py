@@ -50,18 +50,38 @@ def keep_whole_programs() -> None:
     JAX's own limit (`jax_compilation_cache_max_size`) isn't used: it counts compiled programs alone, fails on those
     that were kept before it was set, takes a lock for every read, and leaves incomplete files on a full disk.
     """
-    private_apis.watch_compilation_cache(caches.write_cached, caches.mark_used)
+
+    def used(path: Path) -> None:
+        caches.mark_used(path)
+        caches.mark_used(path.parent / private_apis.AUTOTUNED)  # kept as long as programs: the next one needs it
+
+    def write(path: Path, content: bytes) -> None:
+        caches.write_cached(path, content)
+        caches.mark_used(path.parent / private_apis.AUTOTUNED)
+
+    private_apis.watch_compilation_cache(write, used)
 
 
 def compute_deterministically() -> None:
     """Makes XLA use only deterministic kernels on GPUs, without autotuning; must be called before a device is used.
 
-    The cost depends on the model: kernels that add in no fixed order are often the fastest, and autotuning would find
-    the fastest of several.
+    The flag "guarantees run-to-run determinism", and implies `xla_gpu_exclude_nondeterministic_ops`
+    (https://github.com/openxla/xla/pull/12520): scatters add in a fixed order, cuBLAS and the gradient of cuDNN's
+    attention use deterministic algorithms, and of several kernels the first is taken instead of the one that was
+    fastest this time. XLA reads kept results of autotuning all the same, so these are left out too: they would be
+    those of a process without the flag. The cost depends on the model.
+
+    Raises:
+        UserError: JAX has started its GPU already, and wouldn't see the flag.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if _DETERMINISTIC not in flags.split():
-        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    if _DETERMINISTIC in flags.split():
+        return
+    if private_apis.devices_started() and jax.default_backend() == "gpu":
+        how = f"Begin with it, or set the environment variable XLA_FLAGS={_DETERMINISTIC} before Python starts"
+        raise UserError(f"{flag('train.deterministic')}: JAX has started the GPU in this process without it. {how}")
+    os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
 
 
 @dataclass(frozen=True)

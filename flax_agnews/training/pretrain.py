@@ -61,7 +61,11 @@ class Losses:
 
 
 def adapt(
-    task: AdaptationTask, observer: Observer | None = None, store: Store | None = None, saving: Saving | None = None
+    task: AdaptationTask,
+    observer: Observer | None = None,
+    store: Store | None = None,
+    saving: Saving | None = None,
+    program: Program | None = None,
 ) -> tuple[Base, Adaptation]:
     """Trains the whole body as a language model on the texts: AdamW, warm-up over 5 % of the updates, cosine to zero.
 
@@ -70,14 +74,15 @@ def adapt(
         observer: receives progress, and may interrupt.
         store: checkpoints of this adaptation, from which it is resumed; without it nothing can be resumed.
         saving: when to save checkpoints into the store; never by default.
+        program: the compiled steps (`compile_steps`); by default they are compiled here.
 
     Raises:
         Interrupted: `observer` asked to stop; the state is saved.
         Diverged: numbers were not finite.
         UserError: a save failed, and `saving` stops then.
     """
-    started = time.perf_counter()
-    modelling = LanguageModelling(_program(task), task.seed, store, started)
+    started = time.perf_counter() - (program.compile_seconds if program else 0)
+    modelling = LanguageModelling(program or compile_steps(task), task.seed, store, started)
     train_epochs(modelling, task.config.epochs, saving, observer or Observer())
     if saving:
         saving.wait()
@@ -86,7 +91,7 @@ def adapt(
     return adapted, Adaptation(task.key, adapted.hash, numbers.losses, numbers.seconds)
 
 
-def _program(task: AdaptationTask) -> Program:
+def compile_steps(task: AdaptationTask) -> Program:
     """Compiles the steps of language modelling."""
     config, base, batches = task.config, task.base, task.batches(task.settings)
     steps = batches.steps_per_epoch * config.epochs

@@ -12,7 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jax._src import distributed
+from jax._src import distributed, xla_bridge
+
+AUTOTUNED = "xla_gpu_per_fusion_autotune_cache_dir"
+"""Folder in that of compiled programs in which XLA keeps, by JAX's default, which kernels were fastest on a GPU.
+
+XLA makes it, and writes its files by renaming. It reads a result from there before it measures or chooses anything.
+"""
 
 
 def process_count() -> int:
@@ -28,6 +34,13 @@ def process_number() -> int:
 def key_value_store() -> Any:
     """Client of JAX's coordination service, whose key-value store carries all messages between processes."""
     return distributed.global_state.client
+
+
+def devices_started() -> bool:
+    """Whether this process has started JAX's devices; False if the private name has moved."""
+    with suppress(AttributeError):
+        return xla_bridge.backends_are_initialized()
+    return False
 
 
 def compilation_cache() -> Any:

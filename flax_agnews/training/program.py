@@ -166,6 +166,11 @@ class Program:
         if wait:
             self.wait()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the training steps are compiled."""
+        return all(step.ready for step in (*self._gradients.values(), *self._update.values()))
+
     def wait(self) -> None:
         """Waits until all is compiled; raises what the compiler raised."""
         started = time.perf_counter()

@@ -19,6 +19,7 @@ from flax_agnews.models.compute import Compute
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
+from flax_agnews.models.precision import rounding
 from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.state import Setup, TrainState
 
@@ -125,7 +126,10 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
         sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.compute)
         return sums["loss"], sums
 
-    gradient = jax.grad(one, has_aux=True)
+    def gradient(*arguments: Any) -> tuple[Parameters, Sums]:
+        with rounding(model.compute.precision):  # forward and backward
+            found: tuple[Parameters, Sums] = jax.grad(one, has_aux=True)(*arguments)
+        return found
 
     def gradients(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Sums, Parameters]:
         first = jax.tree.map(lambda x: x[0], batch)
@@ -229,7 +233,8 @@ def make_prefix_step(model: AdaptedModel) -> Callable[..., Prefix]:
     """Makes a function ((), parameters, ()) -> keys and values of the prompt or prefix, in evaluation."""
 
     def prefix_step(no_state: tuple[()], parameters: Parameters, no_batch: tuple[()]) -> Prefix:
-        return model.frame.merge(parameters).prefix(None, model.compute)
+        with rounding(model.compute.precision):
+            return model.frame.merge(parameters).prefix(None, model.compute)
 
     return prefix_step
 
@@ -239,7 +244,8 @@ def make_eval_step(model: AdaptedModel) -> Callable[..., Float[Array, "devices m
 
     def eval_step(prefix: Prefix, parameters: Parameters, batch: Batch) -> Float[Array, "devices micro slots classes"]:
         classifier = model.frame.merge(parameters)
-        logits = jax.lax.map(lambda micro: classifier(micro, None, model.compute, prefix), batch)
+        with rounding(model.compute.precision):
+            logits = jax.lax.map(lambda micro: classifier(micro, None, model.compute, prefix), batch)
         return jax.lax.all_gather(logits, AXIS)
 
     return eval_step

@@ -13,7 +13,7 @@ import torch
 from support.reference import Reference, random_gpt2, saved
 
 from benchmarks import vs_pytorch
-from benchmarks.support import pytorch_trainer, vs_pytorch_tables
+from benchmarks.support import pytorch_trainer, training_steps, vs_pytorch_tables
 from benchmarks.support.workers import MEGABATCH, WARM_UP, Settings, Suite, Worker, interleave
 
 pytestmark = pytest.mark.long
@@ -113,6 +113,17 @@ def test_length_grouped_batches_are_of_like_length_and_average() -> None:
 
 def test_as_many_texts_are_read_as_a_megabatch_has(settings: Settings) -> None:
     assert len(pytorch_trainer.load_split(settings)[0]) == MEGABATCH * settings.batch_size
+
+
+def test_both_sides_multiply_in_float32(settings: Settings, tmp_path: Path) -> None:
+    """Not in TF32, JAX's default on a GPU; PyTorch is asked even where its default was changed."""
+    torch.set_float32_matmul_precision("medium")
+    suite = Suite("full", "float32")
+    ours = training_steps.SuiteSteps(settings, *suite, str(tmp_path))
+    assert ours.program.setup.model.compute.precision == "highest"
+    rows = {repeat: [[0, 1]] * 2 for repeat in range(WARM_UP, settings.repeats)}
+    pytorch_trainer.build(settings, suite, rows, "cpu")
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 # The harness

@@ -1,12 +1,14 @@
-"""The lines that are shown while runs train: one an epoch, and one for what went wrong."""
+"""The lines that are shown while runs compile and train: one an epoch, and one for what went wrong."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
-from flax_agnews.experiment.progress import RunsObserver
+from flax_agnews.experiment.progress import RunsObserver, compiling, wait_for
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training.history import History, score
@@ -19,6 +21,28 @@ def shown(seeds):
     file = io.StringIO()
     display = Display(Console(file=file, width=200))
     return RunsObserver(display, "full", seeds, 2, PER_EPOCH, Interrupt()), file
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_how_long_compiling_takes_is_said_where_that_is_long(platform):
+    file = io.StringIO()
+    with compiling(Display(Console(file=file, width=200)), "full", platform):
+        pass
+    how_long = " (first on a GPU: a minute or more)" if platform == "gpu" else ""
+    assert file.getvalue() == f"compiling full{how_long} ...\n"
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_program_is_waited_for_in_silence_only_where_it_is_ready(ready):
+    waited, file = [], io.StringIO()
+    program = SimpleNamespace(
+        ready=ready,
+        setup=SimpleNamespace(name="full"),
+        devices=SimpleNamespace(platform="cpu"),
+        wait=lambda: waited.append(file.getvalue()),
+    )
+    wait_for(program, Display(Console(file=file)))
+    assert waited == ["" if ready else "compiling full ...\n"]
 
 
 def test_one_line_a_run_and_epoch_says_how_many():

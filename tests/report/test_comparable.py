@@ -44,6 +44,7 @@ def of(section: str, **values: Any) -> Change:
         (of("model", base=None, name="gpt3"), "model: gpt2 and gpt3"),
         (of("model", width=64), "model width: 128 and 64"),
         (of("model", dtype="bfloat16"), "model dtype: float32 and bfloat16"),
+        (of("model", precision="highest"), "model precision: default and highest"),
         (of("model", start="adapter"), "model start: None and adapter"),
         (of("settings", epochs=4), "--train.epochs: 3 and 4"),
         (of("settings", batch_size=8), "--train.batch_size: 32 and 8"),
@@ -69,6 +70,7 @@ def test_what_differs_is_named(change: Change, said: str, tmp_path: Path) -> Non
         of("model", name="/elsewhere/gpt2"),
         of("model", base=None),
         of("environment", devices="1 x gpu"),
+        of("model", precision="default", products="TF32"),  # rounds otherwise on another machine
         of_runs(settings=None),
         of_runs(cost=dict.fromkeys(("train_seconds", "compile_seconds"), 3.0)),
     ],

@@ -34,6 +34,13 @@ def test_how_the_data_were_read_is_said() -> None:
     assert r"- How it was read: labels are class names; 3 rows of \*train\* without label left out." in page
 
 
+def test_what_float32_meant_is_said() -> None:
+    results = make({"full": [0.9]})
+    assert ", float32." in markdown_page(answer_of(results))  # of a folder that doesn't say
+    results["model"]["products"] = "TF32"
+    assert ", float32 (products in TF32)." in markdown_page(answer_of(results))
+
+
 def test_random_weights_and_idle_runs_are_called_so() -> None:
     results = make({"full": [0.9, 0.26], "prompt": [0.5, 0.27]})
     page = markdown_page(answer_of(results))

@@ -11,7 +11,7 @@ from support.refusals import refused
 from support.report_results import make
 from support.small_experiments import settings
 
-from flax_agnews.config import Config, ReportConfig, TrainConfig
+from flax_agnews.config import Config, ModelConfig, ReportConfig, TrainConfig
 from flax_agnews.runs.merged_file import MergedFile, write_merged_file
 from flax_agnews.runs.output_folder import OutputFolder, config_dict
 from flax_agnews.runs.predictions import Predictions, SplitPredictions
@@ -66,6 +66,19 @@ def test_a_result_of_another_run_is_none(what: str, tmp_path: Path) -> None:
     bad = {"a list": "[1]", "a number": "7", "too deep": "[" * 10**5}
     path.write_text(bad.get(what) or json.dumps({**good, **FOREIGN[what]}))
     assert str(path) in refused(folder.finished, ["full"])
+
+
+def test_another_precision_is_another_configuration(tmp_path: Path) -> None:
+    """A folder from before there was a choice has the backend's default."""
+    folder, exact = OutputFolder(tmp_path), Config(model=ModelConfig(precision="highest"))
+    folder.claim(Config())
+    path = tmp_path / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    del content["model"]["precision"]
+    path.write_text(yaml.safe_dump(content))
+    assert folder.config.model.precision == "default"
+    folder.check(Config())
+    assert "model.precision was default, now highest" in refused(folder.check, exact)
 
 
 def test_a_run_whose_predictions_cant_be_written_is_not_finished(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import io
 import re
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from flax_agnews.system import display as display_module
 from flax_agnews.system.display import Display, Job
 
 _RUNS = [Job(name, f"seed {seed}", 3) for name in ("full", "prompt", "partial") for seed in (42, 43)]
@@ -261,6 +263,49 @@ def test_a_slow_task_shows_that_it_goes_on(clock):
             if abs(seconds % 1 - 0.5) > 0.2:  # away from where it is rounded
                 assert line[1:] == (" compiling ..." if seconds < 1 else f" compiling ... {round(seconds)} s")
     assert len(signs) > 3
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_hint_is_shown_while_a_task_takes(clock, terminal):
+    display = _display(clock, terminal)
+    with display, display.busy("compiling", "about a minute"):
+        clock.now += 9
+        if terminal:
+            assert _picture(display)[0].endswith(" compiling (about a minute) ... 9 s")
+    before = [] if terminal else ["compiling (about a minute) ..."]
+    assert [line for line in _screen(display) if line] == [*before, "compiling: 9 s"]
+
+
+def test_without_a_terminal_a_slow_task_says_from_time_to_time_that_it_goes_on(clock, monkeypatch):
+    """Of nested tasks only the inner one."""
+    monkeypatch.setattr(display_module, "_ALIVE_SECONDS", 0.001)
+    display = _display(clock, terminal=False)
+
+    def wait_for(line):
+        until = time.monotonic() + 60
+        while line not in _written(display).splitlines():
+            assert time.monotonic() < until, _written(display)
+            time.sleep(0.001)
+
+    with display, display.busy("reading"):
+        with display.busy("compiling", "about a minute"):
+            clock.now += 30
+            wait_for("compiling ... 30 s")
+            assert "reading ... 30 s" not in _written(display)
+            clock.now += 45
+            wait_for("compiling ... 1 min 15 s")
+        wait_for("reading ... 1 min 15 s")
+    assert _written(display).splitlines()[-1] == "reading: 1 min 15 s"
+
+
+def test_in_a_terminal_no_lines_are_added_where_a_sign_moves(clock, monkeypatch):
+    beats = []
+    monkeypatch.setattr(display_module, "every", lambda seconds, call: beats.append(call) or nullcontext())
+    display = _display(clock, terminal=True)
+    with display, display.busy("compiling"):
+        clock.now += 40
+        beats[0]()
+    assert [line for line in _screen(display) if line] == ["compiling: 40 s"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -19,12 +19,14 @@ from flax_agnews.system.text import (
     count,
     counted,
     duration,
+    left_text,
     p_text,
     pipe_table,
     seconds_text,
     share_text,
     short_count,
     short_names,
+    type_text,
     words_duration,
 )
 
@@ -102,6 +104,15 @@ def test_durations(seconds: float | None, text: str) -> None:
 def test_counts(count: float, text: str) -> None:
     assert short_count(count) == text
     assert bytes_text(count) == (f"{text}B" if " " in text else f"{text} B")
+
+
+def test_the_time_left_is_empty_where_it_is_unknown() -> None:
+    assert (left_text(52.0), left_text(None)) == ("0:00:52 left", "")
+
+
+def test_the_type_of_products_is_named_where_it_is_another() -> None:
+    assert type_text("float32", "TF32") == "float32 (products in TF32)"
+    assert {type_text("bfloat16", products) for products in ("bfloat16", None)} == {"bfloat16"}
 
 
 def test_long_names_of_classes_are_short_and_different() -> None:

@@ -14,6 +14,13 @@ from support.trained_runs import FULL, MINE, PROMPT, TEXTS, loading_refusal
 
 import flax_agnews
 from flax_agnews.trained.classifier import Classifier
+from flax_agnews.trained.loading import load_run
+
+
+@pytest.mark.parametrize("run", [FULL, PROMPT])  # with the body's weights in its own, and without
+def test_exactly_is_float32_in_products_too(trained: Path, run: str) -> None:
+    for exact in (load_run(trained / run, exact=True), load_run(trained / run).exact()):
+        assert (exact.model.dtype, exact.model.precision) == ("float32", "highest")
 
 
 def test_weights_that_were_not_kept(copied: Path) -> None:

@@ -17,9 +17,9 @@ __all__ = ["corpus", "texts", "tokenizer"]  # fixtures
 _BASE, _CONFIG = random_base(), PretrainConfig(epochs=2)
 
 
-def _key(texts: Split, shared: TrainConfig, config: PretrainConfig = _CONFIG) -> str:
+def _key(texts: Split, shared: TrainConfig, config: PretrainConfig = _CONFIG, **model: Any) -> str:
     """The key of an adaptation on one device, as an experiment asks for it."""
-    return AdaptationTask(_BASE, texts, 3, config, ModelConfig(), shared, devices(), seed=7).key
+    return AdaptationTask(_BASE, texts, 3, config, ModelConfig(**model), shared, devices(), seed=7).key
 
 
 def test_the_key_of_default_settings_is_the_one_of_before(texts: Split) -> None:
@@ -27,6 +27,11 @@ def test_the_key_of_default_settings_is_the_one_of_before(texts: Split) -> None:
     facts = [{"epochs": 2, "learning_rate": 5e-4, "batch_size": 32}, "float32", None, 3, 7, _BASE.hash]
     content = json.dumps(facts, sort_keys=True).encode() + texts.tokens.ids.tobytes() + texts.tokens.offsets.tobytes()
     assert _key(texts, TrainConfig()) == hashlib.sha256(content).hexdigest()
+
+
+def test_bodies_of_other_types_and_precisions_are_others(texts: Split) -> None:
+    kinds = ({}, {"dtype": "bfloat16"}, {"precision": "high"}, {"precision": "highest"})
+    assert len({_key(texts, TrainConfig(), **kind) for kind in kinds}) == len(kinds)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_a_function_is_compiled_once_for_each_structure_of_arguments(compiled: l
 
     steps = [compiler(double, (), (), shape, same=same) for same in ("a", "b") for shape in (four, five, four)]
     done = [step.wait() for step in steps]
+    assert all(step.ready for step in steps)
     assert [step((), (), np.ones((1, 4))).tolist() for step in (done[0], done[5])] == [[2.0] * 4] * 2
     assert len(compiled) == len({id(step) for step in steps}) == 4  # two shapes of two functions
     unknown = [compiler(double, (), (), four, same=same).wait() for same in (None, None, ["has no hash"])]

@@ -9,9 +9,14 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as pools
+from contextlib import ExitStack
+
+import pytest
+from jax._src import config
 
 from flax_agnews.training import private_apis
 from flax_agnews.training.private_apis import (
+    AUTOTUNED,
     compilation_cache,
     compilation_suffix,
     key_value_store,
@@ -84,6 +89,33 @@ def test_the_cache_of_compiled_programs_writes_by_the_function_that_is_given(tmp
     limited.put("key", b"content")
     assert limited.get("key") == b"content"  # written by JAX itself
     assert (len(written), len(used)) == (1, 1)
+
+
+STARTED = """
+import jax
+from flax_agnews.training.private_apis import devices_started
+before = devices_started()
+jax.devices()
+print(before, devices_started())
+"""
+
+
+def test_devices_are_started_when_they_are_first_asked_for():
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+@pytest.mark.parametrize(("kept", "folder"), [(None, AUTOTUNED), ("none", "")])
+def test_xla_keeps_results_of_autotuning_beside_compiled_programs(kept, folder, tmp_path):
+    """By JAX's default, and not where it is turned off."""
+    compiler = importlib.import_module("jax._src.compiler")
+    with ExitStack() as stack:
+        stack.enter_context(config.compilation_cache_dir(str(tmp_path)))
+        if kept:
+            stack.enter_context(config.persistent_cache_enable_xla_caches(kept))
+        options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
+    found = options.executable_build_options.debug_options.xla_gpu_per_fusion_autotune_cache_dir
+    assert found == (str(tmp_path / folder) if folder else "")
 
 
 def test_jax_reads_and_writes_compiled_programs_by_that_class():

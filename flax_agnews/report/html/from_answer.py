@@ -234,7 +234,7 @@ def _settings(answer: answers.Answer) -> dict[str, Any]:
         "strategies": strategies,
         "references": {name: settings for name, settings in references.items() if settings},
         "data": {name: getattr(data, name) for name in ("source", "notes", "truncated", "hash")},
-        "model": {name: getattr(model, name) for name in ("name", "dtype", "base", "start")},
+        "model": {name: getattr(model, name) for name in ("name", "dtype", "precision", "products", "base", "start")},
     }
     known = {part: {name: value for name, value in of.items() if value is not None} for part, of in parts.items()}
     return {part: of for part, of in known.items() if of}

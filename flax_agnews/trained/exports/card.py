@@ -113,7 +113,7 @@ def _settings(run: LoadedRun) -> str:
         **({} if result.rate_factor is None else {"rate_factor": result.rate_factor}),
         "train": {"seed": result.seed, **{field: every["train"][field] for field in _TRAIN}},
         "data": {field: every["data"][field] for field in ("max_length", "special_tokens")},
-        "model": {"dtype": run.config.model.dtype},
+        "model": {"dtype": run.config.model.dtype, "precision": run.config.model.precision},
     }
     return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
 
