@@ -30,6 +30,7 @@ from flax_agnews.training.step import (
     inputs_of_gradients,
     make_gradient_step,
     make_update_step,
+    skips_by_branch,
     vmapped,
 )
 
@@ -221,7 +222,8 @@ class Program:
         state, frozen = jax.eval_shape(partial(self._create, range(size)))
         state, frozen = devices.like_state(state), devices.like_shared(frozen)
         for number, (stage, batches) in enumerate(zip(self.setup.stages, self.by_stage, strict=True)):
-            steps = make_gradient_step(stage, loss), make_update_step(stage, together=size > 1)
+            update = make_update_step(stage, size > 1, skips_by_branch(devices.platform))
+            steps = make_gradient_step(stage, loss), update
             gradient_step, update_step = steps if size == 1 else (vmapped(step, own) for step in steps)
             same = ("gradients", stage.model.function, stage.learning, stage.rates, loss, own)
             for shape in batches.shapes:
