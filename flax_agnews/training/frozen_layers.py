@@ -27,6 +27,7 @@ from flax_agnews.models.pretrained import BODY, Base, plain_frame
 from flax_agnews.models.rows import Way
 from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.adapted_model import AdaptedModel, unshared
+from flax_agnews.training.feed import one_late
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup
 from flax_agnews.training.step import AXIS
@@ -170,11 +171,16 @@ def compute(
         after: called after every batch with the number of its tokens.
     """
     step, compiled, texts = trunk.step(out.dtype), dict[Shape, Any](), batches.data
-    for rows, shape, batch in batches:
+
+    def begin(shape: Shape, batch: Batch) -> Array:
         placed = devices.batch(batch)
         if shape not in compiled:
             compiled[shape] = devices.compile(step, (), weights, placed, donate=False)
-        result = np.asarray(devices.first(compiled[shape]((), weights, placed)))
+        return devices.first(compiled[shape]((), weights, placed))
+
+    begun = ((rows, batch, begin(shape, batch)) for rows, shape, batch in batches)
+    for rows, batch, output in one_late(begun):
+        result = np.asarray(output)
         if trunk.pooled:
             used = batch.weight > 0
             out[rows[batch.number[used]]] = result[used]
