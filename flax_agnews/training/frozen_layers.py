@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import Float
 
 from flax_agnews import __version__
-from flax_agnews.data.batches import PADDING, Batch, EvalBatches
+from flax_agnews.data.batches import Batch, EvalBatches
 from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
@@ -185,7 +185,7 @@ def compute(
             used = batch.weight > 0
             out[rows[batch.number[used]]] = result[used]
         else:
-            used = batch.text != PADDING
-            number = np.take_along_axis(batch.number, np.where(used, batch.text, 0), axis=-1)
-            out[(texts.offsets[rows[number]] + batch.position)[used]] = result[used]
+            for slot in zip(*np.nonzero(batch.weight > 0), strict=True):  # quicker than indices
+                text, end = rows[batch.number[slot]], batch.last[slot] + 1
+                out[texts.offsets[text] : texts.offsets[text + 1]] = result[slot[:-1]][end - texts.lengths[text] : end]
         after(int(texts.lengths[rows].sum()))
