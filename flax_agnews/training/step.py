@@ -205,7 +205,7 @@ def make_update_step(
         """Updates parameters and optimizer state if `good`."""
 
         def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
-            grads = jax.tree.map(lambda g: g / weight, summed)  # here, where XLA fuses it: no pass of its own
+            grads = jax.tree.map(lambda g: g / weight, summed)  # here, where a GPU's kernels have it inside
             learning = {path: old[0][path] for path in grads}
             updates, opt_state = optimizer.update(grads, old[1], learning, known_norm=KnownNorm(grads, norm))
             return {**old[0], **optax.apply_updates(learning, updates)}, opt_state

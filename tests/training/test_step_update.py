@@ -1,5 +1,6 @@
 """The update step: by branch and by selection, against optax; passes over the gradients, and bytes that it moves."""
 
+import math
 import re
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from support import tiny
 from support.exactness import assert_same_bytes
 
+from flax_agnews.strategies import Strategy
 from flax_agnews.training.state import TrainState
 from flax_agnews.training.step import make_update_step, skips_by_branch, vmapped
 
@@ -108,14 +110,29 @@ def test_only_a_cpu_takes_the_branch():
     }
 
 
+@pytest.mark.parametrize("weight", [1.0, 3.0, 7.0, 8.0, 511.0, 512.0, 26_701.0])
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_are_divided_by_the_weight_within_a_rounding(way, weight):
+    ours = tiny.prepare(Strategy.by_pattern("mine", {"^score/": optax.sgd(1.0), "": "frozen"}))
+    sums, summed = results(ours, 3, weight)
+    zeros = jax.tree.map(jnp.zeros_like, summed)
+    start = TrainState(zeros, ours.optimizer.init(zeros), jnp.uint32(0), jnp.uint32(0))
+    after, metrics = jax.jit(make_update_step(ours, by_branch=WAYS[way]))(start, (), (sums, summed))
+    for path, value in summed.items():
+        exact = -np.asarray(value, np.float64) / weight
+        np.testing.assert_allclose(after.params[path], exact, rtol=2.0**-23)
+    exact = np.sqrt(sum(np.square(np.asarray(value, np.float64)).sum() for value in summed.values())) / weight
+    np.testing.assert_allclose(metrics["grad_norm"], exact, rtol=1e-6)
+
+
 # Passes and bytes
 
-ROWS, COLUMNS = 2048, 512  # of one leaf, beside which the scalars are nothing
+LEAVES = {BIG: (2048, 512), "transformer/wte/embedding": (512, 1024)}  # beside which the scalars are nothing
 
 
 def lowered(clip_norm, by_branch, platform):
-    ours = setup(clip_norm)
-    leaf = {BIG: jax.ShapeDtypeStruct((ROWS, COLUMNS), jnp.float32)}
+    ours = tiny.prepare("full", clip_norm=clip_norm)
+    leaf = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in LEAVES.items()}
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     count = jax.ShapeDtypeStruct((), jnp.uint32)
     state = TrainState(leaf, jax.eval_shape(ours.optimizer.init, leaf), count, count)
@@ -128,8 +145,8 @@ def lowered(clip_norm, by_branch, platform):
 def test_gradients_are_summed_over_once(platform, other, clip_norm):
     """The global norm alone, which clipping uses as well; and there is no branch on a GPU."""
     program = lowered(clip_norm, skips_by_branch(other), platform).as_text()
-    of_leaves = re.findall(rf"stablehlo\.reduce\(.*tensor<{ROWS}x{COLUMNS}xf32>", program)
-    assert len(of_leaves) == 1
+    for rows, columns in LEAVES.values():
+        assert len(re.findall(rf"stablehlo\.reduce\(.*tensor<{rows}x{columns}xf32>", program)) == 1
     assert ("stablehlo.case" in program or "stablehlo.if" in program) == (platform == "cpu")
     scopes = lowered(clip_norm, skips_by_branch(other), platform).as_text(debug_info=True)
     assert "norm_of_gradients/" in scopes
@@ -140,8 +157,10 @@ def test_gradients_are_summed_over_once(platform, other, clip_norm):
 def test_an_update_on_a_cpu_moves_each_number_once_for_what_it_is_needed(clip_norm):
     """Without fusions of several results: both moments from gradient and moment, parameters from all; and the norm.
 
-    One fusion of all three, as on a GPU, would read four numbers and write three.
+    A CPU also writes the quotients of gradients and weight, which two fusions read: to XLA, a division is too dear
+    there to be done twice. One fusion of all, as on a GPU, would read four numbers and write three.
     """
-    moved = lowered(clip_norm, True, "cpu").compile().cost_analysis()["bytes accessed"] / (4 * ROWS * COLUMNS)
-    moments, parameters, norm = 2 * (2 + 1), 3 + 1, 1
-    assert moved == pytest.approx(moments + parameters + norm, abs=0.01)
+    compiled, size = lowered(clip_norm, True, "cpu").compile(), 4 * sum(map(math.prod, LEAVES.values()))
+    moments, parameters, norm, quotients = 2 * (2 + 1), 3 + 1, 1, 1 + 1
+    moved = compiled.cost_analysis()["bytes accessed"] / size
+    assert moved == pytest.approx(moments + parameters + norm + quotients, abs=0.01)
