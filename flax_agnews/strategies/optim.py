@@ -79,13 +79,14 @@ def paced(transformation: optax.GradientTransformation, factor: float, stride: i
         factor: factor of the learning rates.
         stride: steps of the schedules per update.
     """
+    inner = optax.with_extra_args_support(transformation)
 
     def init(params: Any) -> tuple[Any, jax.Array, jax.Array]:
         return transformation.init(params), jnp.float32(factor), jnp.int32(stride)
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(gradients: Any, state: Any, params: Any = None, **others: Any) -> tuple[Any, Any]:
         before, by, steps = state
-        updates, after = transformation.update(gradients, before, params)
+        updates, after = inner.update(gradients, before, params, **others)
 
         def strode(then: Any, now: Any) -> Any:
             return now._replace(count=then.count + steps * (now.count - then.count)) if _is_schedule(now) else now
@@ -93,7 +94,7 @@ def paced(transformation: optax.GradientTransformation, factor: float, stride: i
         after = jax.tree.map(strode, before, after, is_leaf=_is_schedule)
         return jax.tree.map(lambda change: change * by, updates), (after, by, steps)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _is_schedule(state: Any) -> bool:

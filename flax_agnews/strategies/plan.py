@@ -76,8 +76,10 @@ class Plan:
         """Clips the global norm of all trained gradients at `train.clip_norm`; the identity if that is None."""
         import optax
 
+        from flax_agnews.strategies.clip import clip_by_global_norm
+
         norm = self.train.clip_norm
-        return optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+        return optax.identity() if norm is None else clip_by_global_norm(norm)
 
 
 def decays(tree: Any) -> Any:

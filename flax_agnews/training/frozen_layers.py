@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float
 
 from flax_agnews import __version__
-from flax_agnews.data.batches import PADDING, Batch, EvalBatches
+from flax_agnews.data.batches import Batch, EvalBatches
 from flax_agnews.data.shapes import BLOCK, Shape
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models import parameters
@@ -29,6 +29,7 @@ from flax_agnews.models.precision import rounding
 from flax_agnews.models.pretrained import BODY, Base, plain_frame
 from flax_agnews.models.token_layout import Layout
 from flax_agnews.training.adapted_model import AdaptedModel, unshared
+from flax_agnews.training.feed import one_late
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.state import Setup
 from flax_agnews.training.step import AXIS
@@ -175,16 +176,21 @@ def compute(
         after: called after every batch with the number of its tokens.
     """
     step, compiled, texts = trunk.step(out.dtype), dict[Shape, Any](), batches.data
-    for rows, shape, batch in batches:
+
+    def begin(shape: Shape, batch: Batch) -> Array:
         placed = devices.batch(batch)
         if shape not in compiled:
             compiled[shape] = devices.compile(step, (), weights, placed, donate=False)
-        result = np.asarray(devices.first(compiled[shape]((), weights, placed)))
+        return devices.first(compiled[shape]((), weights, placed))
+
+    begun = ((rows, batch, begin(shape, batch)) for rows, shape, batch in batches)
+    for rows, batch, output in one_late(begun):
+        result = np.asarray(output)
         if trunk.pooled:
             used = batch.weight > 0
             out[rows[batch.number[used]]] = result[used]
         else:
-            used = batch.text != PADDING
-            number = np.take_along_axis(batch.number, np.where(used, batch.text, 0), axis=-1)
-            out[(texts.offsets[rows[number]] + batch.position)[used]] = result[used]
+            for slot in zip(*np.nonzero(batch.weight > 0), strict=True):  # quicker than indices
+                text, end = rows[batch.number[slot]], batch.last[slot] + 1
+                out[texts.offsets[text] : texts.offsets[text + 1]] = result[slot[:-1]][end - texts.lengths[text] : end]
         after(int(texts.lengths[rows].sum()))

@@ -75,6 +75,12 @@ def reset_peak() -> None:
         return
 
 
+def free_bytes(device: Any) -> int | None:
+    """Free memory of a device in bytes, of what this process may use; None if unknown, as on a CPU."""
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
+
+
 def peak_bytes(devices: Any) -> int | None:
     """Peak memory in bytes of the fullest device, or of this process since the reset; None if unknown."""
     counts = [

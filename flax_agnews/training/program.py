@@ -20,6 +20,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.adapted_model import in_compute_type, unshared
 from flax_agnews.training.compiler import Compiled, Compiler
 from flax_agnews.training.evaluator import Evaluator
+from flax_agnews.training.feed import B, Feed, one_late
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack
@@ -30,6 +31,7 @@ from flax_agnews.training.step import (
     inputs_of_gradients,
     make_gradient_step,
     make_update_step,
+    skips_by_branch,
     vmapped,
 )
 
@@ -131,7 +133,8 @@ class Program:
 
     Attributes:
         setup, devices, shared: as given.
-        batches, evaluated, by_stage, lengths, cache_seconds: from `inputs`.
+        batches, evaluated, by_stage, lengths: from `inputs`.
+        cache_seconds: time that caching took, copies of cached output to a device included (`feed.Feed`).
         compile_seconds: time that tracing and waiting for the compiler took.
     """
 
@@ -153,6 +156,7 @@ class Program:
         frozen = {path: value for path, value in shared.items() if path not in setup.trainable}
         self._ready = in_compute_type(setup.model, frozen)
         started, compiler = time.perf_counter(), compiler or Compiler(devices)
+        self._feeds: dict[str, tuple[Any, Feed]] = {}
         self._gradients: dict[tuple[int, int, Shape], Compiled] = {}
         self._update: dict[tuple[int, int], Compiled] = {}
         for size in group_sizes:
@@ -192,6 +196,7 @@ class Program:
 
     def start_together(self, seeds: Sequence[int]) -> tuple[TrainState, Parameters]:
         """Initial (state, frozen) of a group of runs, on the devices."""
+        self._feed("train", self.by_stage[0])  # now, so that no update's time has it
         state, frozen = self._create(seeds)
         return self.devices.state(state), self.devices.shared(frozen)
 
@@ -226,7 +231,8 @@ class Program:
         state, frozen = jax.eval_shape(partial(self._create, range(size)))
         state, frozen = devices.like_state(state), devices.like_shared(frozen)
         for number, (stage, batches) in enumerate(zip(self.setup.stages, self.by_stage, strict=True)):
-            steps = make_gradient_step(stage, loss), make_update_step(stage, together=size > 1)
+            update = make_update_step(stage, size > 1, skips_by_branch(devices.platform))
+            steps = make_gradient_step(stage, loss), update
             gradient_step, update_step = steps if size == 1 else (vmapped(step, own) for step in steps)
             same = ("gradients", stage.model.function, stage.learning, stage.rates, loss, own)
             for shape in batches.shapes:
@@ -249,21 +255,36 @@ class Program:
     ) -> tuple[TrainState, dict[str, Any]]:
         """Makes one update of every run in a group; otherwise as `train_step`."""
         stage, size = self.setup.stage_of(epoch), len(seeds)
-        shape, batch = self.by_stage[stage].joint_batch(seeds, epoch, step)
-        inputs = inputs_of_gradients(state)
-        results = self._gradients[stage, size, shape](inputs, frozen, self.devices.batch(batch))
+        feed = self._feed("train", self.by_stage[stage])
+        shape, batch = feed.batches.joint_batch(seeds, epoch, step)
+        results = self._gradients[stage, size, shape](inputs_of_gradients(state), frozen, feed.place(batch))
         state, metrics = self._update[stage, size](state, (), results)
         return state, self.devices.first(metrics)
 
     def evaluate(self, params: Parameters, frozen: Parameters, split: str) -> Float[np.ndarray, "texts classes"]:
         """Computes the logits of every text of a split, in the split's order, with one run's weights."""
-        weights, batches = self._evaluator.weights({**frozen, **params}), self.evaluated[split]
-        out = np.zeros((len(batches.labels), self.setup.model.classes), np.float32)
-        for rows, shape, batch in batches:
-            logits = self._evaluator.logits(weights, shape, batch)
+        weights, feed = self._evaluator.weights({**frozen, **params}), self._feed(split, self.evaluated[split])
+        out = np.zeros((len(feed.batches.labels), self.setup.model.classes), np.float32)
+        begun = (
+            (rows, batch, self._evaluator.logits(weights, shape, feed.place(batch)))
+            for rows, shape, batch in feed.batches
+        )
+        for rows, batch, logits in one_late(begun):
             used = batch.weight > 0
             out[rows[batch.number[used]]] = np.asarray(logits)[used]
         return out
+
+    def _feed(self, name: str, batches: B) -> Feed[B]:
+        """The feed of a split's batches, made when they are first used: other strategies have left the devices then.
+
+        A stage's training batches take the place of those of the stage before.
+        """
+        if name not in self._feeds or self._feeds[name][0] is not batches:
+            self._feeds.pop(name, None)  # what it had on the devices is free before the next is copied
+            started, feed = time.perf_counter(), Feed.of(batches, self.devices)
+            self.cache_seconds += time.perf_counter() - started if feed.table is not None else 0.0
+            self._feeds[name] = batches, feed
+        return self._feeds[name][1]
 
 
 def _example(shape: Shape, batches: TrainBatches | EvalBatches, devices: int, size: int = 1) -> Any:

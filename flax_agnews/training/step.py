@@ -20,6 +20,7 @@ from flax_agnews.models.dropout import Noise
 from flax_agnews.models.forward_pass import KeysValues
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.precision import rounding
+from flax_agnews.strategies.clip import KnownNorm
 from flax_agnews.training.adapted_model import AdaptedModel
 from flax_agnews.training.state import Setup, TrainState
 
@@ -172,7 +173,21 @@ def make_gradient_step(setup: Setup, loss: Loss) -> Callable[..., tuple[Sums, Pa
     return gradient_step
 
 
-def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tuple[TrainState, Metrics]]:
+def skips_by_branch(platform: str) -> bool:
+    """Whether an update that isn't finite is skipped by a branch; otherwise what it changed is not selected.
+
+    A branch is quicker on a CPU, where a selection needs two copies of the optimizer's state. On other devices a branch
+    may wait for the host, and a selection costs nothing: it is part of the kernels that write the new values.
+
+    Args:
+        platform: kind of device: cpu, gpu or tpu.
+    """
+    return platform == "cpu"
+
+
+def make_update_step(
+    setup: Setup, together: bool = False, by_branch: bool = True
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """Makes a function (state, (), (sums, gradients)) -> (state, metrics), given the gradient step's results.
 
     Metrics are the loss's sums over the batch; `grad_norm`, the global norm of the gradients; and `skipped`, whether
@@ -181,22 +196,30 @@ def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tupl
     Args:
         setup: the adapted model and how it trains; leaves of the state that aren't in its `learning` don't change.
         together: whether the function runs under a mapped axis called `SEEDS` as well.
+        by_branch: see `skips_by_branch`; the results are the same.
     """
+    optimizer = optax.with_extra_args_support(setup.optimizer)
 
     def update_if(
-        good: Bool[Array, ""], summed: Parameters, weight: Float[Array, ""], old: tuple[Parameters, Any]
+        good: Bool[Array, ""],
+        summed: Parameters,
+        weight: Float[Array, ""],
+        norm: Float[Array, ""],
+        old: tuple[Parameters, Any],
     ) -> tuple[Parameters, Any]:
-        """Updates parameters and optimizer state if `good`, by a branch: `where` would need two copies of all."""
+        """Updates parameters and optimizer state if `good`."""
 
         def update(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
-            grads = jax.tree.map(lambda g: g / weight, summed)  # here, where XLA fuses it: no pass of its own
+            grads = jax.tree.map(lambda g: g / weight, summed)  # here, where a GPU's kernels have it inside
             learning = {path: old[0][path] for path in grads}
-            updates, opt_state = setup.optimizer.update(grads, old[1], learning)
+            updates, opt_state = optimizer.update(grads, old[1], learning, known_norm=KnownNorm(grads, norm))
             return {**old[0], **optax.apply_updates(learning, updates)}, opt_state
 
         def choose(old: tuple[Parameters, Any]) -> tuple[Parameters, Any]:
             return jax.tree.map(lambda after, before: jnp.where(good, after, before), update(old), old)
 
+        if not by_branch:
+            return choose(old)
         if not together:
             return jax.lax.cond(good, update, lambda old: old, old)
         return jax.lax.cond(jax.lax.pmin(good.astype(jnp.int32), SEEDS) == 1, update, choose, old)
@@ -205,9 +228,11 @@ def make_update_step(setup: Setup, together: bool = False) -> Callable[..., tupl
         state: TrainState, no_weights: tuple[()], results: tuple[Sums, Parameters]
     ) -> tuple[TrainState, Metrics]:
         sums, summed = results
-        norm = optax.tree.norm(jax.tree.map(lambda g: g / sums["weight"], summed))
-        good = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
-        params, opt_state = update_if(good, summed, sums["weight"], (state.params, state.opt_state))
+        with jax.named_scope("norm_of_gradients"):
+            norm = optax.tree.norm(jax.tree.map(lambda g: g / sums["weight"], summed))
+            good = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
+        with jax.named_scope("update"):
+            params, opt_state = update_if(good, summed, sums["weight"], norm, (state.params, state.opt_state))
         metrics = {**sums, "grad_norm": norm, "skipped": ~good}
         return TrainState(params, opt_state, state.step + 1, state.seed), metrics
 

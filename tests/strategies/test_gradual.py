@@ -12,6 +12,7 @@ import pytest
 import torch
 from support import tiny
 from support.bounds import BOUNDS, assert_same_losses
+from support.exactness import assert_same_bytes
 from support.frozen_layers import CONFIG, DATA, contents, folder, read
 from support.parity import body, rows_of, texts
 from support.reference import Reference
@@ -26,6 +27,7 @@ from flax_agnews.data.batches import EvalBatches
 from flax_agnews.models.dropout import Noise
 from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.strategies import Stage, Strategy, layers
+from flax_agnews.training import feed
 from flax_agnews.training.frozen_layers import frozen_depth
 from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.program import Program
@@ -221,6 +223,15 @@ def test_each_stage_reads_what_its_frozen_layers_gave(folder):
     (ours, _), (expected, _) = (run(program_of(setup, inputs)) for inputs in (kept, anew))
     assert_same_losses(ours, expected)
     assert len(np.unique(expected)) == len(expected)
+
+
+def test_each_stage_reads_its_own_copy_on_a_device(folder, monkeypatch):
+    inputs, _ = read(setup := four_layers())
+    from_host, copies = run(program_of(setup, inputs)), []
+    monkeypatch.setattr(feed, "stays_on_device", lambda *known: True)
+    monkeypatch.setattr(feed, "copied", lambda values, where: copies.append(values) or jnp.asarray(values))
+    assert_same_bytes(run(program_of(setup, inputs)), from_host)
+    assert [values is batches.data.ids for values, batches in zip(copies, inputs.by_stage, strict=False)] == [True] * 2
 
 
 @pytest.mark.parametrize(

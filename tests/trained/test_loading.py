@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from support.small_experiments import settings
 from support.trained_runs import FULL, MINE, PROMPT, TEXTS, loading_refusal
 
 import flax_agnews
+from flax_agnews.models.compute import FLOAT32
 from flax_agnews.trained.classifier import Classifier
 from flax_agnews.trained.loading import load_run
 
@@ -20,7 +22,7 @@ from flax_agnews.trained.loading import load_run
 @pytest.mark.parametrize("run", [FULL, PROMPT])  # with the body's weights in its own, and without
 def test_exactly_is_float32_in_products_too(trained: Path, run: str) -> None:
     for exact in (load_run(trained / run, exact=True), load_run(trained / run).exact()):
-        assert (exact.model.dtype, exact.model.precision) == ("float32", "highest")
+        assert exact.model.compute == replace(FLOAT32, precision="highest")
 
 
 def test_weights_that_were_not_kept(copied: Path) -> None:
