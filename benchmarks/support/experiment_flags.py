@@ -42,11 +42,15 @@ def trial_flags(trial: Trial, folder: str) -> list[str]:
     chosen: dict[str, Any] = {
         "output": folder,
         "model.from_config": json.dumps({"model_type": "gpt2", **trial.body}),
+        "model.dropout": trial.dropout,
+        "model.attention": trial.attention,
         "data.limit_train": trial.rows or int(TRIAL_BATCHES * trial.batch_size / 0.9) + 1,
         "data.limit_test": 64,
         "train.runs": trial.runs,
         "train.parallel_seeds": trial.seeds,
     }
+    if trial.micro_batch_tokens:
+        chosen["train.micro_batch_tokens"] = trial.micro_batch_tokens
     return [*experiment_flags(settings, trial.strategy, trial.dtype), *_as_flags(chosen)]
 
 

@@ -19,6 +19,12 @@ from flax_agnews.training.memory import keep_freed
 MEGABATCH = 50
 """Number of batches that Hugging Face's Trainer sorts by length at once; a benchmark reads as many."""
 
+
+def batches_per_repeat(backend: str) -> int:
+    """Number of batches in a repeat of a suite, an even one: where a step takes milliseconds, many."""
+    return 2 if backend == "cpu" else 10
+
+
 _PATIENCE = 20  # seconds until a worker process that doesn't end is killed
 
 WARM_UP = -1
