@@ -2,8 +2,9 @@
 
 By default GPT-2 124M, 32 texts per update, the strategies `full`, `prompt` and `partial` in float32 and bfloat16 (about
 six minutes on two cores). All configurations: `--models 124M mini --batch_sizes 8 32 128`; on a GPU `--batch_sizes 128
-512 --dropouts 0 0.1 --micro_batch_tokens 65536`. Each has its own process, one after the other. Writes `results/throughput.{json,md,png}`; earlier results of other configurations stay in the
-files if commit and settings are the same.
+512 --dropouts 0 0.1 --micro_batch_tokens 65536`. Each has its own process, one after the other. Writes
+`results/throughput.{json,md,png}`; earlier results of other configurations stay in the files if commit and settings are
+the same.
 
 `--without NAME` (or `each`: about half an hour) measures the gain of a saving instead: `results/savings.{json,md,png}`.
 """
@@ -41,9 +42,9 @@ def page(record: Record) -> str:
         "",
         "Complete training steps (batch put together, forward, backward, AdamW, loss read back):",
         f"{settings['repeats']} a configuration, each on its own batch (on a GPU 8 steps each) of real AG News texts",
-        f"of at most 256 tokens; random weights; medians. At most {settings['shapes']} compiled shapes (the library chooses up",
-        "to 6, where hours follow). Partial has its cache of frozen activations, warm. Only real tokens count:",
-        "no padding, no prompt.",
+        f"of at most 256 tokens; random weights; medians. At most {settings['shapes']} compiled shapes (the library",
+        "chooses up to 6, where hours follow). Partial has its cache of frozen activations, warm. Only real tokens",
+        "count: no padding, no prompt.",
         "",
         "Utilisation: the FLOP of the matrix products that the step needs for these tokens",
         "(`flax_agnews/training/flops.py`; what is skipped is not counted), a second, in units of the best product",

@@ -30,6 +30,8 @@ def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[
         "checkpoint.enabled": "false",
         "tracking.wandb": "disabled",
     }
+    if settings.micro_batch_tokens:
+        chosen["train.micro_batch_tokens"] = settings.micro_batch_tokens
     if strategy == "partial":
         chosen["train.cache_frozen"] = "on"
     return _as_flags(chosen)
@@ -38,7 +40,8 @@ def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[
 def trial_flags(trial: Trial, folder: str) -> list[str]:
     """A trial's command line; its model has random weights."""
     given = (trial.tokenizer, trial.data, trial.batch_size)
-    settings = Settings("", *given, seed=SEED, max_length=trial.max_length, shapes=trial.shapes)
+    how = {"max_length": trial.max_length, "shapes": trial.shapes, "micro_batch_tokens": trial.micro_batch_tokens}
+    settings = Settings("", *given, seed=SEED, **how)
     chosen: dict[str, Any] = {
         "output": folder,
         "model.from_config": json.dumps({"model_type": "gpt2", **trial.body}),
@@ -49,8 +52,6 @@ def trial_flags(trial: Trial, folder: str) -> list[str]:
         "train.runs": trial.runs,
         "train.parallel_seeds": trial.seeds,
     }
-    if trial.micro_batch_tokens:
-        chosen["train.micro_batch_tokens"] = trial.micro_batch_tokens
     return [*experiment_flags(settings, trial.strategy, trial.dtype), *_as_flags(chosen)]
 
 

@@ -17,9 +17,7 @@ def add_trials(parser: argparse.ArgumentParser, default: Trial, strategies: tupl
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[default.batch_size])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--dropouts", nargs="+", type=float, default=[default.dropout], help="rates of all dropouts")
-    parser.add_argument(
-        "--micro_batch_tokens", type=int, help="most tokens computed at once (train.micro_batch_tokens)"
-    )
+    parser.add_argument("--micro_batch_tokens", type=int, help="most tokens that are computed at once")
     parser.add_argument("--attention", default=default.attention, help="implementation of attention (model.attention)")
     parser.add_argument("--shapes", type=int, default=default.shapes, help="most compiled shapes")
     parser.add_argument("--cache", help="folder of caches, for compiling sooner; by default an empty one")
