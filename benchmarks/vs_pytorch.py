@@ -50,10 +50,8 @@ def run_suite(settings: Settings, suite: Suite, cache: str | None = None) -> tup
             with Worker("benchmarks.support.pytorch_trainer:build", given, *how) as theirs:
                 samples = interleave([theirs, ours], settings.repeats, settings.seed, tell, leave_out)
                 record = suite_record(samples, ours.facts, theirs.facts)
-                return record | ({"not_measured": missing} if missing else {}), {
-                    **ours.facts["on"],
-                    **theirs.facts["on"],
-                }
+                record |= {"not_measured": missing} if missing else {}
+                return record, {**ours.facts["on"], **theirs.facts["on"]}
 
 
 def environment(settings: Settings, folder: str) -> dict[str, str]:

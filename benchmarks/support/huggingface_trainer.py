@@ -13,11 +13,14 @@ from transformers import DataCollatorWithPadding, GPT2TokenizerFast, PrinterCall
 from transformers import TrainingArguments as Arguments
 
 from benchmarks.support.cuda import synchronize, within_memory
-from benchmarks.support.workers import NotMeasured, Sample, Settings
+from benchmarks.support.workers import MEGABATCH, NotMeasured, Sample, Settings
 from flax_agnews.data.encoded import Split
 
 SKIPPED = 2
 """Number of first updates that don't count: what they need is loaded and chosen then."""
+
+COPIES = 4
+"""How often each text is in the data: Trainer sorts `MEGABATCH` batches at once where there are four times as many."""
 
 
 def by_length_setting() -> dict[str, Any]:
@@ -31,7 +34,7 @@ class HuggingFaceTrainer:
 
     Args:
         make_model: makes a model.
-        settings: settings of the benchmark; an epoch is one over `settings.texts` texts.
+        settings: settings of the benchmark.
         data: the training texts.
         bfloat16: whether to compute by autocast in bfloat16.
         device: PyTorch's device.
@@ -43,13 +46,14 @@ class HuggingFaceTrainer:
         self._make_model, self._settings, self._device = make_model, settings, device
         self._tokenizer = GPT2TokenizerFast.from_pretrained(settings.tokenizer)
         self._tokenizer.pad_token = self._tokenizer.eos_token
-        texts = [data.tokens[row].tolist() for row in range(settings.texts)]
-        masks, labels = [[1] * len(text) for text in texts], data.labels[: len(texts)].tolist()
+        rows = [*range(settings.texts)] * COPIES
+        texts, labels = [data.tokens[row].tolist() for row in rows], data.labels[rows].tolist()
+        masks = [[1] * len(text) for text in texts]
         self._texts = Dataset.from_dict({"input_ids": texts, "attention_mask": masks, "labels": labels})
         self._chosen = {"bf16": bfloat16, "use_cpu": device == "cpu"}
 
     def measure(self, repeat: int, by_length: bool) -> Sample:
-        """Measures an epoch without its first updates.
+        """Measures the updates on a megabatch, without the first ones.
 
         Args:
             repeat: number of the repeat, the seed of the texts' order.
@@ -60,7 +64,7 @@ class HuggingFaceTrainer:
         """
         try:
             with tempfile.TemporaryDirectory(prefix="trainer-") as folder, within_memory():
-                return self._epoch(folder, repeat, by_length_setting() if by_length else {})
+                return self._train(folder, repeat, by_length_setting() if by_length else {})
         except ImportError as error:
             raise NotMeasured(str(error).strip().splitlines()[0]) from error
         finally:
@@ -68,12 +72,12 @@ class HuggingFaceTrainer:
             if self._device != "cpu":
                 torch.cuda.empty_cache()
 
-    def _epoch(self, folder: str, repeat: int, sampling: Mapping[str, Any]) -> Sample:
+    def _train(self, folder: str, repeat: int, sampling: Mapping[str, Any]) -> Sample:
         collator, clock = _CountingCollator(DataCollatorWithPadding(self._tokenizer)), _Clock(self._device)
         arguments = Arguments(
             output_dir=folder,
             per_device_train_batch_size=self._settings.batch_size,
-            num_train_epochs=1,
+            max_steps=MEGABATCH,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -86,7 +90,7 @@ class HuggingFaceTrainer:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        counted = collator.batches[SKIPPED:]
+        counted = collator.batches[SKIPPED:MEGABATCH]  # a further one may have been fetched
         return Sample(clock.ended - clock.started, sum(tokens for tokens, _ in counted), sum(n for _, n in counted))
 
 
