@@ -7,7 +7,7 @@
 #
 # Environment variables (default): DATA (../shared/ag_news_large), TOKENIZER (../shared/gpt2_tokenizer), PYTHON (python),
 # PARTS (all), TOTAL (600 seconds), LIMIT_<part> (seconds of a part), MICRO (65536, most tokens computed at once),
-# SHAPES (2, of throughput and beside PyTorch). A part that fails, or takes too long, doesn't stop the others.
+# SHAPES (2, of throughput and beside PyTorch), FLAGS (more flags of the experiment, in one argument). A part that fails, or takes too long, doesn't stop the others.
 set -u
 results=${1:?"usage: benchmarks/gpu.sh RESULTS"}
 mkdir -p "$results/logs"
@@ -58,5 +58,6 @@ part() {
     --results "$results/vs_pytorch_128"
   part vs_pytorch_512 150 benchmarks.vs_pytorch $texts $versus $common --batch_size $large --without torch.compile \
     --suites partial-bfloat16,prompt-bfloat16 --results "$results/vs_pytorch_512"
-  part experiment "$total" benchmarks.experiment $texts $whole --limit $(($(left) - 15)) --results "$results"
+  part experiment "$total" benchmarks.experiment $texts $whole --limit $(($(left) - 20)) --flags "${FLAGS:-}" \
+    --results "$results"
 }

@@ -1,6 +1,5 @@
 """Command lines of the experiments that are measured."""
 
-import json
 from typing import Any
 
 from benchmarks.support.trial import SEED, Trial
@@ -44,7 +43,7 @@ def trial_flags(trial: Trial, folder: str) -> list[str]:
     settings = Settings("", *given, seed=SEED, **how)
     chosen: dict[str, Any] = {
         "output": folder,
-        "model.from_config": json.dumps({"model_type": "gpt2", **trial.body}),
+        "model.from_config": trial.json,
         "model.dropout": trial.dropout,
         "model.attention": trial.attention,
         "data.limit_train": trial.rows or int(TRIAL_BATCHES * trial.batch_size / 0.9) + 1,

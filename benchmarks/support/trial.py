@@ -68,6 +68,11 @@ class Trial:
         return MODELS[self.model] if self.model in MODELS else json.loads(self.model)
 
     @property
+    def json(self) -> str:
+        """The model's config.json."""
+        return json.dumps({"model_type": "gpt2", **self.body})
+
+    @property
     def model_text(self) -> str:
         """The model as a table names it."""
         body = self.body
