@@ -7,7 +7,7 @@
 #
 # Environment variables (default): DATA (../shared/ag_news_large), TOKENIZER (../shared/gpt2_tokenizer), PYTHON (python),
 # PARTS (all), TOTAL (600 seconds), LIMIT_<part> (seconds of a part), MICRO (65536, most tokens computed at once),
-# SHAPES (2, of throughput and beside PyTorch), FLAGS (more flags of the experiment, in one argument). A part that fails, or takes too long, doesn't stop the others.
+# SHAPES (2, of throughput and beside PyTorch), WHOLE (more arguments of benchmarks.experiment, such as "--runs 1"). A part that fails, or takes too long, doesn't stop the others.
 set -u
 results=${1:?"usage: benchmarks/gpu.sh RESULTS"}
 mkdir -p "$results/logs"
@@ -24,7 +24,7 @@ if [ "${SMOKE:-}" ]; then
   model={\"n_layer\":1,\"n_embd\":16,\"n_head\":2,\"n_positions\":300} large=4 small=2 micro=4096 shapes=1
   size="--models $model --repeats 1" versus="--model $model --repeats 1" whole="--model $model --runs 1 --epochs 1 --rows 80"
 else
-  large=512 small=128 size="--repeats 5" versus="--repeats 5" whole=""
+  large=512 small=128 size="--repeats 5" versus="--repeats 4" whole=""
 fi
 
 left() { echo $((total - SECONDS)); }
@@ -50,14 +50,14 @@ part() {
 # shellcheck disable=SC2086
 {
   common="--dtypes bfloat16 --micro_batch_tokens $micro --cache $cache"
-  part profile 150 benchmarks.profile $texts $size $common --batch_sizes $large --dropouts 0 0.1 --results "$results"
-  part throughput 180 benchmarks.throughput $texts $size $common --batch_sizes $large $small --dropouts 0 0.1 \
+  part profile 130 benchmarks.profile $texts $size $common --batch_sizes $large --dropouts 0 0.1 --results "$results"
+  part throughput 110 benchmarks.throughput $texts $size $common --batch_sizes $large $small --dropouts 0 0.1 \
     --strategies full --shapes $shapes --results "$results"
   common="--micro_batch_tokens $micro --cache $cache --shapes $shapes"
-  part vs_pytorch_128 200 benchmarks.vs_pytorch $texts $versus $common --batch_size $small --suites full-bfloat16 \
-    --results "$results/vs_pytorch_128"
-  part vs_pytorch_512 150 benchmarks.vs_pytorch $texts $versus $common --batch_size $large --without torch.compile \
-    --suites partial-bfloat16,prompt-bfloat16 --results "$results/vs_pytorch_512"
-  part experiment "$total" benchmarks.experiment $texts $whole --limit $(($(left) - 20)) --flags "${FLAGS:-}" \
+  part vs_pytorch_128 190 benchmarks.vs_pytorch $texts $versus $common --batch_size $small --suites full-bfloat16 \
+    --limit 150 --compile_limit 90 --results "$results/vs_pytorch_128"
+  part vs_pytorch_512 120 benchmarks.vs_pytorch $texts $versus $common --batch_size $large --without torch.compile \
+    --suites partial-bfloat16,prompt-bfloat16 --limit 90 --results "$results/vs_pytorch_512"
+  part experiment "$total" benchmarks.experiment $texts $whole --limit $(($(left) - 20)) ${WHOLE:-} \
     --results "$results"
 }

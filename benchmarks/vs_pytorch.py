@@ -7,8 +7,10 @@ On a processor without bfloat16 products only float32 is measured, unless `--sui
 
 import argparse
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,12 +28,15 @@ STRATEGIES, PRECISIONS = ("full", "prompt", "partial"), ("float32", "bfloat16")
 SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in STRATEGIES]
 
 
-def run_suite(settings: Settings, suite: Suite, cache: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_suite(
+    settings: Settings, suite: Suite, cache: str | None = None, until: float = math.inf
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Measures a suite in two new processes; returns its record, and facts about the machine.
 
     Args:
         settings, suite: what is measured.
         cache: the library's folder of caches; by default an empty one.
+        until: `time.monotonic` after which no repeat begins, but for the first.
     """
 
     def tell(name: str, repeat: int, sample: Sample) -> None:
@@ -48,7 +53,7 @@ def run_suite(settings: Settings, suite: Suite, cache: str | None = None) -> tup
         with Worker("benchmarks.support.training_steps:build_suite", (settings, suite, folder), *how) as ours:
             given = (settings, suite, ours.facts["rows"], ours.facts["on"]["backend"])
             with Worker("benchmarks.support.pytorch_trainer:build", given, *how) as theirs:
-                samples = interleave([theirs, ours], settings.repeats, settings.seed, tell, leave_out)
+                samples = interleave([theirs, ours], settings.repeats, settings.seed, tell, leave_out, until)
                 record = suite_record(samples, ours.facts, theirs.facts)
                 record |= {"not_measured": missing} if missing else {}
                 return record, {**ours.facts["on"], **theirs.facts["on"]}
@@ -131,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cache", help="folder of caches of ours, for compiling sooner; by default an empty one")
     made.add_argument("--without", choices=("allocator", *OPTIONAL), action="append", default=[])
     made.add_argument("--also", choices=OPTIONAL, action="append", default=[], help="measured on a CPU too")
+    made.add_argument("--limit", type=float, help="seconds after which no further repeat begins")
     limit = "seconds after which torch.compile is given up"
     made.add_argument("--compile_limit", type=float, default=Settings.compile_limit, help=limit)
     made.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")
@@ -144,6 +150,7 @@ def main() -> None:
     if unknown := [str(suite) for suite in suites if suite not in SUITES]:
         raise SystemExit(f"--suites {','.join(unknown)}: must be of {','.join(map(str, SUITES))}")
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured with an empty cache
+    until = time.monotonic() + (options.limit or math.inf)
     made, file = made_now(), options.results / "vs_pytorch.json"
     with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
         settings = Settings(
@@ -165,7 +172,7 @@ def main() -> None:
         for suite in suites:
             if suite in without:
                 continue
-            done[str(suite)], on = run_suite(settings, suite, options.cache)
+            done[str(suite)], on = run_suite(settings, suite, options.cache, until)
             if options.suites is None:
                 without = left_out(SUITES, on["backend"], cpuinfo())
             ordered = {str(suite): done[str(suite)] for suite in SUITES if str(suite) in done}

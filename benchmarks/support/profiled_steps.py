@@ -59,11 +59,16 @@ class Attributed(NamedTuple):
     operation: Operation | None
 
 
-def attribute(events: Sequence[Event], programs: Sequence[KnownProgram]) -> list[Attributed]:
-    """Finds each event's operation and part of the model; leaves out operations that only run others.
+def attribute(events: Sequence[Event], programs: Sequence[KnownProgram], nested: bool) -> list[Attributed]:
+    """Finds each event's operation and part of the model.
 
     The same function of JAX gives all programs one name, so that a trace's program is the known one with most of the
     events' operations. Events without a program are looked for in all.
+
+    Args:
+        events: what a device ran.
+        programs: what was compiled.
+        nested: whether operations that run others have events too, as on a CPU; they are left out.
     """
     kernels = [as_kernel(list(program.operations)) for program in programs]
     groups: dict[tuple[str, str], list[Event]] = defaultdict(list)
@@ -81,7 +86,7 @@ def attribute(events: Sequence[Event], programs: Sequence[KnownProgram]) -> list
             program, operation = next(((p, o) for p, o in among if o), (None, None))
             if program is None or operation is None:
                 found.append(Attributed(event, place_of_kernel(event.name), None))
-            elif operation.kind not in CONTAINERS:
+            elif not nested or operation.kind not in CONTAINERS:
                 found.append(Attributed(event, place_of(operation, program.update), operation))
     return found
 
@@ -128,7 +133,38 @@ def build(trial: Trial, folder: str, repeats: int) -> Built:
     compiler = steps.compiler
     assert isinstance(compiler, RecordingCompiler)
     programs = [KnownProgram(operations(one.wait().as_text()), update) for one, update in compiler.compiled]
-    found, number = attribute(events, programs), sum(len(steps.places(repeat)) for repeat in range(repeats))
+    found = attribute(events, programs, nested=jax.default_backend() == "cpu")
+    number = sum(len(steps.places(repeat)) for repeat in range(repeats))
+    facts = {"kind": operation.kind, "bytes": operation.bytes, "path": path_of(operation)} if operation else {}
+        row = {"name": name, "kernel": every[0].event.name, **every[0].place._asdict(), "seconds": seconds, **facts}
+        rows.append({**row, "times": len(every) / steps})
+    return sorted(rows, key=lambda row: -row["seconds"])[:MOST_OPERATIONS]
+
+
+def build(trial: Trial, folder: str, repeats: int) -> Built:
+    """Trains with and without the profiler; there is nothing else to measure.
+
+    Args:
+        trial: the configuration.
+        folder: folder for the experiment's files.
+        repeats: number of repeats that are traced.
+    """
+    steps = TrialSteps(trial, folder, RecordingCompiler)
+    steps.warm_up(repeats)
+    untraced = [steps.measure(repeat) for repeat in range(repeats)]
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    with tempfile.TemporaryDirectory(prefix="profile-") as traces:
+        with jax.profiler.trace(traces, profiler_options=options):
+            traced = [steps.measure(repeat) for repeat in range(repeats)]
+        events = read_events(Path(traces))
+    compiler = steps.compiler
+    assert isinstance(compiler, RecordingCompiler)
+    programs = [KnownProgram(operations(one.wait().as_text()), update) for one, update in compiler.compiled]
+    found, number = (
+        attribute(events, programs, jax.default_backend() == "cpu"),
+        sum(len(steps.places(repeat)) for repeat in range(repeats)),
+    )
     facts = {
         "steps": number,
         "tokens": sum(sample.tokens for sample in traced) / number,

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -217,6 +218,7 @@ def interleave(
     seed: int,
     tell: Callable[[str, int, Sample], None],
     leave_out: Callable[[str, str], None] | None = None,
+    until: float = math.inf,
 ) -> Samples:
     """Measures all contenders of all workers, never two at a time.
 
@@ -227,11 +229,14 @@ def interleave(
         tell: called with name, repeat and sample after every measurement, including the warm-up's.
         leave_out: called with name and reason of a contender that can't be measured, which isn't in the result then;
             without it, this is an error.
+        until: `time.monotonic` after which no round begins, but for the first one that counts.
     """
     owners = {name: worker for worker in workers for name in worker.names}
     rng = np.random.default_rng(seed)
     samples: dict[str, list[Sample]] = {name: [] for name in owners}
     for repeat in range(WARM_UP, repeats):
+        if repeat > 0 and time.monotonic() > until:
+            break
         names = list(owners)
         for index in rng.permutation(len(names)):
             name = names[index]
