@@ -135,36 +135,6 @@ def build(trial: Trial, folder: str, repeats: int) -> Built:
     programs = [KnownProgram(operations(one.wait().as_text()), update) for one, update in compiler.compiled]
     found = attribute(events, programs, nested=jax.default_backend() == "cpu")
     number = sum(len(steps.places(repeat)) for repeat in range(repeats))
-    facts = {"kind": operation.kind, "bytes": operation.bytes, "path": path_of(operation)} if operation else {}
-        row = {"name": name, "kernel": every[0].event.name, **every[0].place._asdict(), "seconds": seconds, **facts}
-        rows.append({**row, "times": len(every) / steps})
-    return sorted(rows, key=lambda row: -row["seconds"])[:MOST_OPERATIONS]
-
-
-def build(trial: Trial, folder: str, repeats: int) -> Built:
-    """Trains with and without the profiler; there is nothing else to measure.
-
-    Args:
-        trial: the configuration.
-        folder: folder for the experiment's files.
-        repeats: number of repeats that are traced.
-    """
-    steps = TrialSteps(trial, folder, RecordingCompiler)
-    steps.warm_up(repeats)
-    untraced = [steps.measure(repeat) for repeat in range(repeats)]
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0
-    with tempfile.TemporaryDirectory(prefix="profile-") as traces:
-        with jax.profiler.trace(traces, profiler_options=options):
-            traced = [steps.measure(repeat) for repeat in range(repeats)]
-        events = read_events(Path(traces))
-    compiler = steps.compiler
-    assert isinstance(compiler, RecordingCompiler)
-    programs = [KnownProgram(operations(one.wait().as_text()), update) for one, update in compiler.compiled]
-    found, number = (
-        attribute(events, programs, jax.default_backend() == "cpu"),
-        sum(len(steps.places(repeat)) for repeat in range(repeats)),
-    )
     facts = {
         "steps": number,
         "tokens": sum(sample.tokens for sample in traced) / number,
