@@ -54,8 +54,9 @@ def page(record: Record) -> str:
         "",
         "Seconds of the device's kernels by part of the model, from a trace of JAX's profiler; random weights, real AG",
         "News texts. A kernel that computes several parts counts where its matrix product belongs, or else where its",
-        "result does. Bytes: the sizes of a kernel's operands and results, as if each were read or written once and",
-        "whole. On a GPU the programs are traced without command buffers, so that each kernel has a name.",
+        "result does. Bytes: the sizes of a kernel's operands and results, as if each were read or written once; of",
+        "what it slices or updates that part. On a GPU the programs are traced without command buffers, so that each",
+        "kernel has a name.",
         "",
         made_line(record),
     ]

@@ -1,7 +1,7 @@
 """Reads the text of a compiled program (HLO): its operations, where in the model they are from, what they move."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -10,6 +10,13 @@ _OPERATION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$
 _ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
 _PRODUCT_CALLS = re.compile(r'custom_call_target="[^"]*(gemm|matmul|cublas)', re.I)
 _BATCHED = re.compile(r'lhs_batch_dims=\{\d|"lhs_batch_dimensions":\["')
+
+
+_SLICES = ("slice", "dynamic-slice", "gather")
+"""Kinds of operations that read a part of their first operand, as large as their result."""
+
+_IN_PLACE = ("dynamic-update-slice", "scatter")
+"""Kinds of operations that write a part of their first operand, as large as another operand."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,9 @@ class Operation:
         target: `custom_call_target` of a call of a library; else empty.
         product: whether it is a matrix product.
         batched: whether it is a product of many pairs of matrices.
-        bytes: size of its operands and results.
+        operands: names of its operands.
+        result: size of its results in bytes.
+        bytes: bytes that it reads and writes, each once: of what it slices or updates only that part.
         inner: the operations of a fusion, without its parameters and constants.
     """
 
@@ -36,7 +45,9 @@ class Operation:
     target: str
     product: bool
     batched: bool
-    bytes: int
+    operands: Sequence[str]
+    result: int
+    bytes: int = 0
     inner: Sequence["Operation"] = ()
 
 
@@ -48,49 +59,89 @@ def operations(text: str) -> dict[str, Operation]:
     """
     computations: dict[str, list[Operation]] = {}
     calls: dict[str, str] = {}
-    sizes: dict[str, int] = {}
     current: list[Operation] = []
     for line in text.splitlines():
         if begun := _COMPUTATION.match(line):
-            current, sizes = computations.setdefault(begun[1], []), {}
+            current = computations.setdefault(begun[1], [])
         elif found := _OPERATION.match(line):
             root, name, result, kind, rest = found.groups()
-            sizes[name] = _size(result)
-            current.append(_operation(name, kind, rest, bool(root), _moved(result, kind, rest, sizes)))
+            current.append(_operation(name, kind, result, rest, bool(root)))
             if kind == "fusion" and (called := re.search(r"\bcalls=%?([\w.\-]+)", rest)):
                 calls[name] = called[1]
     fused = {*calls.values()}
     return {
-        operation.name: _with_inner(operation, computations, calls)
+        operation.name: _complete(operation, every, computations, calls)
         for computation, every in computations.items()
         if computation not in fused
         for operation in every
     }
 
 
-def _operation(name: str, kind: str, rest: str, root: bool, moved: int) -> Operation:
+def _operation(name: str, kind: str, result: str, rest: str, root: bool) -> Operation:
     path, target = re.search(r'op_name="([^"]*)"', rest), re.search(r'custom_call_target="([^"]*)"', rest)
     product = kind in ("dot", "convolution") or (kind == "custom-call" and bool(_PRODUCT_CALLS.search(rest)))
     batched = product and bool(_BATCHED.search(rest))
-    return Operation(name, kind, path[1] if path else "", root, target[1] if target else "", product, batched, moved)
+    operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
+    size = _size(result, workspace=kind != "custom-call")
+    texts = (path[1] if path else "", root, target[1] if target else "")
+    return Operation(name, kind, *texts, product, batched, operands, size)
 
 
-def _with_inner(
-    operation: Operation, computations: Mapping[str, Sequence[Operation]], calls: Mapping[str, str]
+def _complete(
+    operation: Operation,
+    beside: Sequence[Operation],
+    computations: Mapping[str, Sequence[Operation]],
+    calls: Mapping[str, str],
 ) -> Operation:
+    """An operation with its bytes and, of a fusion, its inner operations; `beside` is its computation."""
     if operation.name not in calls:
-        return operation
-    inner: list[Operation] = []
-    for one in computations.get(calls[operation.name], ()):
+        return replace(operation, bytes=_moved(operation, {one.name: one.result for one in beside}))
+    body, inner = computations.get(calls[operation.name], ()), list[Operation]()
+    for one in body:
         if one.kind not in ("parameter", "constant"):
-            inner += [one, *_with_inner(one, computations, calls).inner]
-    return replace(operation, inner=inner)
+            inner += [one, *_complete(one, body, computations, calls).inner]
+    return replace(operation, bytes=_moved_by_fusion(body), inner=inner)
 
 
-def _moved(result: str, kind: str, rest: str, sizes: Mapping[str, int]) -> int:
-    """Bytes of an operation's operands, each counted once, and results; a library's workspace (bytes) is left out."""
-    operands = {name for name in re.findall(r"%([\w.\-]+)", rest.split("), ")[0]) if name in sizes}
-    return sum(sizes[name] for name in operands) + _size(result, workspace=kind != "custom-call")
+def _moved(operation: Operation, sizes: Mapping[str, int]) -> int:
+    """Bytes that an operation reads and writes; an operand that is given twice is read once."""
+    operands = [sizes.get(name, 0) for name in operation.operands]
+    if operation.kind in _SLICES:
+        return 2 * operation.result + sum(operands[1:])
+    if operation.kind in _IN_PLACE:
+        return sum(operands[1:]) + _written(operation, sizes)
+    return sum(sizes.get(name, 0) for name in {*operation.operands}) + operation.result
+
+
+def _written(operation: Operation, sizes: Mapping[str, int]) -> int:
+    """Bytes of an operation's result that it writes; what a scatter adds to is read too."""
+    if operation.kind == "dynamic-update-slice":
+        return sizes.get(operation.operands[1], 0)
+    return 2 * sizes.get(operation.operands[-1], 0) if operation.kind == "scatter" else operation.result
+
+
+def _moved_by_fusion(body: Sequence[Operation]) -> int:
+    """Bytes that a fusion reads and writes, given its computation."""
+    known, sizes = {one.name: one for one in body}, {one.name: one.result for one in body}
+    same = {one.name: one.operands[0] for one in body if one.kind == "bitcast" and one.operands}
+    moved = 0
+    for one in body:
+        if one.kind == "parameter":
+            names = {one.name, *(name for name, of in same.items() if of == one.name)}
+            users = [user for user in body if user.kind != "bitcast" and names & {*user.operands}]
+            parts = [_part(user, names) for user in users]
+            moved += one.result if None in parts else min(one.result, sum(part or 0 for part in parts))
+    roots = [one for one in body if one.root]
+    names = [name for root in roots for name in (root.operands if root.kind == "tuple" else [root.name])]
+    results = [known[same.get(name, name)] for name in names if same.get(name, name) in known]
+    return moved + sum(_written(one, sizes) for one in results)
+
+
+def _part(user: Operation, names: Collection[str]) -> int | None:
+    """Bytes that an operation reads of an operand with any of the names, if only a part; None if all."""
+    if user.operands[0] not in names or names & {*user.operands[1:]}:
+        return None
+    return user.result if user.kind in _SLICES else 0 if user.kind in _IN_PLACE else None
 
 
 def _size(result: str, workspace: bool = True) -> int:

@@ -54,10 +54,10 @@ def place_of(operation: Operation, update: bool) -> Place:
     if update:
         return Place(OPTIMIZER, False)
     if product := next((one for one in every if one.product), None):
-        name = scope(product.path or operation.path)
+        name = scope(product.path) or scope(operation.path)
         unnamed = ATTENTION if product.batched else LINEAR
         part = PRODUCTS.get(name) or SCOPES.get(name, unnamed)
-        return Place(part, backward(product.path or operation.path))
+        return Place(part, backward(product.path) or backward(operation.path))
     if all(one.kind in _MOVES for one in operation.inner or (operation,)):
         return Place(COPIES, backward(operation.path))
     path = path_of(operation)

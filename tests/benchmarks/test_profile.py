@@ -72,6 +72,35 @@ def test_a_program_is_read() -> None:
     assert [name for name, one in found.items() if one.batched] == ["scores"]
 
 
+SLICES = """\
+%fused_window (table: f32[1000,4], rows: s32[8], big: f32[100,4]) -> f32[100,4] {
+  %table = f32[1000,4]{1,0} parameter(0)
+  %rows = s32[8]{0} parameter(1)
+  %big = f32[100,4]{1,0} parameter(2)
+  %flat = f32[1000,4]{1,0} bitcast(%table)
+  %g = f32[8,4]{1,0} gather(%flat, %rows), offset_dims={1}
+  %zero = s32[] constant(0)
+  ROOT %d = f32[100,4]{1,0} dynamic-update-slice(%big, %g, %zero, %zero)
+}
+
+ENTRY %main (t: f32[1000,4], r: s32[8], b: f32[100,4]) -> f32[100,4] {
+  %t = f32[1000,4]{1,0} parameter(0)
+  %r = s32[8]{0} parameter(1)
+  %b = f32[100,4]{1,0} parameter(2)
+  %alone = f32[8,4]{1,0} gather(%t, %r), offset_dims={1}
+  %adds = f32[1000,4]{1,0} scatter(%t, %r, %alone), to_apply=%add
+  ROOT %window = f32[100,4]{1,0} fusion(%t, %r, %b), kind=kLoop, calls=%fused_window
+}
+"""
+
+
+def test_of_what_is_sliced_or_updated_only_that_part_moves() -> None:
+    found, rows, indices = operations(SLICES), 8 * 4 * 4, 8 * 4
+    assert found["alone"].bytes == 2 * rows + indices  # read and written
+    assert found["adds"].bytes == 3 * rows + indices  # rows are read, and added to what is read and written
+    assert found["window"].bytes == 2 * rows + indices
+
+
 @pytest.mark.parametrize(
     ("name", "place"),
     [
@@ -175,14 +204,16 @@ def test_the_environment_by_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.long
-def test_a_huge_mlp_is_mostly_products(shared: Path, tmp_path: Path) -> None:
-    body = json.dumps({"n_embd": 32, "n_inner": 16384, "n_layer": 2, "n_head": 2, "n_positions": 300})
-    where = {"data": str(shared / "ag_news"), "tokenizer": str(shared / "gpt2_tokenizer")}
-    _, facts = build(Trial(model=body, batch_size=6, shapes=1, runs=1, rows=40, **where), str(tmp_path), 2)
+def test_a_huge_mlp_is_mostly_products(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 2048, "n_embd": 256, "n_inner": 4096, "n_layer": 2, "n_head": 2, "n_positions": 300}
+    where = {"data": "builtin", "tokenizer": "builtin"}
+    trial = Trial(model=json.dumps(sizes), batch_size=16, shapes=1, runs=1, rows=40, **where)
+    _, facts = build(trial, str(tmp_path), 2)
     seconds = {part: sum(row["seconds"] for row in facts["parts"] if row["part"] == part) for part in PARTS}
     model = sum(seconds.values()) - seconds["optimizer"]
     assert seconds["optimizer"] > 0
-    assert seconds["linear products"] > 0.5 * model
+    assert seconds["linear products"] > 0.4 * model  # where nothing is optimized, activations take long too
+    assert seconds["linear products"] == max(seconds[part] for part in PARTS if part != "optimizer")
     assert facts["busy_seconds"] <= facts["traced_seconds"]
     assert facts["steps"] == 2
 
