@@ -15,24 +15,28 @@ results=$(realpath "$results")
 cd "$(dirname "$0")/.."
 data=${DATA:-../shared/ag_news_large} tokenizer=${TOKENIZER:-../shared/gpt2_tokenizer}
 parts=${PARTS:-profile throughput vs_pytorch_128 vs_pytorch_512 experiment}
-python=${PYTHON:-python} total=${TOTAL:-600} micro=${MICRO:-65536} shapes=${SHAPES:-2}
+python=${PYTHON:-python} micro=${MICRO:-65536} shapes=${SHAPES:-2}
 cache=$(mktemp -d) # of all parts but the experiment: the first one finds out what is fast on this device
 trap 'rm -rf "$cache"' EXIT
 
 texts="--data $data --tokenizer $tokenizer"
 if [ "${SMOKE:-}" ]; then
-  model={\"n_layer\":1,\"n_embd\":16,\"n_head\":2,\"n_positions\":300} large=4 small=2 micro=4096 shapes=1
-  size="--models $model --repeats 1" versus="--model $model --repeats 1" whole="--model $model --runs 1 --epochs 1 --rows 80"
+  model={\"n_layer\":1,\"n_embd\":16,\"n_head\":2,\"n_positions\":300}
+  large=2 small=2 sizes=2 dropouts=0.1 micro=4096 shapes=1 others=prompt-bfloat16
+  size="--models $model --repeats 1" versus="--model $model --repeats 1"
+  whole="--model $model --runs 1 --epochs 1 --rows 80" patience=10 # on a busy CPU
 else
-  large=512 small=128 size="--repeats 5" versus="--repeats 4" whole=""
+  large=512 small=128 sizes="512 128" dropouts="0 0.1" others=partial-bfloat16,prompt-bfloat16
+  size="--repeats 5" versus="--repeats 4" whole="" patience=1
 fi
+total=${TOTAL:-$((600 * patience))}
 
 left() { echo $((total - SECONDS)); }
 
 # Runs a part: its name, the most seconds it may take, and the module with its arguments.
 part() {
   local name=$1 variable=LIMIT_$1 limit
-  limit=${!variable:-$2}
+  limit=${!variable:-$(($2 * patience))}
   shift 2
   case " $parts " in *" $name "*) ;; *) return ;; esac
   [ "$limit" -le "$(left)" ] || limit=$(left)
@@ -50,14 +54,14 @@ part() {
 # shellcheck disable=SC2086
 {
   common="--dtypes bfloat16 --micro_batch_tokens $micro --cache $cache"
-  part profile 130 benchmarks.profile $texts $size $common --batch_sizes $large --dropouts 0 0.1 --results "$results"
-  part throughput 110 benchmarks.throughput $texts $size $common --batch_sizes $large $small --dropouts 0 0.1 \
+  part profile 130 benchmarks.profile $texts $size $common --batch_sizes $large --dropouts $dropouts --results "$results"
+  part throughput 110 benchmarks.throughput $texts $size $common --batch_sizes $sizes --dropouts $dropouts \
     --strategies full --shapes $shapes --results "$results"
   common="--micro_batch_tokens $micro --cache $cache --shapes $shapes"
   part vs_pytorch_128 190 benchmarks.vs_pytorch $texts $versus $common --batch_size $small --suites full-bfloat16 \
     --limit 150 --compile_limit 90 --results "$results/vs_pytorch_128"
   part vs_pytorch_512 120 benchmarks.vs_pytorch $texts $versus $common --batch_size $large --without torch.compile \
-    --suites partial-bfloat16,prompt-bfloat16 --limit 90 --results "$results/vs_pytorch_512"
-  part experiment "$total" benchmarks.experiment $texts $whole --limit $(($(left) - 20)) ${WHOLE:-} \
+    --suites $others --limit 90 --results "$results/vs_pytorch_512"
+  part experiment 600 benchmarks.experiment $texts $whole --limit $(($(left) - 20)) ${WHOLE:-} \
     --results "$results"
 }
