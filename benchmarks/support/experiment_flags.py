@@ -39,8 +39,14 @@ def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[
 def trial_flags(trial: Trial, folder: str) -> list[str]:
     """A trial's command line; its model has random weights."""
     given = (trial.tokenizer, trial.data, trial.batch_size)
-    how = {"max_length": trial.max_length, "shapes": trial.shapes, "micro_batch_tokens": trial.micro_batch_tokens}
-    settings = Settings("", *given, seed=SEED, **how)
+    settings = Settings(
+        "",
+        *given,
+        seed=SEED,
+        max_length=trial.max_length,
+        shapes=trial.shapes,
+        micro_batch_tokens=trial.micro_batch_tokens,
+    )
     chosen: dict[str, Any] = {
         "output": folder,
         "model.from_config": trial.json,

@@ -1,7 +1,7 @@
 """Reads the text of a compiled program (HLO): its operations, where in the model they are from, what they move."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -132,12 +132,12 @@ def _moved_by_fusion(body: Sequence[Operation]) -> int:
             parts = [_part(user, names) for user in users]
             moved += one.result if None in parts else min(one.result, sum(part or 0 for part in parts))
     roots = [one for one in body if one.root]
-    names = [name for root in roots for name in (root.operands if root.kind == "tuple" else [root.name])]
-    results = [known[same.get(name, name)] for name in names if same.get(name, name) in known]
+    outputs = [name for root in roots for name in (root.operands if root.kind == "tuple" else [root.name])]
+    results = [known[same.get(name, name)] for name in outputs if same.get(name, name) in known]
     return moved + sum(_written(one, sizes) for one in results)
 
 
-def _part(user: Operation, names: Collection[str]) -> int | None:
+def _part(user: Operation, names: Set[str]) -> int | None:
     """Bytes that an operation reads of an operand with any of the names, if only a part; None if all."""
     if user.operands[0] not in names or names & {*user.operands[1:]}:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, GPT2TokenizerFast, PrinterCallback, Trainer, TrainerCallback
+from transformers import DataCollatorWithPadding, GPT2Tokenizer, PrinterCallback, Trainer, TrainerCallback
 from transformers import TrainingArguments as Arguments
 
 from benchmarks.support.cuda import synchronize, within_memory
@@ -44,13 +44,13 @@ class HuggingFaceTrainer:
         self, make_model: Callable[[], torch.nn.Module], settings: Settings, data: Split, bfloat16: bool, device: str
     ) -> None:
         self._make_model, self._settings, self._device = make_model, settings, device
-        self._tokenizer = GPT2TokenizerFast.from_pretrained(settings.tokenizer)
+        self._tokenizer = GPT2Tokenizer.from_pretrained(settings.tokenizer)
         self._tokenizer.pad_token = self._tokenizer.eos_token
         rows = [*range(settings.texts)] * COPIES
         texts, labels = [data.tokens[row].tolist() for row in rows], data.labels[rows].tolist()
         masks = [[1] * len(text) for text in texts]
         self._texts = Dataset.from_dict({"input_ids": texts, "attention_mask": masks, "labels": labels})
-        self._chosen = {"bf16": bfloat16, "use_cpu": device == "cpu"}
+        self._chosen: dict[str, Any] = {"bf16": bfloat16, "use_cpu": device == "cpu"}
 
     def measure(self, repeat: int, by_length: bool) -> Sample:
         """Measures the updates on a megabatch, without the first ones.

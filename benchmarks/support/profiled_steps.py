@@ -1,7 +1,7 @@
 """Training steps of a trial in a worker process, traced by JAX's profiler, for `benchmarks.profile`."""
 
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,9 +93,10 @@ def attribute(events: Sequence[Event], programs: Sequence[KnownProgram], nested:
 
 def by_part(found: Sequence[Attributed], steps: int) -> list[dict[str, Any]]:
     """For each part and direction, the kernels, seconds and bytes of a step."""
-    sums: dict[Place, Counter[str]] = defaultdict(Counter)
+    sums: dict[Place, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for event, place, operation in found:
-        sums[place].update(seconds=event.seconds, bytes=operation.bytes if operation else 0, kernels=1)  # type: ignore[call-overload]
+        for name, value in (("seconds", event.seconds), ("bytes", operation.bytes if operation else 0), ("kernels", 1)):
+            sums[place][name] += value
     return [{**place._asdict(), **{n: value / steps for n, value in each.items()}} for place, each in sums.items()]
 
 
@@ -104,7 +105,7 @@ def by_operation(found: Sequence[Attributed], steps: int) -> list[dict[str, Any]
     groups: dict[tuple[tuple[str, str], str], list[Attributed]] = defaultdict(list)
     for one in found:
         groups[one.event.program, one.event.operation or one.event.name].append(one)
-    rows = []
+    rows = list[dict[str, Any]]()
     for (_, name), every in groups.items():
         operation, seconds = every[0].operation, sum(one.event.seconds for one in every) / steps
         facts = {"kind": operation.kind, "bytes": operation.bytes, "path": path_of(operation)} if operation else {}
