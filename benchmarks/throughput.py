@@ -1,22 +1,22 @@
 """`python -m benchmarks.throughput`: training speed, utilisation, memory and compile time of the library.
 
 By default GPT-2 124M, 32 texts per update, the strategies `full`, `prompt` and `partial` in float32 and bfloat16 (about
-six minutes on two cores). All configurations: `--models 124M mini --batch_sizes 8 32 128`. Each has its own process,
-one after the other. Writes `results/throughput.{json,md,png}`; earlier results of other configurations stay in the
-files if commit and settings are the same.
+six minutes on two cores). All configurations: `--models 124M mini --batch_sizes 8 32 128`; on a GPU `--batch_sizes 128
+512 --dropouts 0 0.1 --micro_batch_tokens 65536`. Each has its own process, one after the other. Writes
+`results/throughput.{json,md,png}`; earlier results of other configurations stay in the files if commit and settings are
+the same.
 
 `--without NAME` (or `each`: about half an hour) measures the gain of a saving instead: `results/savings.{json,md,png}`.
 """
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from benchmarks import savings
 from benchmarks.support.bar_charts import BAR, COLORS, Bar, draw_bars, figure, png
 from benchmarks.support.result_files import ResultFiles, add_common, gibibytes, made_line
-from benchmarks.support.trial import MODELS, Record, Trial, measure
-
-STRATEGIES, DTYPES = ("full", "prompt", "partial"), ("float32", "bfloat16")
+from benchmarks.support.trial import Record, Trial, measure
+from benchmarks.support.trial_options import add_trials, trials
 
 
 def peaks(record: Record) -> dict[str, float]:
@@ -41,10 +41,10 @@ def page(record: Record) -> str:
         "# Throughput",
         "",
         "Complete training steps (batch put together, forward, backward, AdamW, loss read back):",
-        f"{settings['repeats']} a configuration, each on its own batch of real AG News texts of at most 256 tokens;",
-        f"random weights, dropout 0; medians. At most {settings['shapes']} compiled shapes (the library chooses up",
-        "to 6, where hours follow). Partial has its cache of frozen activations, warm. Only real tokens count:",
-        "no padding, no prompt.",
+        f"{settings['repeats']} a configuration, each on its own batch (on a GPU 8 steps each) of real AG News texts",
+        f"of at most 256 tokens; random weights; medians. At most {settings['shapes']} compiled shapes (the library",
+        "chooses up to 6, where hours follow). Partial has its cache of frozen activations, warm. Only real tokens",
+        "count: no padding, no prompt.",
         "",
         "Utilisation: the FLOP of the matrix products that the step needs for these tokens",
         "(`flax_agnews/training/flops.py`; what is skipped is not counted), a second, in units of the best product",
@@ -53,16 +53,18 @@ def page(record: Record) -> str:
         "",
         made_line(record),
         "",
-        "| model | strategy | texts an update | dtype | texts/s | real tokens/s [least - most] | utilisation "
-        "| memory, GiB | compile, s | cache, s | padding |",
-        "|---|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| model | strategy | texts an update | dtype | dropout | attention | texts/s | real tokens/s [least - most] "
+        "| ms a step | utilisation | memory, GiB | compile, s | cache, s | padding |",
+        "|---|---|---:|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for entry in record["entries"].values():
         trial = entry["trial"]
         memory = gibibytes(entry["memory_bytes"])
         tokens = f"{entry['tokens_per_second']:.0f} [{entry['least']:.0f} - {entry['most']:.0f}]"
         cells = [Trial(**trial).model_text, trial["strategy"], trial["batch_size"], trial["dtype"]]
-        cells += [f"{entry['texts_per_second']:.1f}", tokens, f"{100 * utilisation(record, entry):.0f} %", memory]
+        cells += [f"{trial.get('dropout', 0):g}", entry.get("attention", "blocks")]
+        step = f"{1e3 * trial['batch_size'] * trial['seeds'] / entry['texts_per_second']:.1f}"
+        cells += [f"{entry['texts_per_second']:.1f}", tokens, step, f"{100 * utilisation(record, entry):.0f} %", memory]
         cache = f"{entry['cache_seconds']:.1f}" if entry["cache_seconds"] else "-"
         cells += [f"{entry['compile_seconds']:.1f}", cache, f"{100 * entry['waste']:.0f} %"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -92,31 +94,13 @@ def _bar(record: Record, entry: Record) -> Bar:
     return Bar(name, value, entry["least"], entry["most"], text, COLORS[trial["strategy"]])
 
 
-def trials(options: argparse.Namespace) -> list[Trial]:
-    """The trials that the options ask for."""
-    default = Trial(shapes=options.shapes, data=options.data, tokenizer=options.tokenizer)
-    return [
-        replace(default, model=model, batch_size=size, dtype=dtype, strategy=strategy)
-        for model in options.models
-        for size in options.batch_sizes
-        for dtype in options.dtypes
-        for strategy in options.strategies
-    ]
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    made.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
-    made.add_argument(
-        "--models", nargs="+", default=["124M"], help=f"of {', '.join(MODELS)}; or a config.json's fields"
-    )
-    made.add_argument("--batch_sizes", nargs="+", type=int, default=[32])
-    made.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    add_trials(made, Trial())
     gains = f"what this saving gains, on the first model and batch size: {', '.join(savings.NAMES)}; or each of them"
     switches = (*savings.NAMES, "each")
     made.add_argument("--without", action="append", choices=switches, default=[], metavar="NAME", help=gains)
-    made.add_argument("--shapes", type=int, default=Trial.shapes, help="most compiled shapes")
     add_common(made, repeats=5, data=Trial.data)
     return made
 
@@ -125,6 +109,7 @@ def main() -> None:
     """Measures the trials, or the savings, and writes the files after each."""
     options = parser().parse_args()
     settings = {name: getattr(options, name) for name in ("repeats", "shapes", "data", "device")}
+    settings |= {"compiled": "with what earlier commands had compiled"} if options.cache else {}
     cpu = options.device == "cpu"
     if options.without:
         files = ResultFiles(options.results, "savings", settings, savings.page, savings.picture)
@@ -134,7 +119,7 @@ def main() -> None:
         return
     files = ResultFiles(options.results, "throughput", settings, page, picture)
     for trial in trials(options):
-        (result,) = measure([trial], options.repeats, cpu)
+        (result,) = measure([trial], options.repeats, cpu, options.cache)
         files.add(trial.label, {"trial": asdict(trial), **result.record}, result.facts["on"])
     print(page(files.record))
 

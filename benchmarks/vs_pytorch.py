@@ -7,8 +7,10 @@ On a processor without bfloat16 products only float32 is measured, unless `--sui
 
 import argparse
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,7 +20,7 @@ from typing import Any
 from benchmarks.support.circumstances import RESULTS, circumstances
 from benchmarks.support.vs_pytorch_plot import picture
 from benchmarks.support.vs_pytorch_tables import page
-from benchmarks.support.workers import Sample, Samples, Settings, Suite, Worker, interleave
+from benchmarks.support.workers import OPTIONAL, Sample, Samples, Settings, Suite, Worker, interleave
 from flax_agnews.system.files import write_atomic
 from flax_agnews.system.machine import cpuinfo, lacks_bfloat16
 
@@ -26,20 +28,35 @@ STRATEGIES, PRECISIONS = ("full", "prompt", "partial"), ("float32", "bfloat16")
 SUITES = [Suite(strategy, precision) for precision in PRECISIONS for strategy in STRATEGIES]
 
 
-def run_suite(settings: Settings, suite: Suite) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measures a suite in two new processes; returns its record, and facts about the machine."""
+def run_suite(
+    settings: Settings, suite: Suite, cache: str | None = None, until: float = math.inf
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measures a suite in two new processes; returns its record, and facts about the machine.
+
+    Args:
+        settings, suite: what is measured.
+        cache: the library's folder of caches; by default an empty one.
+        until: `time.monotonic` after which no repeat begins, but for the first.
+    """
 
     def tell(name: str, repeat: int, sample: Sample) -> None:
         speed = f"{sample.tokens / sample.seconds:.1f} real tokens/s ({sample.seconds:.2f} s)"
         print(f"{suite}  {'warm-up' if repeat < 0 else f'repeat {repeat + 1}'}  {name}: {speed}", flush=True)
 
+    def leave_out(name: str, reason: str) -> None:
+        print(f"{suite}  {name} is not measured: {reason}", flush=True)
+        missing[name] = reason
+
+    missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
-        how = (settings.allocator, environment(settings, folder))
+        how = (settings.allocator, environment(settings, cache or folder))
         with Worker("benchmarks.support.training_steps:build_suite", (settings, suite, folder), *how) as ours:
             given = (settings, suite, ours.facts["rows"], ours.facts["on"]["backend"])
             with Worker("benchmarks.support.pytorch_trainer:build", given, *how) as theirs:
-                samples = interleave([theirs, ours], settings.repeats, settings.seed, tell)
-                return suite_record(samples, ours.facts, theirs.facts), {**ours.facts["on"], **theirs.facts["on"]}
+                samples = interleave([theirs, ours], settings.repeats, settings.seed, tell, leave_out, until)
+                record = suite_record(samples, ours.facts, theirs.facts)
+                record |= {"not_measured": missing} if missing else {}
+                return record, {**ours.facts["on"], **theirs.facts["on"]}
 
 
 def environment(settings: Settings, folder: str) -> dict[str, str]:
@@ -115,7 +132,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", default="../shared/ag_news")
     made.add_argument("--shapes", type=int, default=Settings.shapes, help="most compiled shapes of ours")
     made.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a GPU where JAX finds one")
-    made.add_argument("--without", choices=("allocator",), action="append", default=[])
+    made.add_argument("--micro_batch_tokens", type=int, help="most tokens of ours computed at once")
+    made.add_argument("--cache", help="folder of caches of ours, for compiling sooner; by default an empty one")
+    made.add_argument("--without", choices=("allocator", *OPTIONAL), action="append", default=[])
+    made.add_argument("--also", choices=OPTIONAL, action="append", default=[], help="measured on a CPU too")
+    made.add_argument("--limit", type=float, help="seconds after which no further repeat begins")
+    limit = "seconds after which torch.compile is given up"
+    made.add_argument("--compile_limit", type=float, default=Settings.compile_limit, help=limit)
     made.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")
     return made
 
@@ -127,6 +150,7 @@ def main() -> None:
     if unknown := [str(suite) for suite in suites if suite not in SUITES]:
         raise SystemExit(f"--suites {','.join(unknown)}: must be of {','.join(map(str, SUITES))}")
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # compiling is measured with an empty cache
+    until = time.monotonic() + (options.limit or math.inf)
     made, file = made_now(), options.results / "vs_pytorch.json"
     with tempfile.TemporaryDirectory(prefix="vs_pytorch-") as folder:
         settings = Settings(
@@ -138,13 +162,17 @@ def main() -> None:
             allocator="allocator" not in options.without,
             device=options.device,
             shapes=options.shapes,
+            micro_batch_tokens=options.micro_batch_tokens,
+            also=",".join(options.also),
+            without=",".join(name for name in options.without if name in OPTIONAL),
+            compile_limit=options.compile_limit,
         )
         shown = {**asdict(settings), "model": options.model}
         done, without = kept(file, made, shown), list[Suite]()
         for suite in suites:
             if suite in without:
                 continue
-            done[str(suite)], on = run_suite(settings, suite)
+            done[str(suite)], on = run_suite(settings, suite, options.cache, until)
             if options.suites is None:
                 without = left_out(SUITES, on["backend"], cpuinfo())
             ordered = {str(suite): done[str(suite)] for suite in SUITES if str(suite) in done}

@@ -1,6 +1,5 @@
 """Command lines of the experiments that are measured."""
 
-import json
 from typing import Any
 
 from benchmarks.support.trial import SEED, Trial
@@ -30,6 +29,8 @@ def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[
         "checkpoint.enabled": "false",
         "tracking.wandb": "disabled",
     }
+    if settings.micro_batch_tokens:
+        chosen["train.micro_batch_tokens"] = settings.micro_batch_tokens
     if strategy == "partial":
         chosen["train.cache_frozen"] = "on"
     return _as_flags(chosen)
@@ -38,10 +39,19 @@ def experiment_flags(settings: Settings, strategy: str, precision: str) -> list[
 def trial_flags(trial: Trial, folder: str) -> list[str]:
     """A trial's command line; its model has random weights."""
     given = (trial.tokenizer, trial.data, trial.batch_size)
-    settings = Settings("", *given, seed=SEED, max_length=trial.max_length, shapes=trial.shapes)
+    settings = Settings(
+        "",
+        *given,
+        seed=SEED,
+        max_length=trial.max_length,
+        shapes=trial.shapes,
+        micro_batch_tokens=trial.micro_batch_tokens,
+    )
     chosen: dict[str, Any] = {
         "output": folder,
-        "model.from_config": json.dumps({"model_type": "gpt2", **trial.body}),
+        "model.from_config": trial.json,
+        "model.dropout": trial.dropout,
+        "model.attention": trial.attention,
         "data.limit_train": trial.rows or int(TRIAL_BATCHES * trial.batch_size / 0.9) + 1,
         "data.limit_test": 64,
         "train.runs": trial.runs,

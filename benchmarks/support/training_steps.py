@@ -5,7 +5,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from benchmarks.support.experiment_flags import experiment_flags, trial_flags
 from benchmarks.support.product_rate import product_rate
 from benchmarks.support.trial import Trial
 from benchmarks.support.without_savings import CHANGES, Change, resized
-from benchmarks.support.workers import WARM_UP, Built, Sample, Settings, Suite
+from benchmarks.support.workers import WARM_UP, Built, Sample, Settings, Suite, batches_per_repeat
 from flax_agnews.cli import arguments
 from flax_agnews.config import Config
 from flax_agnews.data.encoded import Split, encode_corpus
@@ -25,13 +25,16 @@ from flax_agnews.data.tokens import Ragged, load_tokenizer
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.flops import Amount, training_flops
 from flax_agnews.training.memory import peak_bytes, reset_peak
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, Program, plan_batches
 
-SUITE_BATCHES = 2
-"""Number of random batches per repeat of a suite."""
+
+def steps_per_repeat(backend: str) -> int:
+    """Number of a trial's steps per repeat: where a step takes milliseconds, several, which are waited for once."""
+    return 1 if backend == "cpu" else 8
 
 
 class Steps(ABC):
@@ -64,18 +67,21 @@ class Steps(ABC):
     def measure(self, repeat: int) -> Sample:
         """Measures training on a repeat's batches: batch assembly, forward, backward, update, loss read back."""
         places, rows = self.places(repeat), self.rows(repeat)
+        losses, waiting = list[float](), list[Any]()
         started = time.perf_counter()
         for place in places:
             self.state, metrics = self.program.train_together(self.state, self.frozen, self.seeds, *place)
-            loss = float(np.sum(metrics["loss"]))
+            losses += [float(np.sum(loss)) for loss in waiting]  # while the next step runs, as in `training.loop`
+            waiting = [metrics["loss"]]
+        losses += [float(np.sum(loss)) for loss in waiting]
         jax.block_until_ready(self.state)
         seconds = time.perf_counter() - started
-        assert np.isfinite(loss), f"the loss is {loss}"
+        assert np.isfinite(losses).all(), f"the losses are {losses}"
         return Sample(seconds, int(self.lengths[rows].sum()), len(rows))
 
 
 class SuiteSteps(Steps):
-    """Steps of a suite in `benchmarks.vs_pytorch`: two batches per repeat, of the texts that both sides train on.
+    """Steps of a suite in `benchmarks.vs_pytorch`: some batches per repeat, of the texts that both sides train on.
 
     Shapes are planned over three runs of five epochs, as in the original experiment; only the first epoch is used.
 
@@ -101,7 +107,8 @@ class SuiteSteps(Steps):
         every, (seed,) = range(self.batches.steps_per_epoch), self.seeds
         if repeat == WARM_UP:
             return [(0, step) for step in {self.batches.batch(seed, 0, step)[0]: step for step in every}.values()]
-        return [(0, (SUITE_BATCHES * repeat + k) % len(every)) for k in range(SUITE_BATCHES)]
+        batches = batches_per_repeat(jax.default_backend())
+        return [(0, (batches * repeat + k) % len(every)) for k in range(batches)]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -116,14 +123,15 @@ class SuiteSteps(Steps):
 
 
 class TrialSteps(Steps):
-    """Steps of a trial, with or without a saving: one full batch per repeat.
+    """Steps of a trial, with or without a saving, on full batches.
 
     Args:
         trial: the configuration to measure.
         folder: folder for the experiment's files.
+        compiler: makes the compiler for the trial's devices, which becomes the attribute `compiler`.
     """
 
-    def __init__(self, trial: Trial, folder: str) -> None:
+    def __init__(self, trial: Trial, folder: str, compiler: Callable[[Devices], Compiler] = Compiler) -> None:
         self.trial, change = trial, CHANGES[trial.without] if trial.without else Change()
         change.prepare()
         request = arguments.parse([*trial_flags(trial, folder), *change.flags])
@@ -140,6 +148,7 @@ class TrialSteps(Steps):
         data = replace(experiment.data, train=Split(texts, real.labels))
         read = Activations(request.config, data, devices).inputs(self.setup, experiment.shared, batches)
         self.cache_seconds, self.full_batches = read.seconds, len(real) // trial.batch_size
+        self.epochs, self.compiler = request.config.train.epochs, compiler(devices)
         program = Program(
             self.setup,
             devices,
@@ -147,6 +156,7 @@ class TrialSteps(Steps):
             Inputs(change.batches(read.batches), lengths=lengths),
             change.loss,
             group_sizes=[trial.seeds],
+            compiler=self.compiler,
         )
         if not self.full_batches:
             raise UserError(f"{trial.data}: {len(real)} training texts; at least a batch of {trial.batch_size} needed")
@@ -158,8 +168,9 @@ class TrialSteps(Steps):
         return change.texts(texts, self.body)
 
     def places(self, repeat: int) -> Sequence[tuple[int, int]]:
-        """One full batch per repeat, in the order of the epochs."""
-        return [divmod(repeat, self.full_batches)]
+        """One full batch per repeat on a CPU, several on a GPU, in the order of the epochs."""
+        steps, every = steps_per_repeat(jax.default_backend()), self.full_batches * self.epochs
+        return [divmod((steps * repeat + k) % every, self.full_batches) for k in range(steps)]
 
     def warm_up(self, repeats: int) -> Sample:
         """Trains on every shape that will be measured (a shape's first run is slow), and on epoch 1's longest batch.
@@ -167,10 +178,16 @@ class TrialSteps(Steps):
         Args:
             repeats: number of repeats that will be measured.
         """
-        first = {self.batches.joint_batch(self.seeds, *self.places(r)[0])[0]: r for r in reversed(range(repeats))}
-        for repeat in first.values():
+        places = [(repeat, place) for repeat in reversed(range(repeats)) for place in self.places(repeat)]
+        first = {self.batches.joint_batch(self.seeds, *place)[0]: repeat for repeat, place in places}
+        for repeat in dict.fromkeys(first.values()):
             self.measure(repeat)
-        return self.measure(max(range(self.full_batches), key=lambda step: int(self.lengths[self.rows(step)].sum())))
+        longest = max(range(self.full_batches), key=self._tokens)
+        return self.measure(longest // len(self.places(0)))
+
+    def _tokens(self, step: int) -> int:
+        """Number of real tokens of a step of the first epoch."""
+        return sum(int(self.lengths[self.batches.rows(seed, 0, step)].sum()) for seed in self.seeds)
 
     @property
     def waste(self) -> float:
@@ -209,6 +226,8 @@ def build_trial(trial: Trial, folder: str, repeats: int) -> Built:
         "cache_seconds": steps.cache_seconds,
         "waste": steps.waste,
         "shapes": len(steps.batches.shapes),
+        "steps": len(steps.places(0)),
+        "attention": steps.setup.model.compute.attention,
         "flops": [steps.flops(repeat) for repeat in range(repeats)],
         "peak_flops_per_second": product_rate(trial.dtype),
         "preparation": prepared,

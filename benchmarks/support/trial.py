@@ -39,6 +39,9 @@ class Trial:
         rows: number of rows of the training file to read; by default enough for 20 batches.
         mean_length: mean number of tokens to which texts are cut again; None leaves them as they are.
         max_length: most tokens of a text when it is read.
+        dropout: rate of all dropouts.
+        micro_batch_tokens: most tokens that are computed at once; None for the library's default.
+        attention: implementation of attention.
         data, tokenizer: directories of the data set and of the tokenizer.
     """
 
@@ -53,6 +56,9 @@ class Trial:
     rows: int | None = None
     mean_length: float | None = None
     max_length: int = 256
+    dropout: float = 0
+    micro_batch_tokens: int | None = None
+    attention: str = "auto"
     data: str = "../shared/ag_news"
     tokenizer: str = "../shared/gpt2_tokenizer"
 
@@ -60,6 +66,11 @@ class Trial:
     def body(self) -> Mapping[str, Any]:
         """Fields of config.json."""
         return MODELS[self.model] if self.model in MODELS else json.loads(self.model)
+
+    @property
+    def json(self) -> str:
+        """The model's config.json."""
+        return json.dumps({"model_type": "gpt2", **self.body})
 
     @property
     def model_text(self) -> str:
@@ -138,7 +149,7 @@ def take_turns(workers: Sequence[Worker], repeats: int) -> list[Result]:
     return [Result(worker.facts, samples[worker.names[0]]) for worker in workers]
 
 
-def measure(trials: Sequence[Trial], repeats: int, cpu: bool = False) -> list[Result]:
-    """Measures trials in separate processes, interleaved."""
+def measure(trials: Sequence[Trial], repeats: int, cpu: bool = False, folder: str | None = None) -> list[Result]:
+    """Measures trials in separate processes, interleaved; arguments as of `started`."""
     with ExitStack() as stack:
-        return take_turns([stack.enter_context(started(trial, repeats, cpu)) for trial in trials], repeats)
+        return take_turns([stack.enter_context(started(trial, repeats, cpu, folder)) for trial in trials], repeats)

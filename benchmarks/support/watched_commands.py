@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,12 +49,14 @@ class Watched:
         processor: seconds of processor time, user and system, with its child processes.
         code: its exit code.
         chunks: its output and errors, in the order of arrival.
+        stopped: whether it was stopped because its time was over.
     """
 
     wall: float
     processor: float
     code: int
     chunks: Sequence[Chunk]
+    stopped: bool = False
 
     @property
     def text(self) -> str:
@@ -72,7 +75,13 @@ class Watched:
         return max((after - before for before, after in pairwise(times)), default=0.0)
 
 
-def watch(command: Sequence[str], folder: Path, environment: Mapping[str, str], terminal: bool = False) -> Watched:
+def watch(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    terminal: bool = False,
+    limit: float | None = None,
+) -> Watched:
     """Runs a command, and notes when its output arrives.
 
     Args:
@@ -80,6 +89,7 @@ def watch(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
         folder: working directory.
         environment: all environment variables.
         terminal: whether the output goes to a terminal (a pseudo-terminal of 120 columns) instead of a pipe.
+        limit: seconds after which the process is asked to stop (SIGTERM); None for none.
     """
     ours, theirs = pty.openpty() if terminal else os.pipe()
     size = {"COLUMNS": "120", "LINES": "40", "TERM": "xterm-256color"} if terminal else {}
@@ -93,12 +103,16 @@ def watch(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
         stderr=subprocess.STDOUT,
     )
     os.close(theirs)
+    stop = threading.Timer(limit or 0, process.terminate)
+    if limit is not None:
+        stop.start()
     chunks = [Chunk(time.perf_counter() - started, data) for data in _read(ours)]
     os.close(ours)
+    stop.cancel()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - started
-    return Watched(wall, used.ru_utime + used.ru_stime, process.returncode, chunks)
+    return Watched(wall, used.ru_utime + used.ru_stime, process.returncode, chunks, limit is not None and wall >= limit)
 
 
 def _read(descriptor: int) -> Iterator[bytes]:

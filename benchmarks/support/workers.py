@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from flax_agnews.training.memory import keep_freed
 MEGABATCH = 50
 """Number of batches that Hugging Face's Trainer sorts by length at once; a benchmark reads as many."""
 
+
+def batches_per_repeat(backend: str) -> int:
+    """Number of batches in a repeat of a suite, an even one: where a step takes milliseconds, many."""
+    return 2 if backend == "cpu" else 10
+
+
 _PATIENCE = 20  # seconds until a worker process that doesn't end is killed
+
+OPTIONAL = ("torch.compile", "trainer")
+"""Contenders that are measured on a GPU only, unless options say otherwise."""
 
 WARM_UP = -1
 """Number of the warm-up repeat, which is not counted."""
@@ -39,6 +49,9 @@ class Settings:
         seed: seed of the order of contenders and of the batches.
         max_length: most tokens of a text.
         shapes: most compiled shapes of the library.
+        micro_batch_tokens: most tokens that the library computes at once; None for its default.
+        also, without: names of `OPTIONAL` contenders that are measured on a CPU too, or nowhere; with commas between.
+        compile_limit: seconds after which `torch.compile` isn't waited for any more.
     """
 
     model: str
@@ -51,6 +64,14 @@ class Settings:
     seed: int = 42
     max_length: int = 256
     shapes: int = MOST
+    micro_batch_tokens: int | None = None
+    also: str = ""
+    without: str = ""
+    compile_limit: float = 240
+
+    def measures(self, name: str, backend: str) -> bool:
+        """Whether an `OPTIONAL` contender is measured on a backend of JAX."""
+        return name in self.also.split(",") or (backend == "gpu" and name not in self.without.split(","))
 
     @property
     def texts(self) -> int:
@@ -77,6 +98,10 @@ class Suite(NamedTuple):
     def of(cls, name: str) -> "Suite":
         """The suite of a name like `full-float32`."""
         return cls(*name.split("-"))
+
+
+class NotMeasured(Exception):
+    """Why a contender can't be measured here, in words; the others are measured all the same."""
 
 
 class Sample(NamedTuple):
@@ -140,9 +165,16 @@ class Worker:
         self._process.join()  # the next process needs its memory
 
     def measure(self, name: str, repeat: int) -> Sample:
-        """Measures one contender in the process, and waits for the result."""
+        """Measures one contender in the process, and waits for the result, however long its first repeat compiles.
+
+        Raises:
+            NotMeasured: the contender can't be measured.
+        """
         self._connection.send((name, repeat))
-        return Sample(*self._received())
+        answer = self._received()
+        if isinstance(answer, str):
+            raise NotMeasured(answer)
+        return Sample(*answer)
 
     def _received(self) -> Any:
         try:
@@ -169,14 +201,25 @@ def _serve(
         connection.send((False, (list(contenders), facts)))
         while True:
             name, repeat = connection.recv()
-            connection.send((False, tuple(contenders[name](repeat))))
+            try:
+                answer: Any = tuple(contenders[name](repeat))
+            except NotMeasured as reason:
+                answer = str(reason)
+            connection.send((False, answer))
     except EOFError:  # the parent is gone
         return
     except BaseException:
         connection.send((True, traceback.format_exc()))
 
 
-def interleave(workers: Sequence[Worker], repeats: int, seed: int, tell: Callable[[str, int, Sample], None]) -> Samples:
+def interleave(
+    workers: Sequence[Worker],
+    repeats: int,
+    seed: int,
+    tell: Callable[[str, int, Sample], None],
+    leave_out: Callable[[str, str], None] | None = None,
+    until: float = math.inf,
+) -> Samples:
     """Measures all contenders of all workers, never two at a time.
 
     Args:
@@ -184,14 +227,27 @@ def interleave(workers: Sequence[Worker], repeats: int, seed: int, tell: Callabl
         repeats: number of rounds after the warm-up.
         seed: seed of the order in each round.
         tell: called with name, repeat and sample after every measurement, including the warm-up's.
+        leave_out: called with name and reason of a contender that can't be measured, which isn't in the result then;
+            without it, this is an error.
+        until: `time.monotonic` after which no round begins, but for the first one that counts.
     """
     owners = {name: worker for worker in workers for name in worker.names}
     rng = np.random.default_rng(seed)
     samples: dict[str, list[Sample]] = {name: [] for name in owners}
     for repeat in range(WARM_UP, repeats):
-        for index in rng.permutation(len(owners)):
-            name = list(owners)[index]
-            sample = owners[name].measure(name, repeat)
+        if repeat > 0 and time.monotonic() > until:
+            break
+        names = list(owners)
+        for index in rng.permutation(len(names)):
+            name = names[index]
+            try:
+                sample = owners[name].measure(name, repeat)
+            except NotMeasured as reason:
+                if leave_out is None:
+                    raise
+                leave_out(name, str(reason))
+                del owners[name], samples[name]
+                continue
             tell(name, repeat, sample)
             if repeat != WARM_UP:
                 samples[name].append(sample)

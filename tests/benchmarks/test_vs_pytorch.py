@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from support.reference import Reference, random_gpt2, saved
+from transformers import DataCollatorWithPadding
 
 from benchmarks import vs_pytorch
-from benchmarks.support import pytorch_trainer, training_steps, vs_pytorch_tables
-from benchmarks.support.workers import MEGABATCH, WARM_UP, Settings, Suite, Worker, interleave
+from benchmarks.support import huggingface_trainer, pytorch_trainer, training_steps, vs_pytorch_tables
+from benchmarks.support.workers import MEGABATCH, WARM_UP, NotMeasured, Settings, Suite, Worker, interleave
 
 pytestmark = pytest.mark.long
 
@@ -111,6 +113,73 @@ def test_length_grouped_batches_are_of_like_length_and_average() -> None:
     assert tuple(found[WARM_UP][0]) == max(counted, key=lambda rows: lengths[list(rows)].sum())
 
 
+def test_a_repeat_on_a_gpu_has_all_quantiles() -> None:
+    lengths = np.random.default_rng(0).permutation(100)
+    found = pytorch_trainer.grouped(lengths, batch_size=2, repeats=2, seed=0, each=10)
+    for repeat in range(2):
+        assert len({tuple(rows) for rows in found[repeat]}) == 10
+        assert sum(lengths[rows].sum() for rows in found[repeat]) == 5 * 4 * 49.5
+
+
+class Compiled:
+    """Stands for a module that `torch.compile` returned: it has no length."""
+
+    def __init__(self, module: torch.nn.Module, fault: Exception | None = None) -> None:
+        self.module, self.fault = module, fault
+        self.widths: list[int] = []
+
+    def __len__(self) -> int:
+        raise TypeError("object of type 'OptimizedModule' has no len()")
+
+    def __call__(self, **batch: torch.Tensor) -> Any:
+        self.widths.append(batch["input_ids"].shape[1])
+        if self.fault:
+            raise self.fault
+        return self.module(**batch)
+
+
+def test_a_compiled_contender_runs_every_width_before_it_counts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = trainer(settings, "full")
+    rows = {WARM_UP: [[0, 1]], 0: [[2], [3]], 1: [[4], [5]]}
+    model = Compiled(theirs.model)
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: model)
+    contender = pytorch_trainer.compiled(theirs, rows, limit=60)
+    contender(WARM_UP)
+    needed = {int(theirs.data.tokens.lengths[batch].max()) for batches in rows.values() for batch in batches}
+    assert sorted(model.widths) == sorted(needed)
+    assert contender(0).texts == 2
+    with pytest.raises(NotMeasured, match="not done after 0 s"):
+        pytorch_trainer.compiled(theirs, rows, limit=0)(WARM_UP)
+    model.fault = ValueError("no compiler\nand so on")
+    with pytest.raises(NotMeasured, match=r"ValueError: no compiler$"):
+        contender(WARM_UP)
+
+
+def test_the_trainer_is_measured_over_its_own_batches(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 batches of two texts in the Trainer's own order, without the first two; grouped, they need less padding."""
+
+    class Collator(DataCollatorWithPadding):
+        def __call__(self, texts: Any) -> Any:
+            batch = super().__call__(texts)
+            padding[-1] += int((batch["attention_mask"] == 0).sum())
+            return batch
+
+    monkeypatch.setattr(huggingface_trainer, "DataCollatorWithPadding", Collator)
+    padding: list[int] = []
+    theirs = trainer(settings, "full")
+    new = partial(pytorch_trainer.make_model, settings, "full", 4, theirs.padding)
+    opponent = huggingface_trainer.HuggingFaceTrainer(new, settings, theirs.data, False, "cpu")
+    for by_length in (False, True):
+        padding.append(0)
+        sample = opponent.measure(0, by_length)
+        assert sample.seconds > 0
+        assert sample.texts == 48 * 2
+        assert 0.7 < sample.tokens / sample.texts / theirs.data.tokens.lengths.mean() < 1.3
+    assert padding[1] < padding[0] / 4
+
+
 def test_as_many_texts_are_read_as_a_megabatch_has(settings: Settings) -> None:
     assert len(pytorch_trainer.load_split(settings)[0]) == MEGABATCH * settings.batch_size
 
@@ -154,6 +223,31 @@ def test_every_repeat_runs_every_contender_once() -> None:
     assert all({name for _, name in one} == {"a", "b", "c"} for one in rounds)
     assert len({tuple(name for _, name in one) for one in rounds}) > 1  # the order changes
     assert {name: [s[1] for s in every] for name, every in samples.items()} == {name: list(range(20)) for name in "abc"}
+
+
+def test_a_contender_that_is_not_measured_stops_no_other() -> None:
+    class Half:
+        names = ("a", "b")
+
+        def measure(self, name: str, repeat: int) -> Any:
+            if name == "b":
+                raise NotMeasured("too slow")
+            return (1.0, repeat, 1)
+
+    missing: dict[str, str] = {}
+    workers: list[Any] = [Half()]
+    samples = interleave(workers, 3, 0, lambda *_: None, missing.__setitem__)
+    assert ({name: len(every) for name, every in samples.items()}, missing) == ({"a": 3}, {"b": "too slow"})
+    with pytest.raises(NotMeasured):
+        interleave(workers, 3, 0, lambda *_: None)
+
+
+def test_a_worker_gives_the_reason() -> None:
+    with (
+        Worker("support.unmeasured:build", (), False, {}) as worker,
+        pytest.raises(NotMeasured, match="too slow"),
+    ):
+        worker.measure("b", 0)
 
 
 # The tables
