@@ -94,7 +94,7 @@ class ClassifierModule(nnx.Module):
             prefix: result of `self.prefix`, if it has been computed already.
             pooled: whether to return only each text's last token; the last layer is then computed for it alone.
         """
-        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, compute.attention)
+        body, layout = self.transformer, Layout.of(batch, self.prompt_tokens, compute)
         x = batch.ids.astype(jnp.float32) if batch.depth else body.embed(body.wte(batch.ids), layout.place, noise)
         seen = self.prefix(noise, compute) if prefix is None else prefix
         return body(x, BodyPass(layout, noise, compute, seen), first=batch.depth, pooled=pooled)

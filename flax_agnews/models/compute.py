@@ -21,12 +21,15 @@ class Compute:
         results: type of what linear layers, activations and attention write: what stands between two products.
         precision: what products of float32 matrices may round to; the steps are traced in it (`precision.rounding`).
         attention: implementation of attention in layers without dropout on attention weights; elsewhere it is blocks.
+        last_in_rows: whether the last layer's pooled tokens attend to keys in rows of their texts, whatever the other
+            layers do, rather than to all tokens of the batch under a mask.
     """
 
     dtype: Any = jnp.float32
     results: Any = jnp.float32
     precision: Precision = "default"
     attention: Implementation = "blocks"
+    last_in_rows: bool = False
 
     @property
     def exact(self) -> "Compute":
@@ -69,7 +72,9 @@ def compute_on(
     """How a backend computes a body best.
 
     Products of bfloat16 write bfloat16 on a GPU or TPU, where memory's speed is the limit (steps on an H200 are 8 to
-    11 % faster for it); on a CPU they write float32, as its kernels do anyway.
+    11 % faster for it); on a CPU they write float32, as its kernels do anyway. For the pooled tokens, a mask over all
+    tokens is as fast as rows on a CPU, whose batches have few texts; for 512 texts on a GPU it would move three
+    quarters of what a whole layer does.
 
     Args:
         backend: kind of device.
@@ -84,7 +89,7 @@ def compute_on(
     rows: Implementation = "cudnn" if fast else "xla"
     rounding: Precision = precision if operands == jnp.float32 else "default"
     in_rows = attention == "rows" or (attention == "auto" and fast)
-    return Compute(operands, results, rounding, rows if in_rows else "blocks")
+    return Compute(operands, results, rounding, rows if in_rows else "blocks", in_rows or backend.platform != "cpu")
 
 
 def _in_cudnn(backend: Backend, dtype: Any, head_width: int) -> bool:

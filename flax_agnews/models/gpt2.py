@@ -56,7 +56,7 @@ class Attention(nnx.Module):
         layout = forward.layout
         qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
         with jax.named_scope("attention"):
-            if layout.rows is not None and not forward.drops_weights:
+            if layout.rows is not None and forward.compute.attention != "blocks" and not forward.drops_weights:
                 out = attend_rows(qkv, layout.rows, forward, self.scale)
             else:
                 q, k, v = jnp.transpose(qkv.reshape(-1, layout.block, *qkv.shape[1:]), (2, 0, 3, 1, 4))
@@ -100,8 +100,8 @@ class MLP(nnx.Module):
     def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens width"]:
         """The layers' outputs for every token."""
         # The backward pass computes the activation again: that is quicker than to read the five arrays of this size
-        # from which autodiff would take its gradient.
-        activation = jax.checkpoint(partial(activate, self.activation), prevent_cse=False)
+        # from which autodiff would take its gradient, or the float32 tanh that XLA would keep on a GPU.
+        activation = jax.checkpoint(partial(activate, self.activation))
         return self.c_proj(activation(self.c_fc(x, forward)), forward)
 
 

@@ -18,7 +18,7 @@ def attend_rows(
     Args:
         qkv: queries, keys and values.
         rows: indices of the batch's rows.
-        forward: context of the pass, of which the prefix and the type of products are used.
+        forward: context of the pass, of which the prefix, the type of products and the implementation are used.
         scale: factor of the scores.
 
     Returns:
@@ -42,7 +42,7 @@ def attend_rows(
             is_causal=True,
             query_seq_lengths=lengths,
             key_value_seq_lengths=lengths,
-            implementation=rows.implementation,
+            implementation="cudnn" if forward.compute.attention == "cudnn" else "xla",
         )
         out.append(mixed[:, before : before + row.shape[1]])
     return rows.join(tuple(out))

@@ -6,7 +6,7 @@ Texts stand longest first, so a few groups of rows, each about as wide as its te
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ class Group(NamedTuple):
 
     Attributes:
         start: number of the first slot.
-        count: number of slots.
+        slots: number of slots.
         width: tokens of a row; no text of these slots is longer.
     """
 
     start: int
-    count: int
+    slots: int
     width: int
 
 
@@ -55,7 +55,7 @@ def groups_of(reach: Sequence[int], slots: int) -> list[Group]:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["lengths", "tokens", "places"],
-    meta_fields=["groups", "implementation"],
+    meta_fields=["groups"],
 )
 @dataclass(frozen=True)
 class TextRows:
@@ -63,20 +63,18 @@ class TextRows:
 
     Attributes:
         groups: the groups (static).
-        implementation: implementation of `jax.nn.dot_product_attention` (static).
         lengths: number of tokens of each slot's text; 1, not 0, for an empty slot.
         tokens: for each group, index on the token axis of each position of a row; beyond its end for padding.
         places: index in all groups' rows, one after the other, of each token; beyond their end for padding.
     """
 
     groups: tuple[Group, ...]
-    implementation: Literal["xla", "cudnn"]
     lengths: Int[Array | np.ndarray, " slots"]
     tokens: tuple[Int[Array, "_ _"], ...]
     places: Int[Array, " tokens"]
 
     @classmethod
-    def of(cls, batch: Batch, implementation: Literal["xla", "cudnn"]) -> "TextRows":
+    def of(cls, batch: Batch) -> "TextRows":
         """Makes the indices for one device's micro-batch, a batch without leading axes."""
         tokens, slots = batch.text.size, len(batch.last)
         groups = [Group(0, slots, batch.stride)] if batch.stride else groups_of(batch.reach, slots)
@@ -92,7 +90,6 @@ class TextRows:
         begins = jnp.concatenate(row_starts)[batch.text]
         return cls(
             groups=tuple(groups),
-            implementation=implementation,
             lengths=lengths,
             tokens=tuple(index),
             places=jnp.where(batch.text != PADDING, begins + batch.position, places),
@@ -106,12 +103,10 @@ class TextRows:
         """Undoes `split`; zero for tokens that are padding."""
         return _join(rows, self.tokens, self.places)
 
-    def of_group(
-        self, x: Shaped[Array | np.ndarray, "slots *_"], number: int
-    ) -> Shaped[Array | np.ndarray, "texts *_"]:
+    def of_group(self, x: Shaped[Array | np.ndarray, "slots *_"], number: int) -> Shaped[Array, "texts *_"]:
         """The part of an array with a row for each slot that belongs to a group."""
         start, count, _ = self.groups[number]
-        return x[start : start + count]
+        return jnp.asarray(x[start : start + count])
 
 
 @jax.custom_vjp

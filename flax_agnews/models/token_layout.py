@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from flax_agnews.data.batches import Batch
 from flax_agnews.data.shapes import BLOCK, LEVELS
-from flax_agnews.models.compute import Implementation
+from flax_agnews.models.compute import FLOAT32, Compute
 from flax_agnews.models.dropout import Place
 from flax_agnews.models.text_rows import TextRows
 
@@ -74,7 +74,7 @@ class Layout:
         pooled: true where a key belongs to the text; the keys are all tokens, or if `apart` those of the text's block.
         block: number of tokens per block (static).
         apart: whether each text has a block to itself (static).
-        rows: indices for attention in rows, which layers without dropout on attention weights use; None for blocks.
+        rows: indices for attention in rows, where some layer uses them; otherwise None.
     """
 
     place: Place
@@ -86,13 +86,13 @@ class Layout:
     rows: TextRows | None = None
 
     @classmethod
-    def of(cls, batch: Batch, prefix: int, attention: Implementation = "blocks") -> "Layout":
+    def of(cls, batch: Batch, prefix: int, compute: Compute = FLOAT32) -> "Layout":
         """Computes the layout of a batch.
 
         Args:
             batch: one device's micro-batch, without leading axes.
             prefix: number of tokens before every text.
-            attention: implementation of attention.
+            compute: implementation of attention.
         """
         block, slots = batch.stride or BLOCK, len(batch.last)
         blocks = batch.text.reshape(-1, block)
@@ -118,7 +118,7 @@ class Layout:
             pooled=own == jnp.arange(slots)[:, None],
             block=block,
             apart=bool(batch.stride),
-            rows=None if attention == "blocks" else TextRows.of(batch, attention),
+            rows=TextRows.of(batch) if compute.last_in_rows else None,
         )
 
 

@@ -143,7 +143,7 @@ class Trunk:
         """
 
         def one(body: GPT2, batch: Batch) -> Float[Array, "places width"]:
-            forward = BodyPass(Layout.of(batch, 0, self.compute.attention), compute=self.compute)
+            forward = BodyPass(Layout.of(batch, 0, self.compute), compute=self.compute)
             x = body.embed(body.wte(batch.ids), forward.layout.place, None)
             x = body.layers(x, forward, end=self.depth - self.pooled)
             x = body.h[-1].last(x, forward.layer(len(body.h) - 1)) if self.pooled else x

@@ -21,8 +21,8 @@ from flax_agnews.models.text_rows import TextRows, groups_of
 def test_every_text_of_every_batch_of_a_shape_fits_its_row(batches):
     (shape,) = plan_shapes([measure(np.array(lengths), devices=1, micro_batches=1) for lengths in batches], 1)
     groups = groups_of(shape.reach, shape.slots)
-    assert [group.start for group in groups] == np.cumsum([0, *(group.count for group in groups)])[:-1].tolist()
-    widths = np.repeat([group.width for group in groups], [group.count for group in groups])
+    assert [group.start for group in groups] == np.cumsum([0, *(group.slots for group in groups)])[:-1].tolist()
+    widths = np.repeat([group.width for group in groups], [group.slots for group in groups])
     assert len(widths) == shape.slots
     assert (np.diff(widths) <= 0).all()
     for lengths in batches:
@@ -33,7 +33,7 @@ def test_rows_of_news_are_less_than_three_times_their_tokens():
     """512 texts with the lengths of AG News (a median of 48 tokens, a tenth above 75): a row of one width has 256."""
     lengths = np.clip(np.random.default_rng(0).lognormal(np.log(48), 0.34, 512).astype(int), 10, 256)
     need = measure(lengths, devices=1, micro_batches=1)
-    rows = sum(group.count * group.width for group in groups_of(need.reach, need.slots))
+    rows = sum(group.slots * group.width for group in groups_of(need.reach, need.slots))
     assert rows < 3 * lengths.sum() < 512 * 256
 
 
@@ -47,7 +47,7 @@ def batch():
 
 
 def test_a_row_has_the_tokens_of_its_text_in_order_and_zeros():
-    rows = TextRows.of(batch(), "xla")
+    rows = TextRows.of(batch())
     tokens = np.arange(1, SHAPE.tokens + 1)  # none is zero
     parts = [np.asarray(part) for part in rows.split(jnp.asarray(tokens))]
     texts = [row for part in parts for row in part]
@@ -59,7 +59,7 @@ def test_a_row_has_the_tokens_of_its_text_in_order_and_zeros():
 
 
 def test_there_and_back_is_the_identity_on_what_is_no_padding():
-    rows = TextRows.of(batch(), "xla")
+    rows = TextRows.of(batch())
     x = jax.random.normal(jax.random.key(0), (SHAPE.tokens, 3))
     real = (batch().text != PADDING)[:, None]
     np.testing.assert_array_equal(rows.join(rows.split(x)), np.where(real, x, 0))
@@ -68,12 +68,12 @@ def test_there_and_back_is_the_identity_on_what_is_no_padding():
 @pytest.mark.parametrize("there", [True, False], ids=["to rows", "to tokens"])
 def test_gradients_are_those_of_plain_indexing(there):
     """Of a loss that weighs every number differently; what stands in the padding of rows has no influence."""
-    rows = TextRows.of(batch(), "xla")
+    rows = TextRows.of(batch())
     real = batch().text != PADDING
     x = jax.random.normal(jax.random.key(1), (SHAPE.tokens, 2))
-    parts = [jax.random.normal(jax.random.key(2), (group.count, group.width, 2)) for group in rows.groups]
+    parts = [jax.random.normal(jax.random.key(2), (group.slots, group.width, 2)) for group in rows.groups]
     slot, position = batch().text[real], batch().position[real]
-    starts = np.cumsum([0, *(group.count for group in rows.groups)])
+    starts = np.cumsum([0, *(group.slots for group in rows.groups)])
 
     def indexed(parts):  # the real tokens' numbers, one at a time
         group = np.searchsorted(starts, slot, side="right") - 1
@@ -105,7 +105,7 @@ def test_texts_apart_are_rows_already():
         last=np.arange(slots) * stride + lengths - 1,
         stride=stride,
     )
-    (rows,) = TextRows.of(apart, "xla").split(jnp.arange(1, slots * stride + 1))
+    (rows,) = TextRows.of(apart).split(jnp.arange(1, slots * stride + 1))
     np.testing.assert_array_equal(
         rows, np.where(text == PADDING, 0, np.arange(1, slots * stride + 1).reshape(text.shape))
     )

@@ -9,9 +9,10 @@ from flax_agnews.models.compute import FLOAT32, Compute
 HALF = jnp.dtype("bfloat16")
 
 ON_CPU = Compute(HALF, jnp.dtype("float32"))
-ON_GPU = Compute(HALF, HALF)
+ON_GPU = Compute(HALF, HALF, last_in_rows=True)
 ON_GPU_IN_ROWS = replace(ON_GPU, attention="xla")
-ROWS = replace(FLOAT32, attention="xla")
+LAST_IN_ROWS = replace(FLOAT32, last_in_rows=True)
+ROWS = replace(LAST_IN_ROWS, attention="xla")
 
 
 def computed(setup, compute):
