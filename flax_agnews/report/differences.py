@@ -21,7 +21,8 @@ def differences(answer: Answer) -> Iterator[str]:
     yield pipe_table(header, [(name, *_cells(pair)[: len(header) - 1]) for name, pair in found.items()])
     yield (
         "Paired by seed and by test text: every run is compared with the run of the same seed on the same texts. The "
-        "interval is of one difference for other seeds and texts." + (_of_p(answer) if with_p else "")
+        "interval is of one difference by itself, for other seeds and texts; ranks ask for more, since among many "
+        "differences some intervals miss zero by chance." + (_of_p(answer) if with_p else "")
     )
 
 
