@@ -57,7 +57,7 @@ def page(answer: Answer, made: Mapping[str, Any]) -> str:
         (__doc__ or "").split("\n\n", 1)[1].strip(),
         f"{data.train:,} texts train, {data.validation:,} validate; {settings['epochs']} epochs, batches of "
         f"{settings['batch_size']}, linear decay. {made['date']}, commit {made['commit']}, {made['processor']}, "
-        f"JAX {made['jax']}, Python {made['python']}. The whole report: [family.html](family.html).",
+        f"JAX {made['jax']}, Python {made['python']}. {made['remark']}The whole report: [family.html](family.html).",
         " ".join(sentences(answer)),
         markdown_table(answer),
         "\n".join(f"- {note}" for note in notes(answer)),
@@ -105,12 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=9)
     parser.add_argument("--budget", type=float, default=1.0, help="of a strategy's trials, in runs of it")
     parser.add_argument("--output", default="runs/family")
+    parser.add_argument("--remark", default="", help="a sentence on the circumstances, for the page")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")
     options = parser.parse_args(arguments)
     results = Experiment(configuration(options), chosen(options.strategy)).run()
     write_report(Path(options.output))
     answer = read_answer(Path(options.output), results)
-    made = circumstances()
+    made = {**circumstances(), "remark": options.remark and f"{options.remark} "}
     options.results.mkdir(exist_ok=True)
     file = options.results / "family"
     file.with_suffix(".json").write_text(json.dumps({"made": made, **results.json}, indent=1) + "\n", "utf-8")

@@ -102,6 +102,8 @@ def before_reading(app: Sphinx) -> None:
         picture = file.with_suffix(".png")
         shown = f"\n```{{image}} /../benchmarks/results/{picture.name}\n```\n" if picture.exists() else ""
         write(folder / "results" / file.name, file.read_text("utf-8") + shown)
+    for file in _RESULTS.glob("*.html"):  # pages of their own, to which results link
+        write(folder / "results" / file.name, file.read_text("utf-8"))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
