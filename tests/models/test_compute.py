@@ -23,7 +23,7 @@ def test_products_of_bfloat16_write_bfloat16_except_on_a_cpu(backend):
     assert half.results == (jnp.float32 if backend == CPU else jnp.bfloat16)
     single = compute_on(backend, BODY, "float32")
     assert (single.dtype, single.results) == (jnp.float32, jnp.float32)
-    assert half.exact == FLOAT32 if half.attention == "blocks" else replace(FLOAT32, attention=half.attention)
+    assert half.exact == replace(half, dtype=jnp.float32, results=jnp.float32)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,13 @@ def test_products_of_bfloat16_write_bfloat16_except_on_a_cpu(backend):
 def test_attention_is_in_rows_where_cudnn_computes_it_or_where_asked_for(backend, dtype, automatic, rows):
     ways = [compute_on(backend, BODY, dtype, way).attention for way in ("auto", "rows", "blocks")]
     assert ways == [automatic, rows, "blocks"]
+
+
+@pytest.mark.parametrize("backend", [CPU, TPU, AMD, T4, A100, H100])
+def test_pooled_tokens_attend_in_rows_except_on_a_cpu(backend):
+    for dtype in ("float32", "bfloat16"):
+        ways = [compute_on(backend, BODY, dtype, way).last_in_rows for way in ("blocks", "auto", "rows")]
+        assert ways == ([False, False, True] if backend == CPU else [True] * 3)
 
 
 @pytest.mark.parametrize(("backend", "widest"), [(A100, 128), (Backend("gpu", (8, 9)), 128), (H100, 256)])
