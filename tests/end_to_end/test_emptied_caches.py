@@ -57,7 +57,9 @@ def test_a_second_run_computes_nothing_that_is_cached_and_an_emptied_cache_chang
     removed, ended = dict.fromkeys(OURS, 0), threading.Event()
 
     def empty() -> None:
-        while not ended.wait(0.002):
+        last = False
+        while not last:
+            last = ended.wait(0.002)  # once more after the end, for what was kept last
             for kind in OURS:
                 removed[kind] += sum(remove(entry) for entry in entries(folder_of(kind)))
 
