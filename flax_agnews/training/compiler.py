@@ -89,7 +89,9 @@ class Compiler:
         found = None if key is None else self._known.get(key)
         if found is None:
             lowered = self.devices.lower(function, *examples, donate=donate, chained=chained)
-            found = Compiled(self._pool.submit(lowered.compile, self.devices.options), self.devices.like_result(lowered.out_info))
+            found = Compiled(
+                self._pool.submit(lowered.compile, self.devices.options), self.devices.like_result(lowered.out_info)
+            )
             if key is not None:
                 self._known[key] = found
         return found
