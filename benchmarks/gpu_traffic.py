@@ -32,16 +32,17 @@ FLOPS_PER_TOKEN = 12.7e12 / 26_700
 """FLOP in products of a training step, per token."""
 
 
-def measured(library: Path, texts: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def measured(library: Path, texts: int, *cases: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Name and counts of each case of a version of the library, in a new process.
 
     Args:
         library: folder that has the package.
         texts: texts per micro-batch.
+        cases: names of the cases to count; by default all that the version has.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
     how = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "benchmarks.support.gpu_programs", str(library), str(texts)]
+    command = [sys.executable, "-m", "benchmarks.support.gpu_programs", str(library), str(texts), *cases]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=how) as process:
         for line in process.stdout or ():
             found = json.loads(line)
@@ -56,11 +57,12 @@ def page(record: Record) -> str:
     lines = [
         "# What a training step moves through a GPU's memory",
         "",
-        "Counted, not measured: GPT-2 124M's gradients as XLA compiles them for an H100, without the device. A kernel's",
-        "bytes are those of its operands and results, each once; of what it slices at once, that part. In units of the",
-        "number of tokens times the width (768) in bytes: to read an array of hidden units in bfloat16 is 2 units, in",
-        "float32 4. A middle layer is the difference between programs with three layers and with two. Kernels are chosen",
-        "without trying them: on a device matrix products may be others, with other kernels before and after them.",
+        "Counted, not measured: GPT-2 124M's gradients as XLA compiles them for an H100, without the device. A",
+        "kernel's bytes are those of its operands and results, each once; of what it slices at once, that part. In",
+        "units of the number of tokens times the width (768) in bytes: to read an array of hidden units in bfloat16 is",
+        "2 units, in float32 4. A middle layer is the difference between programs with three layers and with two.",
+        "Kernels are chosen without trying them: on a device, matrix products may be others, with other kernels beside",
+        "them.",
         "",
         made_line(record),
         "",
@@ -103,8 +105,8 @@ def _whole(entries: Sequence[Record], update: float | None) -> list[str]:
             "",
         ]
     lines += [
-        "An **estimate** of a step with 12 layers: the bytes outside linear products at the speed that a copy has on the "
-        f"device, and products at the best product's {FLOPS / 1e12:.0f} TFLOP/s (an H200's), one after the other.",
+        "An **estimate** of a step with 12 layers: the bytes outside linear products at the speed that a copy has on "
+        f"the device, and products at the best product's {FLOPS / 1e12:.0f} TFLOP/s (an H200's), one after the other.",
         "",
         "| | GB moved, all | GB outside linear products | products, ms | H100: memory, ms | H200: memory, ms |",
         "|---|---:|---:|---:|---:|---:|",

@@ -1,13 +1,13 @@
 """Counts the bytes that a training step's programs move on a GPU, in a process of its own: the compiled programs'.
 
-`python -m benchmarks.support.gpu_programs LIBRARY TEXTS` prints a line of JSON for each case: its name and its counts.
-LIBRARY is a folder with a version of the package; of versions before `models.compute` those cases that they have.
+`python -m benchmarks.support.gpu_programs LIBRARY TEXTS [CASE ...]` prints a line of JSON for each case: its name and
+its counts. LIBRARY is a folder with a version of the package; a version before `models.compute` lacks some cases.
 """
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest import mock
@@ -172,23 +172,23 @@ def update_program(layers: int = 2) -> tuple[str, int]:
     return text, sum(int(np.prod(x.shape)) for x in params.values())
 
 
-def measured(texts: int) -> Iterator[Mapping[str, Any]]:
-    """Counts of all cases of a version, and of its update."""
+def measured(texts: int, names: Collection[str]) -> Iterator[Mapping[str, Any]]:
+    """Counts of the cases of these names, without any of all that this version has; `update` is the optimizer's."""
     batch = batch_of(texts)
-    unit = batch.text.size * WIDTH
-    old = not isinstance(_compute(CASES[0])[1], dict) or not _compute(CASES[0])[1]
+    unit, has_rows = batch.text.size * WIDTH, bool(_compute(CASES[0])[1])
     for case in CASES:
-        if not (old and case.rows):
+        if case.name in (names or [case.name]) and (has_rows or not case.rows):
             two, three = (counted(gradient_program(layers, case, batch)) for layers in (2, 3))
             layer = {place: three[place] - two[place] for place in sorted({*two, *three})}
             parts = [{"part": part, "backward": back, "units": size / unit} for (part, back), size in layer.items()]
             rest = two.total() - sum(layer.values())  # embedding, head and last layer
             yield {"name": case.name, "tokens": batch.text.size, "parts": parts, "rest": rest / unit}
-    text, weights = update_program()
-    yield {"name": "update", "units": counted(text, update=True).total() / 4 / weights}
+    if "update" in (names or ["update"]):
+        text, weights = update_program()
+        yield {"name": "update", "units": counted(text, update=True).total() / 4 / weights}
 
 
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
-    for line in measured(int(sys.argv[2])):
+    for line in measured(int(sys.argv[2]), sys.argv[3:]):
         print(json.dumps(line), flush=True)

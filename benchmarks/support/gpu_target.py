@@ -62,5 +62,5 @@ def compiled(function: Callable[..., Any], *examples: Any, options: dict[str, bo
     target = topologies.get_topology_desc("", "cuda", topology="1x1x1", target_config=H100)
     where = NamedSharding(Mesh(target.devices[:1], ("devices",)), PartitionSpec())
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), examples)
-    with mock.patch("jax.default_backend", lambda: "gpu"):  # for choices that are made while tracing
+    with mock.patch("jax.default_backend", return_value="gpu"):  # for choices that are made while tracing
         return str(jax.jit(function).lower(*shapes).compile(options).as_text())

@@ -51,7 +51,7 @@ class Attention(nnx.Module):
         self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale = config.n_head, config.scale(layer)
 
-    def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float[Array, "tokens width"]:
+    def __call__(self, x: Float[Array, "tokens width"], forward: BatchPass) -> Float[Array, "tokens width"]:
         """Attention output of every token."""
         layout = forward.layout
         qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
@@ -63,7 +63,7 @@ class Attention(nnx.Module):
                 out = jnp.swapaxes(attend(q, k, v, forward, self.scale), 1, 2)
         return self.c_proj(out.reshape(x.shape), forward)
 
-    def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float[Array, "texts width"]:
+    def last(self, x: Float[Array, "tokens width"], forward: BatchPass) -> Float[Array, "texts width"]:
         """Attention output of each text's pooled token only."""
         width, last = x.shape[1], forward.layout.last
         pooled = forward.tokens(last)
@@ -75,7 +75,7 @@ class Attention(nnx.Module):
         return self.c_proj(out.reshape(len(out), -1), pooled)
 
     def prompt(
-        self, x: Float32[Array, "prefix width"], forward: ForwardPass
+        self, x: Float[Array, "prefix width"], forward: ForwardPass
     ) -> tuple[KeysValues, Float[Array, "prefix width"]]:
         """The keys and values of a soft prompt's tokens, and their attention output."""
         qkv = self.c_attn(x, forward)
@@ -97,7 +97,7 @@ class MLP(nnx.Module):
         self.c_proj = Linear.random(c_proj, config.inner, config.n_embd, std / (2 * config.n_layer) ** 0.5)
         self.activation = config.activation_function
 
-    def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens width"]:
+    def __call__(self, x: Float[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens width"]:
         """The layers' outputs for every token."""
         # The backward pass computes the activation again: that is quicker than to read the five arrays of this size
         # from which autodiff would take its gradient, or the float32 tanh that XLA would keep on a GPU. The bias too,
