@@ -203,7 +203,10 @@ def _softmax_forward(scores: Float32[Array, "*some keys"], dtype: Any) -> Any:
 def _softmax_backward(dtype: Any, weights: Float[Array, "*some keys"], g: Float[Array, "*some keys"]) -> Any:
     weights = weights.astype(jnp.float32)
     part = weights * g.astype(jnp.float32)
-    return (part - weights * part.sum(-1, keepdims=True),)
+    # XLA makes one kernel for a GPU where a sum is subtracted from what is summed, and is used for nothing else; it
+    # would make two, which read everything twice, for `part - weights * sum`. The sum is the difference of the two.
+    less = part - part.sum(-1, keepdims=True)
+    return (part - weights * (part - less),)
 
 
 _softmax.defvjp(_softmax_forward, _softmax_backward)

@@ -16,7 +16,7 @@ from flax_agnews.models.compute import Compute
 from flax_agnews.models.dropout import Noise, Place, prompt_place
 from flax_agnews.models.forward_pass import BatchPass, BodyPass, ForwardPass, KeysValues
 from flax_agnews.models.gpt2_config import GPT2Config
-from flax_agnews.models.layers import Embed, LayerNorm, Linear
+from flax_agnews.models.layers import PRODUCT, Embed, LayerNorm, Linear
 from flax_agnews.models.rows import attend_rows
 from flax_agnews.models.shared_function import called
 
@@ -51,7 +51,7 @@ class Attention(nnx.Module):
         self.c_proj = Linear.random(c_proj, width, width, std / (2 * config.n_layer) ** 0.5)
         self.heads, self.scale = config.n_head, config.scale(layer)
 
-    def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float[Array, "tokens width"]:
+    def __call__(self, x: Float[Array, "tokens width"], forward: BatchPass) -> Float[Array, "tokens width"]:
         """Attention output of every token."""
         layout = forward.layout
         qkv = self.c_attn(x, forward).reshape(len(x), 3, self.heads, -1)
@@ -63,7 +63,7 @@ class Attention(nnx.Module):
                 out = jnp.swapaxes(attend(q, k, v, forward, self.scale), 1, 2)
         return self.c_proj(out.reshape(x.shape), forward)
 
-    def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float[Array, "texts width"]:
+    def last(self, x: Float[Array, "tokens width"], forward: BatchPass) -> Float[Array, "texts width"]:
         """Attention output of each text's pooled token only."""
         width, last = x.shape[1], forward.layout.last
         pooled = forward.tokens(last)
@@ -75,7 +75,7 @@ class Attention(nnx.Module):
         return self.c_proj(out.reshape(len(out), -1), pooled)
 
     def prompt(
-        self, x: Float32[Array, "prefix width"], forward: ForwardPass
+        self, x: Float[Array, "prefix width"], forward: ForwardPass
     ) -> tuple[KeysValues, Float[Array, "prefix width"]]:
         """The keys and values of a soft prompt's tokens, and their attention output."""
         qkv = self.c_attn(x, forward)
@@ -97,12 +97,14 @@ class MLP(nnx.Module):
         self.c_proj = Linear.random(c_proj, config.inner, config.n_embd, std / (2 * config.n_layer) ** 0.5)
         self.activation = config.activation_function
 
-    def __call__(self, x: Float32[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens width"]:
+    def __call__(self, x: Float[Array, "tokens width"], forward: ForwardPass) -> Float[Array, "tokens width"]:
         """The layers' outputs for every token."""
         # The backward pass computes the activation again: that is quicker than to read the five arrays of this size
-        # from which autodiff would take its gradient, or the float32 tanh that XLA would keep on a GPU.
-        activation = jax.checkpoint(partial(activate, self.activation))
-        return self.c_proj(activation(self.c_fc(x, forward)), forward)
+        # from which autodiff would take its gradient, or the float32 tanh that XLA would keep on a GPU. The bias too,
+        # so that the product's result is kept as it is written, and the sum isn't written at all.
+        keep = jax.checkpoint_policies.save_only_these_names(PRODUCT)
+        inner = jax.checkpoint(lambda x: activate(self.activation, self.c_fc(x, forward)), policy=keep)
+        return self.c_proj(inner(x), forward)
 
 
 class Block(nnx.Module):
@@ -117,18 +119,18 @@ class Block(nnx.Module):
 
     def __call__(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "tokens width"]:
         """The residual stream after the layer."""
-        return self._add(x, self.attn(self.ln_1(x), forward), forward)
+        return self._add(x, self.attn(self.ln_1(x, forward.compute.results), forward), forward)
 
     def last(self, x: Float32[Array, "tokens width"], forward: BatchPass) -> Float32[Array, "texts width"]:
         """As `__call__`, for each text's pooled token only: one query and one row of the MLP per text."""
-        attended, last = self.attn.last(self.ln_1(x), forward), forward.layout.last
+        attended, last = self.attn.last(self.ln_1(x, forward.compute.results), forward), forward.layout.last
         return self._add(x[last], attended, forward.tokens(last))
 
     def prompt(
         self, x: Float32[Array, "prefix width"], forward: ForwardPass
     ) -> tuple[KeysValues, Float32[Array, "prefix width"]]:
         """The keys and values of a soft prompt's tokens, and their residual stream after the layer."""
-        seen, attended = self.attn.prompt(self.ln_1(x), forward)
+        seen, attended = self.attn.prompt(self.ln_1(x, forward.compute.results), forward)
         return seen, self._add(x, attended, forward)
 
     def _add(
@@ -136,7 +138,7 @@ class Block(nnx.Module):
     ) -> Float32[Array, "tokens width"]:
         """Adds the attention output and then the MLP's to the residual stream, both with dropout."""
         x = x + forward.drop(attended, 2)
-        return x + forward.drop(self.mlp(self.ln_2(x), forward), 3)
+        return x + forward.drop(self.mlp(self.ln_2(x, forward.compute.results), forward), 3)
 
 
 class GPT2(nnx.Module):

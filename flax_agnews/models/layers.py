@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Float32, Int, Key
 
 from flax_agnews.models.compute import Compute
 from flax_agnews.models.forward_pass import EXACT, ForwardPass
+
+PRODUCT = "product"
+"""Name of a product's left operand and result among what `jax.checkpoint` may keep."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -29,9 +33,9 @@ def product(
 def _forward(
     x: Float[Array, "tokens inputs"], kernel: Float[Array, "inputs outputs"], compute: Compute
 ) -> tuple[Float[Array, "tokens outputs"], Any]:
-    cast = x.astype(compute.dtype)
+    cast = checkpoint_name(x.astype(compute.dtype), PRODUCT)
     # An empty array carries x's own type to the backward pass.
-    return product(cast, kernel, compute), (cast, kernel, jnp.zeros(0, x.dtype))
+    return checkpoint_name(product(cast, kernel, compute), PRODUCT), (cast, kernel, jnp.zeros(0, x.dtype))
 
 
 def _backward(
@@ -121,17 +125,53 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width))
         self.epsilon = epsilon
 
-    def __call__(self, x: Float32[Array, "*axes width"]) -> Float32[Array, "*axes width"]:
-        """Normalises, scales and shifts each vector."""
+    def __call__(self, x: Float32[Array, "*axes width"], result: Any = jnp.float32) -> Float[Array, "*axes width"]:
+        """Normalises, scales and shifts each vector.
+
+        Args:
+            x: vectors.
+            result: type of what is returned, that of the operands which are multiplied next.
+        """
         with jax.named_scope("norm"):
-            return _normalised(x, self.scale[...], self.bias[...], self.epsilon)
+            return _normalised(x, self.scale[...], self.bias[...], self.epsilon, result)
 
 
-@partial(jax.checkpoint, static_argnums=3, prevent_cse=False)
+@partial(jax.checkpoint, static_argnums=(3, 4), prevent_cse=False)
 def _normalised(
-    x: Float32[Array, "*axes width"], scale: Float[Array, " width"], bias: Float[Array, " width"], epsilon: float
-) -> Float32[Array, "*axes width"]:
+    x: Float32[Array, "*axes width"],
+    scale: Float[Array, " width"],
+    bias: Float[Array, " width"],
+    epsilon: float,
+    result: Any,
+) -> Float[Array, "*axes width"]:
     # The backward pass computes all this again from x, which is quicker than to read it from memory.
     centred = x - x.mean(-1, keepdims=True)
     variance = jnp.square(centred).mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias
+    normal = centred * jax.lax.rsqrt(variance + epsilon)
+    # In float32, autodiff's own gradient keeps the digits of earlier versions.
+    scaled = normal * scale if result == jnp.float32 else _scaled(normal, scale, result)
+    return (scaled + bias).astype(result)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _scaled(
+    x: Float32[Array, "*axes width"], scale: Float[Array, " width"], result: Any
+) -> Float[Array, "*axes width"]:
+    """x * scale. The scale's gradient is summed in float32 from terms rounded to `result`, as their factors g are.
+
+    A GPU can't sum over tokens in the kernel that normalises them, so the terms go through memory.
+    """
+    return x * scale
+
+
+def _scaled_forward(x: Any, scale: Any, result: Any) -> Any:
+    return _scaled(x, scale, result), (x, scale)
+
+
+def _scaled_backward(result: Any, saved: Any, g: Any) -> Any:
+    x, scale = saved
+    terms = (g * x).astype(result)
+    return g * scale, terms.astype(jnp.float32).reshape(-1, len(scale)).sum(0)
+
+
+_scaled.defvjp(_scaled_forward, _scaled_backward)
