@@ -13,15 +13,15 @@ from flax_agnews.report.__main__ import main as report
 from flax_agnews.report.unfinished import unfinished
 from flax_agnews.runs.result_files import read_results
 
-STRATEGIES, SEEDS = ("full", "prompt"), (42, 43, 44)
+STRATEGIES, SEEDS = ("prompt", "head"), (42, 43, 44)
 FLAGS = (
     *("--strategy", ",".join(STRATEGIES), "--train.runs", len(SEEDS), "--train.parallel_seeds", 2),
-    *("--search.trials", 2, "--train.epochs", 1, "--train.shapes", 2, *ONE_LAYER),
+    *("--search.trials", 2, "--train.epochs", 1, *ONE_LAYER),
 )
 DEALT = {
-    1: {("full", 42), ("full", 43), ("prompt", 44)},
-    2: {("full", 44)},
-    3: {("prompt", 42), ("prompt", 43)},
+    1: {("prompt", 42), ("prompt", 43), ("head", 44)},
+    2: {("prompt", 44)},
+    3: {("head", 42), ("head", 43)},
 }
 """Shard -> its runs: four groups of seeds, dealt to three."""
 
@@ -54,11 +54,11 @@ def test_each_shard_trains_its_runs_and_says_what_the_others_do(shards: dict[int
     assert [settings(folder)["parallel"]["shard"] for folder in shards.values()] == ["1/3", "2/3", "3/3"]
     said = (
         "Shard 2/3 of a comparison, to be merged with the others, which train: "
-        "full seeds 42, 43, prompt seeds 42 to 44."
+        "head seeds 42 to 44, prompt seeds 42, 43."
     )
     assert unfinished(shards[2], read_results(shards[2])) == [said]
     assert said in (shards[2] / "report.md").read_text("utf-8")
-    assert {path.stem for path in shards[3].glob("search/*")} == {"prompt"}  # no trials for others' runs
+    assert {path.stem for path in shards[3].glob("search/*")} == {"head"}  # no trials for others' runs
 
 
 def test_merged_shards_are_the_whole_comparison(
@@ -66,13 +66,15 @@ def test_merged_shards_are_the_whole_comparison(
 ) -> None:
     merged = tmp_path / "merged"
     assert report([*map(str, shards.values()), "--output", str(merged)]) == 0
-    assert "hard" not in capsys.readouterr().out  # nothing is missing
+    assert "Planned" not in capsys.readouterr().out
     ours, theirs = without_cost(results(merged)), without_cost(results(whole))
-    for run in ours["runs"]:
-        assert run.pop("environment")
-    for run in theirs["runs"]:
-        run.pop("environment", None)
+    for found in (ours, theirs):
+        for strategy in found["search"]:
+            del found["search"][strategy]["cost"]
+        for run in found["runs"]:
+            run.pop("environment", None)
     assert ours["runs"] == theirs["runs"]
+    assert ours["search"] == theirs["search"]
     for name, seed in [(name, seed) for name in STRATEGIES for seed in SEEDS]:
         place = Path(name) / f"seed-{seed}" / "predictions.parquet"
         assert (merged / place).read_bytes() == (whole / place).read_bytes()
@@ -81,14 +83,17 @@ def test_merged_shards_are_the_whole_comparison(
 def test_a_missing_shard_is_named_by_its_runs(shards: dict[int, Path], tmp_path: Path) -> None:
     merged = tmp_path / "merged"
     assert report([str(shards[1]), str(shards[2]), "--output", str(merged)]) == 0
-    assert unfinished(merged, read_results(merged)) == ["Planned and not begun: prompt seeds 42, 43."]
+    assert unfinished(merged, read_results(merged)) == ["Planned and not begun: head seeds 42, 43."]
 
 
 def test_the_same_command_trains_a_shard_s_missing_runs_only(
     shards: dict[int, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [gone] = shards[1].glob("prompt/seed-44/result.json")
-    before, others = gone.read_text(), {path: path.stat().st_mtime_ns for path in shards[1].glob("full/*/result.json")}
+    [gone] = shards[1].glob("head/seed-44/result.json")
+    before, others = (
+        gone.read_text(),
+        {path: path.stat().st_mtime_ns for path in shards[1].glob("prompt/*/result.json")},
+    )
     gone.unlink()
     assert main(small(shards[1].parent, *FLAGS, "--shard", "1/3")) == 0
     printed = capsys.readouterr().out
@@ -102,7 +107,7 @@ def test_the_same_command_trains_a_shard_s_missing_runs_only(
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--strategy", "prompt,full"), "strategy was full,prompt, now prompt,full"),
+        (("--strategy", "head,prompt"), "strategy was prompt,head, now head,prompt"),
         (("--train.runs", 4), "train.runs was 3, now 4"),
         (("--output", "{1}", "--shard", "1/1"), "parallel.shard was 1/3, now 1/1"),
     ],
