@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str], prog: str = MAIN) -> Request:
     if (asked := help_request(arguments)) is not None:
         print(training_help(asked, prog, section_kinds(), [entry.name for entry in REGISTRY]), end="")
         raise SystemExit(0)
-    arguments = with_paths(arguments)
+    arguments = _with_long_names(with_paths(arguments))
     parser = make_parser(prog)
     known = _known_settings()
     _check_flags(arguments, {"config", "print_config", "help", *known})
@@ -113,6 +113,11 @@ def parse(arguments: Sequence[str], prog: str = MAIN) -> Request:
     )
     check_ranges(config)
     return Request(config, entries, values.overwrite, values.list_strategies)
+
+
+def _with_long_names(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments with `--shard` written out."""
+    return [re.sub(r"^--shard(?==|$)", "--parallel.shard", argument) for argument in arguments]
 
 
 _WORDS = "yaml with words"

@@ -9,6 +9,7 @@ from flax_agnews.errors import Diverged
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import final_table, read_answer, read_results, write_answer
 from flax_agnews.report.sentences import sentences
+from flax_agnews.runs.shards import Shard
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
@@ -57,3 +58,7 @@ def _report(experiment: Experiment) -> None:
     display.console.print("", final_table(answer), "")
     display.console.print(Text(one_line(" ".join(sentences(answer)))), "")
     display.note(" · ".join([str(written[0]), "results.json", *(path.name for path in written[1:])]))
+    shard = Shard.of(experiment.config.parallel.shard)
+    if not shard.whole:
+        parts, merged = folder.parent / f"shard-*-of-{shard.count}", folder.parent / "merged"
+        display.note(f"shard {shard}; after all: python -m flax_agnews.report {parts} --output {merged}")

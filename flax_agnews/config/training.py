@@ -108,6 +108,10 @@ class ParallelConfig:
     Args:
         mode: How the step is distributed: `jit` over a mesh with NamedSharding, or `pmap`, for one process only.
         devices: Number of devices that each process uses; by default all.
+        shard: Train every N-th of the comparison's runs, from the I-th on: `I/N`, I from 1. `auto/N` takes I from a
+            SLURM job array (SLURM_ARRAY_TASK_ID) or a Kubernetes indexed Job (JOB_COMPLETION_INDEX), whose tasks are
+            numbered from 0; `auto` also takes N, from SLURM. The output folder is `shard-I-of-N` inside `output`.
+            `--shard` is short for it.
         coordinator: Where several processes that train together connect: HOST:PORT of the first one, or `auto`, where
             JAX finds it (SLURM, Open MPI, Kubernetes, cloud TPUs, JAX_COORDINATOR_ADDRESS). By default one process.
         processes: Total number of processes, each started with the same command; by default found by `auto`.
@@ -120,6 +124,7 @@ class ParallelConfig:
 
     mode: Literal["jit", "pmap"] = "jit"
     devices: int | None = None
+    shard: str = "1/1"
     coordinator: str | None = None
     processes: int | None = None
     process: int | None = None

@@ -1,5 +1,7 @@
 """The first lines of an experiment on the display: versions and devices, then data, model and plan."""
 
+from collections.abc import Mapping
+
 import jax
 
 from flax_agnews import __version__
@@ -47,7 +49,13 @@ def slow_type(dtype: str, platform: str, text: str) -> str | None:
 
 
 def announce_plan(
-    display: Display, config: Config, data: Data, base: Base, batches: TrainBatches, strategies: int, disk: int
+    display: Display,
+    config: Config,
+    data: Data,
+    base: Base,
+    batches: TrainBatches,
+    runs: Mapping[str, int],
+    disk: int,
 ) -> None:
     """Shows one line each on data, model and plan.
 
@@ -57,7 +65,7 @@ def announce_plan(
         data: the tokenized splits.
         base: the body that every run starts from.
         batches: the plan of training batches.
-        strategies: number of strategies.
+        runs: name of a strategy -> number of its runs that this shard trains, by default all.
         disk: the most bytes that weights and checkpoints take.
     """
     lengths, body, train = data.train.tokens.lengths, base.config, config.train
@@ -72,13 +80,15 @@ def announce_plan(
     given = f"; first values from {config.model.start}" if config.model.start else ""
     body_line = f"{base.name}: {body.n_layer} x {body.n_embd}, {numbers} parameters{first}{given}"
     display.say("model", body_line + _left_out(base, config))
-    steps = counted(batches.steps_per_epoch * train.epochs * train.runs * strategies, "step")
-    counts = [counted(strategies, "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
+    own, every = sum(runs.values()), len(runs) * train.runs
+    steps = counted(batches.steps_per_epoch * train.epochs * own, "step")
+    counts = [counted(len(runs), "strategy"), counted(train.runs, "seed"), counted(train.epochs, "epoch")]
+    shard = f"shard {config.parallel.shard}, {own} of {every} runs · " if own < every else ""
     most = "up to " if train.early_stopping else ""
     padding = (
         f"padding {batches.waste:.1%} of the computed tokens in {shapes_text(len(batches.shapes), batches.choice)}"
     )
-    display.say("plan", f"{' x '.join(counts)} · {most}{steps} · {padding} · up to {count(disk)}B on disk")
+    display.say("plan", f"{' x '.join(counts)} · {shard}{most}{steps} · {padding} · up to {count(disk)}B on disk")
 
 
 def shapes_text(number: int, choice: Choice | None) -> str:

@@ -9,6 +9,7 @@ from flax_agnews.config import Config
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import UserError, listed, shown
 from flax_agnews.models.pretrained import Base
+from flax_agnews.runs.shards import sharded
 from flax_agnews.strategies import REGISTRY, Entry, Strategy, StrategyLike, resolve
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.training.start_values import start_values
@@ -35,7 +36,7 @@ def compared(strategies: Sequence[StrategyLike]) -> list[Entry | Strategy]:
 
 
 def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
-    """Copies the settings for config.yaml, with the names and settings of the strategies, and which are custom.
+    """Copies the settings for config.yaml, with the strategies' names and settings, which are custom, and the shard.
 
     A registered strategy's settings are those of its entry (`lora(rank=4)`), else the configuration's, else defaults.
     """
@@ -49,7 +50,7 @@ def config_of(config: Config, strategies: Sequence[Entry | Strategy]) -> Config:
     registered = {(entry.name, entry.build) for entry in REGISTRY}
     known = {entry.name for entry in entries if (entry.name, entry.build) in registered}
     names = [strategy.name for strategy in strategies]
-    return replace(copied, strategy=",".join(names), custom=sorted(set(names) - known))
+    return sharded(replace(copied, strategy=",".join(names), custom=sorted(set(names) - known)), names)
 
 
 def built(strategy: Entry | Strategy, base: Base, settings: Mapping[str, Any]) -> Strategy:

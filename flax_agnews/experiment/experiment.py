@@ -133,7 +133,7 @@ class Experiment:
 
     @property
     def setups(self) -> Sequence[Setup]:
-        """The strategies on the model, in order; after `search`, at the chosen learning rates."""
+        """The strategies on the model that have runs here, in order; after `search`, at the chosen learning rates."""
         return self._setups or self.prepare().setups
 
     def run(self) -> Results:
@@ -186,9 +186,9 @@ class Experiment:
             for seed in self.seeds:
                 made.tidy(setup.name, seed, made.identity(setup, self.base))
         train = self.config.train
-        todo = made.team.of_first({n: to_do(self.folder, n, self.batches.groups, train) for n in self.names})
+        todo = made.team.of_first({n: to_do(self.folder, n, made.groups[n], train) for n in self.names})
         self.display.plan([job_of(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
-        every = len(self.names) * len(self.seeds)
+        every = sum(len(seeds) for groups in made.groups.values() for seeds in groups)
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
         with self.interrupt, self.display:

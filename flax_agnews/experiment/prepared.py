@@ -23,6 +23,7 @@ from flax_agnews.runs import trial_record
 from flax_agnews.runs.output_folder import OutputFolder
 from flax_agnews.runs.predictions import Predictions
 from flax_agnews.runs.results import Results, RunResult
+from flax_agnews.runs.shards import Shard
 from flax_agnews.strategies.base import Entry, Strategy
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import expanded
@@ -58,7 +59,8 @@ class Prepared:
         data: the tokenized splits.
         base: the body as it was loaded, before any language-model adaptation.
         batches: the plan of training batches: which texts are in which update of every run.
-        setups: the strategies on the model, in the order in which they run.
+        groups: name of a strategy -> seeds of its runs in this shard, by default all, in groups that train together.
+        setups: the strategies on the model that have such runs, in the order in which they run.
         activations: the caches of frozen layers' output.
         compiler: compiles the steps of all strategies, which share what is equal.
         schemes: name of a strategy -> its updates, compared before its runs are resumed.
@@ -78,6 +80,7 @@ class Prepared:
     data: Data
     base: Base
     batches: TrainBatches
+    groups: Mapping[str, Sequence[Sequence[int]]]
     setups: Sequence[Setup]
     activations: Activations
     compiler: Compiler
@@ -195,7 +198,9 @@ def _prepare(
     interrupt = Interrupt(Vote(devices) if devices.several else None)
     announce_start(display, config, devices)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
-    own = [built(strategy, base, config.strategies) for strategy in strategies]
+    shard = Shard.of(config.parallel.shard)
+    groups = shard.own([strategy.name for strategy in strategies], seeds, config.train.parallel_seeds)
+    own = [built(strategy, base, config.strategies) for strategy in strategies if groups[strategy.name]]
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
     prices = Prices.of(devices, base.config, config.model.dtype)
@@ -206,7 +211,8 @@ def _prepare(
     setups = [plan() for plan in plans]
     activations = Activations(config, data, devices, prices)
     activations.check(setups)
-    disk, final = check_room(config, setups), keeps_final(config, setups)
+    runs = {name: sum(map(len, seeds)) for name, seeds in groups.items()}
+    disk, final = check_room(config, setups, runs), keeps_final(config, setups, runs)
     pairs = zip(setups, plans, strict=True)
     schemes = {setup.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
     with display.busy("checking what the strategies do"):
@@ -218,7 +224,7 @@ def _prepare(
     if folder.writes:
         keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
     team.meet()
-    announce_plan(display, config, data, base, batches, len(strategies), disk)
+    announce_plan(display, config, data, base, batches, runs, disk)
     return Prepared(
         config=config,
         folder=folder,
@@ -231,6 +237,7 @@ def _prepare(
         data=data,
         base=base,
         batches=batches,
+        groups=groups,
         setups=setups,
         activations=activations,
         compiler=Compiler(devices),

@@ -71,7 +71,8 @@ def merged(sources: Sequence[Source]) -> Results:
         for run in results.runs:
             own = {**results.environment, **({VERSION: results.flax_agnews} if results.flax_agnews else {})}
             runs.setdefault((run.strategy, run.seed), replace(run, environment=run.environment or own))
-    order = list(dict.fromkeys(run.strategy for run in runs.values()))
+    planned = [name for source in sources for name in source.planned]  # a shard's results may lack strategies
+    order = list(dict.fromkeys([*planned, *(run.strategy for run in runs.values())]))
     kept = sorted(runs.values(), key=lambda run: (order.index(run.strategy), run.seed))
     environment = environment_of(kept)
     searches = {name: one for results in reversed(every) for name, one in (results.search or {}).items()}

@@ -8,6 +8,7 @@ from typing import Any
 from flax_agnews.errors import UserError, listed
 from flax_agnews.runs.merged_file import read_merged_file, sections
 from flax_agnews.runs.results import Results
+from flax_agnews.runs.shards import Shard
 from flax_agnews.system.text import counted
 
 Run = tuple[str, int]
@@ -25,7 +26,7 @@ def unfinished(folder: Path, results: Results) -> list[str]:
     known |= {run for text in results.diverged if (run := _named(text))}
     done, begun = _on_disk(folder)
     try:
-        planned = {(name, seed) for name, seeds in planned_runs(folder).items() for seed in seeds}
+        every, planned = _pairs(planned_runs(folder)), _pairs(own_runs(folder))
     except UserError as error:
         return [f"{error}."]
     groups = {
@@ -33,7 +34,36 @@ def unfinished(folder: Path, results: Results) -> list[str]:
         "Begun and not finished": begun - done - known,
         "Planned and not begun": planned - begun - done - known,
     }
+    if others := every - planned - done:
+        groups[f"Shard {_shard(folder)} of a comparison, to be merged with the others, which train"] = others
     return [f"{what}: {listed(runs_texts(runs), 13)}." for what, runs in groups.items() if runs]
+
+
+def own_runs(folder: Path) -> dict[str, list[int]]:
+    """Those of the planned runs that an output folder's shard trains; all of them where it is no shard.
+
+    Raises:
+        UserError: config.yaml or merged.yaml is damaged.
+    """
+    planned, shard = planned_runs(folder), _shard(folder)
+    if shard.whole or not planned:
+        return planned
+    together = (sections(folder / "config.yaml") or {})["train"].get("parallel_seeds")
+    dealt = shard.own(list(planned), next(iter(planned.values())), together if type(together) is int else 1)
+    return {name: [seed for group in groups for seed in group] for name, groups in dealt.items()}
+
+
+def _shard(folder: Path) -> Shard:
+    """Which shard of a comparison an output folder's settings ask for."""
+    parallel = (sections(folder / "config.yaml") or {}).get("parallel")
+    try:
+        return Shard.of(str(parallel["shard"]))
+    except (KeyError, TypeError, ValueError):  # no shard, or no setting of this version
+        return Shard(1, 1)
+
+
+def _pairs(runs: Mapping[str, Iterable[int]]) -> set[Run]:
+    return {(name, seed) for name, seeds in runs.items() for seed in seeds}
 
 
 def planned_runs(folder: Path) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from flax_agnews.runs.recorded_paths import compared, recorded
 from flax_agnews.runs.result_files import write_results
 from flax_agnews.runs.results import Results, RunResult
 from flax_agnews.runs.run_folder import RunFolder
+from flax_agnews.runs.shards import Shard
 from flax_agnews.settings.ranges import check_ranges
 from flax_agnews.system.files import check_writable, read_yaml, settings_from, write_yaml
 
@@ -188,10 +189,14 @@ class OutputFolder:
         # A setting that config.yaml lacks is newer than the folder, whose runs were made with its default.
         old = {**by_name(compared(config_dict(Config()))), **by_name(compared(before))}
         new = by_name(compared(now))
+        free = _FREE
+        if not Shard.of(new["parallel.shard"]).whole:  # which runs a shard has depends on all that are dealt
+            old["strategy"], new["strategy"] = before["strategy"], now["strategy"]
+            free = tuple(name for name in _FREE if name != "train.runs")
         changed = [
             f"{name} was {shown(old[name], 100)}, now {shown(new[name], 100)}"
             for name in new
-            if name in old and not _may_follow(name, old[name], new[name])
+            if name in old and not _may_follow(name, old[name], new[name], free)
         ]
         if changed:
             raise UserError(f"{self.path} belongs to another configuration: {listed(changed)}. {START_ELSEWHERE}")
@@ -233,10 +238,10 @@ class OutputFolder:
         return results
 
 
-def _may_follow(name: str, old: Any, new: Any) -> bool:
-    """Whether a setting may change from `old` to `new` between two calls on one folder."""
+def _may_follow(name: str, old: Any, new: Any, free: tuple[str, ...]) -> bool:
+    """Whether a setting may change from `old` to `new` between two calls on one folder; those in `free` always may."""
     grown = name == "train.epochs" and type(old) is int and new > old
-    return old == new or grown or name.startswith(_FREE)
+    return old == new or grown or name.startswith(free)
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The allowed range of every setting that has one."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,11 @@ _DELIMITER = "one character, but no quote or line break, or tab"
 
 def _delimits(value: str) -> bool:
     return value == "tab" or (len(value) == 1 and value not in '"\r\n')
+
+
+def _is_shard(value: str) -> bool:
+    found = re.fullmatch(r"(?:auto|([1-9]\d{0,5}))/([1-9]\d{0,5})", value)
+    return value == "auto" or (found is not None and int(found[1] or 1) <= int(found[2]))
 
 
 def check_delimiter(setting: str, value: str | None) -> None:
@@ -57,6 +63,7 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "search.trials": (lambda v: v == 0 or 2 <= v <= 15, "0, or 2 to 15"),
     "search.budget": (lambda v: v > 0, "above 0"),
     "parallel.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.shard": (_is_shard, "I/N with I from 1 to N, such as 2/4; auto/N, or auto"),
     "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
     "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
     "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),

@@ -28,7 +28,7 @@ from flax_agnews.report.html.wrong_answers import confusions, hard_texts, is_maj
 from flax_agnews.report.reproduction import commands
 from flax_agnews.report.sentences import notes, sentences
 from flax_agnews.report.tables import model_text, seeds_text
-from flax_agnews.report.unfinished import planned_runs
+from flax_agnews.report.unfinished import own_runs
 from flax_agnews.runs.checks_file import Check, read_checked
 from flax_agnews.runs.results import Mean, Results, RunResult, mean_cost
 from flax_agnews.runs.texts_file import TEXTS, read_texts
@@ -64,7 +64,7 @@ def page_content(answer: answers.Answer, folder: Path, with_texts: bool = True) 
     texts, why_not = _texts(answer, folder) if with_texts else (None, "This copy of the page was made without texts.")
     checked, damage = _checked(folder)
     try:
-        planned = planned_runs(folder)
+        planned = own_runs(folder)
     except UserError:  # which is among the notes
         planned = {}
     test = texts["test"] if texts else None
