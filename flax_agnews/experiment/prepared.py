@@ -195,12 +195,9 @@ def _prepare(
     if folder.writes:
         check_trackers(config.tracking)
     team, devices = current_team(), Devices.of(config.parallel)
-    interrupt = Interrupt(Vote(devices) if devices.several else None)
     announce_start(display, config, devices)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
-    shard = Shard.of(config.parallel.shard)
-    groups = shard.own([strategy.name for strategy in strategies], seeds, config.train.parallel_seeds)
-    own = [built(strategy, base, config.strategies) for strategy in strategies if groups[strategy.name]]
+    groups, own = _dealt(config, strategies, seeds, base)
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
     prices = Prices.of(devices, base.config, config.model.dtype)
@@ -211,10 +208,9 @@ def _prepare(
     setups = [plan() for plan in plans]
     activations = Activations(config, data, devices, prices)
     activations.check(setups)
-    runs = {name: sum(map(len, seeds)) for name, seeds in groups.items()}
+    runs = {name: sum(map(len, lists)) for name, lists in groups.items()}
     disk, final = check_room(config, setups, runs), keeps_final(config, setups, runs)
-    pairs = zip(setups, plans, strict=True)
-    schemes = {setup.name: Scheme(setup, config.train, steps, plan) for setup, plan in pairs}
+    schemes = {s.name: Scheme(s, config.train, steps, plan) for s, plan in zip(setups, plans, strict=True)}
     with display.busy("checking what the strategies do"):
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
         if not overwrite:
@@ -231,7 +227,7 @@ def _prepare(
         team=team,
         outputs=Outputs(config, folder, display),
         display=display,
-        interrupt=interrupt,
+        interrupt=Interrupt(Vote(devices) if devices.several else None),
         devices=devices,
         tokenizer=tokenizer,
         data=data,
@@ -245,6 +241,15 @@ def _prepare(
         keeps_final=final,
         corpus=corpus,
     )
+
+
+def _dealt(
+    config: Config, strategies: Sequence[Entry | Strategy], seeds: Sequence[int], base: Base
+) -> tuple[dict[str, list[list[int]]], list[Strategy]]:
+    """Strategy -> groups of seeds of this shard's runs; and the strategies that have such runs, built for the body."""
+    shard = Shard.of(config.parallel.shard)
+    groups = shard.own([strategy.name for strategy in strategies], seeds, config.train.parallel_seeds)
+    return groups, [built(strategy, base, config.strategies) for strategy in strategies if groups[strategy.name]]
 
 
 def _read(config: Config, folder: OutputFolder, display: Display, overwrite: bool) -> tuple[Corpus, Base, Tokenizer]:
