@@ -189,7 +189,7 @@ class OutputFolder:
         # A setting that config.yaml lacks is newer than the folder, whose runs were made with its default.
         old = {**by_name(compared(config_dict(Config()))), **by_name(compared(before))}
         new = by_name(compared(now))
-        free = _FREE
+        free: tuple[str, ...] = _FREE
         if not Shard.of(new["parallel.shard"]).whole:  # which runs a shard has depends on all that are dealt
             old["strategy"], new["strategy"] = before["strategy"], now["strategy"]
             free = tuple(name for name in _FREE if name != "train.runs")
