@@ -64,7 +64,7 @@ def batch_of(texts: int) -> Any:
     from flax_agnews.data.tokens import Ragged
 
     lengths = np.clip(np.random.default_rng(0).lognormal(np.log(48), 0.34, texts).astype(int), 10, 256)
-    tokens = Ragged.of(np.ones(length, int) for length in lengths)
+    tokens = Ragged.of([1] * length for length in lengths)
     labels, rows = np.zeros(texts, np.int32), np.arange(texts)
     batch = assemble(tokens, labels, rows, measure(lengths, 1, 1), devices=1)
     return jax.tree.map(lambda x: x[0, 0], batch)

@@ -1,6 +1,6 @@
 """Compiles programs for an NVIDIA GPU where there is none, with XLA's description of that GPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 from unittest import mock
@@ -44,7 +44,7 @@ def available() -> bool:
     return find_spec("jax_plugins") is not None and any(find_spec(f"jax_plugins.xla_cuda{n}") for n in (12, 13))
 
 
-def compiled(function: Callable[..., Any], *examples: Any, options: dict[str, bool]) -> str:
+def compiled(function: Callable[..., Any], *examples: Any, options: Mapping[str, bool | str]) -> str:
     """The text of a program for one H100, as XLA compiles it.
 
     JAX itself must run on a CPU (`JAX_PLATFORMS=cpu`), with `FLAGS`. Kernels are chosen without trying them: on a
@@ -63,4 +63,4 @@ def compiled(function: Callable[..., Any], *examples: Any, options: dict[str, bo
     where = NamedSharding(Mesh(target.devices[:1], ("devices",)), PartitionSpec())
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), examples)
     with mock.patch("jax.default_backend", return_value="gpu"):  # for choices that are made while tracing
-        return str(jax.jit(function).lower(*shapes).compile(options).as_text())
+        return str(jax.jit(function).lower(*shapes).compile(dict(options)).as_text())

@@ -55,7 +55,7 @@ def own_runs(folder: Path) -> dict[str, list[int]]:
 
 def _shard(folder: Path) -> Shard:
     """Which shard of a comparison an output folder's settings ask for."""
-    parallel = (sections(folder / "config.yaml") or {}).get("parallel")
+    parallel: Any = (sections(folder / "config.yaml") or {}).get("parallel")
     try:
         return Shard.of(str(parallel["shard"]))
     except (KeyError, TypeError, ValueError):  # no shard, or no setting of this version
