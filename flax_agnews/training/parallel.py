@@ -88,8 +88,8 @@ def compiler_options(platform: str) -> dict[str, bool]:
     """Options of XLA's compiler for a kind of device.
 
     Elsewhere than on a CPU, rounding to bfloat16 is never left out: where XLA may keep more precision than asked for,
-    it writes the float32 numbers before the rounding to memory, and a training step moves 7 % more bytes
-    (benchmarks/results/gpu_traffic.md).
+    it writes the float32 numbers before the rounding to memory, and a training step moves 7 % more bytes (counted as
+    `benchmarks.gpu_traffic` does).
 
     Args:
         platform: cpu, gpu or tpu.
