@@ -19,6 +19,7 @@ import jax
 from benchmarks.support.accuracy_curve import picture
 from benchmarks.support.accuracy_page import Missing, page
 from benchmarks.support.circumstances import RESULTS, circumstances
+from benchmarks.support.resumable import run_or_exit
 from flax_agnews.config import (
     Config,
     DataConfig,
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for rows, strategies in todo:
         config = configuration(options, rows, strategies)
         record_sitting(options.output, {**made, "savings": savings(config)})
-        Experiment(config, chosen(config.strategy)).run()
+        run_or_exit(Experiment(config, chosen(config.strategy)))
         write_pages(options)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.support.bar_charts import BLUE, GREY, Bar, draw_bars, figure, png
 from benchmarks.support.circumstances import RESULTS, circumstances
 from benchmarks.support.rate_table import rate_rows
+from benchmarks.support.resumable import run_or_exit
 from flax_agnews.config import Config, DataConfig, ModelConfig, ReportConfig, SearchConfig, TrainConfig
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import read_answer, write_report
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--remark", default="", help="a sentence on the circumstances, for the page")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is written")
     options = parser.parse_args(arguments)
-    results = Experiment(configuration(options), chosen(options.strategy)).run()
+    results = run_or_exit(Experiment(configuration(options), chosen(options.strategy)))
     write_report(Path(options.output))
     answer = read_answer(Path(options.output), results)
     made = {**circumstances(), "remark": options.remark and f"{options.remark} "}

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,12 @@ from benchmarks import accuracy
 from benchmarks.support.accuracy_curve import picture
 from benchmarks.support.accuracy_page import page
 from benchmarks.support.rate_table import edges, rate_rows
+from benchmarks.support.resumable import run_or_exit
+from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import read_answer, read_results
 from flax_agnews.report.answer import Answer
+from flax_agnews.runs.results import Results
+from flax_agnews.system.interrupt import Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG = b"\x89PNG"
@@ -177,3 +182,16 @@ def test_the_page_has_figures_beside_pytorch_and_columns_by_number_of_texts(tmp_
     assert picture({500: few, 18_000: many})[:4] == PNG
     assert edges({"18,000 texts": many}) == "No chosen rate is the lowest or highest that was tried."
     assert [row[0] for row in rate_rows(few)] == ["full"]
+
+
+def test_a_sitting_that_is_stopped_ends_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted(Experiment):
+        def __init__(self) -> None: ...
+
+        def run(self) -> Results:
+            raise Stopped("full seed 1: saved at step 3", signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as end:
+        run_or_exit(Interrupted())
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "full seed 1: saved at step 3; the same command goes on\n"
