@@ -111,7 +111,7 @@ def test_report_imports_neither_jax_nor_training_nor_pyplot() -> None:
     ours = {name for name in imported if name.startswith("flax_agnews")}
     # Files of an output folder that need no JAX; reading them is checked in `test_commands_imports.py`.
     files = ("runs.result", "runs.trial_record", "runs.predictions", "runs.references")
-    files += ("runs.merged_file", "runs.texts_file", "runs.checks_file")
+    files += ("runs.merged_file", "runs.texts_file", "runs.checks_file", "runs.shards")
     lower = ("errors", "config", "system", "metrics.scores", "statistics", *files)
     allowed = tuple(f"flax_agnews.{name}" for name in ("report", *lower))
     assert [name for name in ours if not name.startswith(allowed)] == []
