@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from flax_agnews.models.backend import Backend
 from flax_agnews.models.gpt2_config import GPT2Config
 from flax_agnews.models.precision import Precision
 
@@ -39,27 +40,6 @@ class Compute:
 
 FLOAT32 = Compute()
 """Everything in float32, and attention in blocks."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """The kind of device that computes.
-
-    Attributes:
-        platform: cpu, gpu or tpu.
-        cuda: an NVIDIA GPU's compute capability, (9, 0) for example; None for all else.
-    """
-
-    platform: str
-    cuda: tuple[int, int] | None = None
-
-    @classmethod
-    def of(cls, device: Any) -> "Backend":
-        """The kind of one of JAX's devices."""
-        if device.platform != "gpu" or "cuda" not in device.client.platform_version:
-            return cls(device.platform)
-        major, minor = device.compute_capability.split(".")
-        return cls("gpu", (int(major), int(minor)))
 
 
 def compute_on(

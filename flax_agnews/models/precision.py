@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import jax
 
+from flax_agnews.models.backend import Backend
+
 Precision = Literal["default", "high", "highest"]
 """JAX's name of a precision; `default` is that of the backend."""
 
@@ -39,5 +41,6 @@ def product_type(precision: Precision, platform: str, generation: float = 0) -> 
 
 def product_type_on(device: Any, precision: Precision) -> str:
     """`product_type` on a device of JAX."""
-    nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version
-    return product_type(precision, device.platform, float(device.compute_capability) if nvidia else 0)
+    backend = Backend.of(device)
+    major, minor = backend.cuda or (0, 0)
+    return product_type(precision, backend.platform, major + minor / 10)

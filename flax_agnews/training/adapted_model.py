@@ -13,8 +13,9 @@ from jax import Array
 from flax_agnews.config import ModelConfig
 from flax_agnews.errors import UserError, flag
 from flax_agnews.models import parameters
+from flax_agnews.models.backend import Backend
 from flax_agnews.models.classifier import ClassifierModule
-from flax_agnews.models.compute import Backend, Compute, compute_on
+from flax_agnews.models.compute import Compute, compute_on
 from flax_agnews.models.parameters import Frame, Parameters, hollow
 from flax_agnews.models.pretrained import Base, plain_frame
 from flax_agnews.strategies.base import Strategy, unchanged

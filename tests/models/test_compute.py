@@ -1,14 +1,13 @@
 """Each backend's types of products and results, and its attention, are chosen by plain rules."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import pytest
 from support.tiny import CONFIG
 
-from flax_agnews.models.compute import FLOAT32, Backend, Compute, compute_on
+from flax_agnews.models.backend import Backend
+from flax_agnews.models.compute import FLOAT32, Compute, compute_on
 from flax_agnews.models.gpt2_config import GPT2Config
 
 CPU, TPU, AMD = Backend("cpu"), Backend("tpu"), Backend("gpu")
@@ -57,20 +56,6 @@ def test_cudnn_takes_heads_of_a_multiple_of_eight_up_to_a_width(backend, widest)
 
     assert [way(width) for width in (8, 64, widest)] == ["cudnn"] * 3
     assert [way(width) for width in (12, widest + 8)] == ["blocks"] * 2
-
-
-def gpu(capability, version):
-    """What JAX says of a GPU, which there isn't here: no more of it is read."""
-    return SimpleNamespace(
-        platform="gpu", compute_capability=capability, client=SimpleNamespace(platform_version=version)
-    )
-
-
-def test_the_kind_of_a_device_is_read_from_it():
-    assert Backend.of(jax.devices("cpu")[0]) == CPU
-    assert Backend.of(gpu("9.0", "PJRT C API\ncuda 12090")) == H100
-    assert Backend.of(gpu("12.0", "cuda 13000")) == Backend("gpu", (12, 0))
-    assert Backend.of(gpu("gfx90a", "rocm 60300")) == AMD
 
 
 def test_float32_is_the_plain_way():
