@@ -25,11 +25,12 @@ from flax_agnews.data.tokens import Ragged, load_tokenizer
 from flax_agnews.errors import UserError
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.flops import Amount, training_flops
 from flax_agnews.training.memory import peak_bytes, reset_peak
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Inputs, Program, plan_batches
+from flax_agnews.training.program import Inputs, Program
 
 
 def steps_per_repeat(backend: str) -> int:

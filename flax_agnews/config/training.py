@@ -108,6 +108,9 @@ class ParallelConfig:
     Args:
         mode: How the step is distributed: `jit` over a mesh with NamedSharding, or `pmap`, for one process only.
         devices: Number of devices that each process uses; by default all.
+        spread: What is spread over these devices: `runs` trains one run (or `train.parallel_seeds`) on each device, as
+            many at once as there are devices; `batch` trains one after the other, with every batch split over all
+            devices; `auto` is `runs` where there are several, in one process.
         shard: Train every N-th of the comparison's runs, from the I-th on: `I/N`, I from 1. `auto/N` takes I from a
             SLURM job array (SLURM_ARRAY_TASK_ID) or a Kubernetes indexed Job (JOB_COMPLETION_INDEX), whose tasks are
             numbered from 0; `auto` also takes N, from SLURM. The output folder is `shard-I-of-N` inside `output`.
@@ -124,6 +127,7 @@ class ParallelConfig:
 
     mode: Literal["jit", "pmap"] = "jit"
     devices: int | None = None
+    spread: Literal["auto", "runs", "batch"] = "auto"
     shard: str = "1/1"
     coordinator: str | None = None
     processes: int | None = None

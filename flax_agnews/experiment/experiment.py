@@ -1,8 +1,7 @@
 """Runs every strategy from every seed into an output folder: skips finished runs, resumes the others."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, partial
-from itertools import zip_longest
 from pathlib import Path
 
 from flax_agnews.config import Config
@@ -13,13 +12,14 @@ from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
 from flax_agnews.experiment.data_files import write_data_files
 from flax_agnews.experiment.disk_budget import drop_weights
+from flax_agnews.experiment.jobs import Job, Programs
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.probe import write_probe
-from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, compiling, job_of, wait_for
+from flax_agnews.experiment.progress import CachingObserver, advice, compiling, job_of
 from flax_agnews.experiment.publication import publish
 from flax_agnews.experiment.rate_search import Search
-from flax_agnews.experiment.results import run_predictions, run_result
+from flax_agnews.experiment.training import train_job
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.answer import Answer
@@ -29,9 +29,9 @@ from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
-from flax_agnews.trained.finished_run import weights_record
+from flax_agnews.system.workers import Workers
 from flax_agnews.training.adaptation import Adaptation, AdaptationTask
-from flax_agnews.training.loop import TrainedRun, train_runs
+from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.parallel import Devices
@@ -79,7 +79,7 @@ class Experiment:
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # set by `adapt`
         self._setups: Sequence[Setup] | None = None  # set by `adapt`, then by `search` at the chosen rates
-        self._faults: list[str] = []  # runs that stopped because their numbers were not finite
+        self._faulty: dict[tuple[str, int], Sequence[str]] = {}  # strategy and first seed of a job -> its faults
 
     def prepare(self) -> Prepared:
         """Reads data and model, checks that all fits together, and claims the output folder; done once.
@@ -185,42 +185,66 @@ class Experiment:
         for setup in self.setups:  # finished runs too: their strategy must not have been edited
             for seed in self.seeds:
                 made.tidy(setup.name, seed, made.identity(setup, self.base))
-        train = self.config.train
-        todo = made.team.of_first({n: to_do(self.folder, n, made.groups[n], train) for n in self.names})
-        self.display.plan([job_of(name, seeds, train.epochs) for name in todo for seeds in todo[name]])
-        every = sum(len(seeds) for groups in made.groups.values() for seeds in groups)
-        if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
-            self.display.note(f"{done} of {every} runs were done before")
+        jobs = self._jobs()
         with self.interrupt, self.display:
-            for program in self._programs([setup for setup in self.setups if todo[setup.name]], todo):
-                self._run_strategy(program, todo[program.setup.name])
+            self._train_jobs(jobs)
         found = made.team.first_before_others(self._write_results)
-        if self._faults:
-            raise Diverged(self._faults, advice(self.config))
+        if faults := self._faults:
+            raise Diverged(faults, advice(self.config))
         return found
 
-    def _programs(self, setups: Sequence[Setup], todo: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[Program]:
-        """Compiles each strategy once; if a core is free for it, the next one while a strategy trains."""
-        ahead, begun = self.prepare().compiler.works_ahead(self.config.parallel.compile_ahead), None
-        for setup, following in zip_longest(setups, setups[1:]):
-            program, begun = begun or self.compile(setup, set(map(len, todo[setup.name]))), None
-            if ahead and following and not self.prepare().activations.computes(following, self.shared):
-                begun = self.compile(following, set(map(len, todo[following.name])), wait=False)
-            yield program
+    def _jobs(self) -> list[Job]:
+        """The jobs that are left to do, in order; shows them."""
+        made, train = self.prepare(), self.config.train
+        todo = made.team.of_first({n: to_do(self.folder, n, made.groups[n], train) for n in self.names})
+        jobs = [Job(setup, seeds) for setup in self.setups for seeds in todo[setup.name]]
+        self.display.plan([job_of(job.name, job.seeds, train.epochs) for job in jobs], at_once=len(made.workers))
+        every = sum(len(seeds) for groups in made.groups.values() for seeds in groups)
+        if done := every - sum(len(job.seeds) for job in jobs):
+            self.display.note(f"{done} of {every} runs were done before")
+        return jobs
 
-    def _run_strategy(self, program: Program, groups: Sequence[Sequence[int]]) -> None:
-        """Trains a compiled strategy's seeds."""
-        for seeds in groups:
+    def _train_jobs(self, jobs: Sequence[Job]) -> None:
+        """Trains the runs of all jobs, as many jobs at once as there are workers."""
+        made = self.prepare()
+        works_ahead = made.compiler.works_ahead(self.config.parallel.compile_ahead)
+
+        def ahead(setup: Setup) -> bool:
+            return works_ahead and not made.activations.computes(setup, self.shared)
+
+        programs = Programs(jobs, self.compile, self.shared_on, ahead, self.display)
+
+        def train(job: Job, devices: Devices) -> None:
+            faults: list[str] = []
             if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
             try:
-                self.train(program, seeds)
+                self.train(programs.of(job, devices), job.seeds)
             except Diverged as stopped:  # the other runs are trained all the same
-                self._faults += stopped.faults
+                faults = stopped.faults
+            self._finished(job, faults)
+
+        Workers(made.workers, self.interrupt).each(jobs, train)
+
+    def _finished(self, job: Job, faults: Sequence[str]) -> None:
+        """Writes the results so far, after a job.
+
+        Args:
+            job: the job.
+            faults: its runs whose numbers were not finite, and where.
+        """
+        with self.prepare().writing:
+            self._faulty[job.name, job.seeds[0]] = faults
             if self.folder.writes:
                 going = going_on(self.folder, self.names, self.seeds, self.config.train)
                 drop_weights(self.folder, self.config.checkpoint.keep_best, going)
             self._write_results()
+
+    @property
+    def _faults(self) -> list[str]:
+        """Runs that stopped because their numbers were not finite, in the order of the jobs."""
+        order = sorted(self._faulty, key=lambda job: (self.names.index(job[0]), job[1]))
+        return [fault for job in order for fault in self._faulty[job]]
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), wait: bool = True) -> Program:
         """Caches the output of a strategy's frozen layers, and compiles its steps; without `wait`, in the background.
@@ -256,35 +280,7 @@ class Experiment:
             Stopped: on a signal; the runs are saved.
             Diverged: numbers of some runs were not finite; the others are finished.
         """
-        made, config, name = self.prepare(), self.config, program.setup.name
-        steps_per_epoch, epochs = self.batches.steps_per_epoch, config.train.epochs
-        observer = RunsObserver(self.display, name, seeds, epochs, steps_per_epoch, self.interrupt)
-        identity = made.identity(program.setup, self.base)
-        about = weights_record(self.data.classes, made.tokenizer, self.base.config)
-        lanes = [made.outputs.lane(name, seed, identity, self.devices, about) for seed in seeds]
-        try:
-            with out_of_memory(config.train):
-                wait_for(program, self.display)  # where it compiles in the background
-                saving = made.outputs.saving(name, made.keeps_final)
-                runs = train_runs(program, lanes, epochs, saving=saving, observer=observer)
-            finished = [(lane, run) for lane, run in zip(lanes, runs, strict=True) if run]
-            for lane, run in finished:
-                lane.tracker.log(run.totals, steps_per_epoch * len(run.history.val_accuracy))
-        except Interrupted as stop:
-            where = ", ".join(f"{name}/seed-{seed}" for seed in seeds)
-            said = f"saved at {where}, step {stop.step}" if stop.step else f"stopped in {where}, not saved"
-            raise Stopped(said, self.interrupt.asked) from None
-        finally:
-            for lane in lanes:
-                lane.tracker.finish()
-        for lane, run in finished:
-            if lane.writes:
-                result = run_result(program, lane.seed, run, self.adaptation, epochs, name in config.custom)
-                made.write(lane, saving, result, run_predictions(self.data, run))
-        observer.tested(runs, [lane.fault for lane in lanes], self.data.majority_accuracy)
-        if faults := [f"{name} seed {lane.seed} {lane.fault}" for lane in lanes if lane.fault]:
-            raise Diverged(faults, advice(config))
-        return [run for _, run in finished]
+        return train_job(self.prepare(), self.base, self.adaptation, program, seeds)
 
     def _write_results(self) -> Results:
         return self.folder.write_results(self.prepare().header(self.base, self.adaptation, self._faults), self.names)
@@ -297,3 +293,7 @@ class Experiment:
     def shared(self) -> Parameters:
         """The body's weights on the devices, placed there once for all runs."""
         return self.devices.shared(dict(self.base.parameters))
+
+    def shared_on(self, devices: Devices) -> Parameters:
+        """The same on others of the devices."""
+        return self.shared if devices == self.devices else devices.shared(dict(self.base.parameters))

@@ -30,7 +30,7 @@ class Outputs:
     def __init__(self, config: Config, folder: OutputFolder, display: Display) -> None:
         self.config, self.folder, self.display = config, folder, display
         self._hints: set[str] = set()
-        self._savings: dict[str, Saving | None] = {}
+        self._savings: dict[tuple[str, Devices], Saving | None] = {}
 
     def lane(
         self, name: str, seed: int, identity: Mapping[str, str], devices: Devices, about: Mapping[str, Any]
@@ -66,20 +66,21 @@ class Outputs:
             patience=train.early_stopping,
         )
 
-    def saving(self, name: str, final: bool) -> Saving | None:
-        """The schedule of checkpoints, shared by all runs of a strategy, since it measures what a save costs.
+    def saving(self, name: str, final: bool, devices: Devices) -> Saving | None:
+        """The schedule of checkpoints, shared by a strategy's runs on a device, since it measures what a save costs.
 
         Args:
             name: name of the strategy.
             final: whether the last states of finished runs are kept.
+            devices: the devices that compute the runs.
         """
-        chosen = self.config.checkpoint
-        if name not in self._savings:
+        chosen, key = self.config.checkpoint, (name, devices)
+        if key not in self._savings:
             if chosen.enabled and chosen.keep_final and not final:
                 no_room = "no room for the last states of finished runs: they can't go on with more epochs"
                 self.display.note(f"{name}: {no_room}")
-            self._savings[name] = Saving.of(chosen, name, self.display.note, final)
-        return self._savings[name]
+            self._savings[key] = Saving.of(chosen, name, self.display.note, final)
+        return self._savings[key]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:
         """Opens the trackers of a run that are on."""

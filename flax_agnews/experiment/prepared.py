@@ -1,8 +1,11 @@
 """Prepares an experiment before its first run: reads and checks data, model and settings, and claims the folder."""
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
@@ -30,13 +33,13 @@ from flax_agnews.system.files import expanded
 from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training.activation_cache import Activations
 from flax_agnews.training.adaptation import Adaptation
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.jax_setup import begin
 from flax_agnews.training.lane import Lane
-from flax_agnews.training.parallel import Devices
+from flax_agnews.training.parallel import Devices, spreads
 from flax_agnews.training.processes import Team, current_team
-from flax_agnews.training.program import plan_batches
 from flax_agnews.training.saving import Saving
 from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup
@@ -54,7 +57,8 @@ class Prepared:
         outputs: opens the files, checkpoint stores and trackers of the runs.
         display: where progress is shown; of several processes, only the first shows it.
         interrupt: the watcher for SIGINT and SIGTERM.
-        devices: the devices that share every batch.
+        devices: the devices that share every batch; of several workers, the first one's.
+        workers: the devices that train a job at a time; several of one device each where runs are spread.
         tokenizer: the tokenizer of the texts.
         data: the tokenized splits.
         base: the body as it was loaded, before any language-model adaptation.
@@ -67,6 +71,7 @@ class Prepared:
         keeps_final: whether the last states of finished runs are kept.
         corpus: the texts; None after `data_files.write_data_files`.
         checks: what that found in the texts; None before.
+        writing: lock of the files that several runs share.
     """
 
     config: Config
@@ -76,6 +81,7 @@ class Prepared:
     display: Display
     interrupt: Interrupt
     devices: Devices
+    workers: Sequence[Devices]
     tokenizer: Tokenizer
     data: Data
     base: Base
@@ -88,6 +94,7 @@ class Prepared:
     keeps_final: bool
     corpus: Corpus | None
     checks: list[DataCheck] | None = None
+    writing: AbstractContextManager[Any] = field(default_factory=threading.RLock)
 
     def identity(self, setup: Setup, base: Base) -> dict[str, str]:
         """Hashes that must match before a run is resumed.
@@ -194,7 +201,8 @@ def _prepare(
         folder.lock.take()
     if folder.writes:
         check_trackers(config.tracking)
-    team, devices = current_team(), Devices.of(config.parallel)
+    team, workers = current_team(), _workers(config, strategies, seeds)
+    devices = workers[0]
     announce_start(display, config, devices)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
     groups, own = _dealt(config, strategies, seeds, base)
@@ -229,6 +237,7 @@ def _prepare(
         display=display,
         interrupt=Interrupt(Vote(devices) if devices.several else None),
         devices=devices,
+        workers=workers,
         tokenizer=tokenizer,
         data=data,
         base=base,
@@ -236,11 +245,17 @@ def _prepare(
         groups=groups,
         setups=setups,
         activations=activations,
-        compiler=Compiler(devices),
+        compiler=Compiler(devices, anywhere=len(workers) > 1),
         schemes=schemes,
         keeps_final=final,
         corpus=corpus,
     )
+
+
+def _workers(config: Config, strategies: Sequence[Entry | Strategy], seeds: Sequence[int]) -> tuple[Devices, ...]:
+    """The devices that train a job at a time: each by itself where runs are spread, else all of them together."""
+    devices, jobs = Devices.of(config.parallel), len(strategies) * -(-len(seeds) // config.train.parallel_seeds)
+    return devices.apart if spreads(config.parallel, jobs, len(devices), devices.team.count) else (devices,)
 
 
 def _dealt(

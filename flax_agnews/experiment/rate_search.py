@@ -24,12 +24,13 @@ from flax_agnews.system.files import write_json
 from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.system.text import counted
 from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import train_group
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
-from flax_agnews.training.program import Program, plan_batches, training_loss
+from flax_agnews.training.program import Program, training_loss
 from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
 

@@ -112,10 +112,11 @@ class Display:
         self._unicode = self.console.encoding.startswith("utf")
         self._depth = 0
         self._stopping = False
-        self._busy: list[tuple[str, float]] = []  # texts, and when they were begun
+        self._busy: list[tuple[str, float]] = []  # texts, and when they were begun; several threads append and remove
         self._waiting: list[Job] = []
         self._running: list[Progress] = []
         self._costs: dict[str, tuple[float, float]] = {}  # name: seconds and epochs of its finished jobs
+        self._at_once = 1  # jobs
         self._widths = (8, 0)  # of the columns for name and detail
 
     def __enter__(self) -> "Display":
@@ -159,22 +160,22 @@ class Display:
             self.note(f"{task[0]} ...")
 
         def alive() -> None:
-            if not self.live and self._busy[-1] is task:
+            if not self.live and self._busy[-1:] == [task]:
                 self.note(f"{text} ... {words_duration(self.clock() - started)}")
 
         try:
             with every(_ALIVE_SECONDS, alive):
                 yield
         finally:
-            self._busy.pop()
+            self._busy.remove(task)
             if self.live:
                 self.live.refresh()
         if self.clock() - started > _SLOW_SECONDS:
             self.note(f"{text}: {words_duration(self.clock() - started)}")
 
-    def plan(self, jobs: list[Job]) -> None:
-        """Sets the jobs that will run, in order, replacing an earlier plan."""
-        self._waiting = list(jobs)
+    def plan(self, jobs: list[Job], at_once: int = 1) -> None:
+        """Sets the jobs that will run, in order, as many at once as is given; replaces an earlier plan."""
+        self._waiting, self._at_once = list(jobs), at_once
         names = [cell_len(self._clean(job.name)) for job in jobs]
         details = [cell_len(self._clean(job.detail)) for job in jobs]
         self._widths = (max([8, *names]), max([0, *details]))
@@ -266,7 +267,7 @@ class Display:
             rate = self._rate(job.name)
             left.append(None if rate is None else rate * job.epochs)
         known = [seconds for seconds in left if seconds is not None]
-        return sum(known) if len(known) == len(left) else None
+        return max([sum(known) / self._at_once, *known]) if len(known) == len(left) else None
 
     def _rate(self, name: str) -> float | None:
         """Seconds per epoch: the average of finished jobs of this name, else of a running job; None if unknown."""

@@ -39,7 +39,10 @@ class Interrupt:
 
     Attributes:
         asked: number of the signal to stop for, or 0.
+        given_up: whether to stop because another job has failed.
     """
+
+    given_up = False
 
     def __init__(self, agree: Agree | None = None) -> None:
         self.asked = self._heard = 0
@@ -65,7 +68,7 @@ class Interrupt:
         """
         if self._agree:
             self.asked = self._agree(self._heard, now) or self.asked
-        return bool(self.asked)
+        return bool(self.asked) or self.given_up
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self._heard and number == signal.SIGINT:

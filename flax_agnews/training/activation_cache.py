@@ -23,10 +23,11 @@ from flax_agnews.system.caches import folder_of
 from flax_agnews.system.environment import cache_folder, unwritable
 from flax_agnews.system.text import count, counted
 from flax_agnews.training.array_cache import ArrayFolder, ArrayMemory, Arrays, NoRoom
+from flax_agnews.training.batch_plans import plan_batches, plan_evaluation
 from flax_agnews.training.frozen_layers import Trunk, compute, frozen_depth
 from flax_agnews.training.observer import Interrupted, Observer
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Inputs, plan_batches, plan_evaluation
+from flax_agnews.training.program import Inputs
 from flax_agnews.training.shape_prices import Prices, counted_epochs
 from flax_agnews.training.state import Setup
 

@@ -14,8 +14,8 @@ from flax_agnews.data.encoded import Split
 from flax_agnews.errors import UserError
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.system.files import read_json, write_json
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import plan_batches
 
 _SHAPES = 2  # most compiled shapes: adaptation is so short that compiling more takes longer than padding
 

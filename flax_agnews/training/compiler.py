@@ -1,5 +1,6 @@
 """Compiles the steps of training and evaluation ahead of time: several at once, and equal ones once."""
 
+import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
@@ -32,8 +33,23 @@ class Compiled:
         result: shapes of the function's results, as arguments of another function on the same devices.
     """
 
-    def __init__(self, future: "Future[Callable[..., Any]]", result: Any) -> None:
-        self._future, self.result = future, result
+    def __init__(
+        self,
+        future: "Future[Callable[..., Any]]",
+        result: Any,
+        elsewhere: "Callable[[Devices], Future[Callable[..., Any]]]",
+    ) -> None:
+        self._future, self.result, self._elsewhere = future, result, elsewhere
+        self._others: dict[Devices, Compiled] = {}
+        self._lock = threading.Lock()
+
+    def on(self, devices: Devices) -> "Compiled":
+        """The same function for another of the devices that its compiler was made for, begun once."""
+        with self._lock:
+            if devices not in self._others:
+                result = devices.like_there(self.result)
+                self._others[devices] = Compiled(self._elsewhere(devices), result, self._elsewhere)
+            return self._others[devices]
 
     def __call__(self, *arguments: Any) -> Any:
         """Calls the function."""
@@ -58,11 +74,12 @@ class Compiler:
         devices: the devices that run the functions.
         at_once: number of programs to compile at once; by default one for each core. One where devices of other
             processes take part, which all have to compile in the same order.
+        anywhere: whether other single devices of this kind will run the functions too (`Compiled.on`).
     """
 
-    def __init__(self, devices: Devices, at_once: int | None = None) -> None:
+    def __init__(self, devices: Devices, at_once: int | None = None, anywhere: bool = False) -> None:
         workers = 1 if devices.several else at_once or min(cores(), _MOST_AT_ONCE)
-        self.devices = devices
+        self.devices, self._anywhere = devices, anywhere
         self._pool = ThreadPoolExecutor(workers, "compiler")
         self._known: dict[Hashable, Compiled] = {}
 
@@ -88,10 +105,14 @@ class Compiler:
         key = self._key(same, examples, donate)
         found = None if key is None else self._known.get(key)
         if found is None:
-            lowered = self.devices.lower(function, *examples, donate=donate, chained=chained)
-            found = Compiled(
-                self._pool.submit(lowered.compile, self.devices.options), self.devices.like_result(lowered.out_info)
-            )
+            lower = self.devices.lower_for_each if self._anywhere else self.devices.lower
+            lowered = lower(function, *examples, donate=donate, chained=chained)
+
+            def begin(devices: Devices) -> "Future[Callable[..., Any]]":
+                where = {"device_assignment": devices.devices} if self._anywhere else {}
+                return self._pool.submit(lowered.compile, devices.options, **where)
+
+            found = Compiled(begin(self.devices), self.devices.like_result(lowered.out_info), begin)
             if key is not None:
                 self._known[key] = found
         return found

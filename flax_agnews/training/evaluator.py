@@ -1,5 +1,6 @@
 """Compiled evaluation of an adapted model: its prompt's keys and values once, then the logits of batches."""
 
+import copy
 from collections.abc import Hashable, Mapping
 from functools import cached_property, partial
 from typing import Any
@@ -13,6 +14,7 @@ from flax_agnews.data.batches import Batch
 from flax_agnews.models.parameters import Parameters, hollow
 from flax_agnews.training.adapted_model import AdaptedModel, in_compute_type
 from flax_agnews.training.compiler import Compiled, Compiler
+from flax_agnews.training.parallel import Devices
 from flax_agnews.training.step import make_eval_step, make_prefix_step
 
 Weights = tuple[Any, Parameters]
@@ -33,7 +35,7 @@ class Evaluator:
     def __init__(self, model: AdaptedModel, compiler: Compiler) -> None:
         self.model, self._compiler, self._devices = model, compiler, compiler.devices
         self._steps: dict[Hashable, Compiled] = {}
-        self._prefix_step = None
+        self._prefix_step: Compiled | None = None
         self._prefix: Any = None  # shape of the prompt's keys and values
         if hollow(model.frame).prompt_tokens:
             step = make_prefix_step(model)
@@ -51,6 +53,14 @@ class Evaluator:
     def _nothing(self) -> np.ndarray:
         """A batch for the step that reads none: pmap counts the devices by an argument."""
         return np.zeros(len(self._devices), np.int32)
+
+    def on(self, devices: Devices) -> "Evaluator":
+        """The same on another single device of the same kind."""
+        other = copy.copy(self)
+        other._devices = devices
+        other._prefix_step = self._prefix_step and self._prefix_step.on(devices)
+        other._steps = {name: step.on(devices) for name, step in self._steps.items()}
+        return other
 
     def compile(self, name: Hashable, batch: Batch) -> None:
         """Begins to compile the step for batches of a shape.

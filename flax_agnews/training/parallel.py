@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flax_agnews.config import ParallelConfig
@@ -97,6 +97,28 @@ def compiler_options(platform: str) -> dict[str, bool]:
     return {} if platform == "cpu" else {"xla_allow_excess_precision": False}
 
 
+def spreads(config: ParallelConfig, jobs: int, devices: int, processes: int) -> bool:
+    """Whether each device trains runs of its own, rather than its part of every batch.
+
+    The choice doesn't depend on which runs are finished, so that a comparison that is resumed gives the same bytes.
+
+    Args:
+        config: settings of devices: `spread`, and `mode`, since pmap is for parts of a batch.
+        jobs: number of jobs (runs that train together count as one) of the whole comparison.
+        devices: number of devices of all processes.
+        processes: number of processes that train together.
+
+    Raises:
+        UserError: `runs` for several processes, or by pmap.
+    """
+    if config.spread == "runs" and processes > 1:
+        raise UserError(f"{flag('parallel.spread')} runs: is for one process; choose batch for several")
+    if config.spread == "runs" and config.mode == "pmap":
+        raise UserError(f"{flag('parallel.spread')} runs: {flag('parallel.mode')} pmap splits batches; choose jit")
+    possible = processes == 1 and devices > 1 and config.mode == "jit"
+    return possible and (config.spread == "runs" or (config.spread == "auto" and jobs > 1))
+
+
 @dataclass(frozen=True)
 class Devices:
     """The devices that share every batch.
@@ -145,6 +167,11 @@ class Devices:
         """The team of the processes to which the devices belong."""
         return current_team() if self.several else SingleProcess()
 
+    @property
+    def apart(self) -> "tuple[Devices, ...]":
+        """Each device by itself."""
+        return tuple(Devices(self.mode, (device,)) for device in self.devices)
+
     @cached_property
     def mesh(self) -> Mesh:
         """A mesh with one axis, `AXIS`, of all devices."""
@@ -175,13 +202,24 @@ class Devices:
             )
             return mapped.lower(*examples)
 
-        def one_device(state: Any, frozen: Any, batch: Any) -> Any:
-            return function(state, frozen, batch if chained else jax.tree.map(lambda x: x[0], batch))
+        mapped = jax.jit(_mapped(function, self.mesh, chained), donate_argnums=donated)
+        return mapped.lower(*examples)
 
-        one_device.__name__ = getattr(function, "__name__", one_device.__name__)  # the program's name in a profile
-        specs = (P(), P(), P() if chained else P(AXIS))
-        mapped = jax.shard_map(one_device, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)
-        return jax.jit(mapped, donate_argnums=donated).lower(*examples)
+    def lower_for_each(self, function: Callable[..., Any], *examples: Any, donate: bool, chained: bool = False) -> Any:
+        """As `lower`, of one device, for any device of this kind: its `compile` takes it as `device_assignment`."""
+        mesh = self.mesh.abstract_mesh
+        examples = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, x.sharding.spec)), examples
+        )
+        mapped = jax.jit(_mapped(function, mesh, chained), donate_argnums=(0,) if donate else ())
+        return mapped.trace(*examples).lower(lowering_platforms=(self._compiler_platform,))
+
+    @property
+    def _compiler_platform(self) -> str:
+        """The platform as XLA's compiler names it: cpu, tpu, cuda or rocm."""
+        if self.platform != "gpu":
+            return self.platform
+        return "rocm" if "rocm" in self.devices[0].client.platform_version.lower() else "cuda"
 
     def shared(self, tree: Any) -> Any:
         """Places weights that no step changes, replicated on every device."""
@@ -214,6 +252,12 @@ class Devices:
         """The shapes of a compiled function's results; `tree` has them without the devices."""
         return self._like(tree, P() if self.mode == "jit" else P(AXIS))
 
+    def like_there(self, tree: Any) -> Any:
+        """The same shapes on these devices; `tree` has shapes placed on others."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self.mesh, x.sharding.spec)), tree
+        )
+
     def _like(self, tree: Any, spec: P, *leading: int) -> Any:
         place = NamedSharding(self.mesh, spec)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype, sharding=place), tree)
@@ -241,3 +285,14 @@ class Devices:
     def local(self, tree: Any) -> Any:
         """Replicated values as arrays of this process alone, which it can use without the others."""
         return jax.tree.map(lambda x: x.addressable_data(0), tree) if self.several else tree
+
+
+def _mapped(function: Callable[..., Any], mesh: Mesh | AbstractMesh, chained: bool) -> Callable[..., Any]:
+    """A function of whole arguments that computes `function` on each device of a mesh; `chained` as in `lower`."""
+
+    def one_device(state: Any, frozen: Any, batch: Any) -> Any:
+        return function(state, frozen, batch if chained else jax.tree.map(lambda x: x[0], batch))
+
+    one_device.__name__ = getattr(function, "__name__", one_device.__name__)  # the program's name in a profile
+    specs = (P(), P(), P() if chained else P(AXIS))
+    return jax.shard_map(one_device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)

@@ -13,16 +13,13 @@ from jaxtyping import Float, Int
 
 from flax_agnews.config import TrainConfig
 from flax_agnews.data.batches import EvalBatches, Shape, TrainBatches, assemble
-from flax_agnews.data.encoded import Split
-from flax_agnews.data.shapes import MOST
-from flax_agnews.metrics.scores import balanced_class_weights, balanced_weights
+from flax_agnews.metrics.scores import balanced_class_weights
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.training.adapted_model import in_compute_type, unshared
 from flax_agnews.training.compiler import Compiled, Compiler
 from flax_agnews.training.evaluator import Evaluator
 from flax_agnews.training.feed import B, Feed, one_late
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup, TrainState, create_state, stack
 from flax_agnews.training.step import (
     Loss,
@@ -34,34 +31,6 @@ from flax_agnews.training.step import (
     skips_by_branch,
     vmapped,
 )
-
-
-def plan_batches(
-    data: Split, train: TrainConfig, seeds: Sequence[int], devices: Devices, prices: Prices | None = None
-) -> TrainBatches:
-    """Plans the training batches of every seed and epoch, with few different shapes.
-
-    Args:
-        data: the training texts.
-        train: settings of training.
-        seeds: seeds of the runs.
-        devices: the devices that share every batch.
-        prices: what shapes cost, for `train.shapes: auto`; without them, `auto` is the largest number.
-    """
-    given = None if train.shapes == "auto" else train.shapes
-    return TrainBatches(
-        data.tokens,
-        data.labels,
-        batch_size=train.batch_size,
-        seeds=seeds,
-        epochs=train.epochs,
-        devices=len(devices),
-        micro_batch_tokens=train.micro_batch_tokens,
-        most_shapes=given or MOST,
-        price=prices.training(train) if prices and not given else None,
-        together=train.parallel_seeds,
-        weights=balanced_weights(data.labels) if train.class_weights == "balanced" else None,
-    )
 
 
 def training_loss(labels: Int[np.ndarray, "texts"], classes: int, train: TrainConfig) -> Loss:
@@ -77,23 +46,6 @@ def training_loss(labels: Int[np.ndarray, "texts"], classes: int, train: TrainCo
     balanced = train.class_weights == "balanced"
     weights = tuple(balanced_class_weights(labels, classes).tolist()) if balanced else None
     return SmoothedLoss(train.label_smoothing, weights)
-
-
-def plan_evaluation(
-    data: Split, train: TrainConfig, devices: Devices, prices: Prices | None = None, passes: float = 1
-) -> EvalBatches:
-    """Plans batches in which every text of a split occurs once.
-
-    Args:
-        data: the texts.
-        train: settings of training.
-        devices: the devices that share every batch.
-        prices: what shapes cost, for `train.shapes: auto`; without them, there are at most two.
-        passes: number of times that the texts will be evaluated.
-    """
-    price = prices.evaluation(passes) if prices and train.shapes == "auto" else None
-    size, most = train.eval_batch_size, train.micro_batch_tokens
-    return EvalBatches(data.tokens, data.labels, size, len(devices), most, price)
 
 
 @dataclass(frozen=True)
@@ -153,8 +105,7 @@ class Program:
         self.evaluated, self.cache_seconds = inputs.evaluated, inputs.seconds
         self.by_stage = inputs.by_stage or [inputs.batches] * len(setup.stages)
         self.lengths = inputs.batches.data.lengths if inputs.lengths is None else inputs.lengths
-        frozen = {path: value for path, value in shared.items() if path not in setup.trainable}
-        self._ready = in_compute_type(setup.model, frozen)
+        self._ready = self._frozen_in_compute_type()
         started, compiler = time.perf_counter(), compiler or Compiler(devices)
         self._feeds: dict[str, tuple[Any, Feed]] = {}
         self._gradients: dict[tuple[int, int, Shape], Compiled] = {}
@@ -189,6 +140,27 @@ class Program:
         other = copy.copy(self)
         other.setup, other.batches = setup, batches
         return other
+
+    def on(self, devices: Devices, shared: Parameters) -> "Program":
+        """The compiled program on another single device of the same kind; nothing is traced.
+
+        Args:
+            devices: the device.
+            shared: the body's weights on it.
+        """
+        other = copy.copy(self)
+        other.devices, other.shared, other._feeds = devices, shared, {}
+        other._ready = other._frozen_in_compute_type()
+        other._gradients = {key: step.on(devices) for key, step in self._gradients.items()}
+        other._update = {key: step.on(devices) for key, step in self._update.items()}
+        if self.evaluated:
+            other._evaluator = self._evaluator.on(devices)
+        other.wait()
+        return other
+
+    def _frozen_in_compute_type(self) -> Parameters:
+        frozen = {path: value for path, value in self.shared.items() if path not in self.setup.trainable}
+        return in_compute_type(self.setup.model, frozen)
 
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
         """Initial (state, frozen) of a single run, on the devices; see `create_state`."""

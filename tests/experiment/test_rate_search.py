@@ -31,9 +31,10 @@ from flax_agnews.strategies import REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Stopped
+from flax_agnews.training.batch_plans import plan_batches, plan_evaluation
 from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import train_runs
-from flax_agnews.training.program import Inputs, Program, plan_batches, plan_evaluation
+from flax_agnews.training.program import Inputs, Program
 from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import set_up
 

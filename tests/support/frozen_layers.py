@@ -9,7 +9,7 @@ from flax_agnews.config import Config, ModelConfig, TrainConfig
 from flax_agnews.data.encoded import Data
 from flax_agnews.strategies import Strategy
 from flax_agnews.training.activation_cache import Activations
-from flax_agnews.training.program import plan_batches
+from flax_agnews.training.batch_plans import plan_batches
 from support import tiny
 from support.strategy_setups import RATES
 

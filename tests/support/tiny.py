@@ -17,9 +17,10 @@ from flax_agnews.models.gpt2 import GPT2Config
 from flax_agnews.models.pretrained import Base, body_shapes
 from flax_agnews.strategies import ALL, REGISTRY, Strategy
 from flax_agnews.strategies.optim import Plan
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Inputs, Program, plan_batches
+from flax_agnews.training.program import Inputs, Program
 from flax_agnews.training.state import Setup, set_up
 
 CLASSES = 4

@@ -19,9 +19,9 @@ from flax_agnews.errors import UserError
 from flax_agnews.system import caches
 from flax_agnews.training import array_cache
 from flax_agnews.training.activation_cache import Activations
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.frozen_layers import Trunk
 from flax_agnews.training.observer import Interrupted, Observer
-from flax_agnews.training.program import plan_batches
 
 __all__ = ["folder"]  # a fixture
 

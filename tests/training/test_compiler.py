@@ -8,9 +8,10 @@ import pytest
 from support import tiny
 
 from flax_agnews.models.gpt2 import GPT2Config
+from flax_agnews.training.batch_plans import plan_batches, plan_evaluation
 from flax_agnews.training.compiler import Compiler, compiles_ahead
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Inputs, Program, plan_batches, plan_evaluation
+from flax_agnews.training.program import Inputs, Program
 from flax_agnews.training.step import SmoothedLoss
 
 CONFIG = GPT2Config(vocab_size=101, n_positions=64, n_embd=16, n_layer=2, n_head=2)

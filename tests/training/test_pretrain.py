@@ -30,8 +30,8 @@ from flax_agnews.models.pretrained import load_base
 from flax_agnews.models.weights import hub_key
 from flax_agnews.training import pretrain
 from flax_agnews.training.adaptation import AdaptationTask
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import plan_batches
 from flax_agnews.training.step import language_loss
 
 __all__ = ["corpus", "texts", "tokenizer"]  # fixtures

@@ -17,7 +17,7 @@ from flax_agnews.data.encoded import Split
 from flax_agnews.data.shapes import EPOCHS, MOST
 from flax_agnews.data.tokens import Ragged
 from flax_agnews.models.gpt2 import GPT2Config
-from flax_agnews.training.program import plan_batches, plan_evaluation
+from flax_agnews.training.batch_plans import plan_batches, plan_evaluation
 from flax_agnews.training.shape_prices import Prices, counted_epochs
 
 SMALL = GPT2Config(vocab_size=2048, n_positions=128, n_embd=128, n_layer=3, n_head=4)

@@ -20,8 +20,9 @@ from flax_agnews.data.encoded import Split
 from flax_agnews.main import main
 from flax_agnews.metrics.scores import balanced_weights
 from flax_agnews.models.pretrained import Base, load_base
+from flax_agnews.training.batch_plans import plan_batches
 from flax_agnews.training.history import History, Journal, Scores
-from flax_agnews.training.program import plan_batches, training_loss
+from flax_agnews.training.program import training_loss
 from flax_agnews.training.state import create_state
 from flax_agnews.training.step import make_gradients
 
