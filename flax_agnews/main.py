@@ -3,6 +3,7 @@
 What needs JAX is imported after the flags are read, so that help and mistakes in them are answered at once.
 """
 
+import os
 import signal
 import sys
 import traceback
@@ -63,9 +64,17 @@ def _several() -> bool:
 
 
 def _leave(code: int) -> int:
-    """Leaves the other processes, if there are any; returns the exit code."""
+    """Leaves the other processes, if there are any; returns the exit code.
+
+    Where threads still train, ends this process at once: Python's exit would wait for them, or crash in their programs.
+    """
+    from flax_agnews.system.workers import at_work
     from flax_agnews.training.processes import current_team
 
+    if at_work():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return current_team().leave(code)
 
 

@@ -73,7 +73,7 @@ def pytest_collection_finish() -> None:
     """Compiled programs are written whole: another worker may read them. Modules are never garbage."""
     gc.freeze()
     if "jax" in sys.modules:
-        from flax_agnews.training.parallel import keep_whole_programs
+        from flax_agnews.training.jax_setup import keep_whole_programs
 
         keep_whole_programs()
 

@@ -1,6 +1,6 @@
 """The first lines of an experiment on the display: versions and devices, then data, model and plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -9,7 +9,7 @@ from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.data.shapes import MOST, Choice
-from flax_agnews.errors import listed
+from flax_agnews.errors import flag, listed
 from flax_agnews.experiment.results import products
 from flax_agnews.metrics.scores import spread
 from flax_agnews.models.pretrained import Base
@@ -20,11 +20,19 @@ from flax_agnews.system.text import count, counted, share_text, short_names, typ
 from flax_agnews.training.parallel import Devices
 
 
-def announce_start(display: Display, config: Config, devices: Devices) -> None:
-    """Shows versions, devices and output folder, and what may be slow or isn't kept on this machine."""
+def announce_start(display: Display, config: Config, workers: Sequence[Devices]) -> None:
+    """Shows versions, devices and output folder, and what may be slow or isn't kept on this machine.
+
+    Args:
+        display: where the lines are shown.
+        config: all settings.
+        workers: the devices that train a job at a time.
+    """
+    devices = workers[0]
     several = f" in {counted(devices.team.count, 'process')}" if devices.several else ""
     numbers = type_text(config.model.dtype, products(config.model, devices))
-    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {numbers}"
+    each = ", a run on each" if len(workers) > 1 else ""
+    what = f"{sum(map(len, workers))} x {devices.platform.upper()}{several}{each} · {numbers}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
     if message := not_kept():
         display.note(message)
@@ -89,6 +97,13 @@ def announce_plan(
         f"padding {batches.waste:.1%} of the computed tokens in {shapes_text(len(batches.shapes), batches.choice)}"
     )
     display.say("plan", f"{' x '.join(counts)} · {shard}{most}{steps} · {padding} · up to {count(disk)}B on disk")
+
+
+def announce_idle(display: Display, workers: int, at_once: int) -> None:
+    """Shows how many devices have no run to train, where runs are spread over more devices than there are runs."""
+    if at_once < workers:
+        how = f"{flag('parallel.spread')} batch uses all for each"
+        display.note(f"{workers - at_once} of {workers} devices have nothing to train; {how}")
 
 
 def shapes_text(number: int, choice: Choice | None) -> str:

@@ -15,7 +15,11 @@ from flax_agnews.training.state import Setup
 
 
 def need(
-    config: Config, setups: Sequence[Setup], runs: Mapping[str, int] | None = None, final: bool | None = None
+    config: Config,
+    setups: Sequence[Setup],
+    runs: Mapping[str, int] | None = None,
+    at_once: int = 1,
+    final: bool | None = None,
 ) -> int:
     """The most bytes that an experiment's weights and checkpoints take in the output folder at one time.
 
@@ -26,6 +30,7 @@ def need(
         config: all settings.
         setups: the strategies on the model.
         runs: name of a strategy -> number of its runs; by default `train.runs`.
+        at_once: number of jobs (runs that train together) that train at the same time, on other devices.
         final: whether the last states of finished runs are kept; by default the result of `keeps_final`.
     """
     body = sum(value.nbytes for value in setups[0].model.base.parameters.values())
@@ -33,12 +38,13 @@ def need(
     body_kept = 0 if given_again else body
     if not config.checkpoint.enabled:
         return body_kept
-    final = keeps_final(config, setups, runs) if final is None else final
+    final = keeps_final(config, setups, runs, at_once) if final is None else final
     weights = [4 * setup.trainable_parameters for setup in setups]
     states = [weight + setup.optimizer_bytes for weight, setup in zip(weights, setups, strict=True)]
     adapting = 3 * body if config.pretrain.epochs else 0  # weights and two moments
     # each state is saved beside the best weights that it refers to
-    passing = max(state + best for state, best in zip(states, weights, strict=True)) * config.train.parallel_seeds
+    passing = max(state + best for state, best in zip(states, weights, strict=True))
+    passing *= config.train.parallel_seeds * at_once
     stay = [weight + state for weight, state in zip(weights, states, strict=True)] if final else weights
     numbers = [config.train.runs if runs is None else runs[setup.name] for setup in setups]
     every = sum(size * number for size, number in zip(stay, numbers, strict=True))
@@ -46,18 +52,20 @@ def need(
     return kept[config.checkpoint.keep_best] + (config.checkpoint.keep_last + 1) * max(passing, adapting) + body_kept
 
 
-def keeps_final(config: Config, setups: Sequence[Setup], runs: Mapping[str, int] | None = None) -> bool:
+def keeps_final(
+    config: Config, setups: Sequence[Setup], runs: Mapping[str, int] | None = None, at_once: int = 1
+) -> bool:
     """Whether the last states of finished runs are kept: if the settings ask for it and there is room for them."""
     chosen = config.checkpoint
     if not (chosen.enabled and chosen.keep_final):
         return False
-    size, folder = need(config, setups, runs, final=True), expanded(config.output)
+    size, folder = need(config, setups, runs, at_once, final=True), expanded(config.output)
     return (chosen.gigabytes is None or size <= chosen.gigabytes * 1e9) and size <= _free(folder)
 
 
-def check_room(config: Config, setups: Sequence[Setup], runs: Mapping[str, int] | None = None) -> int:
+def check_room(config: Config, setups: Sequence[Setup], runs: Mapping[str, int] | None = None, at_once: int = 1) -> int:
     """Returns the most bytes that an experiment takes; a `UserError` where the settings or the disk have less."""
-    size, folder = need(config, setups, runs), expanded(config.output)
+    size, folder = need(config, setups, runs, at_once), expanded(config.output)
     lower = f"{flag('train.runs')}, {flag('checkpoint.keep_last')}, or choose {flag('checkpoint.keep_best')} all"
     limit = config.checkpoint.gigabytes
     if limit is not None and size > limit * 1e9:

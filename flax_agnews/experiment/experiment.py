@@ -12,7 +12,7 @@ from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
 from flax_agnews.experiment.data_files import write_data_files
 from flax_agnews.experiment.disk_budget import drop_weights
-from flax_agnews.experiment.jobs import Job, Programs
+from flax_agnews.experiment.jobs import Job, Programs, each_on_devices
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.probe import write_probe
@@ -29,7 +29,6 @@ from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.display import Display
 from flax_agnews.system.interrupt import Interrupt, Stopped
-from flax_agnews.system.workers import Workers
 from flax_agnews.training.adaptation import Adaptation, AdaptationTask
 from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.memory import out_of_memory
@@ -165,11 +164,10 @@ class Experiment:
         self.adapt()
         if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
-            search = Search(
-                self.config, self.data, made.activations, made.compiler, self.folder, self.display, self.interrupt
-            )
+            parts = made.activations, made.compiler, made.workers, self.shared_on
+            search = Search(self.config, self.data, *parts, self.folder, self.display, self.interrupt)
             with self.interrupt, self.display:
-                self._setups = [search.choose(s, self.shared, made.identity(s, self.base)) for s in self.setups]
+                self._setups = [search.choose(setup, made.identity(setup, self.base)) for setup in self.setups]
 
     def __enter__(self) -> "Experiment":
         return self
@@ -224,7 +222,7 @@ class Experiment:
                 faults = stopped.faults
             self._finished(job, faults)
 
-        Workers(made.workers, self.interrupt).each(jobs, train)
+        each_on_devices(jobs, train, made.workers, self.interrupt)
 
     def _finished(self, job: Job, faults: Sequence[str]) -> None:
         """Writes the results so far, after a job.

@@ -2,15 +2,20 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flax_agnews.experiment.progress import wait_for
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.system.display import Display
+from flax_agnews.system.interrupt import Interrupt
+from flax_agnews.system.workers import Workers
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
+
+J = TypeVar("J")
 
 
 @dataclass(frozen=True)
@@ -89,3 +94,19 @@ class Programs:
     def _begin(self, setup: Setup, wait: bool) -> Program:
         self._begun[setup.name] = self._compile(setup, self._sizes[setup.name], wait)
         return self._begun[setup.name]
+
+
+def each_on_devices(
+    jobs: Iterable[J], act: Callable[[J, Devices], None], workers: Sequence[Devices], interrupt: Interrupt
+) -> None:
+    """Calls `act` with every job and the devices of the worker that does it; as many at once as there are workers.
+
+    Raises:
+        Exception: as `Workers.each`.
+    """
+
+    def there(job: J, devices: Devices) -> None:
+        with devices.by_default():
+            act(job, devices)
+
+    Workers(workers, interrupt).each(jobs, there)

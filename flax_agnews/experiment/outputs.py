@@ -79,7 +79,8 @@ class Outputs:
             if chosen.enabled and chosen.keep_final and not final:
                 no_room = "no room for the last states of finished runs: they can't go on with more epochs"
                 self.display.note(f"{name}: {no_room}")
-            self._savings[key] = Saving.of(chosen, name, self.display.note, final)
+            first = all(other != name for other, _ in self._savings)  # of several devices, one says how often it saves
+            self._savings[key] = Saving.of(chosen, name, self.display.note, final, says_how_often=first)
         return self._savings[key]
 
     def tracker(self, name: str, group: str, folder: Path) -> Tracker:

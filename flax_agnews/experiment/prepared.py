@@ -13,7 +13,7 @@ from flax_agnews.data.checks import DataCheck
 from flax_agnews.data.encoded import Data, encode_corpus
 from flax_agnews.data.sources import Corpus, load_corpus
 from flax_agnews.data.tokens import Tokenizer, check_vocabulary
-from flax_agnews.experiment.announcement import announce_plan, announce_start
+from flax_agnews.experiment.announcement import announce_idle, announce_plan, announce_start
 from flax_agnews.experiment.compared_strategies import built, planned
 from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left
 from flax_agnews.experiment.disk_budget import check_room, keeps_final
@@ -203,7 +203,7 @@ def _prepare(
         check_trackers(config.tracking)
     team, workers = current_team(), _workers(config, strategies, seeds)
     devices = workers[0]
-    announce_start(display, config, devices)
+    announce_start(display, config, workers)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
     groups, own = _dealt(config, strategies, seeds, base)
     with display.busy("tokenizing"):
@@ -217,7 +217,8 @@ def _prepare(
     activations = Activations(config, data, devices, prices)
     activations.check(setups)
     runs = {name: sum(map(len, lists)) for name, lists in groups.items()}
-    disk, final = check_room(config, setups, runs), keeps_final(config, setups, runs)
+    at_once = min(len(workers), sum(map(len, groups.values())))
+    disk, final = check_room(config, setups, runs, at_once), keeps_final(config, setups, runs, at_once)
     schemes = {s.name: Scheme(s, config.train, steps, plan) for s, plan in zip(setups, plans, strict=True)}
     with display.busy("checking what the strategies do"):
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
@@ -229,6 +230,7 @@ def _prepare(
         keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
     team.meet()
     announce_plan(display, config, data, base, batches, runs, disk)
+    announce_idle(display, len(workers), at_once)
     return Prepared(
         config=config,
         folder=folder,
@@ -245,7 +247,7 @@ def _prepare(
         groups=groups,
         setups=setups,
         activations=activations,
-        compiler=Compiler(devices, anywhere=len(workers) > 1),
+        compiler=Compiler(devices),
         schemes=schemes,
         keeps_final=final,
         corpus=corpus,

@@ -6,14 +6,16 @@ caches of frozen layers with the runs.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
+from threading import Lock
 
 from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
+from flax_agnews.experiment.jobs import each_on_devices
 from flax_agnews.experiment.progress import CachingObserver, JobObserver, compiling
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.runs import trial_record
@@ -30,6 +32,7 @@ from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import train_group
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
+from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program, training_loss
 from flax_agnews.training.rates import short, strategy_rates
 from flax_agnews.training.state import Setup
@@ -46,6 +49,8 @@ class Search:
         data: the tokenized splits.
         activations: the caches of frozen layers' output; trials run on its devices.
         compiler: compiles the steps of trials and runs, for those devices.
+        workers: the devices that train a trial at a time; the first are those.
+        weights: gives the body's weights on the devices of a worker.
         folder: the experiment's output folder, which keeps finished trials.
         display: where progress is shown.
         interrupt: tells whether a signal asked to stop.
@@ -57,12 +62,15 @@ class Search:
         data: Data,
         activations: Activations,
         compiler: Compiler,
+        workers: Sequence[Devices],
+        weights: Callable[[Devices], Parameters],
         folder: OutputFolder,
         display: Display,
         interrupt: Interrupt,
     ) -> None:
         self.config, self.data, self.activations, self.devices = config, data, activations, activations.devices
-        self.compiler = compiler
+        self.compiler, self._weights = compiler, weights
+        self._workers, self._writing = workers, Lock()
         self.folder, self.display, self.interrupt = folder, display, interrupt
         self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
 
@@ -75,12 +83,11 @@ class Search:
         )
         return plan_batches(self.data.train, alone, [self.seed], self.devices, self.activations.prices)
 
-    def choose(self, setup: Setup, shared: Parameters, identity: Mapping[str, str]) -> Setup:
+    def choose(self, setup: Setup, identity: Mapping[str, str]) -> Setup:
         """The strategy at its best learning rates, found by trials now, or read from an earlier call's record.
 
         Args:
             setup: the strategy on the model.
-            shared: the body's weights on the devices.
             identity: hashes that must match before a recorded search is resumed.
 
         Raises:
@@ -92,7 +99,7 @@ class Search:
         if record.factor is None:
             try:
                 with out_of_memory(self.config.train):
-                    self._search(setup, shared, record)
+                    self._search(setup, record)
             except Interrupted:
                 kept = f"{counted(len(record.trials), 'trial')} kept"
                 raise Stopped(f"stopped in the search for rates of {name}, {kept}", self.interrupt.asked) from None
@@ -100,25 +107,26 @@ class Search:
         assert record.factor is not None
         return setup.at(record.factor)
 
-    def _search(self, setup: Setup, shared: Parameters, record: Record) -> None:
+    def _search(self, setup: Setup, record: Record) -> None:
         """Runs the missing trials, and records the best factor of the last round."""
         name, left = setup.name, trial_record.grid(self.config.search.trials)
-        program = self._compiled(setup.at(1.0), shared, record)
+        program = self._compiled(setup.at(1.0), record)
+        placed = {program.devices: program}
         steps, settings = self.batches.steps_per_epoch, self.config.search
         for each in trial_record.halving(settings.trials, steps, settings.budget):
             batches, updates = self.batches.cut(each), each * self.epochs
             known = {trial.factor for trial in record.trials if trial.updates == updates}
-            if todo := {f: program.at(setup.at(f, steps // each), batches) for f in left if f not in known}:
+            if todo := {factor: setup.at(factor, steps // each) for factor in left if factor not in known}:
                 self.display.note(f"{name}: {counted(len(left), 'rate')} are tried, {counted(updates, 'update')} each")
-                self._round(todo, record)
+                self._round(todo, batches, placed, record)
             left = record.ranked(left, updates)[: trial_record.half(len(left))]
         record.factor = left[0]
         record.rates = [rate * left[0] for rate in strategy_rates(setup.model, self.config.train)]
         self._write(name, record)
 
-    def _compiled(self, setup: Setup, shared: Parameters, record: Record) -> Program:
+    def _compiled(self, setup: Setup, record: Record) -> Program:
         """Compiles the steps of all trials; the test split is left out."""
-        started, name = time.perf_counter(), setup.name
+        started, name, shared = time.perf_counter(), setup.name, self._weights(self.devices)
         observer = CachingObserver(self.display, name, self.interrupt)
         inputs = self.activations.inputs(setup, shared, self.batches, observer)
         inputs = replace(inputs, evaluated={"validation": inputs.evaluated["validation"]})
@@ -128,19 +136,36 @@ class Search:
         record.seconds += time.perf_counter() - started
         return program
 
-    def _round(self, programs: Mapping[float, Program], record: Record) -> None:
-        """Runs one trial per factor, and records each as soon as it is finished."""
-        [name] = {program.setup.name for program in programs.values()}
-        jobs = [Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in programs]
-        self.display.plan(jobs)
-        for (factor, program), job in zip(programs.items(), jobs, strict=True):
+    def _round(
+        self, setups: Mapping[float, Setup], batches: TrainBatches, placed: dict[Devices, Program], record: Record
+    ) -> None:
+        """Runs one trial per factor, and records each as soon as it is finished.
+
+        Args:
+            setups: factor -> the strategy at its rates.
+            batches: the batches of each trial.
+            placed: the strategy's program on each worker's devices, added where it is missing.
+            record: the record, in which a round's trials stand in the order of the factors.
+        """
+        [name] = {setup.name for setup in setups.values()}
+        jobs = {factor: Job("search", f"{name} x {factor:.3g}", self.epochs) for factor in setups}
+        self.display.plan(list(jobs.values()), at_once=len(self._workers))
+        before, found = record.trials, dict[float, Trial]()
+
+        def act(factor: float, devices: Devices) -> None:
             if self.interrupt.check(now=True):
                 raise Interrupted(0)
             started = time.perf_counter()
-            trial = self._trial(program, factor, job)
-            record.trials.append(Trial(**self.devices.team.of_first(asdict(trial))))
-            record.seconds += time.perf_counter() - started
-            self._write(name, record)
+            if devices not in placed:
+                placed[devices] = placed[self.devices].on(devices, self._weights(devices))
+            trial = self._trial(placed[devices].at(setups[factor], batches), factor, jobs[factor])
+            with self._writing:
+                found[factor] = Trial(**self.devices.team.of_first(asdict(trial)))
+                record.trials = [*before, *(found[each] for each in setups if each in found)]
+                record.seconds += time.perf_counter() - started
+                self._write(name, record)
+
+        each_on_devices(setups, act, self._workers, self.interrupt)
 
     def _trial(self, program: Program, factor: float, job: Job) -> Trial:
         """Trains one trial; returns its best validation scores, None where its numbers were not finite."""

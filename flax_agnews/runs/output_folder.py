@@ -23,7 +23,8 @@ from flax_agnews.system.files import check_writable, read_yaml, settings_from, w
 # Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
-    *("tracking.", "report.", "checkpoint.", "parallel.keep_"),
+    *("tracking.", "report.", "checkpoint.", "parallel.keep_", "parallel.compile_ahead"),
+    *("parallel.devices", "parallel.spread"),  # the last digits at most, which is noted when a run is resumed
 )
 
 _WRITTEN = (

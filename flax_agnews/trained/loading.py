@@ -24,8 +24,8 @@ from flax_agnews.trained.finished_run import best_weights_notes, find_run
 from flax_agnews.trained.run_source import RunSource
 from flax_agnews.training.adapted_model import AdaptedModel, adapt_model, first_parameters, unshared
 from flax_agnews.training.checkpoint import Store
+from flax_agnews.training.jax_setup import keep_compilations
 from flax_agnews.training.memory import keep_freed
-from flax_agnews.training.parallel import keep_compilations
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Compiled:
         self._lock = threading.Lock()
 
     def on(self, devices: Devices) -> "Compiled":
-        """The same function for another of the devices that its compiler was made for, begun once."""
+        """The same function on another device beside those that it was compiled for (`Devices.apart`), begun once."""
         with self._lock:
             if devices not in self._others:
                 result = devices.like_there(self.result)
@@ -74,12 +74,11 @@ class Compiler:
         devices: the devices that run the functions.
         at_once: number of programs to compile at once; by default one for each core. One where devices of other
             processes take part, which all have to compile in the same order.
-        anywhere: whether other single devices of this kind will run the functions too (`Compiled.on`).
     """
 
-    def __init__(self, devices: Devices, at_once: int | None = None, anywhere: bool = False) -> None:
+    def __init__(self, devices: Devices, at_once: int | None = None) -> None:
         workers = 1 if devices.several else at_once or min(cores(), _MOST_AT_ONCE)
-        self.devices, self._anywhere = devices, anywhere
+        self.devices = devices
         self._pool = ThreadPoolExecutor(workers, "compiler")
         self._known: dict[Hashable, Compiled] = {}
 
@@ -105,11 +104,12 @@ class Compiler:
         key = self._key(same, examples, donate)
         found = None if key is None else self._known.get(key)
         if found is None:
-            lower = self.devices.lower_for_each if self._anywhere else self.devices.lower
+            others = self.devices.beside
+            lower = self.devices.lower_for_each if others else self.devices.lower
             lowered = lower(function, *examples, donate=donate, chained=chained)
 
             def begin(devices: Devices) -> "Future[Callable[..., Any]]":
-                where = {"device_assignment": devices.devices} if self._anywhere else {}
+                where = {"device_assignment": devices.devices} if others else {}
                 return self._pool.submit(lowered.compile, devices.options, **where)
 
             found = Compiled(begin(self.devices), self.devices.like_result(lowered.out_info), begin)

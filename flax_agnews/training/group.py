@@ -145,7 +145,9 @@ class Group:
             raise AllDiverged
         if better:
             lane.keep_best(state.params, logits)
-        peaks = (lane.history.peak_memory_bytes or 0, memory.peak_bytes(program.devices.here) or 0)
+        devices = program.devices
+        peak = memory.peak_bytes(devices.here, process=not devices.beside)
+        peaks = (lane.history.peak_memory_bytes or 0, peak or 0)
         lane.history.peak_memory_bytes = max(peaks) or None
 
     def one(self, number: int) -> tuple[TrainState, Parameters]:

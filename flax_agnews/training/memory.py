@@ -81,13 +81,20 @@ def free_bytes(device: Any) -> int | None:
     return stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= stats.keys() else None
 
 
-def peak_bytes(devices: Any) -> int | None:
-    """Peak memory in bytes of the fullest device, or of this process since the reset; None if unknown."""
+def peak_bytes(devices: Any, process: bool = True) -> int | None:
+    """Peak memory in bytes of the fullest device, or of this process since the reset; None if unknown.
+
+    Args:
+        devices: the devices.
+        process: whether the process's memory is asked for where the devices don't count theirs, as on a CPU.
+    """
     counts = [
         stats["peak_bytes_in_use"] for d in devices if (stats := d.memory_stats()) and "peak_bytes_in_use" in stats
     ]
     if counts:
         return max(counts)
+    if not process:
+        return None
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

@@ -93,6 +93,7 @@ class Saving:
         patience: seconds without progress after which a write counts as hanging.
         name: name of the strategy or task that trains, for messages.
         final: whether to save after the last update too, so that a finished run can be continued.
+        says_how_often: whether how often checkpoints are saved is noted.
 
     Attributes:
         cost: seconds that the last save took, or an estimate before the first.
@@ -108,7 +109,9 @@ class Saving:
         patience: float = 50.0,
         name: str = "",
         final: bool = False,
+        says_how_often: bool = True,
     ) -> None:
+        self._says_how_often = says_how_often
         self.every_steps, self.share, self.stop, self.patience = every_steps, share, stop, patience
         self.final = final
         self._before, self._report = f"{name}: " if name else "", note
@@ -121,11 +124,18 @@ class Saving:
 
     @classmethod
     def of(
-        cls, config: CheckpointConfig, name: str, note: Callable[[str], None], final: bool = False
+        cls,
+        config: CheckpointConfig,
+        name: str,
+        note: Callable[[str], None],
+        final: bool = False,
+        says_how_often: bool = True,
     ) -> "Saving | None":
         """Makes the object that the settings ask for; None if they turn checkpoints off."""
+        if not config.enabled:
+            return None
         stop = config.on_failure == "stop"
-        return cls(config.every_steps, config.share, note, stop, name=name, final=final) if config.enabled else None
+        return cls(config.every_steps, config.share, note, stop, name=name, final=final, says_how_often=says_how_often)
 
     def begin(self, size: int) -> None:
         """Starts the clock when a run begins or is resumed.
@@ -136,7 +146,7 @@ class Saving:
         self._last, self._failed = time.perf_counter(), ""
         if self.saves or self.every_steps:
             return
-        if not self.cost:
+        if not self.cost and self._says_how_often:
             often = words_duration(max(1.0, size / _FIRST_GUESS / self.share))
             self._note(f"{count(size)}B are saved about every {often}{_MOST}")
         self.cost = size / _FIRST_GUESS
@@ -234,6 +244,7 @@ class Saving:
         self.cost, self.saves = cost, self.saves + 1
         if (
             first
+            and self._says_how_often
             and not self.every_steps
             and not 0.5 * guess < cost < 1.5 * guess
             and max(cost, guess) / self.share > 30

@@ -57,5 +57,5 @@ CPU = SimpleNamespace(platform="cpu", process_index=0)
 )
 def test_what_float32_means_is_said(device: SimpleNamespace, model: ModelConfig, said: str) -> None:
     out = io.StringIO()
-    announce_start(Display(Console(file=out, width=200)), Config(model=model), Devices("jit", (device,)))
+    announce_start(Display(Console(file=out, width=200)), Config(model=model), [Devices("jit", (device,))])
     assert said in out.getvalue()

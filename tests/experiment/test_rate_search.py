@@ -47,7 +47,9 @@ def test_trials_have_two_shapes_at_most_or_as_many_as_pay(shapes: Any, tmp_path:
     config = Config(train=TrainConfig(batch_size=8, shapes=shapes, parallel_seeds=3))
     expensive = Prices("cpu", GPT2Config(n_layer=1000, n_embd=8), "float32")
     where = SimpleNamespace(devices=tiny.devices(), prices=expensive)
-    search = Search(config, SimpleNamespace(train=split), where, None, OutputFolder(tmp_path), Display(), None)
+    search = Search(
+        config, SimpleNamespace(train=split), where, None, [], None, OutputFolder(tmp_path), Display(), None
+    )
     assert len(search.batches.shapes) == {"auto": 1, 1: 1, 6: 2}[shapes]
     assert (search.batches.choice is not None) == (shapes == "auto")
 

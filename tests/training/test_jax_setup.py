@@ -12,13 +12,13 @@ import pytest
 from flax_agnews.errors import UserError
 from flax_agnews.system.caches import LIMIT, Entry, entries, folder_of
 from flax_agnews.training import private_apis
-from flax_agnews.training.parallel import compute_deterministically
+from flax_agnews.training.jax_setup import compute_deterministically
 from flax_agnews.training.private_apis import AUTOTUNED
 
 COMPILE = """
 import sys, jax
 from flax_agnews.errors import UserError
-from flax_agnews.training.parallel import keep_compilations
+from flax_agnews.training.jax_setup import keep_compilations
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
 try:
