@@ -88,7 +88,7 @@ def test_runs_without_finite_numbers_leave_the_others(
     in_turn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    flags = ("--parallel.devices", 4, "--strategies.partial.learning_rate", 1e30)
+    flags = ("--parallel.devices", 4, "--partial.learning_rate", 1e30)
     assert main(small(output, *FLAGS, *flags)) == 1
     found = results(output)
     assert [fault.split(" at ")[0].split(" after ")[0] for fault in found["diverged"]] == [
