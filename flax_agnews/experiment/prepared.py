@@ -45,7 +45,7 @@ from flax_agnews.training.vote import Vote
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment that is ready to compute; its output folder is claimed, and locked.
+    """An experiment that is ready to compute; its output folder is claimed, and locked, unless that was left out.
 
     Attributes:
         config: all settings, as written to config.yaml; labels are read as in the folder's earlier runs.
@@ -157,6 +157,7 @@ def prepare(
     seeds: Sequence[int],
     display: Display | None = None,
     overwrite: bool = False,
+    claim: bool = True,
 ) -> Prepared:
     """Starts JAX, reads data and model, checks that all fits together, and then claims the output folder.
 
@@ -166,6 +167,7 @@ def prepare(
         seeds: seeds of each strategy's runs.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in a folder that is in use.
+        claim: whether to claim the folder, for runs; without that, nothing is written into it, or locked.
 
     Raises:
         UserError: bad input; nothing has been computed or written.
@@ -175,7 +177,7 @@ def prepare(
     folder = OutputFolder(expanded(config.output), writes=first)
     try:
         with (display or Display()) if first else silent() as shown:
-            return _prepare(config, strategies, seeds, folder, shown, overwrite)
+            return _prepare(config, strategies, seeds, folder, shown, overwrite, claim)
     except BaseException:
         folder.lock.release()
         raise
@@ -188,9 +190,10 @@ def _prepare(
     folder: OutputFolder,
     display: Display,
     overwrite: bool,
+    claim: bool,
 ) -> Prepared:
     config = folder.check(config, overwrite)
-    if folder.writes and folder.in_use:
+    if claim and folder.writes and folder.in_use:
         folder.lock.take()
     if folder.writes:
         check_trackers(config.tracking)
@@ -216,10 +219,11 @@ def _prepare(
         if not overwrite:
             check_begun(folder, schemes.values(), seeds, data.hash)
     team.check_same(facts(config, setups, updates, data, base))  # everything is checked: writing begins here
-    folder.claim(config, overwrite)
-    if folder.writes:
-        keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
-    team.meet()
+    if claim:
+        folder.claim(config, overwrite)
+        if folder.writes:
+            keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
+        team.meet()
     announce_plan(display, config, data, base, batches, runs, disk)
     return Prepared(
         config=config,

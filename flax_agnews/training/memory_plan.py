@@ -25,8 +25,8 @@ _BACKWARD = 9
 """Arrays of the residual stream's size that the backward pass of a layer holds beside what is kept. Fitted."""
 
 _FORWARD = (4.0, 2.65, 0.9)
-"""What the forward pass of a layer holds: arrays of the sizes of the residual stream, of the windows of keys, and of the
-attention weights. Fitted."""
+"""What the forward pass of a layer holds: arrays of the sizes of the residual stream, of the windows of keys, and of
+the attention weights. Fitted."""
 
 
 @dataclass(frozen=True)
