@@ -58,7 +58,8 @@ def plan(config: Config, strategies: Sequence[Entry | Strategy], overwrite: bool
     """
     display = Display()
     found = dry_run(config, strategies, display, overwrite)
-    display.console.print("", *shown(found))
+    for part in ("", *shown(found)):
+        display.console.print(part)
 
 
 def _report(experiment: Experiment) -> None:
