@@ -26,6 +26,7 @@ from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.memory_plan import RunMemory, estimated_memory, memory_limit
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Inputs, plan_batches
+from flax_agnews.training.shape_prices import Prices
 from flax_agnews.training.state import Setup
 
 
@@ -144,7 +145,7 @@ def _setting(config: Config) -> Literal["auto", "runs", "batch"]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where runs are planned: kind and number of devices, how they are used; and the devices and batches to measure."""
+    """Where runs are planned: kind and number of devices, how they are used; and what is measured there."""
 
     kind: Kind | None
     number: int
@@ -152,6 +153,7 @@ class _Place:
     spread: Spread
     devices: Devices
     batches: TrainBatches
+    prices: Prices | None
 
     @property
     def split(self) -> int:
@@ -164,19 +166,21 @@ def _placed(made: Prepared, left: Mapping[str, tuple[Left, ...]], seeds: Sequenc
     kind = KINDS[config.plan.device] if config.plan.device else None
     number = config.plan.devices or (1 if kind else len(here))
     limit = kind.limit if kind else memory_limit(here.devices[0], number)
-    one, alone = Devices(here.mode, here.devices[:1]), made.batches
-    if alone.devices > 1:
-        alone = plan_batches(train, config.train, seeds, one, made.activations.prices)
+    one, alone, prices = Devices(here.mode, here.devices[:1]), made.batches, made.activations.prices
+    if kind:
+        prices = Prices("gpu", made.base.config, config.model.dtype)
+    if alone.devices > 1 or kind:
+        alone = plan_batches(train, config.train, seeds, one, prices)
     together = max((len(group.seeds) for groups in left.values() for group in groups), default=1)
     largest = max(estimated_memory(s, [alone] * len(s.stages), together).total for s in made.setups)
     spread = spread_of(_setting(config), sum(map(len, left.values())), number, 1, largest, limit)
     shares = spread == "batch" and number == len(here) and not kind
-    return _Place(kind, number, limit, spread, here if shares else one, made.batches if shares else alone)
+    return _Place(kind, number, limit, spread, here if shares else one, made.batches if shares else alone, prices)
 
 
 def _planned(made: Prepared, left: Mapping[str, tuple[Left, ...]], seeds: Sequence[int], starting: float) -> DryRun:
     place, config = _placed(made, left, seeds), made.config
-    activations = Activations(config, made.data, place.devices, made.activations.prices)
+    activations = Activations(config, made.data, place.devices, place.prices)
     shared = place.devices.shared(dict(made.base.parameters))
     costs: Costs = Measured(made, place.devices, activations, shared)
     if place.kind:

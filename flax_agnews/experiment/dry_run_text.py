@@ -69,7 +69,7 @@ def _assumptions(plan: DryRun) -> list[str]:
         found += ["compiling as measured on an H200, nothing compiled or cached there before; reading as here"]
     else:
         found += ["steps and evaluation as fast as the few that were timed now, on an otherwise idle machine"]
-        kept = f"is kept: the runs read it (--parallel.keep_compilations)"
+        kept = "is kept: the runs read it (--parallel.keep_compilations)"
         also = kept if plan.config.parallel.keep_compilations else "is done again by the runs"
         found += [f"compiling took {seconds_text(compiled)} now and {also}"]
     if plan.spread == "batch" and plan.config.plan.devices and plan.devices > 1:

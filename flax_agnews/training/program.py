@@ -190,12 +190,6 @@ class Program:
         other.setup, other.batches = setup, batches
         return other
 
-    def evaluating(self, evaluated: Mapping[str, EvalBatches]) -> "Program":
-        """A copy that evaluates other batches of the same shapes; steps stay compiled."""
-        other = copy.copy(self)
-        other.evaluated, other._feeds = evaluated, dict(self._feeds)
-        return other
-
     def start(self, seed: int) -> tuple[TrainState, Parameters]:
         """Initial (state, frozen) of a single run, on the devices; see `create_state`."""
         return self.start_together([seed])

@@ -1,5 +1,6 @@
 """Times a few updates and evaluation batches of a compiled strategy, and tells from them how long its runs take."""
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -68,7 +69,8 @@ def evaluation_seconds(program: Program, seed: int) -> dict[str, float]:
     for name, batches in program.evaluated.items():
         chosen, found[name] = batches.chosen, 0.0
         for shape, number in Counter(chosen).items():
-            one = program.evaluating({name: batches.only([chosen.index(shape)])})
+            one = copy.copy(program)  # which evaluates this batch alone
+            one.evaluated = {name: batches.only([chosen.index(shape)])}
             for _ in range(2):  # the first time, arrays are copied and programs begun
                 started = time.perf_counter()
                 one.evaluate(params, frozen, name)

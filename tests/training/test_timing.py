@@ -65,9 +65,6 @@ class Program:
         self.clock.pass_by(self.by_stage[int(epoch > 0)].shapes[step])
         return state, {}
 
-    def evaluating(self, evaluated: dict[str, Evaluated]) -> "Program":
-        return Program(self.clock, evaluated)
-
     def evaluate(self, params: Any, frozen: Any, name: str) -> None:
         for shape in self.evaluated[name].chosen:
             self.clock.pass_by(shape)
