@@ -220,10 +220,7 @@ def _prepare(
             check_begun(folder, schemes.values(), seeds, data.hash)
     team.check_same(facts(config, setups, updates, data, base))  # everything is checked: writing begins here
     if claim:
-        folder.claim(config, overwrite)
-        if folder.writes:
-            keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
-        team.meet()
+        _claim(folder, config, tokenizer, overwrite)
     announce_plan(display, config, data, base, batches, runs, disk)
     return Prepared(
         config=config,
@@ -245,6 +242,14 @@ def _prepare(
         keeps_final=final,
         corpus=corpus,
     )
+
+
+def _claim(folder: OutputFolder, config: Config, tokenizer: Tokenizer, overwrite: bool) -> None:
+    """Claims the output folder in all processes, and keeps the tokenizer there."""
+    folder.claim(config, overwrite)
+    if folder.writes:
+        keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
+    current_team().meet()
 
 
 def _dealt(
