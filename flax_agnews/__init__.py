@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         DataConfig,
         ModelConfig,
         ParallelConfig,
+        PlanConfig,
         PretrainConfig,
         ReportConfig,
         SearchConfig,
@@ -61,8 +62,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "config": (
-        *("CheckpointConfig", "Config", "DataConfig", "ModelConfig", "ParallelConfig", "PretrainConfig"),
-        *("ReportConfig", "SearchConfig", "TrackingConfig", "TrainConfig"),
+        *("CheckpointConfig", "Config", "DataConfig", "ModelConfig", "ParallelConfig", "PlanConfig"),
+        *("PretrainConfig", "ReportConfig", "SearchConfig", "TrackingConfig", "TrainConfig"),
     ),
     "errors": ("Diverged", "Lost", "UserError"),
     "experiment.description": ("Description", "describe"),
@@ -108,6 +109,7 @@ __all__ = [
     "ModelConfig",
     "ParallelConfig",
     "Plan",
+    "PlanConfig",
     "PretrainConfig",
     "ReportConfig",
     "ResultFrames",

@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = cli.MAIN) -> int:
             Display().console.print(strategies_table(request.config))
             return 0
         with nullcontext() if request.config.parallel.coordinator else _starting():  # of several, the first shows
-            from flax_agnews.cli.compare import compare  # what trains takes seconds to import
+            from flax_agnews.cli.compare import compare, plan  # what trains takes seconds to import
+        if request.dry_run:
+            plan(request.config, request.entries, overwrite=request.overwrite)
+            return 0
         compare(request.config, request.entries, overwrite=request.overwrite)
     except (Diverged, UserError) as error:
         print(f"error: {error.with_flags}", file=sys.stderr)

@@ -16,6 +16,8 @@ ABOUT_THE_TREE = {"test_floors", "test_mirror"}
 TESTED_ELSEWHERE = {
     "cli/describe": "test_commands.py: a thin command",
     "experiment/prepared": "experiment/test_library.py: what is read and checked at an experiment's first use",
+    "experiment/dry_run_text": "experiment/test_dry_run.py: the lines that the command prints",
+    "experiment/work": "experiment/test_dry_run.py: seconds of strategies, measured and of the table",
     "metrics/trackers": "metrics/test_wandb_files.py: one run with two trackers",
     "models/bottleneck": "contracts/test_added_parameters.py: adapters against a straightforward version",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",

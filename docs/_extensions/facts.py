@@ -131,7 +131,8 @@ field of the section's class in Python (`fa.TrainConfig(epochs=3)`; `fit` takes 
 `None`. `--print_config` prints the values of all settings that a command would use.
 
 Other flags: `--strategy` (names separated by commas; `all` is full, prompt and partial; `every` is all strategies),
-`--output` (the output folder), `--overwrite` (start over in a folder that is in use) and `--config`."""
+`--output` (the output folder), `--overwrite` (start over in a folder that is in use), `--dry_run` (print what would
+run) and `--config`."""
 
 
 def _setting(section: str, setting: Documented) -> str:

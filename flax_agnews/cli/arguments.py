@@ -33,12 +33,14 @@ class Request:
         entries: the strategies to compare.
         overwrite: start over in an output folder that is in use.
         list_strategies: print a table of all strategies instead of training.
+        dry_run: print what would run, and how long it would take, instead of training.
     """
 
     config: Config
     entries: list[Entry]
     overwrite: bool
     list_strategies: bool = False
+    dry_run: bool = False
 
 
 class _Parser(ArgumentParser):
@@ -60,6 +62,7 @@ def make_parser(prog: str = MAIN) -> ArgumentParser:
     parser.add_argument("--config", action="config")
     parser.add_argument("--strategy", type=str, default=default.strategy)
     parser.add_argument("--list_strategies", action="store_true")
+    parser.add_argument("--dry_run", action="store_true")
     parser.add_argument("--output", type=str, default=default.output)
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--custom", type=list[str], default=[], help=SUPPRESS)  # only in config.yaml
@@ -112,7 +115,7 @@ def parse(arguments: Sequence[str], prog: str = MAIN) -> Request:
         strategies={entry.name: getattr(values, entry.name) for entry in entries},
     )
     check_ranges(config)
-    return Request(config, entries, values.overwrite, values.list_strategies)
+    return Request(config, entries, values.overwrite, values.list_strategies, values.dry_run)
 
 
 def _with_long_names(arguments: Sequence[str]) -> list[str]:
@@ -143,7 +146,7 @@ def _check_custom(values: Any) -> None:
         raise UserError(f"--strategy {values.strategy}: {own[0]} {where}; run that script again{others}")
 
 
-_PLAIN = ("strategy", "list_strategies", "output", "overwrite", "custom")
+_PLAIN = ("strategy", "list_strategies", "dry_run", "output", "overwrite", "custom")
 """Settings outside the sections."""
 
 _FROM_CONFIG = "model.from_config."

@@ -6,6 +6,8 @@ from rich.text import Text
 
 from flax_agnews.config import Config
 from flax_agnews.errors import Diverged
+from flax_agnews.experiment.dry_run import dry_run
+from flax_agnews.experiment.dry_run_text import shown
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.report import final_table, read_answer, read_results, write_answer
 from flax_agnews.report.sentences import sentences
@@ -46,6 +48,18 @@ def compare(config: Config, strategies: Sequence[Entry | Strategy], overwrite: b
         current_team().meet()
         if diverged:
             raise diverged
+
+
+def plan(config: Config, strategies: Sequence[Entry | Strategy], overwrite: bool = False) -> None:
+    """Prints what `compare` would run, where, and how long that takes; writes nothing into the output folder.
+
+    Raises:
+        UserError: bad input, as from `compare`.
+    """
+    display = Display()
+    found = dry_run(config, strategies, display, overwrite)
+    for part in ("", *shown(found)):
+        display.console.print(part)
 
 
 def _report(experiment: Experiment) -> None:

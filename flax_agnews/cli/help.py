@@ -93,6 +93,7 @@ def _first_page(prog: str, sections: Mapping[str, type], strategies: Sequence[st
         _row("--overwrite", "start over in a folder that is in use"),
         _row("--shard 1/1", "I/N: every N-th run, from I on; or auto/N"),
         _row("--print_config", "print all settings as YAML, and stop"),
+        _row("--dry_run", "print what would run and how long, and stop"),
         _row("--list_strategies", "print what each strategy trains, and stop"),
         "",
         "most used settings, with their defaults:",

@@ -5,7 +5,7 @@ from typing import Any
 
 from flax_agnews.config.inputs import DataConfig, Fields, ModelConfig
 from flax_agnews.config.outputs import CheckpointConfig, ReportConfig, TrackingConfig
-from flax_agnews.config.training import ParallelConfig, PretrainConfig, SearchConfig, TrainConfig
+from flax_agnews.config.training import ParallelConfig, PlanConfig, PretrainConfig, SearchConfig, TrainConfig
 
 __all__ = [
     "CheckpointConfig",
@@ -14,6 +14,7 @@ __all__ = [
     "Fields",
     "ModelConfig",
     "ParallelConfig",
+    "PlanConfig",
     "PretrainConfig",
     "ReportConfig",
     "SearchConfig",
@@ -42,6 +43,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -1,4 +1,4 @@
-"""Settings of training: language modelling first, each strategy's runs, the search of rates, devices."""
+"""Settings of training: language modelling first, each strategy's runs, the search of rates, devices, planning."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -136,3 +136,16 @@ class ParallelConfig:
     keep_memory: bool = True
     keep_compilations: bool = True
     compile_ahead: Literal["auto", "on", "off"] = "auto"
+
+
+@dataclass
+class PlanConfig:
+    """What `--dry_run` plans for; training reads none of it.
+
+    Args:
+        devices: Number of devices to plan for; by default those of the run.
+        device: Kind of device to plan for, from a table of speeds; by default a few steps are measured here.
+    """
+
+    devices: int | None = None
+    device: Literal["a100", "h100", "h200"] | None = None

@@ -234,13 +234,17 @@ class TrainBatches:
         """The batch of an update, and its shape; `step` counts from 0 in each epoch."""
         return self.joint_batch([seed], epoch, step)
 
+    def joint_shape(self, seeds: Sequence[int], epoch: int, step: int) -> Shape:
+        """The shape of several seeds' batches, without making them."""
+        lengths = [self.data.lengths[self.rows(seed, epoch, step)] for seed in seeds]
+        return choose(joint([self._measure(own) for own in lengths]), self.shapes)
+
     def joint_batch(self, seeds: Sequence[int], epoch: int, step: int) -> tuple[Shape, Batch]:
         """The batches of several seeds in one shape: leading axes [devices, seeds, micro_batches].
 
         Each is the batch that the seed would have if it trained alone. With one seed there is no axis [seeds].
         """
-        rows = [self.rows(seed, epoch, step) for seed in seeds]
-        shape = choose(joint([self._measure(self.data.lengths[own]) for own in rows]), self.shapes)
+        rows, shape = [self.rows(seed, epoch, step) for seed in seeds], self.joint_shape(seeds, epoch, step)
         each = [assemble(self.data, self.labels, own, shape, self.devices, self.weights) for own in rows]
         return shape, each[0] if len(each) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *each)
 
@@ -277,8 +281,18 @@ class EvalBatches:
         else:
             self.shapes, _ = chosen_shapes(self._needs, price.compiling, price.passes * micro * price.block)
 
+    @property
+    def chosen(self) -> list[Shape]:
+        """The shape of each batch, in order."""
+        return [choose(need, self.shapes) for need in self._needs]
+
+    def only(self, numbers: Sequence[int]) -> "EvalBatches":
+        """A copy with some of the batches, by their numbers from 0."""
+        other = copy.copy(self)
+        other._groups, other._needs = [self._groups[n] for n in numbers], [self._needs[n] for n in numbers]
+        return other
+
     def __iter__(self) -> Iterator[tuple[np.ndarray, Shape, Batch]]:
         """Iterates over (row numbers, shape, batch)."""
-        for rows, need in zip(self._groups, self._needs, strict=True):
-            shape = choose(need, self.shapes)
+        for rows, shape in zip(self._groups, self.chosen, strict=True):
             yield rows, shape, assemble(self.data, self.labels, rows, shape, self.devices)

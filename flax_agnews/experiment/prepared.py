@@ -18,6 +18,7 @@ from flax_agnews.experiment.compared_strategies import built, planned
 from flax_agnews.experiment.continuation import Scheme, check_begun, epochs_left
 from flax_agnews.experiment.disk_budget import check_room, keeps_final
 from flax_agnews.experiment.outputs import Outputs, check_trackers
+from flax_agnews.experiment.planning import fits_apart, spread
 from flax_agnews.experiment.preparation import choose_tokenizer, keep_tokenizer
 from flax_agnews.experiment.progress import silent
 from flax_agnews.experiment.results import facts, header
@@ -38,7 +39,7 @@ from flax_agnews.training.checkpoint import Store
 from flax_agnews.training.compiler import Compiler
 from flax_agnews.training.jax_setup import begin
 from flax_agnews.training.lane import Lane
-from flax_agnews.training.parallel import Devices, spreads
+from flax_agnews.training.parallel import Devices
 from flax_agnews.training.processes import Team, current_team
 from flax_agnews.training.saving import Saving
 from flax_agnews.training.shape_prices import Prices
@@ -48,7 +49,7 @@ from flax_agnews.training.vote import Vote
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment that is ready to compute; its output folder is claimed, and locked.
+    """An experiment that is ready to compute; its output folder is claimed, and locked, unless that was left out.
 
     Attributes:
         config: all settings, as written to config.yaml; labels are read as in the folder's earlier runs.
@@ -164,6 +165,7 @@ def prepare(
     seeds: Sequence[int],
     display: Display | None = None,
     overwrite: bool = False,
+    claim: bool = True,
 ) -> Prepared:
     """Starts JAX, reads data and model, checks that all fits together, and then claims the output folder.
 
@@ -173,6 +175,7 @@ def prepare(
         seeds: seeds of each strategy's runs.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in a folder that is in use.
+        claim: whether to claim the folder, for runs; without that, nothing is written into it, or locked.
 
     Raises:
         UserError: bad input; nothing has been computed or written.
@@ -182,7 +185,7 @@ def prepare(
     folder = OutputFolder(expanded(config.output), writes=first)
     try:
         with (display or Display()) if first else silent() as shown:
-            return _prepare(config, strategies, seeds, folder, shown, overwrite)
+            return _prepare(config, strategies, seeds, folder, shown, overwrite, claim)
     except BaseException:
         folder.lock.release()
         raise
@@ -195,25 +198,29 @@ def _prepare(
     folder: OutputFolder,
     display: Display,
     overwrite: bool,
+    claim: bool,
 ) -> Prepared:
     config = folder.check(config, overwrite)
-    if folder.writes and folder.in_use:
+    if claim and folder.writes and folder.in_use:
         folder.lock.take()
     if folder.writes:
         check_trackers(config.tracking)
-    team, workers = current_team(), _workers(config, strategies, seeds)
-    devices = workers[0]
+    team, every = current_team(), Devices.of(config.parallel)
+    workers = every.apart if spread(config, len(strategies), len(every), team.count) else (every,)
     announce_start(display, config, workers)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
     groups, own = _dealt(config, strategies, seeds, base)
     with display.busy("tokenizing"):
         data = encode_corpus(corpus, tokenizer, config.data.max_length)
-    prices = Prices.of(devices, base.config, config.model.dtype)
+    prices = Prices.of(every, base.config, config.model.dtype)
     with display.busy("planning batches"):
-        batches = plan_batches(data.train, config.train, seeds, devices, prices)
+        batches = plan_batches(data.train, config.train, seeds, workers[0], prices)
     steps = batches.steps_per_epoch
     plans = [partial(planned, strategy, base, data, config, steps) for strategy in own]
     setups = [plan() for plan in plans]
+    if len(workers) > 1 and not fits_apart(config, setups, batches, every, display):
+        workers, batches = (every,), plan_batches(data.train, config.train, seeds, every, prices)
+    devices = workers[0]
     activations = Activations(config, data, devices, prices)
     activations.check(setups)
     runs = {name: sum(map(len, lists)) for name, lists in groups.items()}
@@ -225,10 +232,8 @@ def _prepare(
         if not overwrite:
             check_begun(folder, schemes.values(), seeds, data.hash)
     team.check_same(facts(config, setups, updates, data, base))  # everything is checked: writing begins here
-    folder.claim(config, overwrite)
-    if folder.writes:
-        keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
-    team.meet()
+    if claim:
+        _claim(folder, config, tokenizer, overwrite)
     announce_plan(display, config, data, base, batches, runs, disk)
     announce_idle(display, len(workers), at_once)
     return Prepared(
@@ -254,10 +259,12 @@ def _prepare(
     )
 
 
-def _workers(config: Config, strategies: Sequence[Entry | Strategy], seeds: Sequence[int]) -> tuple[Devices, ...]:
-    """The devices that train a job at a time: each by itself where runs are spread, else all of them together."""
-    devices, jobs = Devices.of(config.parallel), len(strategies) * -(-len(seeds) // config.train.parallel_seeds)
-    return devices.apart if spreads(config.parallel, jobs, len(devices), devices.team.count) else (devices,)
+def _claim(folder: OutputFolder, config: Config, tokenizer: Tokenizer, overwrite: bool) -> None:
+    """Claims the output folder in all processes, and keeps the tokenizer there."""
+    folder.claim(config, overwrite)
+    if folder.writes:
+        keep_tokenizer(config, tokenizer, folder.path / "tokenizer")
+    current_team().meet()
 
 
 def _dealt(

@@ -53,6 +53,7 @@ def config_dict(config: Config) -> dict[str, Any]:
     Number and addresses of processes are left out, since another number of processes may resume the experiment.
     """
     fields = asdict(config)
+    del fields["plan"]  # of a dry run, which is no run
     for name in ("coordinator", "processes", "process", "start_seconds"):
         del fields["parallel"][name]
     strategies = fields.pop("strategies")

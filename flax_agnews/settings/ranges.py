@@ -67,6 +67,7 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "parallel.processes": (lambda v: v is None or v >= 1, "1 or more"),
     "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
     "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),
+    "plan.devices": (lambda v: v is None or v >= 1, "1 or more"),
     "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
     "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
     "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),

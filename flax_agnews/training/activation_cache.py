@@ -7,6 +7,7 @@ A strategy that leaves the embeddings and the first layers unchanged trains on t
 import copy
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -48,6 +49,7 @@ class Activations:
         self.splits = {"train": data.train, "validation": data.validation, "test": data.test}
         self.dtype = np.dtype(jnp.dtype(config.train.cache_dtype))
         self._arrays: Arrays | None = None
+        self._missing: dict[str, tuple[Trunk, Split]] | None = None  # only in a plan
         self._reads: list[str] = []  # keys that the current program reads, and that must not be removed
 
     def check(self, setups: Sequence[Setup]) -> None:
@@ -106,6 +108,43 @@ class Activations:
         seconds = time.perf_counter() - started if self._reads else 0.0
         return Inputs(whole, self._evaluated(splits), by_stage, self.splits["train"].tokens.lengths, seconds)
 
+    def planned(
+        self, setup: Setup, shared: Parameters, batches: TrainBatches
+    ) -> tuple[Inputs, Mapping[str, tuple[Trunk, Split]]]:
+        """As `inputs`, but nothing is computed or written: what isn't cached yet is zeros.
+
+        Returns:
+            The batches; and what isn't cached yet: key -> the frozen layers, and the texts.
+        """
+        other = copy.copy(self)
+        other._missing = {}
+        return other.inputs(setup, shared, batches), other._missing
+
+    def filling_seconds(self, trunk: Trunk, shared: Parameters, split: Split) -> float:
+        """Seconds that it takes to compute frozen layers' output for texts, from two batches of each shape.
+
+        Args:
+            trunk: the frozen layers.
+            shared: the body's weights on the devices.
+            split: the texts.
+        """
+        batches, total = plan_evaluation(split, self.train, self.devices, self.prices), 0.0
+        out, chosen = np.empty(trunk.shape(split.tokens), self.dtype), batches.chosen
+        for shape, number in Counter(chosen).items():
+            few = [n for n, other in enumerate(chosen) if other == shape][:2]
+            for _ in range(2):  # the second time, the program is read from the cache of compiled programs, as later
+                stamps = [time.perf_counter()]
+                compute(
+                    trunk,
+                    trunk.weights(shared),
+                    batches.only(few),
+                    self.devices,
+                    out,
+                    lambda _, at=stamps: at.append(time.perf_counter()),  # type: ignore[misc]
+                )
+            total += stamps[-1] - stamps[0] + (number - len(few)) * (stamps[-1] - stamps[-2])
+        return total
+
     @property
     def _never(self) -> bool:
         """Whether nothing is cached: several processes might differ in what they have room for, and would deadlock."""
@@ -158,7 +197,12 @@ class Activations:
         opened = {n: arrays.open(keys[n], trunk.shape(s.tokens), self.dtype) for n, s in splits.items()}
         found = {name: array for name, array in opened.items() if array is not None}
         missing = {name: split for name, split in splits.items() if name not in found}
-        if missing:
+        if missing and self._missing is not None:
+            if (size := self._bytes(trunk, missing)) > self.train.cache_gigabytes * 1e9:
+                raise NoRoom(f"{count(size)}B are above {flag('train.cache_gigabytes')}")
+            self._missing |= {keys[name]: (trunk, split) for name, split in missing.items()}
+            found |= {n: np.broadcast_to(self.dtype.type(0), trunk.shape(s.tokens)) for n, s in missing.items()}
+        elif missing:
             size = self._bytes(trunk, missing)
             arrays.make_room([*self._reads, *keys.values()], size)
             with ExitStack() as kept:

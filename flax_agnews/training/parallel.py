@@ -35,28 +35,6 @@ def compiler_options(platform: str) -> dict[str, bool]:
     return {} if platform == "cpu" else {"xla_allow_excess_precision": False}
 
 
-def spreads(config: ParallelConfig, jobs: int, devices: int, processes: int) -> bool:
-    """Whether each device trains runs of its own, rather than its part of every batch.
-
-    The choice doesn't depend on which runs are finished, so that a comparison that is resumed gives the same bytes.
-
-    Args:
-        config: settings of devices: `spread`, and `mode`, since pmap is for parts of a batch.
-        jobs: number of jobs (runs that train together count as one) of the whole comparison.
-        devices: number of devices of all processes.
-        processes: number of processes that train together.
-
-    Raises:
-        UserError: `runs` for several processes, or by pmap.
-    """
-    if config.spread == "runs" and processes > 1:
-        raise UserError(f"{flag('parallel.spread')} runs: is for one process; choose batch for several")
-    if config.spread == "runs" and config.mode == "pmap":
-        raise UserError(f"{flag('parallel.spread')} runs: {flag('parallel.mode')} pmap splits batches; choose jit")
-    possible = processes == 1 and devices > 1 and config.mode == "jit"
-    return possible and (config.spread == "runs" or (config.spread == "auto" and jobs > 1))
-
-
 @dataclass(frozen=True)
 class Devices:
     """The devices that share every batch.
