@@ -23,7 +23,7 @@ from flax_agnews.system.files import check_writable, read_yaml, settings_from, w
 # Settings that may change between calls on one folder: they add runs, or don't change runs whose numbers are finite.
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
-    *("tracking.", "report.", "checkpoint.", "parallel.keep_"),
+    *("tracking.", "report.", "checkpoint.", "parallel.keep_", "parallel.fsdp"),
 )
 
 _WRITTEN = (

@@ -77,21 +77,21 @@ class Compiler:
         donate: bool = False,
         chained: bool = False,
         same: Hashable = None,
+        like: Any = None,
     ) -> Compiled:
         """Begins to compile a function; it is traced before this returns.
 
         Args:
-            function, examples, donate, chained: as in `Devices.lower`.
+            function, examples, donate, chained, like: as in `Devices.lower`.
             same: equal for functions that compute the same, which are compiled once for each structure of arguments;
                 None if nothing is known.
         """
         key = self._key(same, examples, donate)
         found = None if key is None else self._known.get(key)
         if found is None:
-            lowered = self.devices.lower(function, *examples, donate=donate, chained=chained)
-            found = Compiled(
-                self._pool.submit(lowered.compile, self.devices.options), self.devices.like_result(lowered.out_info)
-            )
+            lowered = self.devices.lower(function, *examples, donate=donate, chained=chained, like=like)
+            result = self.devices.like_result(lowered.out_info, like)
+            found = Compiled(self._pool.submit(lowered.compile, self.devices.options), result)
             if key is not None:
                 self._known[key] = found
         return found

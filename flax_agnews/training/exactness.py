@@ -19,7 +19,7 @@ def circumstances(devices: Devices) -> dict[str, str]:
         "cores": str(cores()),
         "processor": _processor(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", "").strip(),
-        "devices": f"{len(devices)} x {getattr(device, 'device_kind', device.platform)}, {devices.mode}",
+        "devices": f"{len(devices)} x {getattr(device, 'device_kind', device.platform)}, {devices.mode}{', fsdp' if devices.splits else ''}",
         "jax": jax.__version__,
         "jaxlib": version("jaxlib"),
         "flax_agnews": __version__,
