@@ -24,7 +24,8 @@ def announce_start(display: Display, config: Config, devices: Devices) -> None:
     """Shows versions, devices and output folder, and what may be slow or isn't kept on this machine."""
     several = f" in {counted(devices.team.count, 'process')}" if devices.several else ""
     numbers = type_text(config.model.dtype, products(config.model, devices))
-    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several} · {numbers}"
+    split = ", with the training state split over them" if devices.splits else ""
+    what = f"{len(devices)} x {devices.devices[0].platform.upper()}{several}{split} · {numbers}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
     if message := not_kept():
         display.note(message)

@@ -93,8 +93,8 @@ class Share:
         weights: trained weights.
         optimizer: the optimizer's state.
         gradients: gradients of the trained weights.
-        gathered: whole weights of the largest layer (or table), their gradients before these are scattered, and the last
-            layer, as if it were as large.
+        gathered: three times the largest layer or table: its whole weights, their gradients before these are scattered,
+            and the whole weights of the last layer.
     """
 
     weights: int
