@@ -148,7 +148,7 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
         if jax.lax.axis_size(AXIS) == 1:  # a psum over one device would copy all gradients
             return sums, grads
         own = {path: part for path, part in grads.items() if part.shape != shapes[path]}  # these are summed already
-        sums, others = jax.lax.psum((sums, {path: grads[path] for path in grads.keys() - own.keys()}), AXIS)
+        sums, others = jax.lax.psum((sums, {p: g for p, g in grads.items() if p not in own}), AXIS)
         return sums, {**others, **own}
 
     return gradients
