@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "models/bottleneck": "contracts/test_added_parameters.py: adapters against a straightforward version",
     "models/forward_pass": "contracts/test_every_strategy.py: values that every layer is called with",
     "models/lora": "contracts/test_peft_parity.py: against PEFT",
+    "models/parts": "training/test_sharding.py: gathered by layers, forward and backward",
     "models/prompts": "contracts/test_added_parameters.py: first values of prompts and prefixes",
     "models/scaled": "contracts/test_peft_parity.py: against PEFT",
     "models/token_layout": "models/test_attention.py: which tokens attend to which",

@@ -82,7 +82,7 @@ def _operation(name: str, kind: str, result: str, rest: str, root: bool) -> Oper
     product = kind in ("dot", "convolution") or (kind == "custom-call" and bool(_PRODUCT_CALLS.search(rest)))
     batched = product and bool(_BATCHED.search(rest))
     operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
-    size = _size(result, workspace=kind != "custom-call")
+    size = array_bytes(result, workspace=kind != "custom-call")
     texts = (path[1] if path else "", root, target[1] if target else "")
     return Operation(name, kind, *texts, product, batched, operands, size)
 
@@ -144,7 +144,7 @@ def _part(user: Operation, names: Set[str]) -> int | None:
     return user.result if user.kind in _SLICES else 0 if user.kind in _IN_PLACE else None
 
 
-def _size(result: str, workspace: bool = True) -> int:
+def array_bytes(result: str, workspace: bool = True) -> int:
     """Bytes of arrays in a type such as `(bf16[8,4]{1,0}, s8[64]{0})`."""
     found = _ARRAY.findall(re.sub(r"/\*.*?\*/", "", result))
     if not workspace and len(found) > 1:

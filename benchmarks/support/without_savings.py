@@ -140,9 +140,11 @@ def _plain_products() -> None:
 class Undonated(Devices):
     """Devices whose compiled steps don't donate their arguments."""
 
-    def lower(self, function: Callable[..., Any], *examples: Any, donate: bool, chained: bool = False) -> Any:
+    def lower(
+        self, function: Callable[..., Any], *examples: Any, donate: bool, chained: bool = False, like: Any = None
+    ) -> Any:
         """Traces as `Devices.lower` does, without donation."""
-        return super().lower(function, *examples, donate=False, chained=chained)
+        return super().lower(function, *examples, donate=False, chained=chained, like=like)
 
 
 CHANGES = {

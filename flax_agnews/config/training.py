@@ -111,6 +111,8 @@ class ParallelConfig:
         spread: What is spread over these devices: `runs` trains one run (or `train.parallel_seeds`) on each device, as
             many at once as there are devices; `batch` trains one after the other, with every batch split over all
             devices; `auto` is `runs` where there are several, in one process.
+        fsdp: Split trained weights, gradients and optimizer state over a run's devices, for models whose state doesn't
+            fit on one (fully sharded data parallelism); the numbers stay the same up to rounding. For one process.
         shard: Train every N-th of the comparison's runs, from the I-th on: `I/N`, I from 1. `auto/N` takes I from a
             SLURM job array (SLURM_ARRAY_TASK_ID) or a Kubernetes indexed Job (JOB_COMPLETION_INDEX), whose tasks are
             numbered from 0; `auto` also takes N, from SLURM. The output folder is `shard-I-of-N` inside `output`.
@@ -128,6 +130,7 @@ class ParallelConfig:
     mode: Literal["jit", "pmap"] = "jit"
     devices: int | None = None
     spread: Literal["auto", "runs", "batch"] = "auto"
+    fsdp: bool = False
     shard: str = "1/1"
     coordinator: str | None = None
     processes: int | None = None

@@ -32,6 +32,7 @@ def announce_start(display: Display, config: Config, workers: Sequence[Devices])
     several = f" in {counted(devices.team.count, 'process')}" if devices.several else ""
     numbers = type_text(config.model.dtype, products(config.model, devices))
     each = ", a run on each" if len(workers) > 1 else ""
+    each = ", with the training state split over them" if devices.splits else each
     what = f"{sum(map(len, workers))} x {devices.platform.upper()}{several}{each} · {numbers}"
     display.note(f"flax_agnews {__version__} · JAX {jax.__version__} · {what} · output {config.output}")
     if message := not_kept():

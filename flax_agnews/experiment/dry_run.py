@@ -185,7 +185,7 @@ def _planned(made: Prepared, left: Mapping[str, tuple[Left, ...]], seeds: Sequen
             cost = costs.cost(setup, inputs, missing, mine) if mine else Cost((), 0.0, 0.0)
         if not place.kind:  # where more devices will share a batch than those that were measured
             cost = replace(cost, groups=tuple(s * len(place.devices) / place.split for s in cost.groups))
-        rows.append(_row(made, setup, inputs, mine, cost))
+        rows.append(_row(made, setup, inputs, mine, cost, place.split if config.parallel.fsdp else 1))
     at_once, groups = place.number // place.split, sum(map(len, left.values()))
     shares = not place.kind and place.devices.platform == "cpu"  # simulated devices share the cores
     crowd = min(at_once, groups) if shares else 1
@@ -207,17 +207,18 @@ def _planned(made: Prepared, left: Mapping[str, tuple[Left, ...]], seeds: Sequen
     )
 
 
-def _row(made: Prepared, setup: Setup, inputs: Inputs, left: tuple[Left, ...], cost: Cost) -> Row:
-    """A strategy's row: what is left of its runs, and their cost."""
+def _row(made: Prepared, setup: Setup, inputs: Inputs, left: tuple[Left, ...], cost: Cost, split: int) -> Row:
+    """A strategy's row: what is left of its runs, and their cost; `split` as for `estimated_memory`."""
     epochs, tokens = made.config.train.epochs, int(made.data.train.tokens.lengths.sum())
     every = epochs * made.batches.steps_per_epoch
+    together = max((len(group.seeds) for group in left), default=1)
     return Row(
         strategy=setup.name,
         done=sum(map(len, made.groups[setup.name])) - sum(len(group.seeds) for group in left),
         groups=left,
         tokens=sum(len(group.seeds) * epochs * tokens * group.steps // every for group in left),
         padding=inputs.batches.waste,
-        memory=estimated_memory(setup, inputs.by_stage, max((len(group.seeds) for group in left), default=1)),
+        memory=estimated_memory(setup, inputs.by_stage, together, split),
         cost=cost,
     )
 

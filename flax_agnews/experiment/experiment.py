@@ -290,7 +290,7 @@ class Experiment:
     @cached_property
     def shared(self) -> Parameters:
         """The body's weights on the devices, placed there once for all runs."""
-        return self.devices.shared(dict(self.base.parameters))
+        return self.devices.body(dict(self.base.parameters))
 
     def shared_on(self, devices: Devices) -> Parameters:
         """The same on others of the devices."""

@@ -60,15 +60,17 @@ def spread(
         limit: bytes that a device has; None if unknown, where every run is taken to fit.
 
     Raises:
-        UserError: `runs` for several processes, or by pmap, which is for parts of a batch.
+        UserError: `runs` for several processes, or with pmap or fsdp, which split a batch or a run.
     """
     setting, mode = config.parallel.spread, config.parallel.mode
     if setting == "runs" and processes > 1:
         raise UserError(f"{flag('parallel.spread')} runs: is for one process; choose batch for several")
     if setting == "runs" and mode == "pmap":
         raise UserError(f"{flag('parallel.spread')} runs: {flag('parallel.mode')} pmap splits batches; choose jit")
+    if setting == "runs" and config.parallel.fsdp:
+        raise UserError(f"{flag('parallel.spread')} runs: {flag('parallel.fsdp')} splits a run; choose batch")
     jobs, fits = strategies * -(-config.train.runs // config.train.parallel_seeds), limit is None or size <= limit
-    possible = processes == 1 and devices > 1 and mode == "jit"
+    possible = processes == 1 and devices > 1 and mode == "jit" and not config.parallel.fsdp
     return possible and (setting == "runs" or (setting == "auto" and jobs > 1 and fits))
 
 

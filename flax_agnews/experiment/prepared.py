@@ -200,11 +200,7 @@ def _prepare(
     overwrite: bool,
     claim: bool,
 ) -> Prepared:
-    config = folder.check(config, overwrite)
-    if claim and folder.writes and folder.in_use:
-        folder.lock.take()
-    if folder.writes:
-        check_trackers(config.tracking)
+    config = _checked(config, folder, overwrite, claim)
     team, every = current_team(), Devices.of(config.parallel)
     workers = every.apart if spread(config, len(strategies), len(every), team.count) else (every,)
     announce_start(display, config, workers)
@@ -220,17 +216,15 @@ def _prepare(
     setups = [plan() for plan in plans]
     if len(workers) > 1 and not fits_apart(config, setups, batches, every, display):
         workers, batches = (every,), plan_batches(data.train, config.train, seeds, every, prices)
-    devices = workers[0]
+    devices, at_once = workers[0], min(len(workers), sum(map(len, groups.values())))
     activations = Activations(config, data, devices, prices)
     activations.check(setups)
     runs = {name: sum(map(len, lists)) for name, lists in groups.items()}
-    at_once = min(len(workers), sum(map(len, groups.values())))
     disk, final = check_room(config, setups, runs, at_once), keeps_final(config, setups, runs, at_once)
     schemes = {s.name: Scheme(s, config.train, steps, plan) for s, plan in zip(setups, plans, strict=True)}
     with display.busy("checking what the strategies do"):
         updates = {name: scheme.identity["updates"] for name, scheme in schemes.items()}
-        if not overwrite:
-            check_begun(folder, schemes.values(), seeds, data.hash)
+        check_begun(folder, [] if overwrite else schemes.values(), seeds, data.hash)
     team.check_same(facts(config, setups, updates, data, base))  # everything is checked: writing begins here
     if claim:
         _claim(folder, config, tokenizer, overwrite)
@@ -257,6 +251,16 @@ def _prepare(
         keeps_final=final,
         corpus=corpus,
     )
+
+
+def _checked(config: Config, folder: OutputFolder, overwrite: bool, claim: bool) -> Config:
+    """The settings, as the folder's earlier runs read them; takes the folder's lock where it is in use."""
+    config = folder.check(config, overwrite)
+    if claim and folder.writes and folder.in_use:
+        folder.lock.take()
+    if folder.writes:
+        check_trackers(config.tracking)
+    return config
 
 
 def _claim(folder: OutputFolder, config: Config, tokenizer: Tokenizer, overwrite: bool) -> None:

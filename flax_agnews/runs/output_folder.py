@@ -24,7 +24,8 @@ from flax_agnews.system.files import check_writable, read_yaml, settings_from, w
 _FREE = (
     *("train.runs", "train.on_nonfinite", "train.cache_place", "train.cache_gigabytes"),
     *("tracking.", "report.", "checkpoint.", "parallel.keep_", "parallel.compile_ahead"),
-    *("parallel.devices", "parallel.spread"),  # the last digits at most, which is noted when a run is resumed
+    # These change the last digits at most, which is noted when a run is resumed.
+    *("parallel.devices", "parallel.spread", "parallel.fsdp"),
 )
 
 _WRITTEN = (

@@ -251,7 +251,7 @@ def _load(folder: Path, example: T, later: Collection[str] = ()) -> tuple[T, dic
     numbers = {name: str(number) for number, name in enumerate(found)}  # as in `_save`
     named = dict(zip(wanted, leaves, strict=True))
     abstract = {
-        numbers[name]: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+        numbers[name]: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device if _whole(leaf) else leaf.sharding)
         for name, leaf in named.items()
         if name in numbers
     }
@@ -264,6 +264,11 @@ def _load(folder: Path, example: T, later: Collection[str] = ()) -> tuple[T, dic
         ) from error
     taken = [loaded[numbers[name]] if name in numbers else leaf for name, leaf in named.items()]
     return jax.tree.unflatten(structure, taken), beside["notes"]
+
+
+def _whole(leaf: Any) -> bool:
+    """Whether a device holds all of an array, or the host does; otherwise each device reads its part."""
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_replicated
 
 
 def _described(tree: Any) -> dict[str, list[Any]]:

@@ -93,11 +93,12 @@ class Compiler:
         donate: bool = False,
         chained: bool = False,
         same: Hashable = None,
+        like: Any = None,
     ) -> Compiled:
         """Begins to compile a function; it is traced before this returns.
 
         Args:
-            function, examples, donate, chained: as in `Devices.lower`.
+            function, examples, donate, chained, like: as in `Devices.lower`.
             same: equal for functions that compute the same, which are compiled once for each structure of arguments;
                 None if nothing is known.
         """
@@ -106,13 +107,13 @@ class Compiler:
         if found is None:
             others = self.devices.beside
             lower = self.devices.lower_for_each if others else self.devices.lower
-            lowered = lower(function, *examples, donate=donate, chained=chained)
+            lowered = lower(function, *examples, donate=donate, chained=chained, like=like)
 
             def begin(devices: Devices) -> "Future[Callable[..., Any]]":
                 where = {"device_assignment": devices.devices} if others else {}
                 return self._pool.submit(lowered.compile, devices.options, **where)
 
-            found = Compiled(begin(self.devices), self.devices.like_result(lowered.out_info), begin)
+            found = Compiled(begin(self.devices), self.devices.like_result(lowered.out_info, like), begin)
             if key is not None:
                 self._known[key] = found
         return found

@@ -14,12 +14,12 @@ from flax_agnews.training.parallel import Devices
 
 def circumstances(devices: Devices) -> dict[str, str]:
     """Facts that must be unchanged for a resumed run to end bit-identical to an uninterrupted one, by name."""
-    device = devices.devices[0]
+    device, mode = devices.devices[0], f"{devices.mode}, fsdp" if devices.splits else devices.mode
     return {
         "cores": str(cores()),
         "processor": _processor(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", "").strip(),
-        "devices": f"{len(devices)} x {getattr(device, 'device_kind', device.platform)}, {devices.mode}",
+        "devices": f"{len(devices)} x {getattr(device, 'device_kind', device.platform)}, {mode}",
         "jax": jax.__version__,
         "jaxlib": version("jaxlib"),
         "flax_agnews": __version__,

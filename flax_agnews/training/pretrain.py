@@ -102,7 +102,7 @@ def compile_steps(task: AdaptationTask) -> Program:
         transforms=lambda plan: {"body": plan.adamw(config.learning_rate)},
     )
     setup = set_up(strategy, base, 2, plan, task.model, int(task.train.tokens.lengths.max()))
-    shared = task.devices.shared(dict(base.parameters))
+    shared = task.devices.body(dict(base.parameters))
     return Program(setup, task.devices, shared, Inputs(batches), language_loss(task.end_of_text))
 
 

@@ -207,11 +207,14 @@ class Program:
             steps = make_gradient_step(stage, loss), update
             gradient_step, update_step = steps if size == 1 else (vmapped(step, own) for step in steps)
             same = ("gradients", stage.model.function, stage.learning, stage.rates, loss, own)
+            like = None, {path: leaf for path, leaf in state.params.items() if path in stage.learning}
             for shape in batches.shapes:
                 batch = devices.like_batch(_example(shape, batches, len(devices), size))
-                compiled = compiler(gradient_step, inputs_of_gradients(state), frozen, batch, same=same)
+                compiled = compiler(gradient_step, inputs_of_gradients(state), frozen, batch, same=same, like=like)
                 self._gradients[number, size, shape] = compiled
-            self._update[number, size] = compiler(update_step, state, (), compiled.result, donate=True, chained=True)
+            self._update[number, size] = compiler(
+                update_step, state, (), compiled.result, donate=True, chained=True, like=(state, None)
+            )
 
     def train_step(
         self, state: TrainState, frozen: Parameters, seed: int, epoch: int, step: int

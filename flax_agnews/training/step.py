@@ -22,6 +22,7 @@ from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.precision import rounding
 from flax_agnews.strategies.clip import KnownNorm
 from flax_agnews.training.adapted_model import AdaptedModel
+from flax_agnews.training.sharding import joined
 from flax_agnews.training.state import Setup, TrainState
 
 AXIS = "devices"
@@ -120,11 +121,14 @@ def language_loss(end_of_text: int, chunk: int = 1024) -> Loss:
 def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums, Parameters]]:
     """Makes a function (params, frozen, batch, noise) -> (sums, gradients of the summed loss), both over all devices.
 
-    The function runs under a mapped axis called `AXIS`; its batch has a leading axis [micro].
+    The function runs under a mapped axis called `AXIS`; its batch has a leading axis [micro]. Parameters of which a
+    device holds a part (see `sharding`) have the gradients of this part.
     """
+    shapes = model.shapes
 
     def one(params: Parameters, frozen: Parameters, batch: Batch, noise: Noise | None) -> tuple[Float[Array, ""], Sums]:
-        sums = loss(model.frame.merge({**frozen, **params}), batch, noise, model.compute)
+        ready = joined({**frozen, **params}, shapes, AXIS, model.base.config.n_layer)
+        sums = loss(model.frame.merge(ready), batch, noise, model.compute)
         return sums["loss"], sums
 
     def gradient(*arguments: Any) -> tuple[Parameters, Sums]:
@@ -141,8 +145,11 @@ def make_gradients(model: AdaptedModel, loss: Loss) -> Callable[..., tuple[Sums,
                 return jax.tree.map(jnp.add, carry, gradient(params, frozen, micro, noise)), None
 
             (grads, sums), _ = jax.lax.scan(add, (grads, sums), jax.tree.map(lambda x: x[1:], batch))
-        alone = jax.lax.axis_size(AXIS) == 1  # a psum over one device would copy all gradients
-        return (sums, grads) if alone else jax.lax.psum((sums, grads), AXIS)
+        if jax.lax.axis_size(AXIS) == 1:  # a psum over one device would copy all gradients
+            return sums, grads
+        own = {path: part for path, part in grads.items() if part.shape != shapes[path]}  # these are summed already
+        sums, others = jax.lax.psum((sums, {p: g for p, g in grads.items() if p not in own}), AXIS)
+        return sums, {**others, **own}
 
     return gradients
 

@@ -75,5 +75,5 @@ def test_runs_are_spread_where_there_are_several_and_each_fits() -> None:
 
 @pytest.mark.parametrize(("config", "processes"), [(settings("runs"), 2), (settings("runs", mode="pmap"), 1)])
 def test_what_can_not_be_spread_is_refused(config: Config, processes: int) -> None:
-    with pytest.raises(UserError, match="parallel.spread runs"):
+    with pytest.raises(UserError, match=r"parallel\.spread runs"):
         spread(config, 3, 4, processes)
