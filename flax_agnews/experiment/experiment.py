@@ -13,12 +13,15 @@ from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
 from flax_agnews.experiment.data_files import write_data_files
 from flax_agnews.experiment.disk_budget import drop_weights
+from flax_agnews.experiment.jobs import RunsJob
 from flax_agnews.experiment.preparation import adapted
 from flax_agnews.experiment.prepared import Prepared, prepare
 from flax_agnews.experiment.probe import write_probe
 from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, compiling, job_of, wait_for
 from flax_agnews.experiment.publication import publish
 from flax_agnews.experiment.rate_search import Search
+from flax_agnews.experiment.ray_cluster import remove_tokens
+from flax_agnews.experiment.ray_engine import adapt_on_ray, on_ray, search_on_ray, train_on_ray
 from flax_agnews.experiment.results import run_predictions, run_result
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
@@ -53,6 +56,7 @@ class Experiment:
             settings gets those in `config.strategies`, or else its defaults.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in an output folder that is in use.
+        guest: train runs in the folder of another process, as a task of a cluster does: neither claims nor locks it.
 
     Attributes:
         names: names of the strategies.
@@ -69,13 +73,14 @@ class Experiment:
         strategies: Sequence[StrategyLike],
         display: Display | None = None,
         overwrite: bool = False,
+        guest: bool = False,
     ) -> None:
         check_config(config)
         chosen = compared(strategies)
         self.names, self._config = [strategy.name for strategy in chosen], config_of(config, chosen)
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.adaptation: Adaptation | None = None
-        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite)
+        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite, guest)
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # set by `adapt`
         self._setups: Sequence[Setup] | None = None  # set by `adapt`, then by `search` at the chosen rates
@@ -154,28 +159,41 @@ class Experiment:
         """
         if self._base is not None:
             return
+        if on_ray(self.config) and self.config.pretrain.epochs:
+            return self.start_from(*adapt_on_ray(self.prepare()))
         with out_of_memory(self.config.train, self.config.pretrain.batch_size):
             end = self.prepare().tokenizer.end_of_text
             task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
-            base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
-        self._base, self._setups = base, [setup.on(base) for setup in self.setups]
+            self.start_from(*adapted(self.config, task, self.display, self.interrupt))
+
+    def start_from(self, base: Base, adaptation: Adaptation | None) -> None:
+        """Makes all runs start from a body that was adapted elsewhere, instead of `adapt`.
+
+        Args:
+            base: the body.
+            adaptation: how it was adapted; None if it wasn't.
+        """
+        self._base, self.adaptation, self._setups = base, adaptation, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
         """Chooses each strategy's learning rates by trials, where `search.trials` asks for it and it wasn't done."""
         self.adapt()
         if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
-            search = Search(
-                self.config, self.data, made.activations, made.compiler, self.folder, self.display, self.interrupt
-            )
+            search = Search.of(made)
             with self.interrupt, self.display:
-                self._setups = [search.choose(s, self.shared, made.identity(s, self.base)) for s in self.setups]
+                if on_ray(self.config):
+                    self._setups = search_on_ray(made, self.base, self.setups)
+                else:
+                    self._setups = [search.choose(s, self.shared, made.identity(s, self.base)) for s in self.setups]
 
     def __enter__(self) -> "Experiment":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._prepared:
+            if on_ray(self.config):
+                remove_tokens(self.folder.path)
             self._prepared.folder.lock.release()
 
     def _run(self) -> Results:
@@ -192,7 +210,11 @@ class Experiment:
         if done := every - sum(len(seeds) for groups in todo.values() for seeds in groups):
             self.display.note(f"{done} of {every} runs were done before")
         with self.interrupt, self.display:
-            for program in self._programs([setup for setup in self.setups if todo[setup.name]], todo):
+            if on_ray(self.config):
+                jobs = [RunsJob(setup, seeds) for setup in self.setups for seeds in todo[setup.name]]
+                train_on_ray(made, self.base, jobs, self._finished)
+                todo = {}
+            for program in self._programs([setup for setup in self.setups if todo.get(setup.name)], todo):
                 self._run_strategy(program, todo[program.setup.name])
         found = made.team.first_before_others(self._write_results)
         if self._faults:
@@ -213,14 +235,20 @@ class Experiment:
         for seeds in groups:
             if self.interrupt.check(now=True):
                 raise Stopped("stopped between runs", self.interrupt.asked)
+            faults: list[str] = []
             try:
                 self.train(program, seeds)
             except Diverged as stopped:  # the other runs are trained all the same
-                self._faults += stopped.faults
-            if self.folder.writes:
-                going = going_on(self.folder, self.names, self.seeds, self.config.train)
-                drop_weights(self.folder, self.config.checkpoint.keep_best, going)
-            self._write_results()
+                faults = stopped.faults
+            self._finished(RunsJob(program.setup, seeds), faults)
+
+    def _finished(self, job: RunsJob, faults: Sequence[str]) -> None:
+        """Writes the results of all runs so far, after a job; `faults` are those of its runs that stopped."""
+        self._faults += faults
+        if self.folder.writes:
+            going = going_on(self.folder, self.names, self.seeds, self.config.train)
+            drop_weights(self.folder, self.config.checkpoint.keep_best, going)
+        self._write_results()
 
     def compile(self, setup: Setup, group_sizes: Collection[int] = (1,), wait: bool = True) -> Program:
         """Caches the output of a strategy's frozen layers, and compiles its steps; without `wait`, in the background.

@@ -1,10 +1,11 @@
 """Prepares an experiment before its first run: reads and checks data, model and settings, and claims the folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
-from flax_agnews.config import Config
+from flax_agnews.config import Config, ParallelConfig
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.checks import DataCheck
 from flax_agnews.data.encoded import Data, encode_corpus
@@ -17,6 +18,7 @@ from flax_agnews.experiment.disk_budget import check_room, keeps_final
 from flax_agnews.experiment.outputs import Outputs, check_trackers
 from flax_agnews.experiment.preparation import choose_tokenizer, keep_tokenizer
 from flax_agnews.experiment.progress import silent
+from flax_agnews.experiment.ray_cluster import check_nodes, check_settings, connect
 from flax_agnews.experiment.results import facts, header
 from flax_agnews.models.pretrained import Base, load_base
 from flax_agnews.runs import trial_record
@@ -49,6 +51,7 @@ class Prepared:
 
     Attributes:
         config: all settings, as written to config.yaml; labels are read as in the folder's earlier runs.
+        strategies: the strategies that are compared, as they were given.
         folder: the output folder.
         team: the processes that train together; usually one.
         outputs: opens the files, checkpoint stores and trackers of the runs.
@@ -67,9 +70,11 @@ class Prepared:
         keeps_final: whether the last states of finished runs are kept.
         corpus: the texts; None after `data_files.write_data_files`.
         checks: what that found in the texts; None before.
+        computed_on: facts of the machine on which runs were computed, for results.json, where that isn't this one.
     """
 
     config: Config
+    strategies: Sequence[Entry | Strategy]
     folder: OutputFolder
     team: Team
     outputs: Outputs
@@ -88,6 +93,13 @@ class Prepared:
     keeps_final: bool
     corpus: Corpus | None
     checks: list[DataCheck] | None = None
+    computed_on: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Versions, settings and hashes that must be the same in all processes that train the comparison's runs."""
+        updates = {name: scheme.identity["updates"] for name, scheme in self.schemes.items()}
+        return facts(self.config, self.setups, updates, self.data, self.base)
 
     def identity(self, setup: Setup, base: Base) -> dict[str, str]:
         """Hashes that must match before a run is resumed.
@@ -110,6 +122,7 @@ class Prepared:
         """
         found = header(self.config, self.data, self.batches, base, adaptation, self.devices)
         search = trial_record.results(self.folder.path) if self.config.search.trials else None
+        found = replace(found, environment={**found.environment, **self.computed_on})
         return replace(found, search=search, diverged=list(faults), checks=self.checks)
 
     def tidy(self, name: str, seed: int, identity: Mapping[str, str]) -> None:
@@ -157,6 +170,7 @@ def prepare(
     seeds: Sequence[int],
     display: Display | None = None,
     overwrite: bool = False,
+    guest: bool = False,
 ) -> Prepared:
     """Starts JAX, reads data and model, checks that all fits together, and then claims the output folder.
 
@@ -166,16 +180,26 @@ def prepare(
         seeds: seeds of each strategy's runs.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in a folder that is in use.
+        guest: train runs in a folder that another process, the driver of a cluster, has claimed and keeps locked.
 
     Raises:
         UserError: bad input; nothing has been computed or written.
     """
+    check_settings(config.parallel)
     begin(config.parallel, config.train.deterministic)
-    first = current_team().is_first
-    folder = OutputFolder(expanded(config.output), writes=first)
+    first, ray = current_team().is_first, config.parallel.engine == "ray"
+    folder = OutputFolder(expanded(config.output), writes=first and not guest, writes_runs=first)
     try:
         with (display or Display()) if first else silent() as shown:
-            return _prepare(config, strategies, seeds, folder, shown, overwrite)
+            if ray:
+                with shown.busy("joining the Ray cluster"):
+                    connect(config.parallel)
+            made = _prepare(config, strategies, seeds, folder, shown, overwrite)
+            if ray:
+                with shown.busy("checking its nodes"):
+                    cluster = check_nodes(folder.path.absolute(), config.parallel)
+                shown.say("ray", cluster)
+            return made
     except BaseException:
         folder.lock.release()
         raise
@@ -194,7 +218,7 @@ def _prepare(
         folder.lock.take()
     if folder.writes:
         check_trackers(config.tracking)
-    team, devices = current_team(), Devices.of(config.parallel)
+    team, devices = current_team(), Devices.of(of_driver(config.parallel))
     announce_start(display, config, devices)
     corpus, base, tokenizer = _read(config, folder, display, overwrite)
     groups, own = _dealt(config, strategies, seeds, base)
@@ -223,6 +247,7 @@ def _prepare(
     announce_plan(display, config, data, base, batches, runs, disk)
     return Prepared(
         config=config,
+        strategies=strategies,
         folder=folder,
         team=team,
         outputs=Outputs(config, folder, display),
@@ -241,6 +266,11 @@ def _prepare(
         keeps_final=final,
         corpus=corpus,
     )
+
+
+def of_driver(config: ParallelConfig) -> ParallelConfig:
+    """The settings of this process's devices: with Ray, which trains nothing here, one processor."""
+    return replace(config, devices=1, mode="jit") if config.engine == "ray" else config
 
 
 def _dealt(

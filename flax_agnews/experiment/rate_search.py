@@ -14,6 +14,7 @@ from flax_agnews.config import Config
 from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
+from flax_agnews.experiment.prepared import Prepared
 from flax_agnews.experiment.progress import CachingObserver, JobObserver, compiling
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.runs import trial_record
@@ -64,6 +65,11 @@ class Search:
         self.compiler = compiler
         self.folder, self.display, self.interrupt = folder, display, interrupt
         self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
+
+    @classmethod
+    def of(cls, made: Prepared) -> "Search":
+        """The search of an experiment."""
+        return cls(made.config, made.data, made.activations, made.compiler, made.folder, made.display, made.interrupt)
 
     @cached_property
     def batches(self) -> TrainBatches:
@@ -165,5 +171,5 @@ class Search:
         self.display.note(f"{what}, validation accuracy {best.val_accuracy:.3f}{edge}")
 
     def _write(self, name: str, record: Record) -> None:
-        if self.folder.writes:
+        if self.folder.writes_runs:
             write_json(trial_record.path_of(self.folder.path, name), asdict(record))
