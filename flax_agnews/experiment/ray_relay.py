@@ -7,7 +7,8 @@ It doesn't import JAX, and neither does this file.
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,9 +141,13 @@ class RelayDisplay(Display):
             self.relay.post(kind, job, *values)
 
     def note(self, text: str) -> None:
-        """Reports a message; the names of slow tasks, which have `...` at their end, are the driver's own affair."""
-        if not text.endswith("..."):
-            self.post("note", ("", ""), text)
+        """Reports a message."""
+        self.post("note", ("", ""), text)
+
+    @contextmanager
+    def busy(self, text: str, hint: str = "") -> Iterator[None]:
+        """Reports nothing: several tasks compile at the same time, and their lines would say the same."""
+        yield
 
     def start(self, name: str, detail: str, epochs: int, done_epochs: float = 0.0) -> Progress:
         """Reports that a job has started."""
