@@ -70,7 +70,7 @@ class Prepared:
         keeps_final: whether the last states of finished runs are kept.
         corpus: the texts; None after `data_files.write_data_files`.
         checks: what that found in the texts; None before.
-        computed_on: facts of the machine on which runs were computed, for results.json, where that isn't this one.
+        computed_on: facts of the machine on which runs were computed, where that isn't this one, for results.json.
     """
 
     config: Config
@@ -122,7 +122,9 @@ class Prepared:
         """
         found = header(self.config, self.data, self.batches, base, adaptation, self.devices)
         search = trial_record.results(self.folder.path) if self.config.search.trials else None
-        found = replace(found, environment={**found.environment, **self.computed_on})
+        machine = {"products": found.model.products, **found.environment, **self.computed_on}
+        model = replace(found.model, products=machine.pop("products"))
+        found = replace(found, environment=machine, model=model)
         return replace(found, search=search, diverged=list(faults), checks=self.checks)
 
     def tidy(self, name: str, seed: int, identity: Mapping[str, str]) -> None:

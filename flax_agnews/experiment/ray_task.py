@@ -6,6 +6,7 @@ GPU have a process each (Ray's `max_calls` is 1 for these, since JAX keeps the m
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flax_agnews.experiment.rate_search import Search
 from flax_agnews.experiment.ray_cluster import Needs, seen
 from flax_agnews.experiment.ray_parts import Outcome, Part, Terms
 from flax_agnews.experiment.ray_relay import Relay, RelayDisplay
-from flax_agnews.experiment.results import environment
+from flax_agnews.experiment.results import environment, products
 from flax_agnews.system.interrupt import Stopped
 from flax_agnews.training import adaptation
 from flax_agnews.training.processes import different
@@ -132,5 +133,6 @@ def work(task: str, terms: Terms, part: Part, call: Callable[..., Any], needs: N
             return Outcome(error=error.message)
         except Stopped as stop:
             return Outcome(stopped=stop.where or "stopped between runs")
-        machine = environment(place.experiment.devices)
-        return Outcome(**{**vars(outcome), "machine": machine})
+        devices = place.experiment.devices
+        machine = {**environment(devices), "products": products(terms.config.model, devices)}
+        return replace(outcome, machine=machine)
