@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from flax_agnews.main import main
 
 SECONDS = 600  # until a busy machine has imported and compiled
 FLAGS = (
-    *("--strategy", "full", "--train.runs", 2, "--train.epochs", 6, "--train.batch_size", 4, *ONE_LAYER),
+    *("--strategy", "full", "--train.runs", 2, "--train.epochs", 3, "--train.batch_size", 4, *ONE_LAYER),
     *("--data.limit_train", 400, "--checkpoint.every_steps", 30, "--checkpoint.keep_final", "false"),
     *("--pretrain.epochs", 1, "--search.trials", 2, "--search.budget", 0.3),
 )
@@ -52,6 +53,15 @@ def saved(run: Path) -> int:
     return max((int(path.name.removeprefix("step-")) for path in run.glob("checkpoints/step-*")), default=0)
 
 
+def kill(node: Any) -> None:
+    """Kills a node's processes, as when its machine fails: without the workers, these would go on for a while."""
+    [raylet] = [process.process.pid for process in node.all_processes["raylet"]]
+    workers = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True, check=True).stdout.split()
+    for pid in (raylet, *map(int, workers)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.faults
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of its processes' pipes; the command runs in another process
 def test_an_interrupted_comparison_that_loses_a_node_gives_the_bytes_of_a_local_one(
@@ -66,11 +76,11 @@ def test_an_interrupted_comparison_that_loses_a_node_gives_the_bytes_of_a_local_
     out, err = first.communicate(timeout=SECONDS)
     assert first.returncode == 130, out + err
     assert "saved at full/seed-4" in out.splitlines()[-1]
-    assert err.strip() == "interrupted" or "Traceback" not in err
+    assert "Traceback" not in err
 
     second = start(arguments)
     wait_for_step(second, output, max(saved(output / run) for run in RUNS) + 30)
-    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    kill(next(iter(cluster.worker_nodes)))
     out, err = second.communicate(timeout=SECONDS)
     assert second.returncode == 0, out + err
     assert "again: its node or process was lost" in out
