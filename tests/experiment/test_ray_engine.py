@@ -16,7 +16,7 @@ from flax_agnews.main import main
 
 SECONDS = 600  # until a busy machine has imported and compiled
 FLAGS = (
-    *("--strategy", "full", "--train.runs", 2, "--train.epochs", 3, "--train.batch_size", 4, *ONE_LAYER),
+    *("--strategy", "full", "--train.runs", 2, "--train.epochs", 8, "--train.batch_size", 4, *ONE_LAYER),
     *("--data.limit_train", 400, "--checkpoint.every_steps", 30, "--checkpoint.keep_final", "false"),
     *("--pretrain.epochs", 1, "--search.trials", 2, "--search.budget", 0.3),
 )
@@ -41,9 +41,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def wait_for_step(process: "subprocess.Popen[str]", output: Path, step: int) -> None:
-    """Waits until every run has a checkpoint of a step, or of a later one."""
+    """Waits until a run has a checkpoint of a step, or of a later one; the other may still begin."""
     end = time.monotonic() + SECONDS
-    while not all(saved(output / run) >= step for run in RUNS):
+    while not any(saved(output / run) >= step for run in RUNS):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.01)
