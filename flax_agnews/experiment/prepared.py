@@ -51,7 +51,6 @@ class Prepared:
 
     Attributes:
         config: all settings, as written to config.yaml; labels are read as in the folder's earlier runs.
-        strategies: the strategies that are compared, as they were given.
         folder: the output folder.
         team: the processes that train together; usually one.
         outputs: opens the files, checkpoint stores and trackers of the runs.
@@ -70,11 +69,11 @@ class Prepared:
         keeps_final: whether the last states of finished runs are kept.
         corpus: the texts; None after `data_files.write_data_files`.
         checks: what that found in the texts; None before.
+        strategies: the strategies that are compared, as they were given.
         computed_on: facts of the machine on which runs were computed, where that isn't this one, for results.json.
     """
 
     config: Config
-    strategies: Sequence[Entry | Strategy]
     folder: OutputFolder
     team: Team
     outputs: Outputs
@@ -93,6 +92,7 @@ class Prepared:
     keeps_final: bool
     corpus: Corpus | None
     checks: list[DataCheck] | None = None
+    strategies: Sequence[Entry | Strategy] = ()
     computed_on: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -196,7 +196,7 @@ def prepare(
             if ray:
                 with shown.busy("joining the Ray cluster"):
                     connect(config.parallel)
-            made = _prepare(config, strategies, seeds, folder, shown, overwrite)
+            made = replace(_prepare(config, strategies, seeds, folder, shown, overwrite), strategies=strategies)
             if ray:
                 with shown.busy("checking its nodes"):
                     cluster = check_nodes(folder.path.absolute(), config.parallel)
@@ -249,7 +249,6 @@ def _prepare(
     announce_plan(display, config, data, base, batches, runs, disk)
     return Prepared(
         config=config,
-        strategies=strategies,
         folder=folder,
         team=team,
         outputs=Outputs(config, folder, display),

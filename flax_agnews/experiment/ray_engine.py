@@ -105,6 +105,7 @@ def adapt_on_ray(made: Prepared) -> tuple[Base, Adaptation]:
     home = made.folder.path / "base"
     with made.interrupt, made.display:
         for _, outcome in _outcomes(made, {"pretrain": Part("adapt")}):
+            assert outcome.adaptation is not None
             end = time.monotonic() + _SEEN_SECONDS
             while time.monotonic() < end:
                 if found := adaptation.kept(made.base, outcome.adaptation.key, [home]):
@@ -161,7 +162,7 @@ def _outcomes(made: Prepared, parts: Mapping[str, Part]) -> Iterator[tuple[str, 
         while running:
             done, _ = ray.wait(list(running), timeout=_SECONDS)
             asked = made.interrupt.asked if made.interrupt.check(now=True) else signal.SIGINT if failure else 0
-            board.show(ray.get(desk.take.remote(int(asked))))
+            board.show(_call(desk, "take", int(asked)))
             for reference in done:
                 task = running.pop(reference)
                 try:
