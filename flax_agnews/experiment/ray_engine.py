@@ -116,9 +116,8 @@ def adapt_on_ray(made: Prepared) -> tuple[Base, Adaptation]:
 
 def _record(made: Prepared) -> Adaptation | None:
     """How the body was adapted that all runs start from, as its folder says; None if it wasn't."""
-    return (
-        Adaptation(**read_json(made.folder.path / "base" / "adaptation.json")) if made.config.pretrain.epochs else None
-    )
+    kept: Any = read_json(made.folder.path / "base" / "adaptation.json")
+    return Adaptation(**kept) if made.config.pretrain.epochs else None
 
 
 def _await_results(made: Prepared, name: str, seeds: Sequence[int]) -> None:
