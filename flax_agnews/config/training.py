@@ -125,6 +125,15 @@ class ParallelConfig:
         keep_memory: Keep freed memory in the process (Linux, glibc), which saves page faults in each step on a CPU.
         keep_compilations: Keep compiled programs in the cache folder for later processes.
         compile_ahead: Compile the next strategy while one trains: `auto` on a GPU or TPU, `on` on a CPU too, `off`.
+        engine: What runs the comparison's runs: this command (`local`), or the nodes of a Ray cluster (`ray`), several
+            at once, each a task of its own; needs `pip install 'flax_agnews[ray]'`, and an output folder that all nodes
+            share.
+        address: Where the Ray cluster is: HOST:PORT of its head, or `auto`, the default: that of the environment
+            variable RAY_ADDRESS, or the one that this machine belongs to.
+        task_gpus: GPUs of each run on Ray; 0 computes on processors. By default `devices`, or else 1, where the
+            cluster has GPUs.
+        task_cpus: Processor cores of each run on Ray. By default 1 beside a GPU, and without GPUs all of a node: those
+            of the node that has the fewest.
     """
 
     mode: Literal["jit", "pmap"] = "jit"
@@ -139,6 +148,10 @@ class ParallelConfig:
     keep_memory: bool = True
     keep_compilations: bool = True
     compile_ahead: Literal["auto", "on", "off"] = "auto"
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    task_gpus: int | None = None
+    task_cpus: int | None = None
 
 
 @dataclass

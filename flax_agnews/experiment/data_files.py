@@ -127,7 +127,11 @@ def keep(output: Path, name: str, key: str, compute: Callable[[], Reference | No
     elif name != MAJORITY and make_room(_ROOM):
         with suppress(UserError):  # it can't be written: computed again
             _write(cached, found)
-    _write(place, found)
+    try:
+        _write(place, found)
+    except UserError:  # a task on another node may have written it meanwhile
+        if not _valid(place, key):
+            raise
     return found
 
 

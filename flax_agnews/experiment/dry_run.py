@@ -11,7 +11,8 @@ from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import to_do
 from flax_agnews.experiment.disk_budget import need
 from flax_agnews.experiment.planning import Slot, TimedJob, largest_run, makespan, schedule, spread
-from flax_agnews.experiment.prepared import Prepared, prepare
+from flax_agnews.experiment.prepared import Prepared
+from flax_agnews.experiment.start import prepare
 from flax_agnews.experiment.work import Cost, Costs, Counted, Left, Measured, adapting_flops
 from flax_agnews.runs import trial_record
 from flax_agnews.settings.keywords import check_config
@@ -108,6 +109,9 @@ def dry_run(
     check_config(config)
     if config.parallel.coordinator:
         raise UserError(f"a dry run is for one process; leave out {flag('parallel.coordinator')}")
+    if config.parallel.engine == "ray":
+        how = f"leave out {flag('parallel.engine')}, and give {flag('plan.devices')} for those of the cluster"
+        raise UserError(f"a dry run is for the devices of one machine; {how}")
     started, chosen = time.perf_counter(), compared(strategies)
     seeds = [config.train.seed + run for run in range(config.train.runs)]
     made = prepare(config_of(config, chosen), chosen, seeds, display, overwrite, claim=False)

@@ -12,14 +12,16 @@ from flax_agnews.experiment.compared_strategies import compared, config_of
 from flax_agnews.experiment.continuation import going_on, to_do
 from flax_agnews.experiment.data_files import write_data_files
 from flax_agnews.experiment.disk_budget import drop_weights
-from flax_agnews.experiment.jobs import Job, Programs, each_on_devices
+from flax_agnews.experiment.jobs import Job, Programs, train_on_devices
 from flax_agnews.experiment.preparation import adapted
-from flax_agnews.experiment.prepared import Prepared, prepare
-from flax_agnews.experiment.probe import write_probe
-from flax_agnews.experiment.progress import CachingObserver, advice, compiling, job_of
+from flax_agnews.experiment.prepared import Prepared
+from flax_agnews.experiment.progress import advice, job_of
 from flax_agnews.experiment.publication import publish
 from flax_agnews.experiment.rate_search import Search
-from flax_agnews.experiment.training import train_job
+from flax_agnews.experiment.ray_cluster import remove_tokens
+from flax_agnews.experiment.ray_engine import adapt_on_ray, on_ray, search_on_ray, train_on_ray
+from flax_agnews.experiment.start import prepare
+from flax_agnews.experiment.training import compile_strategy, train_job
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.report.answer import Answer
@@ -28,13 +30,12 @@ from flax_agnews.runs.results import Results
 from flax_agnews.settings.keywords import check_config
 from flax_agnews.strategies import StrategyLike
 from flax_agnews.system.display import Display
-from flax_agnews.system.interrupt import Interrupt, Stopped
+from flax_agnews.system.interrupt import Interrupt
 from flax_agnews.training.adaptation import Adaptation, AdaptationTask
 from flax_agnews.training.loop import TrainedRun
 from flax_agnews.training.memory import out_of_memory
-from flax_agnews.training.observer import Interrupted
 from flax_agnews.training.parallel import Devices
-from flax_agnews.training.program import Program, training_loss
+from flax_agnews.training.program import Program
 from flax_agnews.training.state import Setup
 
 
@@ -52,6 +53,7 @@ class Experiment:
             settings gets those in `config.strategies`, or else its defaults.
         display: where progress is shown; by default plain lines on standard output.
         overwrite: start over in an output folder that is in use.
+        guest: train runs in the folder of another process, as a task of a cluster does: neither claims nor locks it.
 
     Attributes:
         names: names of the strategies.
@@ -68,13 +70,14 @@ class Experiment:
         strategies: Sequence[StrategyLike],
         display: Display | None = None,
         overwrite: bool = False,
+        guest: bool = False,
     ) -> None:
         check_config(config)
         chosen = compared(strategies)
         self.names, self._config = [strategy.name for strategy in chosen], config_of(config, chosen)
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.adaptation: Adaptation | None = None
-        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite)
+        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite, guest)
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # set by `adapt`
         self._setups: Sequence[Setup] | None = None  # set by `adapt`, then by `search` at the chosen rates
@@ -153,27 +156,41 @@ class Experiment:
         """
         if self._base is not None:
             return
+        if on_ray(self.config) and self.config.pretrain.epochs:
+            return self.start_from(*adapt_on_ray(self.prepare()))
         with out_of_memory(self.config.train, self.config.pretrain.batch_size):
             end = self.prepare().tokenizer.end_of_text
             task = AdaptationTask.of(self.config, self.base, self.data.train, end, self.devices)
-            base, self.adaptation = adapted(self.config, task, self.display, self.interrupt)
-        self._base, self._setups = base, [setup.on(base) for setup in self.setups]
+            self.start_from(*adapted(self.config, task, self.display, self.interrupt))
+
+    def start_from(self, base: Base, adaptation: Adaptation | None) -> None:
+        """Makes all runs start from a body that was adapted elsewhere, instead of `adapt`.
+
+        Args:
+            base: the body.
+            adaptation: how it was adapted; None if it wasn't.
+        """
+        self._base, self.adaptation, self._setups = base, adaptation, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
         """Chooses each strategy's learning rates by trials, where `search.trials` asks for it and it wasn't done."""
         self.adapt()
         if self.config.search.trials and any(setup.factor is None for setup in self.setups):
             made = self.prepare()
-            parts = made.activations, made.compiler, made.workers, self.shared_on
-            search = Search(self.config, self.data, *parts, self.folder, self.display, self.interrupt)
             with self.interrupt, self.display:
-                self._setups = [search.choose(setup, made.identity(setup, self.base)) for setup in self.setups]
+                if on_ray(self.config):
+                    self._setups = search_on_ray(made, self.base, self.setups)
+                else:
+                    search = Search.of(made, self.shared_on)
+                    self._setups = [search.choose(setup, made.identity(setup, self.base)) for setup in self.setups]
 
     def __enter__(self) -> "Experiment":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._prepared:
+            if on_ray(self.config):
+                remove_tokens(self.folder.path)
             self._prepared.folder.lock.release()
 
     def _run(self) -> Results:
@@ -185,7 +202,10 @@ class Experiment:
                 made.tidy(setup.name, seed, made.identity(setup, self.base))
         jobs = self._jobs()
         with self.interrupt, self.display:
-            self._train_jobs(jobs)
+            if on_ray(self.config):
+                train_on_ray(made, jobs, self._finished)
+            else:
+                self._train_jobs(jobs)
         found = made.team.first_before_others(self._write_results)
         if faults := self._faults:
             raise Diverged(faults, advice(self.config))
@@ -204,25 +224,17 @@ class Experiment:
 
     def _train_jobs(self, jobs: Sequence[Job]) -> None:
         """Trains the runs of all jobs, as many jobs at once as there are workers."""
-        made = self.prepare()
-        works_ahead = made.compiler.works_ahead(self.config.parallel.compile_ahead)
+        made, setting = self.prepare(), self.config.parallel.compile_ahead
 
         def ahead(setup: Setup) -> bool:
-            return works_ahead and not made.activations.computes(setup, self.shared)
+            return made.compiler.works_ahead(setting) and not made.activations.computes(setup, self.shared)
 
         programs = Programs(jobs, self.compile, self.shared_on, ahead, self.display)
 
         def train(job: Job, devices: Devices) -> None:
-            faults: list[str] = []
-            if self.interrupt.check(now=True):
-                raise Stopped("stopped between runs", self.interrupt.asked)
-            try:
-                self.train(programs.of(job, devices), job.seeds)
-            except Diverged as stopped:  # the other runs are trained all the same
-                faults = stopped.faults
-            self._finished(job, faults)
+            self.train(programs.of(job, devices), job.seeds)
 
-        each_on_devices(jobs, train, made.workers, self.interrupt)
+        train_on_devices(jobs, train, self._finished, made.workers, self.interrupt)
 
     def _finished(self, job: Job, faults: Sequence[str]) -> None:
         """Writes the results so far, after a job.
@@ -234,8 +246,8 @@ class Experiment:
         with self.prepare().writing:
             self._faulty[job.name, job.seeds[0]] = faults
             if self.folder.writes:
-                going = going_on(self.folder, self.names, self.seeds, self.config.train)
-                drop_weights(self.folder, self.config.checkpoint.keep_best, going)
+                left = going_on(self.folder, self.names, self.seeds, self.config.train)
+                drop_weights(self.folder, self.config.checkpoint.keep_best, left)
             self._write_results()
 
     @property
@@ -255,17 +267,7 @@ class Experiment:
             Stopped: on a signal during language modelling or the caching.
         """
         self.adapt()
-        setup = setup.on(self.base)
-        observer = CachingObserver(self.display, setup.name, self.interrupt)
-        try:
-            with out_of_memory(self.config.train):
-                inputs = self.prepare().activations.inputs(setup, self.shared, self.batches, observer)
-        except Interrupted:
-            raise Stopped("stopped while caching", self.interrupt.asked) from None
-        write_probe(self.prepare(), inputs)
-        with compiling(self.display, setup.name, self.devices.platform), out_of_memory(self.config.train):
-            loss = training_loss(self.data.train.labels, setup.model.classes, self.config.train)
-            return Program(setup, self.devices, self.shared, inputs, loss, group_sizes, self.prepare().compiler, wait)
+        return compile_strategy(self.prepare(), setup.on(self.base), self.shared, group_sizes, wait)
 
     def train(self, program: Program, seeds: Sequence[int]) -> list[TrainedRun]:
         """Trains and tests runs of one strategy together, resuming from their checkpoints, and writes their results.

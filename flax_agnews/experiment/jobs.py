@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from flax_agnews.errors import Diverged
 from flax_agnews.experiment.progress import wait_for
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.system.display import Display
-from flax_agnews.system.interrupt import Interrupt
+from flax_agnews.system.interrupt import Interrupt, Stopped
 from flax_agnews.system.workers import Workers
 from flax_agnews.training.parallel import Devices
 from flax_agnews.training.program import Program
@@ -110,3 +111,32 @@ def each_on_devices(
             act(job, devices)
 
     Workers(workers, interrupt).each(jobs, there)
+
+
+def train_on_devices(
+    jobs: Sequence[Job],
+    train: Callable[[Job, Devices], None],
+    finished: Callable[[Job, Sequence[str]], None],
+    workers: Sequence[Devices],
+    interrupt: Interrupt,
+) -> None:
+    """Trains jobs on the devices of this machine; those whose numbers are not finite don't stop the others.
+
+    Args:
+        jobs: the jobs.
+        train: trains one on the devices of a worker.
+        finished: called after each job, with those of its runs whose numbers were not finite, and where.
+        workers, interrupt: as of `each_on_devices`.
+    """
+
+    def act(job: Job, devices: Devices) -> None:
+        faults: Sequence[str] = ()
+        if interrupt.check(now=True):
+            raise Stopped("stopped between runs", interrupt.asked)
+        try:
+            train(job, devices)
+        except Diverged as stopped:
+            faults = stopped.faults
+        finished(job, faults)
+
+    each_on_devices(jobs, act, workers, interrupt)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_agnews.config import Config, DataConfig, ModelConfig, TrainConfig
-from flax_agnews.errors import UserError
+from flax_agnews.errors import UserError, flag
 from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.models.classifier import ClassifierModule
 from flax_agnews.settings.keywords import check_kind, train_settings
@@ -113,6 +113,8 @@ def fit(
         model=ModelConfig(name=model) if isinstance(model, str) else model or settings.model,
         train=trained,
     )
+    if settings.parallel.engine == "ray":
+        raise UserError(f"fit: trains one run, here; leave out {flag('parallel.engine')} ray, which is for comparisons")
     if output is not None:
         return _fit(replace(settings, output=str(output)), chosen)
     if settings.parallel.coordinator or current_team().count > 1:

@@ -27,7 +27,7 @@ def write_probe(made: Prepared, inputs: Inputs) -> None:
     data, vectors = made.data, inputs.batches.data
     whole = vectors.depth == made.base.config.n_layer
     work = len(data.train) * made.base.config.n_embd * len(data.classes)
-    wanted = made.config.report.reference != "none" and made.folder.writes and not made.devices.several
+    wanted = made.config.report.reference != "none" and made.folder.writes_runs and not made.devices.several
     if not (whole and wanted) or work > _MOST or len(np.unique(data.train.labels)) < 2:
         return
     hashes, model = Hashes.of(data), made.config.model

@@ -16,6 +16,7 @@ from flax_agnews.data.batches import TrainBatches
 from flax_agnews.data.encoded import Data
 from flax_agnews.errors import listed
 from flax_agnews.experiment.jobs import each_on_devices
+from flax_agnews.experiment.prepared import Prepared
 from flax_agnews.experiment.progress import CachingObserver, JobObserver, compiling
 from flax_agnews.models.parameters import Parameters
 from flax_agnews.runs import trial_record
@@ -73,6 +74,12 @@ class Search:
         self._workers, self._writing = workers, Lock()
         self.folder, self.display, self.interrupt = folder, display, interrupt
         self.seed, self.epochs = _LAST_SEED - config.train.seed, config.train.epochs
+
+    @classmethod
+    def of(cls, made: Prepared, weights: Callable[[Devices], Parameters]) -> "Search":
+        """The search of an experiment; `weights` gives the body's on the devices of a worker."""
+        parts = made.activations, made.compiler, made.workers, weights
+        return cls(made.config, made.data, *parts, made.folder, made.display, made.interrupt)
 
     @cached_property
     def batches(self) -> TrainBatches:
@@ -191,5 +198,5 @@ class Search:
         self.display.note(f"{what}, validation accuracy {best.val_accuracy:.3f}{edge}")
 
     def _write(self, name: str, record: Record) -> None:
-        if self.folder.writes:
+        if self.folder.writes_runs:
             write_json(trial_record.path_of(self.folder.path, name), asdict(record))

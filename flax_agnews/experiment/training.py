@@ -1,11 +1,13 @@
-"""Trains the runs of one job: from their checkpoints, with their trackers, to their files in the output folder."""
+"""Compiles a strategy, and trains the runs of a job: from their checkpoints to their files in the output folder."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from flax_agnews.errors import Diverged
 from flax_agnews.experiment.prepared import Prepared
-from flax_agnews.experiment.progress import RunsObserver, advice, wait_for
+from flax_agnews.experiment.probe import write_probe
+from flax_agnews.experiment.progress import CachingObserver, RunsObserver, advice, compiling, wait_for
 from flax_agnews.experiment.results import run_predictions, run_result
+from flax_agnews.models.parameters import Parameters
 from flax_agnews.models.pretrained import Base
 from flax_agnews.system.interrupt import Stopped
 from flax_agnews.trained.finished_run import weights_record
@@ -14,7 +16,35 @@ from flax_agnews.training.lane import Lane
 from flax_agnews.training.loop import TrainedRun, train_runs
 from flax_agnews.training.memory import out_of_memory
 from flax_agnews.training.observer import Interrupted
-from flax_agnews.training.program import Program
+from flax_agnews.training.program import Program, training_loss
+from flax_agnews.training.state import Setup
+
+
+def compile_strategy(
+    made: Prepared, setup: Setup, shared: Parameters, group_sizes: Collection[int], wait: bool
+) -> Program:
+    """Caches the output of a strategy's frozen layers, and compiles its steps; without `wait`, in the background.
+
+    Args:
+        made: the experiment.
+        setup: the strategy on the model.
+        shared: the body's weights on the devices.
+        group_sizes: numbers of seeds that will train together, each of which is compiled.
+        wait: whether to wait until all is compiled.
+
+    Raises:
+        Stopped: on a signal during the caching.
+    """
+    observer, train = CachingObserver(made.display, setup.name, made.interrupt), made.config.train
+    try:
+        with out_of_memory(train):
+            inputs = made.activations.inputs(setup, shared, made.batches, observer)
+    except Interrupted:
+        raise Stopped("stopped while caching", made.interrupt.asked) from None
+    write_probe(made, inputs)
+    with compiling(made.display, setup.name, made.devices.platform), out_of_memory(train):
+        loss = training_loss(made.data.train.labels, setup.model.classes, train)
+        return Program(setup, made.devices, shared, inputs, loss, group_sizes, made.compiler, wait)
 
 
 def train_job(

@@ -51,11 +51,13 @@ _WRITTEN_OF_RUN = ("result.json", "predictions.parquet", "metrics.jsonl", "check
 def config_dict(config: Config) -> dict[str, Any]:
     """A configuration as nested dictionaries, as in config.yaml, with a section for each strategy's settings.
 
-    Number and addresses of processes are left out, since another number of processes may resume the experiment.
+    Number and addresses of processes are left out, since another number of processes may resume the experiment, and so
+    is whether a cluster runs it.
     """
     fields = asdict(config)
     del fields["plan"]  # of a dry run, which is no run
-    for name in ("coordinator", "processes", "process", "start_seconds"):
+    alone = ("coordinator", "processes", "process", "start_seconds")
+    for name in (*alone, "engine", "address", "task_gpus", "task_cpus"):
         del fields["parallel"][name]
     strategies = fields.pop("strategies")
     return {**fields, **strategies}
@@ -81,13 +83,16 @@ class OutputFolder:
     Args:
         path: the folder; `claim` creates it where it is missing.
         writes: whether this process writes files; of several processes, only the first does.
+        writes_runs: whether this process writes files of runs; by default as `writes`. A task of a cluster does so in
+            the folder that its driver has claimed.
 
     Attributes:
         lock: keeps other processes from writing; `claim` takes it.
     """
 
-    def __init__(self, path: Path, writes: bool = True) -> None:
+    def __init__(self, path: Path, writes: bool = True, writes_runs: bool | None = None) -> None:
         self.path, self.writes, self.lock = path, writes, Lock(path)
+        self.writes_runs = writes if writes_runs is None else writes_runs
 
     @property
     def in_use(self) -> bool:
@@ -225,7 +230,7 @@ class OutputFolder:
 
     def run(self, strategy: str, seed: int) -> RunFolder:
         """The folder of one run."""
-        return RunFolder(self.path / strategy / f"seed-{seed}", self.writes)
+        return RunFolder(self.path / strategy / f"seed-{seed}", self.writes_runs)
 
     def finished(self, order: Sequence[str]) -> list[RunResult]:
         """Results of all finished runs: strategies in `order` first, then others by name; seeds ascending."""

@@ -19,6 +19,11 @@ def _is_shard(value: str) -> bool:
     return value == "auto" or (found is not None and int(found[1] or 1) <= int(found[2]))
 
 
+def _is_address(value: str) -> bool:
+    found = re.fullmatch(r"[^/\s]+:(\d{1,5})", value)
+    return found is not None and 0 < int(found[1]) < 2**16
+
+
 def check_delimiter(setting: str, value: str | None) -> None:
     """Raises a `UserError` unless `value` is a valid CSV delimiter, or None (detected from the header).
 
@@ -68,6 +73,9 @@ _RANGES: Mapping[str, tuple[Any, str]] = {
     "parallel.process": (lambda v: v is None or v >= 0, "0 or more"),
     "parallel.start_seconds": (lambda v: v >= 1, "1 or more"),
     "plan.devices": (lambda v: v is None or v >= 1, "1 or more"),
+    "parallel.address": (lambda v: v in (None, "auto") or _is_address(v), "HOST:PORT of the cluster's head, or auto"),
+    "parallel.task_gpus": (lambda v: v is None or v >= 0, "0 or more"),
+    "parallel.task_cpus": (lambda v: v is None or v >= 1, "1 or more"),
     "checkpoint.share": (lambda v: 0 < v <= 1, "above 0, 1 at most"),
     "checkpoint.every_steps": (lambda v: v >= 0, "0 or more"),
     "checkpoint.keep_last": (lambda v: v >= 1, "1 or more"),

@@ -11,6 +11,7 @@ from flax_agnews.system import caches
 from flax_agnews.system.environment import check_directory, unwritable
 from flax_agnews.training import private_apis, processes
 from flax_agnews.training.memory import keep_freed
+from flax_agnews.training.private_apis import devices_started
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -28,6 +29,8 @@ def begin(parallel: ParallelConfig, deterministic: bool) -> None:
     check_directory()
     if parallel.keep_memory:
         keep_freed()  # before JAX starts its threads
+    if parallel.engine == "ray" and not devices_started():
+        jax.config.update("jax_platforms", "cpu")  # tasks compute; their GPU must not be taken by their driver
     if deterministic:
         compute_deterministically()
     processes.start(parallel)

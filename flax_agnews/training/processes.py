@@ -167,10 +167,20 @@ class Team(ABC):
         """Raises a `UserError` if a process has other JSON-serialisable facts than the first. A collective."""
         first, *others = self.gathered(json.loads(json.dumps(facts)))
         for process, other in enumerate(others, start=1):
-            if other != first:
-                names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
-                changed = listed(f"{name} {other.get(name)} (there {first.get(name)})" for name in names)
+            if changed := different(first, other):
                 raise UserError(f"process {process} has something else than process 0: {changed}")
+
+
+def different(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The facts that differ, by name, with the values of both: `JAX 0.11 (there 0.10)`; empty where none does.
+
+    Args:
+        first: JSON-serialisable facts.
+        other: the same facts, of another process.
+    """
+    there, here = (json.loads(json.dumps(facts)) for facts in (first, other))
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return listed(f"{name} {here.get(name)} (there {there.get(name)})" for name in names)
 
 
 class SingleProcess(Team):
