@@ -73,7 +73,6 @@ TESTED_ELSEWHERE = {
     "system/interrupt": "end_to_end/test_resume.py: real signals to real processes",
     "trained/exports/peft": "contracts/test_peft_parity.py: PEFT itself reads what is written",
     "trained/exports/target": "trained/exports/test_exports.py: a dataclass, of which each format is one",
-    "training/jax_setup": "support/several_processes.py: it must run before JAX does, in a process of its own",
 }
 """A module without a test file of its name -> where it is tested instead, and why."""
 
