@@ -77,7 +77,7 @@ class Experiment:
         self.names, self._config = [strategy.name for strategy in chosen], config_of(config, chosen)
         self.seeds = [config.train.seed + run for run in range(config.train.runs)]
         self.adaptation: Adaptation | None = None
-        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite, guest)
+        self._to_prepare = partial(prepare, self._config, chosen, self.seeds, display, overwrite, guest=guest)
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # set by `adapt`
         self._setups: Sequence[Setup] | None = None  # set by `adapt`, then by `search` at the chosen rates

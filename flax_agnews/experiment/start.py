@@ -42,6 +42,7 @@ def prepare(
     seeds: Sequence[int],
     display: Display | None = None,
     overwrite: bool = False,
+    *,
     claim: bool = True,
     guest: bool = False,
 ) -> Prepared:
