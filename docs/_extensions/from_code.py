@@ -100,8 +100,12 @@ def before_reading(app: Sphinx) -> None:
     write(folder / "notebook.md", notebooks.page(_NOTEBOOK, folder))
     for file in _RESULTS.glob("*.md"):
         picture = file.with_suffix(".png")
-        shown = f"\n```{{image}} /../benchmarks/results/{picture.name}\n```\n" if picture.exists() else ""
-        write(folder / "results" / file.name, file.read_text("utf-8") + shown)
+        text, place = file.read_text("utf-8"), f"/../benchmarks/results/{picture.name}"
+        if f"({picture.name})" in text:  # the page shows its picture itself
+            text = text.replace(f"({picture.name})", f"({place})")
+        elif picture.exists():
+            text += f"\n```{{image}} {place}\n```\n"
+        write(folder / "results" / file.name, text)
     for file in _RESULTS.glob("*.html"):  # pages of their own, to which results link
         write(folder / "results" / file.name, file.read_text("utf-8"))
 
