@@ -48,7 +48,8 @@ def _made(origin: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {origin[name]}" for name in ("jax", "python", "flax", "optax", "numpy"))
     sittings = [f"{one['date']} (commit {one['commit']})" for one in origin["sittings"]]
     computed = f"Computed on {origin['device']}, {origin['precision']}, {origin['processor']}; {versions}"
-    return f"{computed}. {counted(len(sittings), 'sitting')}: {listed(sittings, len(sittings))}."
+    remark = f" {origin['remark']}" if "remark" in origin else ""  # written into sittings.json by hand
+    return f"{computed}. {counted(len(sittings), 'sitting')}: {listed(sittings, len(sittings))}.{remark}"
 
 
 def _unfinished(missing: Missing, resume: str) -> Iterator[str]:
