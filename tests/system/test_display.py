@@ -191,6 +191,18 @@ def test_waiting_runs_of_a_name_that_has_finished_cost_its_average(clock):
         assert _picture(display) == [f"full     1 to go{' ' * 52}0:00:40 left"]  # 40 s for 4 epochs, 4 more
 
 
+def test_the_time_left_of_jobs_that_run_at_once(clock):
+    """Two workers, one with 30 s left of its job and the other idle, with 40 s waiting: 35 s, were all dealt evenly."""
+    display = _display(clock, True)
+    with display:
+        display.plan([Job("full", "seed 1", 4), Job("full", "seed 2", 4)], at_once=2)
+        first = display.start("full", "seed 1", 4)
+        first.step(0.0)
+        clock.now += 10
+        first.step(1.0)
+        assert _picture(display)[-1].endswith("0:00:35 left")
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_job_that_ends_before_its_time_shows_how_far_it_came(clock, terminal):
     display = _display(clock, terminal)
