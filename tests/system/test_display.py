@@ -192,15 +192,17 @@ def test_waiting_runs_of_a_name_that_has_finished_cost_its_average(clock):
 
 
 def test_the_time_left_of_jobs_that_run_at_once(clock):
-    """Two workers, one with 30 s left of its job and the other idle, with 40 s waiting: 35 s, were all dealt evenly."""
+    """Of two workers: 30 s are left of one job, two of 40 s wait. A single waiting job takes its 40 s all the same."""
     display = _display(clock, True)
     with display:
-        display.plan([Job("full", "seed 1", 4), Job("full", "seed 2", 4)], at_once=2)
+        display.plan([Job("full", f"seed {seed}", 4) for seed in (1, 2, 3)], at_once=2)
         first = display.start("full", "seed 1", 4)
         first.step(0.0)
         clock.now += 10
         first.step(1.0)
-        assert _picture(display)[-1].endswith("0:00:35 left")
+        assert _picture(display)[-1].endswith("0:00:55 left")
+        display.plan([Job("full", "seed 2", 4)], at_once=2)
+        assert _picture(display)[-1].endswith("0:00:40 left")
 
 
 @pytest.mark.parametrize("terminal", [False, True])
