@@ -51,7 +51,6 @@ TESTED_ELSEWHERE = {
     "config/training": "cli/test_arguments.py: dataclasses, which flags and files fill",
     "data/builtin_words": "data/test_builtin.py: phrases, seen in the corpus that is made of them",
     "experiment/outputs": "experiment/test_experiment.py: what a run leaves in its folder",
-    "experiment/jobs": "experiment/test_ray_engine.py: a dataclass of what is run there",
     "experiment/preparation": "runs/test_recorded_paths.py and training/test_pretrain.py: a kept tokenizer and body",
     "experiment/ray_parts": "experiment/test_ray_engine.py: dataclasses of what is sent there",
     "experiment/ray_task": "experiment/test_ray_engine.py: tasks on three nodes",

@@ -62,21 +62,28 @@ class Programs:
         self._left = Counter(job.name for job in jobs)
         self._order = {job.name: job.setup for job in jobs}
         self._sizes = {name: {len(job.seeds) for job in jobs if job.name == name} for name in self._left}
-        self._begun: dict[str, Program] = {}
+        self._begun: dict[str, Program] = {}  # compiled in the background
+        self._ready: dict[str, Program] = {}
         self._placed: dict[Devices, Program] = {}  # the latest of each device
-        self._lock = threading.Lock()  # one strategy is prepared at a time: that uses all cores, and caches are shared
+        self._change = threading.Lock()
+        self._making = (
+            threading.Lock()
+        )  # one strategy is prepared at a time: that uses all cores, and caches are shared
 
     def of(self, job: Job, devices: Devices) -> Program:
         """The program of a job on the devices that train it; waits until it is compiled."""
-        with self._lock:
-            placed = self._placed.get(devices)
-            if placed is None or placed.setup.name != job.name:
-                self._placed.pop(devices, None)  # what it has on the devices is free before the next is placed
-                placed = None
-            found = placed or self._compiled(job.setup)
+        placed = self._placed.get(devices)
+        if placed is None or placed.setup.name != job.name:
+            self._placed.pop(devices, None)  # what it has on the devices is free before the next is placed
+            placed = None
+        found = placed or self._ready.get(job.name)
+        if found is None:
+            with self._making:
+                found = self._ready.get(job.name) or self._compiled(job.setup)
+        with self._change:
             self._left[job.name] -= 1
             if not self._left[job.name]:
-                self._begun.pop(job.name, None)
+                self._ready.pop(job.name, None)
         if placed is None:
             found = found if found.devices == devices else found.on(devices, self._weights(devices))
             self._placed[devices] = found
@@ -84,17 +91,14 @@ class Programs:
 
     def _compiled(self, setup: Setup) -> Program:
         """A strategy's program; begins to compile the next strategy's, where that may be done in the background."""
-        program = self._begun.get(setup.name) or self._begin(setup, wait=True)
+        program = self._begun.pop(setup.name, None) or self._compile(setup, self._sizes[setup.name], True)
         wait_for(program, self._display)
+        self._ready[setup.name] = program
         names = list(self._order)
         for name in names[names.index(setup.name) + 1 :][:1]:
-            if name not in self._begun and self._ahead(self._order[name]):
-                self._begin(self._order[name], wait=False)
+            if name not in self._begun and name not in self._ready and self._ahead(self._order[name]):
+                self._begun[name] = self._compile(self._order[name], self._sizes[name], False)
         return program
-
-    def _begin(self, setup: Setup, wait: bool) -> Program:
-        self._begun[setup.name] = self._compile(setup, self._sizes[setup.name], wait)
-        return self._begun[setup.name]
 
 
 def each_on_devices(
