@@ -16,9 +16,10 @@ from support.small_experiments import metrics, results, small, start, without_co
 from support.strategy_setups import doubles, gradients_of
 
 from flax_agnews.cli import arguments
-from flax_agnews.experiment.experiment import Experiment, Stopped
+from flax_agnews.experiment.experiment import Experiment
 from flax_agnews.main import main
 from flax_agnews.strategies import Strategy
+from flax_agnews.system.interrupt import Stopped
 from flax_agnews.training.program import Program
 
 __all__ = ["folder"]  # fixtures
