@@ -26,7 +26,7 @@ from benchmarks.support.trial import Record
 DEVICES = (1, 2, 4, 8)
 STRATEGIES, SEEDS = ("full", "lora"), 4
 SMALL = {"vocab_size": 2000, "n_positions": 128, "n_embd": 96, "n_layer": 2, "n_head": 4}
-TEXTS = 320
+TEXTS = 2000
 LARGE = {"vocab_size": 2000, "n_positions": 128, "n_embd": 768, "n_layer": 12, "n_head": 12}  # GPT-2's layers
 
 MOST_OVERHEAD, REACH = 1.25, 1.1
