@@ -24,7 +24,7 @@ from flax_agnews.models.pretrained import load_base
 from flax_agnews.system.display import Display
 from flax_agnews.system.files import write_json
 from flax_agnews.trained.exports import export_run
-from flax_agnews.training import adaptation, checkpoint, parallel, private_apis
+from flax_agnews.training import adaptation, checkpoint, jax_setup, private_apis
 from flax_agnews.training.array_cache import ArrayFolder, NoRoom
 from flax_agnews.training.checkpoint import Store
 
@@ -50,7 +50,7 @@ def _body(disk: Path) -> None:
 
 
 def _program(disk: Path) -> None:
-    parallel.keep_whole_programs()
+    jax_setup.keep_whole_programs()
     private_apis.compilation_cache()(str(disk / "compiled"), max_size=-1).put("key", NOISE.tobytes())
 
 
