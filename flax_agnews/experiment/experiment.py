@@ -1,7 +1,7 @@
 """Runs every strategy from every seed into an output folder: skips finished runs, resumes the others."""
 
 from collections.abc import Collection, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from flax_agnews.config import Config
@@ -81,6 +81,7 @@ class Experiment:
         self._prepared: Prepared | None = None
         self._base: Base | None = None  # set by `adapt`
         self._setups: Sequence[Setup] | None = None  # set by `adapt`, then by `search` at the chosen rates
+        self._placed: dict[Devices, Parameters] = {}
         self._faulty: dict[tuple[str, int], Sequence[str]] = {}  # strategy and first seed of a job -> its faults
 
     def prepare(self) -> Prepared:
@@ -164,12 +165,7 @@ class Experiment:
             self.start_from(*adapted(self.config, task, self.display, self.interrupt))
 
     def start_from(self, base: Base, adaptation: Adaptation | None) -> None:
-        """Makes all runs start from a body that was adapted elsewhere, instead of `adapt`.
-
-        Args:
-            base: the body.
-            adaptation: how it was adapted; None if it wasn't.
-        """
+        """Makes all runs start from a body that was adapted elsewhere; arguments as `adapted` returns them."""
         self._base, self.adaptation, self._setups = base, adaptation, [setup.on(base) for setup in self.setups]
 
     def search(self) -> None:
@@ -289,11 +285,13 @@ class Experiment:
         """Sends the final table, a figure (a PNG file) and the report to the trackers; `answer` where it's known."""
         publish(self.prepare().outputs, figure, self.names, answer)
 
-    @cached_property
+    @property
     def shared(self) -> Parameters:
         """The body's weights on the devices, placed there once for all runs."""
-        return self.devices.body(dict(self.base.parameters))
+        return self.shared_on(self.devices)
 
     def shared_on(self, devices: Devices) -> Parameters:
-        """The same on others of the devices."""
-        return self.shared if devices == self.devices else devices.shared(dict(self.base.parameters))
+        """The same on the devices of a worker."""
+        if devices not in self._placed:
+            self._placed[devices] = devices.body(dict(self.base.parameters))
+        return self._placed[devices]

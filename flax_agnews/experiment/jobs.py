@@ -66,9 +66,7 @@ class Programs:
         self._ready: dict[str, Program] = {}
         self._placed: dict[Devices, Program] = {}  # the latest of each device
         self._change = threading.Lock()
-        self._making = (
-            threading.Lock()
-        )  # one strategy is prepared at a time: that uses all cores, and caches are shared
+        self._making = threading.Lock()  # one strategy at a time: compiling uses all cores, and caches are shared
 
     def of(self, job: Job, devices: Devices) -> Program:
         """The program of a job on the devices that train it; waits until it is compiled."""

@@ -25,9 +25,6 @@ class Workers(Generic[W]):
     def __init__(self, workers: Sequence[W], interrupt: Interrupt) -> None:
         self.workers, self._interrupt = workers, interrupt
 
-    def __len__(self) -> int:
-        return len(self.workers)
-
     def each(self, jobs: Iterable[J], act: Callable[[J, W], None]) -> None:
         """Calls `act` with every job and the worker that does it; returns when all jobs are done.
 

@@ -268,4 +268,4 @@ def _mapped(function: Callable[..., Any], mesh: Mesh | AbstractMesh, specs: tupl
 
 def _moved(shape: Any, mesh: Mesh | AbstractMesh) -> jax.ShapeDtypeStruct:
     """A placed array's shape, or a placed shape, split alike on another mesh."""
-    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=NamedSharding(mesh, shape.sharding.spec))
+    return placed_shape(shape, NamedSharding(mesh, shape.sharding.spec))
